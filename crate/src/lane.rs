@@ -1,0 +1,160 @@
+//! The arithmetic a rule may use, on four elements at once: [`Simd`] in WebAssembly, [`Scalar`] anywhere.
+//! Both give the same bits, because every operation here is one correctly rounded IEEE 754 operation.
+
+use core::ops::{Add, Div, Mul, Sub};
+
+/// How many elements stand in a lane.
+pub const WIDTH: usize = 4;
+
+pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    /// All four elements set to `x`, rounded once.
+    fn splat(x: f64) -> Self;
+    fn sqrt(self) -> Self;
+    /// `other` where it is larger, otherwise `self`: a NaN in `self` stays, one in `other` is passed over.
+    /// (A maximum that minds both is five instructions on x86, this is one.)
+    fn max(self, other: Self) -> Self;
+    /// Zero in place of every element smaller than the smallest normal number.
+    fn flush(self) -> Self;
+
+    /// # Safety
+    /// `WIDTH` elements from `at` are readable.
+    unsafe fn load(at: *const f32) -> Self;
+    /// # Safety
+    /// `WIDTH` elements from `at` are writable.
+    unsafe fn store(self, at: *mut f32);
+    /// The one element at `at`, in every place.
+    /// # Safety
+    /// `at` is readable.
+    unsafe fn load_one(at: *const f32) -> Self;
+    /// Stores the first element only.
+    /// # Safety
+    /// `at` is writable.
+    unsafe fn store_one(self, at: *mut f32);
+}
+
+#[cfg(target_arch = "wasm32")]
+pub use simd::{Simd, sqrt};
+
+#[cfg(target_arch = "wasm32")]
+mod simd {
+    use super::*;
+    use core::arch::wasm32::*;
+
+    #[derive(Clone, Copy)]
+    pub struct Simd(v128);
+
+    macro_rules! operator {
+        ($($trait:ident $method:ident $intrinsic:ident)*) => {$(
+            impl $trait for Simd {
+                type Output = Self;
+                #[inline(always)]
+                fn $method(self, other: Self) -> Self {
+                    Self($intrinsic(self.0, other.0))
+                }
+            }
+        )*};
+    }
+    operator! { Add add f32x4_add Sub sub f32x4_sub Mul mul f32x4_mul Div div f32x4_div }
+
+    impl Lane for Simd {
+        #[inline(always)]
+        fn splat(x: f64) -> Self {
+            Self(f32x4_splat(x as f32))
+        }
+        #[inline(always)]
+        fn sqrt(self) -> Self {
+            Self(f32x4_sqrt(self.0))
+        }
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            Self(f32x4_pmax(self.0, other.0))
+        }
+        #[inline(always)]
+        fn flush(self) -> Self {
+            let tiny = f32x4_lt(f32x4_abs(self.0), f32x4_splat(f32::MIN_POSITIVE));
+            Self(v128_andnot(self.0, tiny))
+        }
+        #[inline(always)]
+        unsafe fn load(at: *const f32) -> Self {
+            Self(unsafe { v128_load(at.cast()) })
+        }
+        #[inline(always)]
+        unsafe fn store(self, at: *mut f32) {
+            unsafe { v128_store(at.cast(), self.0) }
+        }
+        #[inline(always)]
+        unsafe fn load_one(at: *const f32) -> Self {
+            Self(unsafe { v128_load32_splat(at.cast()) })
+        }
+        #[inline(always)]
+        unsafe fn store_one(self, at: *mut f32) {
+            unsafe { v128_store32_lane::<0>(self.0, at.cast()) }
+        }
+    }
+
+    /// The square root of a scalar (`f64::sqrt` needs std).
+    #[inline(always)]
+    pub fn sqrt(x: f64) -> f64 {
+        f64x2_extract_lane::<0>(f64x2_sqrt(f64x2_splat(x)))
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use scalar::{Scalar, sqrt};
+
+#[cfg(not(target_arch = "wasm32"))]
+mod scalar {
+    use super::*;
+
+    #[derive(Clone, Copy)]
+    pub struct Scalar([f32; WIDTH]);
+
+    impl Scalar {
+        fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+            Self(core::array::from_fn(|i| f(self.0[i], other.0[i])))
+        }
+    }
+
+    macro_rules! operator {
+        ($($trait:ident $method:ident $op:tt)*) => {$(
+            impl $trait for Scalar {
+                type Output = Self;
+                fn $method(self, other: Self) -> Self {
+                    self.zip(other, |a, b| a $op b)
+                }
+            }
+        )*};
+    }
+    operator! { Add add + Sub sub - Mul mul * Div div / }
+
+    impl Lane for Scalar {
+        fn splat(x: f64) -> Self {
+            Self([x as f32; WIDTH])
+        }
+        fn sqrt(self) -> Self {
+            Self(self.0.map(f32::sqrt))
+        }
+        fn max(self, other: Self) -> Self {
+            self.zip(other, |a, b| if a < b { b } else { a })
+        }
+        fn flush(self) -> Self {
+            Self(self.0.map(|x| if x.abs() < f32::MIN_POSITIVE { 0.0 } else { x }))
+        }
+        unsafe fn load(at: *const f32) -> Self {
+            Self(unsafe { at.cast::<[f32; WIDTH]>().read() })
+        }
+        unsafe fn store(self, at: *mut f32) {
+            unsafe { at.cast::<[f32; WIDTH]>().write(self.0) }
+        }
+        unsafe fn load_one(at: *const f32) -> Self {
+            Self([unsafe { at.read() }; WIDTH])
+        }
+        unsafe fn store_one(self, at: *mut f32) {
+            unsafe { at.write(self.0[0]) }
+        }
+    }
+
+    pub fn sqrt(x: f64) -> f64 {
+        x.sqrt()
+    }
+}

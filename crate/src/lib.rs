@@ -1,0 +1,78 @@
+//! Kernels: one function per rule and set of state, over whatever memory they are given. They own nothing:
+//! no heap, no stack, no writable data, no atomics. TypeScript owns the memory and calls them by name.
+
+#![cfg_attr(target_arch = "wasm32", no_std)]
+
+pub mod lane;
+pub mod rule;
+pub mod rules;
+
+/// Every kernel, as `name: hyper-parameters, slots of state`, handed to the macro `$make`. A name is the rule's and
+/// then, in the order of their slots, the options that add state.
+#[macro_export]
+macro_rules! kernels {
+    ($make:ident) => {
+        use $crate::rules::{adagrad::*, adam::*, adamw::*, momentum::*, rmsprop::*, sgd::*};
+
+        $make! {
+            sgd: Sgd, 0;
+            sgd_momentum: Sgd, 1;
+            momentum: Momentum, 1;
+            adagrad: Adagrad, 1;
+            rmsprop: Rmsprop<false>, 1;
+            rmsprop_momentum: Rmsprop<false>, 2;
+            rmsprop_centered: Rmsprop<true>, 2;
+            rmsprop_centered_momentum: Rmsprop<true>, 3;
+            adam: Adam, 2;
+            adam_amsgrad: Adam, 3;
+            adamw: AdamW, 2;
+            adamw_amsgrad: AdamW, 3;
+        }
+    };
+}
+
+#[cfg(target_arch = "wasm32")]
+#[allow(unsafe_op_in_unsafe_fn)] // in what wasm_bindgen makes of an unsafe function
+pub mod exports {
+    use crate::{lane::Simd, rule::*};
+    use wasm_bindgen::prelude::*;
+
+    macro_rules! export {
+        ($($name:ident: $rule:ty, $slots:literal;)*) => {
+            $(
+                #[wasm_bindgen]
+                pub unsafe fn $name(hyper: *const $rule, job: *const Job<$slots>, begin: usize, end: usize) {
+                    unsafe { run::<Simd, $rule, $slots>(&*hyper, &*job, begin, end) }
+                }
+            )*
+
+            /// What the binary says of itself, in a custom section: each kernel's name, slots and fields.
+            const ABOUT: &str = constcat::concat!($(stringify!($name), " ", stringify!($slots), " ", <$rule>::FIELDS, "\n"),*);
+        };
+    }
+    kernels!(export);
+
+    #[unsafe(link_section = "downhill")]
+    pub static SECTION: [u8; ABOUT.len()] = unsafe { *ABOUT.as_ptr().cast() };
+
+    /// wasm-bindgen links against an allocator; no kernel calls it.
+    mod no_heap {
+        extern crate alloc;
+        use alloc::alloc::{GlobalAlloc, Layout};
+
+        struct NoHeap;
+        unsafe impl GlobalAlloc for NoHeap {
+            unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+                core::ptr::null_mut()
+            }
+            unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+        }
+        #[global_allocator]
+        static NO_HEAP: NoHeap = NoHeap;
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo) -> ! {
+        core::arch::wasm32::unreachable()
+    }
+}

@@ -1,0 +1,20 @@
+//! AdamW: Adam with decoupled weight decay. Loshchilov & Hutter, 2019.
+
+use super::adam::Adam;
+use crate::{lane::Lane, rule::*};
+
+#[repr(transparent)]
+pub struct AdamW(Adam);
+
+impl AdamW {
+    pub const FIELDS: &str = Adam::FIELDS;
+}
+
+impl<const N: usize> Rule<N> for AdamW {
+    /// The decay shrinks the parameter.
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+        let keep = V::splat(self.0.keep());
+        let moments = self.0.moments(step);
+        move |p, g, slots| moments(keep * p, g, slots)
+    }
+}

@@ -1,0 +1,17 @@
+//! Momentum with the learning rate inside the buffer: Rumelhart, Hinton & Williams, 1986; Sutskever et al., 2013.
+
+use crate::{lane::Lane, rule::*};
+
+hyper! {
+    pub struct Momentum { lr: f64, momentum: f64 }
+}
+
+impl Rule<1> for Momentum {
+    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let (lr, momentum) = (V::splat(self.lr), V::splat(self.momentum));
+        move |p, g, [v]| {
+            let v = momentum * v - lr * g;
+            (p + v, [v])
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! Gradient descent, stochastic when the gradient is a mini-batch's: Robbins & Monro, 1951.
+//! With momentum: Polyak, 1964; Nesterov, 1983; as Sutskever et al., 2013, and PyTorch place them.
+
+use crate::{lane::Lane, rule::*};
+
+hyper! {
+    pub struct Sgd { lr: f64, momentum: f64, dampening: f64, weight_decay: f64, nesterov: f64 }
+}
+
+impl Rule<0> for Sgd {
+    const UNROLL: usize = 2;
+
+    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+        let (lr, decay) = (V::splat(self.lr), V::splat(self.weight_decay));
+        move |p, g, []| (p - lr * (g + decay * p), [])
+    }
+}
+
+impl Rule<1> for Sgd {
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let (lr, decay, momentum) = (V::splat(self.lr), V::splat(self.weight_decay), V::splat(self.momentum));
+        // PyTorch starts the buffer at the first gradient, undamped.
+        let fresh = V::splat(if step == 1.0 { 1.0 } else { 1.0 - self.dampening });
+        let nesterov = self.nesterov != 0.0;
+        move |p, g, [buffer]| {
+            let g = g + decay * p;
+            let buffer = momentum * buffer + fresh * g;
+            let direction = if nesterov { g + momentum * buffer } else { buffer };
+            (p - lr * direction, [buffer])
+        }
+    }
+}

@@ -1,0 +1,79 @@
+// Makes ts/binary.ts from crate/, installing what that needs. `--check` changes nothing: it fails unless the
+// committed binary comes out of the sources byte for byte.
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fingerprint, root } from "./project.mjs";
+
+const WASM_PACK = "0.15.1";
+const BINARYEN = "132.0.0";
+const WASM_BINDGEN = readFileSync(join(root, "crate/Cargo.toml"), "utf8").match(/wasm-bindgen = { version = "=([^"]+)"/)[1];
+
+const tools = join(root, "target/tools");
+const work = join(root, "target/pkg");
+const env = {
+  ...process.env,
+  PATH: [join(tools, "bin"), join(tools, "node_modules/.bin"), process.env.PATH].join(process.platform === "win32" ? ";" : ":"),
+};
+const run = (command, ...args) => execFileSync(command, args, { cwd: root, env, stdio: ["ignore", "ignore", "inherit"] });
+const has = (command, version) => {
+  try {
+    return execFileSync(command, ["--version"], { cwd: root, env, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).includes(version);
+  } catch {
+    return false;
+  }
+};
+
+function install() {
+  if (!has("cargo", "cargo")) {
+    throw new Error("cargo is not installed: get rustup from https://rustup.rs (the toolchain itself is installed here)");
+  }
+  run("rustup", "toolchain", "install"); // what rust-toolchain.toml names
+  for (const [crate, command, version] of [["wasm-bindgen-cli", "wasm-bindgen", WASM_BINDGEN], ["wasm-pack", "wasm-pack", WASM_PACK]]) {
+    if (has(command, version)) continue;
+    console.log(`installing ${crate} ${version} into target/tools`);
+    run("cargo", "install", "--quiet", crate, "--version", version, "--root", tools);
+  }
+  if (!has("wasm-opt", BINARYEN.split(".")[0])) {
+    console.log(`installing binaryen ${BINARYEN} into target/tools`);
+    run("npm", "install", "--silent", "--no-save", "--prefix", tools, `binaryen@${BINARYEN}`);
+  }
+}
+
+function build() {
+  run("wasm-pack", "--log-level", "error", "build", "crate", "--target", "web", "--out-dir", work, "--no-pack", "--no-opt", "--mode", "no-install");
+  // wasm-bindgen leaves exports of its own, which nothing here calls.
+  const declarations = readFileSync(join(work, "downhill_bg.wasm.d.ts"), "utf8");
+  const kernels = [...declarations.matchAll(/export const (\w+): \(a: number, b: number, c: number, d: number\) => void/g)].map((match) => match[1]);
+  const graph = kernels.map((name) => ({ name, export: name, root: true }));
+  writeFileSync(join(work, "graph.json"), JSON.stringify(graph));
+  const features = ["simd", "bulk-memory", "nontrapping-float-to-int", "sign-ext", "mutable-globals", "reference-types", "multivalue"];
+  const flags = features.map((feature) => `--enable-${feature}`);
+  const [bare, optimized] = [join(work, "bare.wasm"), join(work, "kernels.wasm")];
+  run("wasm-metadce", join(work, "downhill_bg.wasm"), "--graph-file", join(work, "graph.json"), ...flags, "-o", bare);
+  run("wasm-opt", "-O3", ...flags, "--strip-debug", "--strip-producers", "--strip-target-features", bare, "-o", optimized);
+  return readFileSync(optimized);
+}
+
+const text = (bytes) => `// Made from crate/ by \`npm run kernels\`; not to be edited.
+
+/** What the sources were, as scripts/project.mjs takes their fingerprint. */
+export const sources = "${fingerprint("crate")}";
+
+/** The WebAssembly module, in base64. */
+export const binary =
+  "${bytes.toString("base64")}";
+`;
+
+install();
+const bytes = build();
+const target = join(root, "ts/binary.ts");
+if (!process.argv.includes("--check")) {
+  writeFileSync(target, text(bytes));
+  console.log(`ts/binary.ts: ${bytes.length} bytes of WebAssembly`);
+} else if (existsSync(target) && readFileSync(target, "utf8") === text(bytes)) {
+  console.log(`ts/binary.ts comes out of crate/ byte for byte (${bytes.length} bytes of WebAssembly)`);
+} else {
+  console.error("ts/binary.ts is not what crate/ gives; run `npm run kernels` and commit it");
+  process.exit(1);
+}
