@@ -1,24 +1,34 @@
 // Makes ts/binary.ts from crate/, installing what that needs. `--check` changes nothing: it fails unless the
 // committed binary comes out of the sources byte for byte.
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fingerprint, root } from "./project.mjs";
 
 const WASM_PACK = "0.15.1";
 const BINARYEN = "132.0.0";
-const WASM_BINDGEN = readFileSync(join(root, "crate/Cargo.toml"), "utf8").match(/wasm-bindgen = { version = "=([^"]+)"/)[1];
+const WASM_BINDGEN = readFileSync(join(root, "crate/Cargo.toml"), "utf8").match(
+  /wasm-bindgen = { version = "=([^"]+)"/,
+)[1];
 
 const tools = join(root, "target/tools");
 const work = join(root, "target/pkg");
 const env = {
   ...process.env,
-  PATH: [join(tools, "bin"), join(tools, "node_modules/.bin"), process.env.PATH].join(process.platform === "win32" ? ";" : ":"),
+  PATH: [join(tools, "bin"), join(tools, "node_modules/.bin"), process.env.PATH].join(
+    process.platform === "win32" ? ";" : ":",
+  ),
 };
-const run = (command, ...args) => execFileSync(command, args, { cwd: root, env, stdio: ["ignore", "ignore", "inherit"] });
+const run = (command, ...args) =>
+  execFileSync(command, args, { cwd: root, env, stdio: ["ignore", "ignore", "inherit"] });
 const has = (command, version) => {
   try {
-    return execFileSync(command, ["--version"], { cwd: root, env, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).includes(version);
+    return execFileSync(command, ["--version"], {
+      cwd: root,
+      env,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).includes(version);
   } catch {
     return false;
   }
@@ -26,10 +36,15 @@ const has = (command, version) => {
 
 function install() {
   if (!has("cargo", "cargo")) {
-    throw new Error("cargo is not installed: get rustup from https://rustup.rs (the toolchain itself is installed here)");
+    throw new Error(
+      "cargo is not installed: get rustup from https://rustup.rs (the toolchain itself is installed here)",
+    );
   }
   run("rustup", "toolchain", "install"); // what rust-toolchain.toml names
-  for (const [crate, command, version] of [["wasm-bindgen-cli", "wasm-bindgen", WASM_BINDGEN], ["wasm-pack", "wasm-pack", WASM_PACK]]) {
+  for (const [crate, command, version] of [
+    ["wasm-bindgen-cli", "wasm-bindgen", WASM_BINDGEN],
+    ["wasm-pack", "wasm-pack", WASM_PACK],
+  ]) {
     if (has(command, version)) continue;
     console.log(`installing ${crate} ${version} into target/tools`);
     run("cargo", "install", "--quiet", crate, "--version", version, "--root", tools);
@@ -41,17 +56,51 @@ function install() {
 }
 
 function build() {
-  run("wasm-pack", "--log-level", "error", "build", "crate", "--target", "web", "--out-dir", work, "--no-pack", "--no-opt", "--mode", "no-install");
+  run(
+    "wasm-pack",
+    "--log-level",
+    "error",
+    "build",
+    "crate",
+    "--target",
+    "web",
+    "--out-dir",
+    work,
+    "--no-pack",
+    "--no-opt",
+    "--mode",
+    "no-install",
+  );
   // wasm-bindgen leaves exports of its own, which nothing here calls.
   const declarations = readFileSync(join(work, "downhill_bg.wasm.d.ts"), "utf8");
-  const kernels = [...declarations.matchAll(/export const (\w+): \(a: number, b: number, c: number, d: number\) => void/g)].map((match) => match[1]);
+  const kernels = [
+    ...declarations.matchAll(/export const (\w+): \(a: number, b: number, c: number, d: number\) => void/g),
+  ].map((match) => match[1]);
   const graph = kernels.map((name) => ({ name, export: name, root: true }));
   writeFileSync(join(work, "graph.json"), JSON.stringify(graph));
-  const features = ["simd", "bulk-memory", "nontrapping-float-to-int", "sign-ext", "mutable-globals", "reference-types", "multivalue"];
+  const features = [
+    "simd",
+    "bulk-memory",
+    "nontrapping-float-to-int",
+    "sign-ext",
+    "mutable-globals",
+    "reference-types",
+    "multivalue",
+  ];
   const flags = features.map((feature) => `--enable-${feature}`);
   const [bare, optimized] = [join(work, "bare.wasm"), join(work, "kernels.wasm")];
   run("wasm-metadce", join(work, "downhill_bg.wasm"), "--graph-file", join(work, "graph.json"), ...flags, "-o", bare);
-  run("wasm-opt", "-O3", ...flags, "--strip-debug", "--strip-producers", "--strip-target-features", bare, "-o", optimized);
+  run(
+    "wasm-opt",
+    "-O3",
+    ...flags,
+    "--strip-debug",
+    "--strip-producers",
+    "--strip-target-features",
+    bare,
+    "-o",
+    optimized,
+  );
   return readFileSync(optimized);
 }
 

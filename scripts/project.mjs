@@ -8,12 +8,23 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** The files each product is made from. */
 const inputs = {
-  crate: ["crate/src", "crate/Cargo.toml", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml", ".cargo/config.toml", "scripts/kernels.mjs"],
+  dist: ["ts", "scripts/build.mjs", "tsconfig.json", "tsconfig.build.json", "package-lock.json"],
+  crate: [
+    "crate/src",
+    "crate/Cargo.toml",
+    "Cargo.toml",
+    "Cargo.lock",
+    "rust-toolchain.toml",
+    ".cargo/config.toml",
+    "scripts/kernels.mjs",
+  ],
 };
 
 const files = (path) => {
   try {
-    return readdirSync(path).sort().flatMap((name) => files(join(path, name)));
+    return readdirSync(path)
+      .sort()
+      .flatMap((name) => files(join(path, name)));
   } catch {
     return [path];
   }

@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; not to be edited.
 
 /** What the sources were, as scripts/project.mjs takes their fingerprint. */
-export const sources = "6ac4557d4c35c8f5";
+export const sources = "ee56c22ed2bae58c";
 
 /** The WebAssembly module, in base64. */
 export const binary =

@@ -1,0 +1,22 @@
+// Makes a fresh clone ready: installs what package-lock.json names and builds dist, each only if it is out of date.
+// Runs before anything is installed, so it imports nothing that is.
+import { execSync } from "node:child_process";
+import { readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { fingerprint, root } from "./project.mjs";
+
+const changed = (file) => statSync(join(root, file), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+const run = (command) => execSync(command, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
+
+if (changed("node_modules/.package-lock.json") < changed("package-lock.json")) {
+  console.log("installing (once)");
+  run("npm ci --loglevel=error");
+}
+let built = "";
+try {
+  built = readFileSync(join(root, "dist/fingerprint"), "utf8");
+} catch {}
+if (built !== fingerprint("dist")) {
+  console.log("building (once)");
+  run("node scripts/build.mjs");
+}

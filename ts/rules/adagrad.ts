@@ -1,0 +1,26 @@
+import { nonNegative } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * Each parameter's rate falls with the root of the sum of its squared gradients.
+ *
+ * Duchi, Hazan & Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html; `lrDecay` from PyTorch
+ */
+export const adagrad = rule("adagrad", {
+  hyper: {
+    /** Step size. */
+    lr: nonNegative(1e-2),
+    /** The rate at step `t` is `lr / (1 + (t - 1) * lrDecay)`. */
+    lrDecay: nonNegative(0),
+    /** Added to the denominator. */
+    eps: nonNegative(1e-10),
+    /** Times the parameter, added to the gradient. */
+    weightDecay: nonNegative(0),
+  },
+  fixed: {
+    /** What the sums start at. */
+    initialAccumulatorValue: nonNegative(0),
+  },
+  state: ["sum"],
+  fill: { sum: "initialAccumulatorValue" },
+});

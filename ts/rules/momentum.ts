@@ -1,0 +1,18 @@
+import { nonNegative, unit } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * Momentum as textbooks write it, with the rate inside the buffer: `v = momentum * v - lr * g; p = p + v`. It differs
+ * from `sgd` with momentum once the rate changes.
+ *
+ * Rumelhart, Hinton & Williams, 1986, https://doi.org/10.1038/323533a0
+ */
+export const momentum = rule("momentum", {
+  hyper: {
+    /** Step size. */
+    lr: nonNegative(1e-2),
+    /** How much of the last move each step repeats. */
+    momentum: unit(0.9),
+  },
+  state: ["momentumBuffer"],
+});

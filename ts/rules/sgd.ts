@@ -1,0 +1,30 @@
+import { flag, fraction, nonNegative, unit } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * Gradient descent; stochastic when the gradient is a mini-batch's. With momentum as PyTorch has it: the buffer sums
+ * gradients, and the rate is applied to the buffer.
+ *
+ * Robbins & Monro, 1951, https://doi.org/10.1214/aoms/1177729586; Sutskever et al., 2013,
+ * https://proceedings.mlr.press/v28/sutskever13.html
+ */
+export const sgd = rule("sgd", {
+  hyper: {
+    /** Step size. */
+    lr: nonNegative(1e-3),
+    /** How much of the buffer each step keeps. Zero means no buffer, which is settled when the optimizer is made. */
+    momentum: unit(0),
+    /** How much of each gradient but the first is kept out of the buffer. */
+    dampening: fraction(0),
+    /** Times the parameter, added to the gradient. */
+    weightDecay: nonNegative(0),
+    /** Look ahead along the buffer. Needs momentum, and no dampening. */
+    nesterov: flag(false),
+  },
+  state: [],
+  adds: { momentumBuffer: "momentum" },
+  conflict: ({ nesterov, momentum, dampening }) =>
+    nesterov && (momentum === 0 || dampening !== 0)
+      ? `nesterov needs momentum above 0 and dampening 0, got momentum ${momentum} and dampening ${dampening}`
+      : undefined,
+});
