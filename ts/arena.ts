@@ -150,6 +150,11 @@ export class Arena {
     return this.#space;
   }
 
+  /** How many bytes are left. */
+  get left(): number {
+    return this.check("left").left;
+  }
+
   /** @internal */
   get kernels(): Kernels {
     return this.#kernels;

@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; not to be edited.
 
 /** What the sources were, as scripts/project.mjs takes their fingerprint. */
-export const sources = "ee56c22ed2bae58c";
+export const sources = "2a4ccda39663f394";
 
 /** The WebAssembly module, in base64. */
 export const binary =

@@ -10,7 +10,10 @@ export function resolve(rule: Rule, given: Values): Values {
   const options = { ...rule.hyper, ...rule.fixed };
   checkNames(rule.name, given, Object.keys(options));
   const values = Object.fromEntries(
-    Object.entries(options).map(([name, option]) => [name, accept(rule, name, option, given[name] ?? option.default)]),
+    Object.entries(options).map(([name, option]) => {
+      const { [name]: value = option.default } = given;
+      return [name, accept(rule, name, option, value)];
+    }),
   );
   checkConflict(rule, values);
   return values;
@@ -37,11 +40,17 @@ export function variant(rule: Rule, values: Values): Variant {
   };
 }
 
+/** The hyper-parameters as the Rust struct has them: one double for a number or a flag, n for a list. */
+export function fields(rule: Rule, values: Values): number[] {
+  return Object.keys(rule.hyper)
+    .flatMap((name) => values[name] as number)
+    .map(Number);
+}
+
 /** The hyper-parameters among the values. What is written to them is checked, and goes to `block`. */
 export function live(rule: Rule, values: Values, block: Float64Array): object {
   const hyper = Object.fromEntries(Object.keys(rule.hyper).map((name) => [name, values[name]]));
-  const write = () => block.set(Object.values(hyper).flat().map(Number));
-  write();
+  block.set(fields(rule, hyper));
   return new Proxy(Object.seal(hyper), {
     set(_, name, value) {
       const key = String(name);
@@ -56,7 +65,7 @@ export function live(rule: Rule, values: Values, block: Float64Array): object {
       }
       checkConflict(rule, { ...hyper, [key]: accepted });
       hyper[key] = accepted;
-      write();
+      block.set(fields(rule, hyper));
       return true;
     },
     defineProperty: () => false,

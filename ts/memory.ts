@@ -5,6 +5,8 @@ import { show } from "./option.js";
 /** A WebAssembly memory, and addresses in it to be had. */
 export interface Space {
   readonly memory: WebAssembly.Memory;
+  /** How many bytes are left. */
+  readonly left: number;
   /** The address of `bytes` zeroed bytes, a multiple of 64; a RangeError that changes nothing if there are not so many. */
   reserve(bytes: number, what: string): number;
 }
@@ -24,11 +26,14 @@ export function ownSpace(maxBytes: number | undefined, shared: boolean): Space {
   let next = FLOOR;
   return {
     memory,
+    get left() {
+      return end - next;
+    },
     reserve(bytes, what) {
       const rounded = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
       if (next + rounded > end) {
         throw new RangeError(
-          `out of memory: ${what} takes ${rounded} bytes, ${end - next} of ${end} are left; ` +
+          `out of memory: ${what} takes ${rounded} bytes, ${this.left} of ${end} are left; ` +
             (end < LIMIT
               ? `make the arena with a larger maxBytes (${LIMIT} at most)`
               : "put some tensors in another arena"),

@@ -39,15 +39,15 @@ export const common = {
   maximize: flag(false),
 };
 
-type Given<O extends Options> = { [Name in keyof O]?: ValueOf<O[Name]> };
+type Given<O extends Options> = { -readonly [Name in keyof O]?: ValueOf<O[Name]> };
 
 /** Makes an optimizer for tensors, a record or a list of them, or for groups that each have options of their own. */
 export interface Factory<Hyper extends Options, Fixed extends Options, Slots extends string, Added extends string> {
   (
-    params: Params<Given<Hyper> & Given<Fixed> & Given<typeof common>>,
-    options?: Given<Hyper> & Given<Fixed> & Given<typeof common>,
+    params: Params<Given<Hyper & Fixed & typeof common>>,
+    options?: Given<Hyper & Fixed & typeof common>,
   ): Optimizer<
-    { [Name in keyof Hyper]: ValueOf<Hyper[Name]> },
+    { -readonly [Name in keyof Hyper]: ValueOf<Hyper[Name]> },
     { readonly [Slot in Slots]: Float32Array } & { readonly [Slot in Added]?: Float32Array }
   >;
   /** The rule itself: its options, their defaults and ranges, its state. */

@@ -40,6 +40,8 @@ pub mod exports {
     macro_rules! export {
         ($($name:ident: $rule:ty, $slots:literal;)*) => {
             $(
+                /// # Safety
+                /// `hyper` and `job` are valid, and the job's pointers for `end` elements.
                 #[wasm_bindgen]
                 pub unsafe fn $name(hyper: *const $rule, job: *const Job<$slots>, begin: usize, end: usize) {
                     unsafe { run::<Simd, $rule, $slots>(&*hyper, &*job, begin, end) }

@@ -1,8 +1,8 @@
-// In order of increasing complexity.
+// biome-ignore-all assist/source/organizeImports: in order of increasing complexity
 
+export { sgd } from "./sgd.js";
+export { momentum } from "./momentum.js";
 export { adagrad } from "./adagrad.js";
+export { rmsprop } from "./rmsprop.js";
 export { adam } from "./adam.js";
 export { adamw } from "./adamw.js";
-export { momentum } from "./momentum.js";
-export { rmsprop } from "./rmsprop.js";
-export { sgd } from "./sgd.js";

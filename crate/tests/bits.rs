@@ -1,0 +1,92 @@
+//! The kernels over scalars, compiled for this machine, meet the bits that the WebAssembly kernels publish.
+
+use downhill::{
+    lane::Scalar,
+    rule::{Job, run},
+};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+#[derive(Deserialize)]
+struct Published {
+    length: usize,
+    steps: usize,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    kernel: String,
+    hyper: Vec<f64>,
+    /// What each slot starts at.
+    slots: Vec<f32>,
+    hash: String,
+}
+
+/// Parameters, gradients and slots, as a kernel gets them.
+struct Blocks {
+    params: Vec<f32>,
+    grads: Vec<f32>,
+    slots: Vec<Vec<f32>>,
+}
+
+type Kernel = fn(hyper: &[f64], blocks: &mut Blocks, step: usize);
+
+macro_rules! table {
+    ($($name:ident: $rule:ty, $slots:literal;)*) => {
+        fn kernels() -> BTreeMap<&'static str, Kernel> {
+            BTreeMap::from([$((stringify!($name), (|hyper, blocks, step| {
+                assert_eq!(hyper.len() * size_of::<f64>(), size_of::<$rule>());
+                let mut slots = blocks.slots.iter_mut().map(|slot| slot.as_mut_ptr());
+                let job = Job::<$slots> {
+                    step: step as f64,
+                    grad_scale: 1.0,
+                    params: blocks.params.as_mut_ptr(),
+                    grads: blocks.grads.as_mut_ptr(),
+                    slots: std::array::from_fn(|_| slots.next().unwrap()),
+                };
+                unsafe { run::<Scalar, $rule, $slots>(&*hyper.as_ptr().cast(), &job, 0, blocks.params.len()) }
+            }) as Kernel)),*])
+        }
+    };
+}
+downhill::kernels!(table);
+
+/// Numbers in [-1, 1), as in test/harness.ts.
+fn numbers(seed: u32) -> impl FnMut() -> f64 {
+    let mut x = seed;
+    move || {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        f64::from(x as i32) / 2f64.powi(31)
+    }
+}
+
+#[test]
+fn every_kernel_meets_the_published_bits() {
+    let text = include_str!("../../test/bits.json");
+    let Published { length, steps, cases } = serde_json::from_str(text).unwrap();
+    let kernels = kernels();
+    for case in &cases {
+        let mut next = numbers(1);
+        let mut blocks = Blocks {
+            params: (0..length).map(|_| next() as f32).collect(),
+            grads: vec![0.0; length],
+            slots: case.slots.iter().map(|&start| vec![start; length]).collect(),
+        };
+        for step in 1..=steps {
+            blocks.grads = (0..length).map(|i| (next() / 2f64.powi(i as i32 % 24)) as f32).collect();
+            kernels[case.kernel.as_str()](&case.hyper, &mut blocks, step);
+        }
+        let mut hash = Sha256::new();
+        for block in [&blocks.params].into_iter().chain(&blocks.slots) {
+            block.iter().for_each(|x| hash.update(x.to_le_bytes()));
+        }
+        assert_eq!(format!("{:x}", hash.finalize()), case.hash, "{}", case.name);
+    }
+    let reached = kernels.keys().filter(|name| cases.iter().any(|case| case.kernel == **name));
+    assert_eq!(reached.count(), kernels.len(), "kernels that no published case reaches");
+}

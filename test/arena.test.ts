@@ -1,0 +1,78 @@
+/** Memory: where tensors lie, that views are views and stay so, and that a step allocates nothing. */
+
+import { describe, expect, test } from "vitest";
+import { createArena, createArenaSync } from "../ts/arena.js";
+import { adam, adamw, sgd } from "../ts/rules/index.js";
+
+describe.each([true, false])("shared: %s", (shared) => {
+  test("tensors made together lie side by side, on cache lines, zeroed", async () => {
+    const arena = await createArena({ maxBytes: 2 ** 20, shared });
+    const { w, b, s } = arena.tensors({ w: [3, 5], b: [16], s: [] });
+    expect(arena.shared).toBe(shared);
+    expect([w, b, s].map(({ size }) => size)).toEqual([15, 16, 1]);
+    expect([w.shape, s.shape]).toEqual([[3, 5], []]);
+    expect(b.data.byteOffset - w.data.byteOffset).toBe(64);
+    expect(s.data.byteOffset - b.data.byteOffset).toBe(64);
+    expect(b.grad.byteOffset - w.grad.byteOffset).toBe(64);
+    for (const { data, grad } of [w, b, s]) {
+      expect([data.byteOffset % 64, grad.byteOffset % 64]).toEqual([0, 0]);
+      expect([...data, ...grad].every((x) => x === 0)).toBe(true);
+    }
+  });
+
+  test("views stay what they are while the arena fills up", () => {
+    const arena = createArenaSync({ maxBytes: 2 ** 26, shared });
+    const w = arena.tensor("w", [8]);
+    const [data, grad] = [w.data, w.grad];
+    const optimizer = adam([w]);
+    const { expAvg } = optimizer.state(w);
+    for (let i = 0; i < 7; i++) arena.tensor(`filler ${i}`, [2 ** 20]);
+    data.fill(1);
+    grad.fill(1);
+    optimizer.step();
+    expect(w.data).toBe(data);
+    expect(optimizer.state(w).expAvg).toBe(expAvg);
+    expect(data[0]).toBeCloseTo(1 - 1e-3);
+    expect(expAvg[0]).toBeCloseTo(0.1);
+  });
+});
+
+test("without maxBytes there is room for more than a gigabyte", () => {
+  const arena = createArenaSync();
+  expect(arena.tensor("w", [2 ** 27]).size).toBe(2 ** 27);
+  arena.free();
+});
+
+test("a step reads the gradient and leaves it, and leaves the padding zero", () => {
+  const arena = createArenaSync({ maxBytes: 2 ** 20 });
+  const { w } = arena.tensors({ w: [5], b: [5] });
+  w.grad.set([1, 2, 3, 4, 5]);
+  adamw([w]).step();
+  expect([...w.grad]).toEqual([1, 2, 3, 4, 5]);
+  const { buffer, byteOffset } = w.data;
+  expect([...new Float32Array(buffer, byteOffset + 5 * 4, 11)]).toEqual(new Array(11).fill(0));
+});
+
+test("tensors that are not the optimizer's stay as they are", () => {
+  const arena = createArenaSync({ maxBytes: 2 ** 20 });
+  const { a, b, c } = arena.tensors({ a: [5], b: [5], c: [5] });
+  for (const tensor of [a, b, c]) tensor.grad.fill(1);
+  sgd([c, a], { lr: 1 }).step();
+  expect([a, b, c].map(({ data }) => data[4])).toEqual([-1, 0, -1]);
+});
+
+test("a hundred thousand steps allocate nothing in the arena", () => {
+  const arena = createArenaSync({ maxBytes: 2 ** 20 });
+  const optimizer = adam([arena.tensor("w", [100])]);
+  const { left } = arena;
+  for (let i = 0; i < 100_000; i++) optimizer.step();
+  expect(arena.left).toBe(left);
+});
+
+test("freed arenas give their address space back", () => {
+  for (let i = 0; i < 200; i++) {
+    const arena = createArenaSync({ shared: i % 2 === 0 });
+    arena.tensor("w", [4]).data.fill(i);
+    arena.free();
+  }
+});

@@ -1,0 +1,344 @@
+/** Bad input: what each message says, and that nothing has changed after it. */
+
+import { describe, expect, test } from "vitest";
+import { type Arena, createArena, createArenaSync } from "../ts/arena.js";
+import { batches } from "../ts/batches.js";
+import { adam, adamw, rmsprop, sgd } from "../ts/rules/index.js";
+import { another, factories } from "./registry.js";
+
+const small = () => createArenaSync({ maxBytes: 2 ** 20 });
+
+/** All that an arena's memory holds. */
+const contents = (arena: Arena) => Buffer.from(new Uint8Array(arena.check("test").memory.buffer));
+
+/** Calls `act`, which must throw this, and holds the arena to having changed nothing. */
+function refuses(arena: Arena, act: () => unknown, type: new (...args: never) => Error, message: string) {
+  const [bytes, left] = [contents(arena), arena.left];
+  expect(act).toThrow(type);
+  expect(act).toThrow(message);
+  expect(arena.left).toBe(left);
+  expect(contents(arena).equals(bytes)).toBe(true);
+}
+
+describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ name, factory }) => {
+  const arena = small();
+  const w = arena.tensor("w", [20]);
+  w.data.fill(0.5);
+  const options = Object.entries({ ...factory.rule.hyper, ...factory.rule.fixed });
+
+  test.each(options)("%s", (option, { range, default: value }) => {
+    const title = `${name}: ${option}`;
+    const bad = (given: unknown, type: new (...args: never) => Error, message: string) =>
+      refuses(arena, () => factory([w], { [option]: given }), type, message);
+    if (range === "true or false") {
+      for (const [given, shown] of [
+        [1, "1"],
+        ["true", '"true"'],
+        [null, "null"],
+      ] as const) {
+        bad(given, TypeError, `${title} must be true or false, got ${shown}`);
+      }
+    } else if (Array.isArray(value)) {
+      const [first, ...rest] = value as number[];
+      bad(0.5, TypeError, `${title} must be a list of ${value.length} numbers, got 0.5`);
+      bad(rest, RangeError, `${title} must have ${value.length} numbers, got ${rest.length}`);
+      bad([first, "0.5"], TypeError, `${title}[1] must be a number in ${range}, got "0.5"`);
+      for (const wrong of [1, -0.1, Number.NaN, Infinity]) {
+        bad([wrong, ...rest], RangeError, `${title}[0] must be in ${range}, got ${wrong}`);
+      }
+    } else {
+      bad("0.1", TypeError, `${title} must be a number in ${range}, got "0.1"`);
+      bad(null, TypeError, `${title} must be a number in ${range}, got null`);
+      bad([0.1], TypeError, `${title} must be a number in ${range}, got [0.1]`);
+      for (const wrong of [Number.NaN, -1, Infinity, -Infinity, ...(range === "[0, 1)" ? [1] : [])]) {
+        bad(wrong, RangeError, `${title} must be in ${range}, got ${wrong}`);
+      }
+    }
+  });
+
+  test("an option it does not have", () => {
+    const names = options.map(([option]) => option).join(", ");
+    refuses(
+      arena,
+      () => factory([w], { learningRate: 1 }),
+      TypeError,
+      `${name}: no option "learningRate"; did you mean "lr"? There are ${names}`,
+    );
+    refuses(arena, () => factory([w], { zzz: 1 }), TypeError, `${name}: no option "zzz"; There are ${names}`);
+    refuses(arena, () => factory([{ params: [w], LR: 1 }]), TypeError, `${name}: no option "LR"; did you mean "lr"?`);
+  });
+
+  test("options read once", () => {
+    const optimizer = factory([w]);
+    for (const option of Object.keys(factory.rule.fixed)) {
+      const write = () => {
+        optimizer.hyper[option] = another(factory.rule.fixed[option]!);
+      };
+      refuses(
+        arena,
+        write,
+        TypeError,
+        `${name}: ${option} is read when the optimizer is made; make a new one to change it`,
+      );
+    }
+  });
+});
+
+describe("hyper", () => {
+  const arena = small();
+  const { w, b } = arena.tensors({ w: [4], b: [4] });
+
+  test("no new names, no deleted ones, no elements of lists", () => {
+    const optimizer = adamw([w]);
+    // biome-ignore lint/suspicious/noExplicitAny: what types forbid
+    const hyper = optimizer.hyper as any;
+    const write = () => {
+      hyper.weight_decay = 1;
+    };
+    refuses(arena, write, TypeError, `adamw: no option "weight_decay"; did you mean "weightDecay"?`);
+    refuses(arena, () => delete hyper.lr, TypeError, "Cannot delete");
+    refuses(arena, () => Object.defineProperty(hyper, "lr", { value: 1 }), TypeError, "defineProperty");
+    refuses(arena, () => hyper.betas.fill(2), TypeError, "read only");
+    expect({ ...hyper }).toEqual({ lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 1e-2, biasCorrection: true });
+  });
+
+  test("momentum neither comes nor goes", () => {
+    const [without, having] = [sgd([w]), rmsprop([w], { momentum: 0.9 })];
+    refuses(
+      arena,
+      () => {
+        without.hyper.momentum = 0.9;
+      },
+      TypeError,
+      "sgd: momentum decides whether there is a momentumBuffer, and was 0 when the optimizer was made; make a new one",
+    );
+    refuses(
+      arena,
+      () => {
+        having.hyper.momentum = 0;
+      },
+      TypeError,
+      "rmsprop: momentum decides whether there is a momentumBuffer, and was 0.9 when the optimizer was made; make a new one",
+    );
+    having.hyper.momentum = 0.5;
+    expect(having.hyper.momentum).toBe(0.5);
+  });
+
+  test("nesterov needs momentum and no dampening", () => {
+    const needs = "sgd: nesterov needs momentum above 0 and dampening 0, got momentum";
+    refuses(arena, () => sgd([w], { nesterov: true }), RangeError, `${needs} 0 and dampening 0`);
+    refuses(
+      arena,
+      () => sgd([w], { nesterov: true, momentum: 0.9, dampening: 0.1 }),
+      RangeError,
+      `${needs} 0.9 and dampening 0.1`,
+    );
+    const optimizer = sgd([w], { momentum: 0.9, nesterov: true });
+    refuses(
+      arena,
+      () => {
+        optimizer.hyper.dampening = 0.1;
+      },
+      RangeError,
+      `${needs} 0.9 and dampening 0.1`,
+    );
+    expect(optimizer.hyper.dampening).toBe(0);
+  });
+
+  test("several groups have no one set", () => {
+    const optimizer = sgd([{ params: [w] }, { params: [b], lr: 1 }]);
+    refuses(arena, () => optimizer.hyper, TypeError, "sgd: there are 2 groups, each with its own groups[i].hyper");
+    expect(optimizer.groups.map(({ hyper }) => hyper.lr)).toEqual([1e-3, 1]);
+  });
+});
+
+describe("params", () => {
+  const arena = small();
+  const { w, b } = arena.tensors({ w: [4], b: [4] });
+  const other = small().tensor("other", [4]);
+  const expected = "must be tensors, by name or in a list, or a list of groups { params, ...options }";
+
+  test.each<[string, unknown, new (...args: never) => Error, string]>([
+    ["none", [], RangeError, `adam: params ${expected}, got none`],
+    ["none by name", {}, RangeError, `adam: params ${expected}, got none`],
+    ["none in a group", [{ params: [w] }, { params: [] }], RangeError, `adam: groups[1].params ${expected}, got none`],
+    ["nothing", undefined, TypeError, `adam: params ${expected}, got undefined`],
+    ["one bare tensor", w, TypeError, `adam: params ${expected}, got one tensor; write [w]`],
+    ["an array", [new Float32Array(4)], TypeError, `adam: params ${expected}, got an object (Float32Array) among them`],
+    ["a group among tensors", [w, { params: [b] }], TypeError, `adam: groups[0]`],
+    ["a group alone", { params: [w] }, TypeError, `adam: params ${expected}, got [an object (Tensor)] among them`],
+    ["one twice", [w, b, w], RangeError, `adam: params must be different tensors, but tensor "w" is there twice`],
+    ["one in two groups", [{ params: [w] }, { params: { b, w } }], RangeError, `but tensor "w" is there twice`],
+    [
+      "two arenas",
+      [w, other],
+      RangeError,
+      `adam: params must be of one arena, but tensor "other" is of another than tensor "w"`,
+    ],
+  ])("%s", (_, params, type, message) => {
+    // biome-ignore lint/suspicious/noExplicitAny: what types forbid
+    refuses(arena, () => adam(params as any), type, message);
+  });
+
+  test("state of another tensor", () => {
+    const optimizer = adam([w]);
+    refuses(
+      arena,
+      () => optimizer.state(b),
+      RangeError,
+      `adam: state must be asked of one of its params, got tensor "b"`,
+    );
+  });
+});
+
+describe("tensors", () => {
+  const arena = small();
+  arena.tensor("taken", [1]);
+
+  test.each<[string, () => unknown, new (...args: never) => Error, string]>([
+    [
+      "a zero",
+      () => arena.tensor("x", [2, 0]),
+      RangeError,
+      `tensor "x": shape[1] must be a positive whole number, got 0`,
+    ],
+    [
+      "a fraction",
+      () => arena.tensor("x", [1.5]),
+      RangeError,
+      `tensor "x": shape[0] must be a positive whole number, got 1.5`,
+    ],
+    [
+      "a negative",
+      () => arena.tensor("x", [-3]),
+      RangeError,
+      `tensor "x": shape[0] must be a positive whole number, got -3`,
+    ],
+    ["a string", () => arena.tensor("x", ["3"] as never), TypeError, `tensor "x": shape[0] must be a number, got "3"`],
+    [
+      "a number",
+      () => arena.tensor("x", 3 as never),
+      TypeError,
+      `tensor "x": shape must be a list of sizes such as [784, 128], got 3`,
+    ],
+    [
+      "2^40",
+      () => arena.tensor("x", [2 ** 40]),
+      RangeError,
+      `tensor "x": shape [1099511627776] must have at most 1073741824 elements, got 1099511627776`,
+    ],
+    ["2^40 in two", () => arena.tensor("x", [2 ** 20, 2 ** 20]), RangeError, "got 1099511627776"],
+    [
+      "a name that is taken",
+      () => arena.tensor("taken", [1]),
+      RangeError,
+      `tensor "taken": the arena already has a tensor of this name; choose another`,
+    ],
+    ["one taken among several", () => arena.tensors({ free: [1], taken: [1] }), RangeError, `tensor "taken"`],
+    ["none", () => arena.tensors({}), RangeError, "tensors: expected at least one name and shape, got none"],
+    [
+      "more than there is",
+      () => arena.tensors({ w: [1000, 1000], b: [10] }),
+      RangeError,
+      `out of memory: ["w", "b"] with gradients takes 8000128 bytes, 1047424 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
+    ],
+  ])("%s", (_, act, type, message) => {
+    refuses(arena, act, type, message);
+  });
+
+  test("a refused name is not taken", () => {
+    expect(() => arena.tensors({ free: [1], taken: [1] })).toThrow();
+    expect(arena.tensor("free", [1]).name).toBe("free");
+  });
+});
+
+test("an optimizer whose state does not fit", () => {
+  const arena = small();
+  const w = arena.tensor("w", [100_000]);
+  refuses(
+    arena,
+    () => adam([w]),
+    RangeError,
+    "out of memory: adam's state takes 800256 bytes, 247552 of 1048576 are left",
+  );
+  expect(sgd([w]).steps).toBe(0); // which needs none
+});
+
+describe("arenas", () => {
+  // biome-ignore lint/suspicious/noExplicitAny: what types forbid
+  test.each<[string, any, new (...args: never) => Error, string]>([
+    [
+      "an unknown option",
+      { maxbytes: 1 },
+      TypeError,
+      `createArena: no option "maxbytes"; did you mean "maxBytes"? There are maxBytes, shared`,
+    ],
+    ["a string", { maxBytes: "1" }, TypeError, `createArena: maxBytes must be a number, got "1"`],
+    [
+      "too little",
+      { maxBytes: 1000 },
+      RangeError,
+      "createArena: maxBytes must be a whole number in [65536, 4294967296], got 1000",
+    ],
+    [
+      "too much",
+      { maxBytes: 2 ** 33 },
+      RangeError,
+      "createArena: maxBytes must be a whole number in [65536, 4294967296], got 8589934592",
+    ],
+    ["a word for shared", { shared: "yes" }, TypeError, `createArena: shared must be true or false, got "yes"`],
+  ])("%s", async (_, options, type, message) => {
+    expect(() => createArenaSync(options)).toThrow(type);
+    expect(() => createArenaSync(options)).toThrow(message);
+    await expect(createArena(options)).rejects.toThrow(message);
+  });
+
+  test("after free", () => {
+    const arena = small();
+    const model = arena.tensors({ w: [4] });
+    const optimizer = adam(model);
+    arena.free();
+    arena.free();
+    for (const [act, title] of [
+      [() => model.w.data, "w"],
+      [() => model.w.grad, "w"],
+      [() => optimizer.step(), "adam"],
+      [() => optimizer.state(model.w), "adam"],
+      [() => adam(model), "adam"],
+      [() => arena.tensor("v", [1]), `["v"] with gradients`],
+    ] as const) {
+      expect(act).toThrow(`${title}: its arena was freed; make a new one with createArena()`);
+    }
+    expect(optimizer.steps).toBe(0);
+  });
+});
+
+test.each<[string, unknown[], new (...args: never) => Error, string]>([
+  ["no samples", [0, 1], RangeError, "batches: samples must be a whole number in [1, 4294967295], got 0"],
+  ["more than all", [10, 11], RangeError, "batches: size must be a whole number in [1, 10], got 11"],
+  ["half a batch", [10, 2.5], RangeError, "batches: size must be a whole number in [1, 10], got 2.5"],
+  ["a string", ["10", 2], TypeError, `batches: samples must be a number, got "10"`],
+  [
+    "a seed below 0",
+    [10, 2, { seed: -1 }],
+    RangeError,
+    "batches: seed must be a whole number in [0, 4294967295], got -1",
+  ],
+  [
+    "no epochs",
+    [10, 2, { epochs: 0 }],
+    RangeError,
+    "batches: epochs must be a whole number in [1, 9007199254740991], got 0",
+  ],
+  ["a number for dropLast", [10, 2, { dropLast: 1 }], TypeError, "batches: dropLast must be true or false, got 1"],
+  [
+    "an unknown option",
+    [10, 2, { sed: 1 }],
+    TypeError,
+    `batches: no option "sed"; did you mean "seed"? There are seed, epochs, dropLast`,
+  ],
+])("batches: %s", (_, args, type, message) => {
+  const act = () => batches(...(args as Parameters<typeof batches>));
+  expect(act).toThrow(type);
+  expect(act).toThrow(message);
+});

@@ -1,0 +1,90 @@
+/** PyTorch's trajectories, and the article's. Each option there is an option here: one unknown to a rule is an error. */
+
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { createArenaSync, type Tensor } from "../ts/arena.js";
+import { error } from "./harness.js";
+import { type AnyFactory, factories } from "./registry.js";
+
+const read = (name: string) => JSON.parse(readFileSync(new URL(`golden/${name}`, import.meta.url), "utf8"));
+const inputs = read("inputs.json");
+
+interface Golden {
+  readonly file: string;
+  readonly case: string;
+  readonly factory: AnyFactory;
+  readonly options: object;
+  /** By step, then tensor. */
+  readonly params: Record<string, Record<string, number[]>>;
+  /** By tensor, then slot, under PyTorch's names. */
+  readonly state?: Record<string, Record<string, number[]>>;
+}
+
+const named = (name: string) => factories.find(({ rule }) => rule.name === name)!;
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+const renamed = (record: object, rename: (name: string) => string) =>
+  Object.fromEntries(Object.entries(record).map(([name, value]) => [rename(name), value]));
+
+/** Files that are named after an option: `rule.FILE.json` holds runs of the rule here. */
+const named_after_an_option: Record<string, string> = { momentum: "sgd", amsgrad: "adam" };
+const ruleOf = (file: string) => named(named_after_an_option[file] ?? file.split("_")[0]!);
+
+const pytorch: Golden[] = readdirSync(new URL("golden", import.meta.url))
+  .flatMap((name) => name.match(/^rule\.(\w+)\.json$/)?.[1] ?? [])
+  .flatMap((file) =>
+    read(`rule.${file}.json`).cases.map((golden: Golden) => ({
+      ...golden,
+      file,
+      factory: ruleOf(file),
+      options: renamed(golden.options, camel),
+    })),
+  );
+
+const [descent, momentum, adam] = read("article.json").cases;
+const article: Golden[] = [
+  { ...descent, factory: named("sgd"), options: { lr: descent.options.alpha } },
+  { ...momentum, factory: named("momentum"), options: { lr: momentum.options.alpha, momentum: momentum.options.beta } },
+  {
+    ...adam,
+    factory: named("adam"),
+    options: {
+      lr: adam.options.alpha,
+      betas: [adam.options.beta1, adam.options.beta2],
+      eps: adam.options.epsilon,
+      biasCorrection: false,
+    },
+  },
+].map((golden) => ({ ...golden, file: "article" }));
+
+test("every rule has a golden file", () => {
+  const covered = new Set([...pytorch, ...article].map(({ factory }) => factory.rule.name));
+  expect([...covered].sort()).toEqual(factories.map(({ rule }) => rule.name).sort());
+});
+
+describe.each([...pytorch, ...article])("$file: $case", ({ factory, options, params, state }) => {
+  const { shapes, params: initial, grads } = inputs.vectors;
+
+  test("parameters at every kept step, and the final state", () => {
+    const arena = createArenaSync({ maxBytes: 2 ** 20 });
+    const model: Record<string, Tensor> = arena.tensors(shapes);
+    for (const name in model) model[name]!.data.set(initial[name]);
+    const optimizer = factory(model, options);
+    for (let step = 1; step <= inputs.steps; step++) {
+      for (const name in model) model[name]!.grad.set(grads[name][step - 1]);
+      optimizer.step();
+      for (const [name, expected] of Object.entries(params[step] ?? {})) {
+        expect(error(model[name]!.data, expected), `${name} after step ${step}`).toBeLessThan(1);
+      }
+    }
+    for (const [name, slots] of Object.entries(state ?? {})) {
+      const { step, ...expected } = renamed(slots, camel) as Record<string, number[]>;
+      if (step !== undefined) expect(optimizer.steps).toEqual(step[0]);
+      const actual = optimizer.state(model[name]);
+      expect(Object.keys(actual).sort()).toEqual(Object.keys(expected).sort());
+      for (const [slot, values] of Object.entries(expected)) {
+        expect(error(actual[slot], values), `${slot} of ${name}`).toBeLessThan(1);
+      }
+    }
+    arena.free();
+  });
+});

@@ -1,0 +1,112 @@
+/** Runs a rule's kernel, over whatever spans a test asks for. */
+
+import { type Arena, createArenaSync } from "../ts/arena.js";
+import { live, type Values, variant } from "../ts/hyper.js";
+import { BLOCK, Job } from "../ts/job.js";
+import type { Rule } from "../ts/rule.js";
+import { oracle } from "./oracle.js";
+
+export interface Run {
+  readonly params: ArrayLike<number>;
+  /** One gradient a step. */
+  readonly grads: readonly ArrayLike<number>[];
+}
+
+export interface Result {
+  readonly params: Float32Array;
+  readonly state: Readonly<Record<string, Float32Array>>;
+}
+
+export type Span = readonly [begin: number, end: number];
+
+let arena: Arena | undefined;
+let used = 0;
+const ROOM = 2 ** 28;
+
+/** An arena with room, a new one before the last is full. */
+function room(floats: number): Arena {
+  used += floats * 4 * 16;
+  if (arena === undefined || used > ROOM / 2) {
+    arena?.free();
+    arena = createArenaSync({ maxBytes: ROOM });
+    used = floats * 4 * 16;
+  }
+  return arena;
+}
+
+let count = 0;
+
+/** Where a rule takes the parameters, by the kernel. */
+export function kernelRun(
+  rule: Rule,
+  values: Values,
+  { params, grads }: Run,
+  { spans = [[0, params.length]], into = room(params.length) }: { spans?: readonly Span[]; into?: Arena } = {},
+): Result {
+  const tensor = into.tensor(`${count++}`, [params.length]);
+  tensor.data.set(params);
+  const kind = variant(rule, values);
+  const hyper = into.reserve(BLOCK, "hyper");
+  live(rule, values, into.doubles(hyper, BLOCK / 8));
+  const job = new Job(into, kind, hyper, into.reserve(Job.bytes([tensor], kind), "job"), [tensor]);
+  grads.forEach((grad, index) => {
+    tensor.grad.set(grad);
+    job.step = index + 1;
+    for (const [begin, end] of spans) job.run(begin, end);
+  });
+  return { params: tensor.data, state: job.state.get(tensor)! };
+}
+
+/** Where it takes them in doubles, by the oracle, with the same values at each step or a step's own. */
+export function oracleRun(rule: Rule, values: Values | ((step: number) => Values), { params, grads }: Run) {
+  const at = typeof values === "function" ? values : () => values;
+  const sign = at(1).maximize ? -1 : 1;
+  const { slots } = variant(rule, at(1));
+  const state = Array.from(params, () => ({ ...slots }));
+  let now = Array.from(params);
+  grads.forEach((grad, index) => {
+    now = now.map((p, i) => oracle[rule.name]!(at(index + 1), index + 1, p, sign * grad[i]!, state[i]!));
+  });
+  const slot = (name: string) => state.map((element) => element[name]!);
+  return { params: now, state: Object.fromEntries(Object.keys(slots).map((name) => [name, slot(name)])) };
+}
+
+/** The bits, for comparison; every NaN alike, as engines may differ in its sign and payload. */
+export function bits({ params, state }: Result, length = params.length): Buffer {
+  const parts = [params, ...Object.values(state)].map((array) => {
+    const copy = array.slice(0, length).map((x) => (Number.isNaN(x) ? Number.NaN : x));
+    return Buffer.from(copy.buffer, copy.byteOffset, copy.byteLength);
+  });
+  return Buffer.concat(parts);
+}
+
+/** Numbers in [-1, 1), from whole-number arithmetic (xorshift32), the same in crate/tests/bits.rs. */
+export function numbers(seed: number): () => number {
+  let x = seed;
+  return () => {
+    x ^= x << 13;
+    x ^= x >>> 17;
+    x ^= x << 5;
+    return x / 2 ** 31;
+  };
+}
+
+/** Parameters in [-1, 1), and gradients that span seven decades. */
+export function inputs(length: number, steps: number, seed = 1) {
+  const next = numbers(seed);
+  const params = Float32Array.from({ length }, next);
+  const grads = Array.from({ length: steps }, () => Float32Array.from({ length }, (_, i) => next() / 2 ** (i % 24)));
+  return { params, grads };
+}
+
+/** The largest distance from `expected`, in units of what a float32 kernel is allowed: 1e-5 relative, 1e-6 absolute. */
+export function error(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let worst = 0;
+  for (let i = 0; i < expected.length; i++) {
+    const [a, e] = [actual[i]!, expected[i]!];
+    if (Object.is(a, e) || a === e) continue;
+    const distance = Math.abs(a - e) / (1e-6 + 1e-5 * Math.abs(e));
+    worst = Math.max(worst, Number.isNaN(distance) ? Infinity : distance);
+  }
+  return worst;
+}

@@ -1,0 +1,115 @@
+/** The binary, read as it is: what it may hold, what it says of itself, and that it came out of these sources. */
+
+import { describe, expect, test } from "vitest";
+import wabt from "wabt";
+import { fingerprint } from "../scripts/project.mjs";
+import { createArenaSync } from "../ts/arena.js";
+import { sources } from "../ts/binary.js";
+import { variant } from "../ts/hyper.js";
+import { bytes } from "../ts/kernels.js";
+import { bits, inputs, kernelRun } from "./harness.js";
+import { cases, kernelNames } from "./registry.js";
+
+const module = new WebAssembly.Module(bytes(false));
+const text = (await wabt()).readWasm(bytes(false), { readDebugNames: false }).toText({});
+const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
+test("came out of crate/ as it is now", () => {
+  expect(sources, "crate/ has changed since the binary was made: run `npm run kernels`").toBe(fingerprint("crate"));
+});
+
+describe("kernels own nothing", () => {
+  test("one import, the memory, as large as may be", () => {
+    expect(WebAssembly.Module.imports(module).map(({ kind }) => kind)).toEqual(["memory"]);
+    expect(text).toMatch(/\(import [^)]+\(memory \(;0;\) 1 65536\)\)/);
+  });
+
+  test("exactly the kernels are exported", () => {
+    expect(
+      WebAssembly.Module.exports(module)
+        .map(({ name }) => name)
+        .sort(),
+    ).toEqual([...kernelNames].sort());
+  });
+
+  test("no stack pointer, no table, no atomics, no growth, nothing at the start", () => {
+    expect(text).not.toMatch(
+      /^ *\((global|table|elem|start|memory) |atomic|memory\.(grow|init|copy|fill)|call_indirect/m,
+    );
+  });
+
+  test("data, if any, lies below address 1024", () => {
+    for (const [, offset, data] of text.matchAll(/\(data \(;\d+;\) \(i32\.const (\d+)\) "([^"]*)"/g)) {
+      expect(Number(offset) + data!.replace(/\\../g, ".").length).toBeLessThanOrEqual(1024);
+    }
+  });
+
+  test("a kernel takes at most 1 kB", () => {
+    const sizes = functionSizes(bytes(false));
+    expect(sizes.length).toBeGreaterThanOrEqual(kernelNames.length);
+    for (const size of sizes) expect(size).toBeLessThanOrEqual(1024);
+  });
+});
+
+test("one byte tells the binary for shared memory from the other", () => {
+  const [unshared, shared] = [bytes(false), bytes(true)];
+  expect([...unshared].filter((byte, at) => byte !== shared[at])).toEqual([1]);
+  expect([...shared].filter((byte, at) => byte !== unshared[at])).toEqual([3]);
+});
+
+describe("what the binary says of itself is what the literals say", () => {
+  const [section] = WebAssembly.Module.customSections(module, "downhill");
+  const about = new Map(
+    new TextDecoder()
+      .decode(section)
+      .trim()
+      .split("\n")
+      .map((line) => {
+        const [name, slots, ...fields] = line.trim().split(/ (?!\d\])/);
+        return [name!, { slots: Number(slots), fields: fields.map((field) => field.split(":")) }] as const;
+      }),
+  );
+
+  test.each(cases)("$name", ({ rule, values }) => {
+    const { kernel, slots } = variant(rule, values);
+    const type = (value: unknown) => (Array.isArray(value) ? `[f64; ${value.length}]` : "f64");
+    expect(about.get(kernel)).toEqual({
+      slots: Object.keys(slots).length,
+      fields: Object.entries(rule.hyper).map(([name, option]) => [snake(name), type(option.default)]),
+    });
+  });
+});
+
+test.each([0x7fffff00, 0xfff00000])("addresses around and above %i are as good as others", (address) => {
+  const into = createArenaSync({ maxBytes: 2 ** 32, shared: true });
+  into.reserve(address - 1024, "what lies below");
+  const run = inputs(83, 3);
+  for (const { rule, values, name } of cases) {
+    expect(bits(kernelRun(rule, values, run, { into })).equals(bits(kernelRun(rule, values, run))), name).toBe(true);
+  }
+});
+
+/** The sizes of the bodies in the code section. */
+function functionSizes(wasm: Uint8Array): number[] {
+  let at = 8;
+  const leb = () => {
+    let [result, shift, byte] = [0, 0, 0];
+    do {
+      byte = wasm[at++]!;
+      result |= (byte & 0x7f) << shift;
+      shift += 7;
+    } while (byte & 0x80);
+    return result;
+  };
+  for (;;) {
+    const [id, size] = [wasm[at++], leb()];
+    if (id !== 10) at += size;
+    else {
+      return Array.from({ length: leb() }, () => {
+        const body = leb();
+        at += body;
+        return body;
+      });
+    }
+  }
+}

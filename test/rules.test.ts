@@ -1,0 +1,195 @@
+/** Every registered rule x every option set x the laws that hold for all. A new rule is tested by being registered. */
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { createArenaSync } from "../ts/arena.js";
+import { resolve } from "../ts/hyper.js";
+import { bits, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
+import { cases } from "./registry.js";
+
+const steps = 30;
+const MIN_NORMAL = 2 ** -126;
+
+describe.each(cases)("$name", ({ factory, rule, options, values }) => {
+  const run = inputs(83, steps);
+
+  test("follows the oracle, parameters and state", () => {
+    const actual = kernelRun(rule, values, run);
+    const expected = oracleRun(rule, values, run);
+    expect(error(actual.params, expected.params)).toBeLessThan(1);
+    expect(Object.keys(actual.state)).toEqual(Object.keys(expected.state));
+    for (const slot of Object.keys(expected.state)) {
+      expect(error(actual.state[slot]!, expected.state[slot]!), slot).toBeLessThan(1);
+    }
+  });
+
+  test("an element's bits do not depend on how many there are", () => {
+    const powers = [7, 8, 10, 12].flatMap((k) => [2 ** k - 1, 2 ** k, 2 ** k + 1]);
+    const most = inputs(4097, 3);
+    const all = kernelRun(rule, values, most);
+    for (const length of [...Array.from({ length: 67 }, (_, i) => i + 1), ...powers]) {
+      const part = kernelRun(rule, values, {
+        params: most.params.slice(0, length),
+        grads: most.grads.map((grad) => grad.slice(0, length)),
+      });
+      expect(bits(part).equals(bits(all, length)), `length ${length}`).toBe(true);
+    }
+  });
+
+  test("an empty span changes nothing", () => {
+    const actual = kernelRun(rule, values, run, { spans: [[5, 5]] });
+    const before = kernelRun(rule, values, { ...run, grads: [] });
+    expect(bits(actual).equals(bits(before))).toBe(true);
+  });
+
+  test("any split of a span gives the same bits", () => {
+    const whole = bits(kernelRun(rule, values, run));
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(fc.integer({ min: 0, max: 83 }), { maxLength: 8 }),
+        fc.boolean(),
+        (cuts, backwards) => {
+          const edges = [0, ...cuts.sort((a, b) => a - b), 83];
+          const spans = edges.slice(1).map((end, i): Span => [edges[i]!, end]);
+          if (backwards) spans.reverse();
+          expect(bits(kernelRun(rule, values, run, { spans })).equals(whole)).toBe(true);
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  test("shared and unshared memory give the same bits", () => {
+    const [shared, unshared] = [true, false].map((shared) => {
+      const into = createArenaSync({ maxBytes: 2 ** 20, shared });
+      return bits(kernelRun(rule, values, run, { into }));
+    });
+    expect(shared!.equals(unshared!)).toBe(true);
+  });
+
+  test("random numbers follow the oracle", () => {
+    const float = fc.float({ min: -1000, max: 1000, noNaN: true });
+    const element = fc.record({ p: float, g: fc.array(float, { minLength: 3, maxLength: 3 }) });
+    fc.assert(
+      fc.property(fc.array(element, { minLength: 1, maxLength: 9 }), (elements) => {
+        const run = {
+          params: elements.map(({ p }) => p),
+          grads: [0, 1, 2].map((step) => elements.map(({ g }) => g[step]!)),
+        };
+        const distance = error(kernelRun(rule, values, run).params, oracleRun(rule, values, run).params);
+        expect(distance).toBeLessThan(10); // such numbers cancel
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  test("zero gradients and no decay move nothing", () => {
+    const still = resolve(rule, { ...options, ...("weightDecay" in rule.hyper && { weightDecay: 0 }) });
+    const grads = run.grads.map(() => new Float32Array(83));
+    const { params } = kernelRun(rule, still, { params: run.params, grads });
+    expect([...params]).toEqual([...run.params]);
+  });
+
+  test("lr 0 changes no parameter", () => {
+    const { params } = kernelRun(rule, resolve(rule, { ...options, lr: 0 }), run);
+    expect([...params]).toEqual([...run.params]);
+  });
+
+  test("NaN and infinity go where the formula takes them, and no further", () => {
+    const strange = [Number.NaN, Infinity, -Infinity];
+    const clean = kernelRun(rule, values, inputs(24, 2));
+    const { params, grads } = inputs(24, 2);
+    strange.forEach((x, i) => {
+      params[i * 3] = x;
+      grads[0]![i * 3 + 10] = x;
+    });
+    const actual = kernelRun(rule, values, { params, grads });
+    const expected = oracleRun(rule, values, { params, grads });
+    for (let i = 0; i < 24; i++) {
+      if ([0, 3, 6, 10, 13, 16].includes(i)) expect(actual.params[i], `${i}`).toEqual(expected.params[i]);
+      else expect(actual.params[i]).toBe(clean.params[i]);
+    }
+  });
+
+  test("state dies out to zero, never to subnormal numbers", () => {
+    const grads = [new Float32Array(16).fill(1e-18), ...Array.from({ length: 400 }, () => new Float32Array(16))];
+    const still = resolve(rule, { ...options, ...("weightDecay" in rule.hyper && { weightDecay: 0 }) });
+    const { state } = kernelRun(rule, still, { params: new Float32Array(16), grads });
+    for (const [slot, view] of Object.entries(state)) {
+      expect(
+        view.every((x) => x === 0 || Math.abs(x) >= MIN_NORMAL),
+        slot,
+      ).toBe(true);
+    }
+  });
+
+  test("maximize climbs by the bits that the opposite gradient descends", () => {
+    const opposite = { ...run, grads: run.grads.map((grad) => grad.map((g) => -g)) };
+    const climbed = kernelRun(rule, resolve(rule, { ...options, maximize: true }), run);
+    expect(bits(climbed).equals(bits(kernelRun(rule, values, opposite)))).toBe(true);
+  });
+
+  test("groups are updated each by its own options, in any order, to the same bits", () => {
+    const next = numbers(7);
+    const [own, sets] = [{ lr: 0.25 }, ["a", "b", "c", "d"]];
+    const train = (order: (groups: object[]) => object[]) => {
+      const arena = createArenaSync({ maxBytes: 2 ** 20 });
+      const tensors = arena.tensors({ a: [19], b: [3, 11], c: [], d: [5] });
+      const all = sets.map((name) => tensors[name as "a"]);
+      const optimizer = factory(
+        order([{ params: [tensors.a, tensors.c] }, { params: { d: tensors.d, b: tensors.b }, ...own }]),
+        options,
+      );
+      return { all, optimizer, tensors };
+    };
+    const data = sets.map((_, i) => inputs([19, 33, 1, 5][i]!, 3, 1 + Math.abs((next() * 1000) | 0)));
+    const results = [(groups: object[]) => groups, (groups: object[]) => groups.toReversed()].map((order) => {
+      const { all, optimizer } = train(order);
+      all.forEach((tensor, i) => {
+        tensor.data.set(data[i]!.params);
+      });
+      for (let step = 0; step < 3; step++) {
+        all.forEach((tensor, i) => {
+          tensor.grad.set(data[i]!.grads[step]!);
+        });
+        optimizer.step();
+      }
+      return all.map((tensor) => bits({ params: tensor.data, state: optimizer.state(tensor) }));
+    });
+    const expected = data.map((run, i) =>
+      bits(kernelRun(rule, resolve(rule, i % 2 ? { ...options, ...own } : options), run)),
+    );
+    for (const result of results) expect(result).toEqual(expected);
+  });
+
+  test.each(Object.keys(rule.hyper))("%s is live, and refused values change nothing", (name) => {
+    const hyper = Object.fromEntries(Object.keys(rule.hyper).map((key) => [key, values[key]]));
+    const changed = { ...hyper, [name]: nudged(hyper[name]) };
+    if (rule.conflict(changed) !== undefined) return;
+    const arena = createArenaSync({ maxBytes: 2 ** 20 });
+    const w = arena.tensor("w", [83]);
+    w.data.set(run.params);
+    const optimizer = factory([w], options);
+    run.grads.forEach((grad, index) => {
+      if (index === 2 && !Object.values(rule.adds).some((adder) => adder === name && !hyper[name])) {
+        optimizer.hyper[name] = changed[name];
+      }
+      for (const wrong of [Number.NaN, -1, "1", undefined, [0.1], Infinity]) {
+        expect(() => {
+          optimizer.hyper[name] = wrong;
+        }).toThrow(`${rule.name}: ${name}`);
+      }
+      w.grad.set(grad);
+      optimizer.step();
+    });
+    const expected = oracleRun(rule, (t) => (t <= 2 ? values : { ...values, ...optimizer.hyper }), run);
+    expect(error(w.data, expected.params)).toBeLessThan(1);
+    expect(optimizer.steps).toBe(steps);
+  });
+});
+
+/** Another value of the same kind, on the same side of zero. */
+function nudged(value: unknown): unknown {
+  if (typeof value === "boolean") return !value;
+  return Array.isArray(value) ? value.map((x) => x * 0.9) : (value as number) * 0.9;
+}

@@ -1,0 +1,60 @@
+/** What the types promise, and what they refuse. */
+
+import { expectTypeOf, test } from "vitest";
+import { type Arena, adam, adamw, batches, rmsprop, sgd, type Tensor } from "../ts/index.js";
+
+declare const arena: Arena;
+const model = arena.tensors({ w: [784, 128], b: [128] });
+
+test("tensors are known by name", () => {
+  expectTypeOf(model).toEqualTypeOf<{ readonly w: Tensor; readonly b: Tensor }>();
+  expectTypeOf(model.w.data).toEqualTypeOf<Float32Array>();
+  // @ts-expect-error there is no v
+  model.v;
+  // @ts-expect-error a shape is a list
+  arena.tensors({ w: 3 });
+});
+
+test("options follow from the literals", () => {
+  adamw(model, { lr: 1e-3, betas: [0.9, 0.95], eps: 1e-8, weightDecay: 0.1, amsgrad: true, maximize: true });
+  // @ts-expect-error no such option
+  adamw(model, { learningRate: 1e-3 });
+  // @ts-expect-error a number
+  adamw(model, { lr: "1e-3" });
+  // @ts-expect-error two of them
+  adamw(model, { betas: [0.9] });
+  // @ts-expect-error sgd has none
+  sgd(model, { betas: [0.9, 0.99] });
+});
+
+test("params are tensors, by name or in a list, or groups with the rule's own options", () => {
+  sgd([model.w, model.b]);
+  sgd([{ params: [model.w], lr: 1 }, { params: model }]);
+  // @ts-expect-error no such option
+  sgd([{ params: [model.w], learningRate: 1 }]);
+  // @ts-expect-error an array is no tensor
+  sgd([new Float32Array(3)]);
+});
+
+test("hyper-parameters are live and typed", () => {
+  const { hyper } = adam(model);
+  expectTypeOf(hyper.lr).toEqualTypeOf<number>();
+  expectTypeOf(hyper.betas).toEqualTypeOf<readonly [number, number]>();
+  hyper.betas = [0.8, 0.9];
+  // @ts-expect-error written as a whole
+  hyper.betas[0] = 0.8;
+  // @ts-expect-error read when the optimizer is made
+  hyper.amsgrad;
+});
+
+test("state is known by slot, and what an option adds may be missing", () => {
+  const state = rmsprop(model).state(model.w);
+  expectTypeOf(state.squareAvg).toEqualTypeOf<Float32Array>();
+  expectTypeOf(state.momentumBuffer).toEqualTypeOf<Float32Array | undefined>();
+  // @ts-expect-error adam's
+  state.expAvg;
+});
+
+test("batches are indices", () => {
+  for (const batch of batches(10, 2)) expectTypeOf(batch).toEqualTypeOf<Uint32Array>();
+});
