@@ -54,13 +54,16 @@ export interface Factory<Hyper extends Options, Fixed extends Options, Slots ext
   readonly rule: Rule;
 }
 
+/** What a rule without fixed options infers for them is any; it has none. */
+type Known<O extends Options> = string extends keyof O ? Record<never, never> : O;
+
 /* @__NO_SIDE_EFFECTS__ */
 export function rule<
   const Hyper extends Options,
+  const Fixed extends Options,
   const Slots extends string,
-  const Fixed extends Options = Record<never, never>,
   const Added extends string = never,
->(name: string, definition: Definition<Hyper, Fixed, Slots, Added>): Factory<Hyper, Fixed, Slots, Added> {
+>(name: string, definition: Definition<Hyper, Fixed, Slots, Added>): Factory<Hyper, Known<Fixed>, Slots, Added> {
   const { fixed, adds, fill, conflict, ...rest } = definition;
   const rule = {
     name,
@@ -71,5 +74,5 @@ export function rule<
     conflict: conflict ?? (() => undefined),
   } as Rule;
   const factory = (params: Params<object>, options: object = {}) => new Optimizer(rule, params, options);
-  return Object.assign(factory, { rule }) as unknown as Factory<Hyper, Fixed, Slots, Added>;
+  return Object.assign(factory, { rule }) as unknown as Factory<Hyper, Known<Fixed>, Slots, Added>;
 }
