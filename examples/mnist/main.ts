@@ -1,0 +1,153 @@
+/** Trains a network on MNIST with one optimizer after the other, and shows how they compare. */
+
+import { accessSync, constants, existsSync, statSync, writeFileSync } from "node:fs";
+import { availableParallelism, cpus } from "node:os";
+import { dirname, resolve } from "node:path";
+import { parseArgs } from "node:util";
+import { loadData } from "./data.js";
+import { UserError } from "./errors.js";
+import { Network, startJax } from "./network.js";
+import { report } from "./report.js";
+import { type Entry, entries } from "./runs.js";
+import { showProgress, showTable } from "./terminal.js";
+import { type Result, train } from "./train.js";
+
+const names = entries.map(({ name }) => name);
+
+const help = `Trains a network on MNIST with one optimizer after the other, and shows how they compare.
+
+  npm start -- [flags]
+
+  --optimizers LIST  which, of ${names.join(", ")} (default: all)
+  --epochs N         how often each sees the training set (default: 5)
+  --batch N          samples in a mini-batch (default: 128)
+  --lr LIST          step sizes, such as adam=1e-3,sgd=0.1 (defaults: ${entries.map(({ name, options }) => `${name}=${options.lr}`).join(",")})
+  --hidden LIST      sizes of the hidden layers, such as 128,64 (default: 128)
+  --seed N           decides the first weights and the order of the samples (default: 1)
+  --data DIR         a folder with other IDX files, such as Fashion-MNIST's (default: MNIST)
+  --out FILE         where the report goes (default: report.html)
+  --help             this
+`;
+
+function flags() {
+  try {
+    return parseArgs({
+      options: {
+        optimizers: { type: "string" },
+        epochs: { type: "string", default: "5" },
+        batch: { type: "string", default: "128" },
+        lr: { type: "string", default: "" },
+        hidden: { type: "string", default: "128" },
+        seed: { type: "string", default: "1" },
+        data: { type: "string" },
+        out: { type: "string", default: "report.html" },
+        help: { type: "boolean", default: false },
+      },
+    }).values;
+  } catch (cause) {
+    throw new UserError(`${(cause as Error).message.split(". ")[0]}; npm start -- --help lists the flags`);
+  }
+}
+
+/** The items of a list such as `128,64`. */
+const items = (list: string) =>
+  list
+    .split(",")
+    .map((item) => item.trim())
+    .filter((item) => item !== "");
+
+function whole(flag: string, text: string, least: number, most = Number.MAX_SAFE_INTEGER): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < least || value > most || text.trim() === "") {
+    throw new UserError(`${flag} must be a whole number from ${least} to ${most}, got "${text}"`);
+  }
+  return value;
+}
+
+/** A file that can be written, before the work whose result goes there. */
+function writable(flag: string, text: string): string {
+  const path = resolve(text);
+  try {
+    accessSync(dirname(path), constants.W_OK);
+    if (existsSync(path)) accessSync(path, constants.W_OK);
+    if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error("it is a folder");
+  } catch (cause) {
+    throw new UserError(`${flag}: ${path} cannot be written: ${(cause as Error).message}; name another file`);
+  }
+  return path;
+}
+
+function entryNamed(flag: string, name: string): Entry {
+  const entry = entries.find((entry) => entry.name === name);
+  if (entry === undefined) throw new UserError(`${flag}: no optimizer "${name}"; there are ${names.join(", ")}`);
+  return entry;
+}
+
+/** The chosen optimizers, with the rates that were given for them. */
+function chosen(list: string | undefined, rates: string): Entry[] {
+  const lr = new Map(
+    items(rates).map((item) => {
+      const [name = "", rate = ""] = item.split("=");
+      const value = Number(rate);
+      if (rate.trim() === "" || !Number.isFinite(value) || value < 0) {
+        throw new UserError(`--lr: "${item}" gives no rate of 0 or more; write it as in ${name || "adam"}=0.001`);
+      }
+      return [entryNamed("--lr", name), value];
+    }),
+  );
+  const wanted = list === undefined ? entries : items(list).map((name) => entryNamed("--optimizers", name));
+  if (wanted.length === 0) throw new UserError(`--optimizers: none named; there are ${names.join(", ")}`);
+  return [...new Set(wanted)].map((entry) => ({
+    ...entry,
+    options: { ...entry.options, lr: lr.get(entry) ?? entry.options.lr },
+  }));
+}
+
+async function main() {
+  const given = flags();
+  if (given.help) {
+    process.stdout.write(help);
+    return;
+  }
+  const runs = chosen(given.optimizers, given.lr);
+  const settings = {
+    epochs: whole("--epochs", given.epochs, 1),
+    batch: whole("--batch", given.batch, 1),
+    seed: whole("--seed", given.seed, 0, 2 ** 32 - 1),
+  };
+  const hidden = items(given.hidden).map((size) => whole("--hidden", size, 1));
+  const out = writable("--out", given.out);
+  const data = loadData(given.data);
+  if (settings.batch > data.train.count) {
+    throw new UserError(`--batch must be at most the ${data.train.count} samples there are, got ${settings.batch}`);
+  }
+
+  await startJax();
+  const sizes = [data.train.pixels, ...hidden, data.classes];
+  const network = new Network(sizes);
+  const setting = [
+    `${data.train.count} images for training, ${data.test.count} for testing`,
+    `network ${sizes.join("-")}, batches of ${settings.batch}, ${settings.epochs} epochs, seed ${settings.seed}`,
+    `${cpus()[0]?.model.trim() ?? process.arch}, ${availableParallelism()} cores, Node ${process.versions.node}`,
+  ];
+  console.log(setting.join("\n"));
+
+  const progress = showProgress(runs);
+  const results: Result[] = [];
+  try {
+    for (const entry of runs) {
+      results.push(await train(entry, network, data, settings, (now) => progress.update(entry, now)));
+    }
+  } finally {
+    progress.stop();
+  }
+  console.log(showTable(results));
+  writeFileSync(out, report(results, setting));
+  console.log(`report: ${out}`);
+}
+
+main().catch((error) => {
+  // downhill's RangeErrors name a value and its remedy: a network larger than the memory, for one.
+  console.error(error instanceof UserError || error instanceof RangeError ? `error: ${error.message}` : error);
+  process.exitCode = 1;
+});

@@ -1,0 +1,72 @@
+/** What the terminal shows: progress bars, or plain lines where there is no terminal, and the table. */
+
+import { MultiBar, type SingleBar } from "cli-progress"; // 25 million installs a month, bars and terminal detection
+import Table from "cli-table3"; // the maintained successor of cli-table
+import type { Entry } from "./runs.js";
+import type { Progress, Result } from "./train.js";
+
+export function showProgress(runs: readonly Entry[]) {
+  return process.stdout.isTTY ? bars(runs) : lines();
+}
+
+function bars(runs: readonly Entry[]) {
+  const width = Math.max(...runs.map(({ title }) => title.length));
+  const multi = new MultiBar({
+    format: "{title} {bar} epoch {epoch} of {epochs}  loss {loss}  {eta_formatted} left",
+    barsize: 30,
+    hideCursor: true,
+    etaBuffer: 200,
+    barCompleteChar: "█",
+    barIncompleteChar: "░",
+  });
+  let current: { entry: Entry; bar: SingleBar } | undefined;
+  return {
+    update(entry: Entry, { epoch, epochs, step, steps, loss }: Progress) {
+      if (current?.entry !== entry) {
+        current = { entry, bar: multi.create(steps, 0, { title: entry.title.padEnd(width), epoch, epochs, loss: "" }) };
+      }
+      current.bar.update(step, { epoch, loss: loss.toFixed(4) });
+    },
+    stop: () => multi.stop(),
+  };
+}
+
+function lines() {
+  let started = performance.now();
+  return {
+    update({ title }: Entry, { epoch, epochs, step, steps, loss }: Progress) {
+      if (step === 1) started = performance.now();
+      if (step * epochs !== epoch * steps) return;
+      const left = ((performance.now() - started) / 1000 / step) * (steps - step);
+      console.log(`${title}: epoch ${epoch} of ${epochs}, loss ${loss.toFixed(4)}, ${left.toFixed(0)} s left`);
+    },
+    stop() {},
+  };
+}
+
+/** The figures of a run, as the table and the report show them. */
+export function figures({ entry, steps, loss, accuracy, gradientTime, updateTime, params, traffic }: Result) {
+  const perParameter = updateTime / steps / params;
+  return {
+    optimizer: entry.title,
+    steps: `${steps}`,
+    "training loss": loss.toFixed(4),
+    "test accuracy": `${(100 * accuracy).toFixed(2)} %`,
+    "gradients, s": gradientTime.toFixed(2),
+    "updates, s": updateTime.toFixed(3),
+    "ns a parameter": (1e9 * perParameter).toFixed(2),
+    "GB/s": (traffic / perParameter / 1e9).toFixed(1),
+  };
+}
+
+export function showTable(results: readonly Result[]): string {
+  const rows = results.map(figures);
+  const head = Object.keys(rows[0]!);
+  const table = new Table({
+    head,
+    colAligns: head.map((_, i) => (i === 0 ? "left" : "right")),
+    style: { head: [], border: [] },
+  });
+  table.push(...rows.map((row) => Object.values(row)));
+  return table.toString();
+}
