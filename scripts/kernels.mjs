@@ -114,8 +114,14 @@ export const binary =
   "${bytes.toString("base64")}";
 `;
 
-install();
-const bytes = build();
+let bytes;
+try {
+  install();
+  bytes = build();
+} catch (error) {
+  console.error(error.message);
+  process.exit(1);
+}
 const target = join(root, "ts/binary.ts");
 if (!process.argv.includes("--check")) {
   writeFileSync(target, text(bytes));

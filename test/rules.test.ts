@@ -123,6 +123,13 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     }
   });
 
+  test("gradients so small that they would only slow a step down count as zero", () => {
+    const tiny = (x: number) =>
+      kernelRun(rule, values, { ...run, grads: run.grads.map(() => new Float32Array(83).fill(x)) });
+    const zero = bits(tiny(0));
+    for (const x of [1e-40, -1e-40, 1e-32, -1e-32]) expect(bits(tiny(x)).equals(zero), `${x}`).toBe(true);
+  });
+
   test("maximize climbs by the bits that the opposite gradient descends", () => {
     const opposite = { ...run, grads: run.grads.map((grad) => grad.map((g) => -g)) };
     const climbed = kernelRun(rule, resolve(rule, { ...options, maximize: true }), run);

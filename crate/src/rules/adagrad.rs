@@ -7,9 +7,11 @@ hyper! {
 }
 
 impl Rule<1> for Adagrad {
+    const TINY: f64 = TINY_SQUARED;
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let lr = V::splat(self.lr / (1.0 + (step - 1.0) * self.lr_decay));
-        let (eps, decay) = (V::splat(self.eps), V::splat(self.weight_decay));
+        let [eps, decay] = [self.eps, self.weight_decay].map(V::splat);
         move |p, g, [sum]| {
             let g = g + decay * p;
             let sum = sum + g * g;

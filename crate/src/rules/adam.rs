@@ -10,6 +10,8 @@ hyper! {
 }
 
 impl<const N: usize> Rule<N> for Adam {
+    const TINY: f64 = TINY_SQUARED;
+
     /// The decay joins the gradient.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let decay = V::splat(self.weight_decay);
@@ -24,16 +26,13 @@ impl Adam {
         &self,
         step: f64,
     ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, N> {
-        let [b1, b2] = self.betas;
-        let correct = |beta| {
-            if self.bias_correction != 0.0 { 1.0 - power(beta, step) } else { 1.0 }
-        };
-        let (lr, scale) = (V::splat(self.lr / correct(b1)), V::splat(1.0 / sqrt(correct(b2))));
-        let (c1, c2, eps) = (V::splat(1.0 - b1), V::splat(1.0 - b2), V::splat(self.eps));
-        let (b1, b2) = (V::splat(b1), V::splat(b2));
+        let bias = |beta| if self.bias_correction != 0.0 { 1.0 - power(beta, step) } else { 1.0 };
+        let [lr, scale] = [self.lr / bias(self.betas[0]), 1.0 / sqrt(bias(self.betas[1]))].map(V::splat);
+        let [mean, mean_square] = self.betas.map(Average::new);
+        let eps = V::splat(self.eps);
         move |p, g, mut slots| {
-            slots[0] = b1 * slots[0] + c1 * g;
-            slots[1] = b2 * slots[1] + c2 * (g * g);
+            slots[0] = mean.of(slots[0], g);
+            slots[1] = mean_square.of(slots[1], g * g);
             if N == 3 {
                 slots[2] = slots[1].max(slots[2]);
             }

@@ -11,6 +11,8 @@ impl AdamW {
 }
 
 impl<const N: usize> Rule<N> for AdamW {
+    const TINY: f64 = TINY_SQUARED;
+
     /// The decay shrinks the parameter.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let keep = V::splat(self.0.keep());

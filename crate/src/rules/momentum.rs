@@ -8,7 +8,7 @@ hyper! {
 
 impl Rule<1> for Momentum {
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let (lr, momentum) = (V::splat(self.lr), V::splat(self.momentum));
+        let [lr, momentum] = [self.lr, self.momentum].map(V::splat);
         move |p, g, [v]| {
             let v = momentum * v - lr * g;
             (p + v, [v])

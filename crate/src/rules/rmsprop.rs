@@ -8,18 +8,22 @@ hyper! {
 
 /// The slots are the mean square, the mean if centered, and the momentum buffer if there is one.
 impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
+    const TINY: f64 = TINY_SQUARED;
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        let (lr, eps, decay) = (V::splat(self.lr), V::splat(self.eps), V::splat(self.weight_decay));
-        let (alpha, fresh) = (V::splat(self.alpha), V::splat(1.0 - self.alpha));
-        let (momentum, zero) = (V::splat(self.momentum), V::splat(0.0));
+        let [lr, eps, decay] = [self.lr, self.eps, self.weight_decay].map(V::splat);
+        let [momentum, zero] = [self.momentum, 0.0].map(V::splat);
+        let average = Average::new(self.alpha);
+        let tiny = V::splat(TINY_SQUARED);
         move |p, g, mut slots| {
             let g = g + decay * p;
-            slots[0] = alpha * slots[0] + fresh * (g * g);
+            slots[0] = average.of(slots[0], g * g);
             let mut variance = slots[0];
             if CENTERED {
-                slots[1] = alpha * slots[1] + fresh * g;
+                slots[1] = average.of(slots[1], g);
                 // Rounding can leave a steady gradient's variance just below zero.
-                variance = (variance - slots[1] * slots[1]).max(zero);
+                let mean = slots[1].zero_below(tiny);
+                variance = (variance - mean * mean).max(zero);
             }
             let mut direction = g / (variance.sqrt() + eps);
             if N == 2 + CENTERED as usize {

@@ -11,14 +11,14 @@ impl Rule<0> for Sgd {
     const UNROLL: usize = 2;
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
-        let (lr, decay) = (V::splat(self.lr), V::splat(self.weight_decay));
+        let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         move |p, g, []| (p - lr * (g + decay * p), [])
     }
 }
 
 impl Rule<1> for Sgd {
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let (lr, decay, momentum) = (V::splat(self.lr), V::splat(self.weight_decay), V::splat(self.momentum));
+        let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
         // PyTorch starts the buffer at the first gradient, undamped.
         let fresh = V::splat(if step == 1.0 { 1.0 } else { 1.0 - self.dampening });
         let nesterov = self.nesterov != 0.0;
