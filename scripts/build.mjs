@@ -22,21 +22,26 @@ execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "
 });
 
 // An option's type carries its range and default; an editor shows comments.
-const says = (prose, range, value) =>
-  `${prose} ${range.startsWith("[") ? `In ${range}` : "True or false"}; default ${value}.`;
 const option =
-  /\/\*\* (.+?) \*\/(\s+readonly (\w+): import\("\.\.\/option\.js"\)\.Option<.+?, "(.+?)", (?:readonly )?(.+?)>;)/g;
-for (const file of readdirSync(join(dist, "rules")).filter((name) => name !== "index.d.ts")) {
-  const path = join(dist, "rules", file);
-  const text = readFileSync(path, "utf8");
-  const list = [...text.matchAll(option)].map(
-    ([, prose, , name, range, value]) => ` * @param options.${name} ${says(prose, range, value)}\n`,
-  );
+  /\/\*\* (.+?) \*\/(\s+readonly (\w+): import\("\.\.?\/option\.js"\)\.Option<.+?, "(.+?)", (?:readonly )?(.+?)>;)/g;
+const range = (text) => (text.startsWith("[") ? `In ${text}` : "True or false");
+
+/** Completes the comments of a file's options, and lists them in the comment of what it exports. */
+function annotate(file, others = []) {
+  const path = join(dist, file);
+  const options = [];
+  const text = readFileSync(path, "utf8").replace(option, (_, prose, rest, name, interval, value) => {
+    const says = `${prose} ${range(interval)}; default ${value}.`;
+    options.push(` * @param options.${name} ${says}\n`);
+    return `/** ${says} */${rest}`;
+  });
   writeFileSync(
     path,
-    text
-      .replace(option, (_, prose, rest, _name, range, value) => `/** ${says(prose, range, value)} */${rest}`)
-      .replace(/ \*\/\nexport/, () => ` *\n${list.join("")} */\nexport`),
+    text.replace(/ \*\/\n(?=export declare const \w+: import)/, ` *\n${[...options, ...others].join("")} */\n`),
   );
+  return options;
 }
+
+const common = annotate("rule.d.ts");
+for (const file of readdirSync(join(dist, "rules"))) annotate(join("rules", file), common);
 writeFileSync(join(dist, "fingerprint"), fingerprint("dist"));

@@ -5,11 +5,12 @@ import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fingerprint, root } from "./project.mjs";
 
+// Messages go to stderr, as commands that run this may print for programs.
 const changed = (file) => statSync(join(root, file), { throwIfNoEntry: false })?.mtimeMs ?? 0;
 const run = (command) => execSync(command, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
 
 if (changed("node_modules/.package-lock.json") < changed("package-lock.json")) {
-  console.log("installing (once)");
+  console.error("installing (once)");
   run("npm ci --loglevel=error");
 }
 let built = "";
@@ -17,6 +18,6 @@ try {
   built = readFileSync(join(root, "dist/fingerprint"), "utf8");
 } catch {}
 if (built !== fingerprint("dist")) {
-  console.log("building (once)");
+  console.error("building (once)");
   run("node scripts/build.mjs");
 }

@@ -1,0 +1,121 @@
+/** The package as users get it: packed, installed in an empty project, imported, hovered over, bundled. */
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { publint } from "publint";
+import ts from "typescript";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { root } from "../scripts/project.mjs";
+import { factories } from "./registry.js";
+
+const project = mkdtempSync(join(tmpdir(), "downhill-"));
+afterAll(() => rmSync(project, { recursive: true }));
+
+const npm = (...args: string[]) =>
+  execFileSync("npm", [...args, "--loglevel=error"], { cwd: project, encoding: "utf8" });
+const node = (...args: string[]) => execFileSync(process.execPath, args, { cwd: project, encoding: "utf8" }).trim();
+
+let packed: string[];
+
+beforeAll(() => {
+  const [{ filename, files }] = JSON.parse(npm("pack", root, "--json"));
+  packed = files.map(({ path }: { path: string }) => path);
+  npm("init", "--yes");
+  npm("install", filename);
+});
+
+test("it holds what it needs and nothing else, and depends on nothing", () => {
+  expect(packed.filter((path) => !path.startsWith("dist/")).sort()).toEqual([
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "package.json",
+  ]);
+  expect(packed).toContain("dist/index.js");
+  expect(packed).toContain("dist/index.js.map");
+  const { dependencies, scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+  expect(dependencies).toBeUndefined();
+  expect(Object.keys(scripts).filter((name) => /install/.test(name))).toEqual([]);
+});
+
+test("publint finds nothing", async () => {
+  const { messages } = await publint({ pkgDir: join(project, "node_modules/downhill"), pack: false, strict: true });
+  expect(messages).toEqual([]);
+});
+
+const program = `
+  const arena = downhill.createArenaSync({ maxBytes: 2 ** 20 });
+  const w = arena.tensor("w", [3]);
+  w.grad.fill(1);
+  downhill.adamw([w], { lr: 0.5 }).step();
+  console.log(String(w.data));`;
+
+test("a fresh project imports it, and requires it", () => {
+  writeFileSync(join(project, "run.mjs"), `import * as downhill from "downhill";${program}`);
+  expect(node("run.mjs")).toBe("-0.5,-0.5,-0.5");
+  // From Node 22.12 on, `require` takes modules as they are.
+  const [major] = process.versions.node.split(".").map(Number) as [number];
+  writeFileSync(join(project, "run.cjs"), `const downhill = require("downhill");${program}`);
+  expect(node(...(major < 22 ? ["--experimental-require-module", "--no-warnings"] : []), "run.cjs")).toBe(
+    "-0.5,-0.5,-0.5",
+  );
+});
+
+test("what a bundler keeps of it is what is used", async () => {
+  const bundle = async (name: string) => {
+    const contents = `import { ${name} } from "downhill"; console.log(${name});`;
+    const { outputFiles } = await build({
+      stdin: { contents, resolveDir: project },
+      bundle: true,
+      format: "esm",
+      minify: true,
+      write: false,
+    });
+    return outputFiles[0]!.text;
+  };
+  const [adamw, adagrad] = [await bundle("adamw"), await bundle("adagrad")];
+  expect(adamw).toContain("biasCorrection");
+  expect(adamw).not.toMatch(/initialAccumulatorValue|centered|nesterov/);
+  expect(adagrad).toContain("initialAccumulatorValue");
+  expect(adagrad).not.toMatch(/biasCorrection|centered|nesterov/);
+});
+
+test("an editor shows each rule's options with their ranges and defaults", () => {
+  const names = factories.map(({ rule }) => rule.name);
+  const file = join(project, "hover.ts");
+  writeFileSync(
+    file,
+    `import { ${names} } from "downhill"; declare const model: Record<string, import("downhill").Tensor>;
+     ${names.map((name) => `${name}(model, {});`).join("\n")}`,
+  );
+  const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
+  const { readFile, fileExists, directoryExists, getDirectories, realpath } = ts.sys;
+  const service = ts.createLanguageService({
+    ...{ readFile, fileExists, directoryExists, getDirectories, realpath },
+    getCompilationSettings: () => options,
+    getScriptFileNames: () => [file],
+    getScriptVersion: () => "1",
+    getScriptSnapshot: (name) => (fileExists(name) ? ts.ScriptSnapshot.fromString(readFile(name)!) : undefined),
+    getCurrentDirectory: () => project,
+    getDefaultLibFileName: ts.getDefaultLibFilePath,
+  });
+  expect(service.getSemanticDiagnostics(file).map(({ messageText }) => messageText)).toEqual([]);
+  const source = readFileSync(file, "utf8");
+  for (const { rule } of factories) {
+    const call = source.indexOf(`${rule.name}(model, {`);
+    const { documentation = [], tags = [] } = service.getQuickInfoAtPosition(file, call)!;
+    const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);
+    const inside = call + `${rule.name}(model, {`.length;
+    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed })) {
+      const value = Array.isArray(option.default) ? `[${option.default.join(", ")}]` : `${option.default}`;
+      const says = `${option.range === "true or false" ? "True or false" : `In ${option.range}`}; default ${value}.`;
+      const details = service.getCompletionEntryDetails(file, inside, name, {}, undefined, {}, undefined)!;
+      expect(ts.displayPartsToString(details.documentation), `${rule.name} ${name}`).toContain(says);
+      expect(hover, rule.name).toContain(`options.${name}`);
+      expect(hover).toContain(says);
+    }
+  }
+});
