@@ -23,7 +23,7 @@ execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "
 
 // An option's type carries its range and default; an editor shows comments.
 const option =
-  /\/\*\* (.+?) \*\/(\s+readonly (\w+): import\("\.\.?\/option\.js"\)\.Option<.+?, "(.+?)", (?:readonly )?(.+?)>;)/g;
+  /\/\*\* (.+?) \*\/(\s+(?:readonly )?(\w+): import\("\.\.?\/option\.js"\)\.Option<.+?, "(.+?)", (?:readonly )?(.+?)>;)/g;
 const range = (text) => (text.startsWith("[") ? `In ${text}` : "True or false");
 
 /** Completes the comments of a file's options, and lists them in the comment of what it exports. */

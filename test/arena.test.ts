@@ -1,6 +1,6 @@
 /** Memory: where tensors lie, that views are views and stay so, and that a step allocates nothing. */
 
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { createArena, createArenaSync } from "../ts/arena.js";
 import { adam, adamw, sgd } from "../ts/rules/index.js";
 
@@ -41,6 +41,48 @@ test("without maxBytes there is room for more than a gigabyte", () => {
   const arena = createArenaSync();
   expect(arena.tensor("w", [2 ** 27]).size).toBe(2 ** 27);
   arena.free();
+});
+
+describe("where the platform refuses", () => {
+  afterEach(() => {
+    vi.unstubAllGlobals();
+  });
+
+  /** A platform that grants so many bytes of address space at most. */
+  function grant(bytes: number) {
+    const { Memory } = WebAssembly;
+    const Limited = class extends Memory {
+      constructor(descriptor: WebAssembly.MemoryDescriptor) {
+        if (descriptor.initial * 65536 > bytes) throw new RangeError("could not allocate memory");
+        super(descriptor);
+      }
+    };
+    vi.stubGlobal("WebAssembly", Object.create(WebAssembly, { Memory: { value: Limited } }));
+  }
+
+  test("4 GiB, half of it will do, and half of that", () => {
+    grant(2 ** 30);
+    const { left } = createArenaSync();
+    expect(left).toBe(2 ** 30 - 1024);
+  });
+
+  test("what was asked for, that is an error that names the remedy", () => {
+    grant(2 ** 30);
+    const message = "createArena: this platform refuses 2147483648 bytes of address space; ask for less with maxBytes";
+    expect(() => createArenaSync({ maxBytes: 2 ** 31 })).toThrow(message);
+  });
+
+  test("anything, that is the error", () => {
+    grant(0);
+    expect(() => createArenaSync()).toThrow("createArena: this platform refuses 67108864 bytes of address space");
+  });
+
+  test.each(["there is no SharedArrayBuffer", "the page is not isolated"])("shared memory, as %s", (why) => {
+    if (why.includes("isolated")) vi.stubGlobal("crossOriginIsolated", false);
+    else vi.stubGlobal("SharedArrayBuffer", undefined);
+    expect(createArenaSync({ maxBytes: 2 ** 20 }).shared).toBe(false);
+    expect(() => createArenaSync({ shared: true })).toThrow("Cross-Origin-Opener-Policy: same-origin");
+  });
 });
 
 test("a step reads the gradient and leaves it, and leaves the padding zero", () => {

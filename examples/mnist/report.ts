@@ -18,7 +18,7 @@ export function report(results: readonly Result[], setting: readonly string[]): 
   const accuracies = results.flatMap(({ entry, accuracies }) =>
     accuracies.map(({ epoch, accuracy }) => ({ epoch, missing: 100 - 100 * accuracy, title: entry.title })),
   );
-  const common = { width: 520, height: 320, marginLeft: 56, color, style: { fontSize: "12px" } };
+  const common = { width: 520, height: 320, marginLeft: 56, marginTop: 32, color, style: { fontSize: "12px" } };
   const loss = { type: "log", grid: true, label: "training loss", tickFormat: "~g" } as const;
   const { document } = parseHTML("<html></html>");
   const chart = (options: Plot.PlotOptions) =>
@@ -42,7 +42,7 @@ export function report(results: readonly Result[], setting: readonly string[]): 
   const byEpoch = chart({
     x: {
       label: "epoch",
-      ticks: accuracies.map(({ epoch }) => epoch).filter((epoch) => epoch % Math.ceil(epochs / 10) === 0),
+      ticks: Array.from({ length: epochs }, (_, i) => i + 1).filter((epoch) => epoch % Math.ceil(epochs / 10) === 0),
       tickFormat: "d",
     },
     y: {
@@ -51,7 +51,7 @@ export function report(results: readonly Result[], setting: readonly string[]): 
       grid: true,
       ticks: [90, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1],
       tickFormat: (missing: number) => `${100 - missing}`,
-      label: "test accuracy, %",
+      label: "↑ test accuracy, %",
     },
     marks: [
       line("epoch", "missing", accuracies),

@@ -1,0 +1,141 @@
+/** The example that `npm start` runs, on a small data set made here. */
+
+import { execFile } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Data, loadData } from "../examples/mnist/data.js";
+import { Network, startJax } from "../examples/mnist/network.js";
+import { type Entry, entries } from "../examples/mnist/runs.js";
+import { type Result, train } from "../examples/mnist/train.js";
+import { root } from "../scripts/project.mjs";
+import { numbers } from "./harness.js";
+
+const [SIDE, CLASSES] = [6, 3];
+const folder = mkdtempSync(join(tmpdir(), "idx-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function idx(dimensions: number[], bytes: Uint8Array): Buffer {
+  const header = Buffer.alloc(4 + 4 * dimensions.length);
+  header.writeUInt32BE(0x0800 + dimensions.length);
+  dimensions.forEach((dimension, i) => {
+    header.writeUInt32BE(dimension, 4 + 4 * i);
+  });
+  return Buffer.concat([header, bytes]);
+}
+
+/** Images whose class shows in which third of them is bright. */
+function write(into: string) {
+  const random = numbers(3);
+  for (const [name, count] of [
+    ["train", 300],
+    ["t10k", 60],
+  ] as const) {
+    const labels = Uint8Array.from({ length: count }, (_, i) => i % CLASSES);
+    const pixel = (i: number) => {
+      const bright = Math.floor((3 * (i % SIDE ** 2)) / SIDE ** 2) === labels[Math.floor(i / SIDE ** 2)];
+      return (bright ? 150 : 50) + 50 * random();
+    };
+    const images = Uint8Array.from({ length: count * SIDE ** 2 }, (_, i) => pixel(i));
+    writeFileSync(join(into, `${name}-images-idx3-ubyte`), idx([count, SIDE, SIDE], images));
+    writeFileSync(join(into, `${name}-labels-idx1-ubyte.gz`), gzipSync(idx([count], labels)));
+  }
+}
+
+let data: Data;
+let network: Network;
+const run = (entry: Entry, seed = 1) => train(entry, network, data, { epochs: 5, batch: 32, seed }, () => {});
+
+beforeAll(async () => {
+  write(folder);
+  data = loadData(folder);
+  await startJax();
+  network = new Network([data.train.pixels, 8, data.classes]);
+});
+
+test("files are read as they are or gzipped", () => {
+  expect([data.train.count, data.test.count, data.train.pixels, data.classes]).toEqual([300, 60, 36, 3]);
+  expect(data.train.images.length).toBe(300 * 36);
+  expect(Math.max(...data.train.images)).toBeLessThanOrEqual(200 / 255);
+});
+
+describe.each(entries)("$name", (entry) => {
+  const bits = ({ losses, loss, accuracies }: Result) => [losses.map(({ loss }) => loss), loss, accuracies];
+
+  test("the same seed gives the same losses to the last bit, another seed others", async () => {
+    const [first, second, other] = [await run(entry), await run(entry), await run(entry, 2)];
+    expect(bits(second)).toEqual(bits(first));
+    expect(bits(other)).not.toEqual(bits(first));
+    expect(first.steps).toBe(entry.wholeSet ? 5 : 50);
+    expect(first.loss).toBeLessThan(first.losses[0]!.loss);
+  });
+});
+
+describe("the command", () => {
+  const command = (...flags: string[]) =>
+    new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
+      const tsx = join(root, "node_modules/tsx/dist/cli.mjs");
+      execFile(
+        process.execPath,
+        [tsx, "examples/mnist/main.ts", "--data", folder, ...flags],
+        { cwd: root },
+        (error, stdout, stderr) => {
+          resolve({ code: Number(error?.code ?? 0), stdout, stderr });
+        },
+      );
+    });
+
+  test("prints a table and writes a report that loads nothing", async () => {
+    const out = join(folder, "report.html");
+    const { code, stdout, stderr } = await command("--epochs", "2", "--batch", "64", "--hidden", "8,4", "--out", out);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    for (const { title } of entries) expect(stdout).toContain(`│ ${title}`);
+    expect(stdout).toContain("network 36-8-4-3, batches of 64, 2 epochs, seed 1");
+    expect(stdout).toContain(`report: ${out}`);
+    const html = readFileSync(out, "utf8");
+    expect(html.match(/<svg/g)).toHaveLength(3);
+    expect(html).toContain("prefers-color-scheme: dark");
+    expect(html).not.toMatch(/<script|<link|src=|url\(|NaN/);
+  });
+
+  test("--help lists the flags", async () => {
+    const { code, stdout } = await command("--help");
+    expect(code).toBe(0);
+    for (const flag of ["optimizers", "epochs", "batch", "lr", "hidden", "seed", "data", "out"])
+      expect(stdout).toContain(`--${flag} `);
+  });
+
+  const names = entries.map(({ name }) => name).join(", ");
+  test.each([
+    [["--optimizers", "adm"], `error: --optimizers: no optimizer "adm"; there are ${names}`],
+    [["--lr", "adam=NaN"], `error: --lr: "adam=NaN" gives no rate of 0 or more; write it as in adam=0.001`],
+    [["--lr", "adam=-1"], `error: --lr: "adam=-1" gives no rate of 0 or more; write it as in adam=0.001`],
+    [["--epochs", "0"], `error: --epochs must be a whole number from 1 to 9007199254740991, got "0"`],
+    [["--batch", "301"], "error: --batch must be at most the 300 samples there are, got 301"],
+    [["--bogus"], "error: Unknown option '--bogus'; npm start -- --help lists the flags"],
+    [["--out", join(folder, "none/report.html")], "cannot be written"],
+    [["--data", "/none"], "error: /none/train-images-idx3-ubyte is missing; --data must name a folder with"],
+    [
+      ["--optimizers", "sgd", "--lr", "sgd=1e30"],
+      /^error: sgd: the loss became NaN at step \d+; try a smaller rate, such as --lr sgd=0.1\n$/,
+    ],
+    [["--hidden", "20000000"], "error: out of memory:"],
+  ])("%s", async (flags, message) => {
+    const { code, stderr } = await command(...flags);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(message);
+    expect(stderr.trim().split("\n")).toHaveLength(1);
+  });
+
+  test("a damaged file", async () => {
+    const damaged = mkdtempSync(join(tmpdir(), "idx-"));
+    write(damaged);
+    truncateSync(join(damaged, "train-images-idx3-ubyte"), 5000);
+    const { code, stderr } = await command("--data", damaged);
+    rmSync(damaged, { recursive: true });
+    expect(code).toBe(1);
+    expect(stderr).toContain("is damaged: 300 x 6 x 6 bytes and a header take 10816, it has 5000; --data must name");
+  });
+});
