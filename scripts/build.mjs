@@ -42,6 +42,6 @@ function annotate(file, others = []) {
   return options;
 }
 
-const common = annotate("rule.d.ts");
+const common = annotate("definition.d.ts");
 for (const file of readdirSync(join(dist, "rules"))) annotate(join("rules", file), common);
 writeFileSync(join(dist, "fingerprint"), fingerprint("dist"));

@@ -1,9 +1,9 @@
 /** Runs a rule's kernel, over whatever spans a test asks for. */
 
 import { type Arena, createArenaSync } from "../ts/arena.js";
+import type { Rule } from "../ts/definition.js";
 import { live, type Values, variant } from "../ts/hyper.js";
 import { BLOCK, Job } from "../ts/job.js";
-import type { Rule } from "../ts/rule.js";
 import { oracle } from "./oracle.js";
 
 export interface Run {

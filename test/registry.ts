@@ -1,8 +1,8 @@
 /** Every registered rule, and for each the option sets that between them reach all of its kernels and branches. */
 
+import type { Rule } from "../ts/definition.js";
 import { resolve, type Values, variant } from "../ts/hyper.js";
 import type { Option } from "../ts/option.js";
-import type { Rule } from "../ts/rule.js";
 import * as registered from "../ts/rules/index.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: a factory of any rule

@@ -1,7 +1,7 @@
 /** Options given to a rule: checked, completed, written where its kernel reads them, and live from then on. */
 
+import type { Rule } from "./definition.js";
 import { checkNames, type Option } from "./option.js";
-import type { Rule } from "./rule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
 

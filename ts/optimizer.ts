@@ -1,10 +1,10 @@
 /** An optimizer: groups of tensors, their live hyper-parameters, their state, and the step. */
 
 import { type Arena, Tensor } from "./arena.js";
+import type { Rule } from "./definition.js";
 import { live, resolve, type Values, variant } from "./hyper.js";
 import { BLOCK, Job, sideBySide } from "./job.js";
 import { show } from "./option.js";
-import type { Rule } from "./rule.js";
 
 /** Tensors, by name or in a list. */
 export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;

@@ -1,0 +1,39 @@
+/** What a rule says of itself, besides its formula. */
+
+import { flag, type Options, type ValueOf } from "./option.js";
+
+/** What a rule is besides its formula, which stands in crate/src/rules under the same name. */
+export interface Definition<
+  Hyper extends Options = Options,
+  Fixed extends Options = Options,
+  Slots extends string = string,
+  Added extends string = string,
+> {
+  /** Live hyper-parameters, in the order of the Rust struct's fields: one double for a number or a flag, n for a list. */
+  readonly hyper: Hyper;
+  /** Options read once, when the optimizer is made. */
+  readonly fixed?: Fixed;
+  /** The slots of state that are always there: one float a parameter each. */
+  readonly state: readonly Slots[];
+  /** Slots that an option adds when it is neither false nor 0; the rule has a kernel for each such set of options. */
+  readonly adds?: Readonly<Record<Added, keyof (Hyper & Fixed) & string>>;
+  /** Slots that start at an option's value; the others start at zero. */
+  readonly fill?: { readonly [Slot in Slots | Added]?: keyof (Hyper & Fixed) & string };
+  /** What is wrong with hyper-parameters that are right one by one. */
+  readonly conflict?: (hyper: { readonly [Name in keyof Hyper]: ValueOf<Hyper[Name]> }) => string | undefined;
+}
+
+/** A definition with its name, its types forgotten: what the code below the factories works with. */
+export interface Rule extends Omit<Definition, "conflict"> {
+  readonly name: string;
+  readonly fixed: Options;
+  readonly adds: Readonly<Record<string, string>>;
+  readonly fill: Readonly<Record<string, string>>;
+  readonly conflict: (hyper: Readonly<Record<string, unknown>>) => string | undefined;
+}
+
+/** Options that every rule has. */
+export const common = {
+  /** Climb instead of descending. */
+  maximize: flag(false),
+};
