@@ -35,10 +35,8 @@ const has = (command, version) => {
 };
 
 function install() {
-  if (!has("cargo", "cargo")) {
-    throw new Error(
-      "cargo is not installed: get rustup from https://rustup.rs (the toolchain itself is installed here)",
-    );
+  if (!has("rustup", "rustup")) {
+    throw new Error("rustup is not installed: get it from https://rustup.rs (the toolchain itself is installed here)");
   }
   run("rustup", "toolchain", "install"); // what rust-toolchain.toml names
   for (const [crate, command, version] of [

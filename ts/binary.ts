@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; not to be edited.
 
 /** What the sources were, as scripts/project.mjs takes their fingerprint. */
-export const sources = "edf87a1b04cedea7";
+export const sources = "a4b0d2446347a196";
 
 /** The WebAssembly module, in base64. */
 export const binary =

@@ -23,7 +23,8 @@ export function report(results: readonly Result[], setting: readonly string[]): 
   const { document } = parseHTML("<html></html>");
   const chart = (options: Plot.PlotOptions) =>
     Plot.plot({ document, ...common, ...options } as Plot.PlotOptions).outerHTML;
-  const line = (x: string, y: string, data: object[]) => Plot.lineY(data, { x, y, stroke: "title", strokeWidth: 1.75 });
+  const line = (x: string, y: string, data: object[]) =>
+    Plot.lineY(data, { x, y, z: "title", stroke: "title", strokeWidth: 1.75 });
 
   const byStep = chart({
     x: { type: "log", label: "step", tickFormat: "~s" },

@@ -13,7 +13,7 @@ function bars(runs: readonly Entry[]) {
   const width = Math.max(...runs.map(({ title }) => title.length));
   const multi = new MultiBar({
     format: "{title} {bar} epoch {epoch} of {epochs}  loss {loss}  {eta_formatted} left",
-    barsize: 30,
+    barsize: 20,
     hideCursor: true,
     etaBuffer: 200,
     barCompleteChar: "█",
