@@ -23,7 +23,6 @@ if (flags.help) {
   process.exit();
 }
 
-// biome-ignore lint/suspicious/noExplicitAny: a factory of any rule
 type Any = downhill.Factory<any, any, any, any>;
 const isFactory = (value: unknown): value is Any => typeof value === "function" && "rule" in value;
 

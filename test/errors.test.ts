@@ -90,7 +90,6 @@ describe("hyper", () => {
 
   test("no new names, no deleted ones, no elements of lists", () => {
     const optimizer = adamw([w]);
-    // biome-ignore lint/suspicious/noExplicitAny: what types forbid
     const hyper = optimizer.hyper as any;
     const write = () => {
       hyper.weight_decay = 1;
@@ -176,7 +175,6 @@ describe("params", () => {
       `adam: params must be of one arena, but tensor "other" is of another than tensor "w"`,
     ],
   ])("%s", (_, params, type, message) => {
-    // biome-ignore lint/suspicious/noExplicitAny: what types forbid
     refuses(arena, () => adam(params as any), type, message);
   });
 
@@ -265,7 +263,6 @@ test("an optimizer whose state does not fit", () => {
 });
 
 describe("arenas", () => {
-  // biome-ignore lint/suspicious/noExplicitAny: what types forbid
   test.each<[string, any, new (...args: never) => Error, string]>([
     [
       "an unknown option",

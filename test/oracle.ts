@@ -1,7 +1,6 @@
 /** Every rule again, in plain doubles, one element at a time, straight from the papers and PyTorch's documentation. */
 
 /** A rule's options, PyTorch's `maximize` aside. */
-// biome-ignore lint/suspicious/noExplicitAny: each rule's own options, by name
 export type Options = any;
 export type State = Record<string, number>;
 

@@ -5,7 +5,6 @@ import { resolve, type Values, variant } from "../ts/hyper.js";
 import type { Option } from "../ts/option.js";
 import * as registered from "../ts/rules/index.js";
 
-// biome-ignore lint/suspicious/noExplicitAny: a factory of any rule
 export type AnyFactory = ((params: any, options?: any) => any) & { readonly rule: Rule };
 
 export const factories: readonly AnyFactory[] = Object.values(registered);

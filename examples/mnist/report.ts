@@ -125,7 +125,7 @@ const options = (hyper: object) =>
 /** The means of runs of neighbours, whose lengths grow with the step, as a logarithmic axis shows them. */
 function smooth(points: readonly Point[]): Point[] {
   const means: Point[] = [];
-  for (let start = 0; start < points.length; ) {
+  for (let start = 0; start < points.length;) {
     const run = points.slice(start, start + Math.ceil((start + 1) / 40));
     const mean = (name: keyof Point) => run.reduce((sum, point) => sum + point[name], 0) / run.length;
     means.push({ step: mean("step"), seconds: mean("seconds"), loss: mean("loss") });

@@ -7,7 +7,6 @@ export interface Entry {
   readonly name: string;
   readonly title: string;
   readonly formula: string;
-  // biome-ignore lint/suspicious/noExplicitAny: a factory of any rule
   readonly factory: Factory<any, any, any, any>;
   readonly options: Readonly<Record<string, unknown>>;
   /** Whether each step sees the whole training set. */

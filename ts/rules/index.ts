@@ -1,4 +1,4 @@
-// biome-ignore-all assist/source/organizeImports: in order of increasing complexity
+// In order of increasing complexity.
 
 export { sgd } from "./sgd.js";
 export { momentum } from "./momentum.js";
