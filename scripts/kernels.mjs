@@ -108,7 +108,7 @@ const text = (bytes) => `// Made from crate/ by \`npm run kernels\`; not to be e
 export const sources = "${fingerprint("crate")}";
 
 /** The WebAssembly module, in base64. */
-export const binary =
+export const binary: string =
   "${bytes.toString("base64")}";
 `;
 

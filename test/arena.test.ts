@@ -1,8 +1,11 @@
 /** Memory: where tensors lie, that views are views and stay so, and that a step allocates nothing. */
 
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { createArena, createArenaSync } from "../ts/arena.js";
-import { adam, adamw, sgd } from "../ts/rules/index.js";
+import { adam, sgd } from "../ts/rules/index.js";
+import { cases } from "./registry.js";
 
 describe.each([true, false])("shared: %s", (shared) => {
   test("tensors made together lie side by side, on cache lines, zeroed", async () => {
@@ -62,19 +65,20 @@ describe("where the platform refuses", () => {
 
   test("4 GiB, half of it will do, and half of that", () => {
     grant(2 ** 30);
-    const { left } = createArenaSync();
-    expect(left).toBe(2 ** 30 - 1024);
+    const { bytesLeft } = createArenaSync();
+    expect(bytesLeft).toBe(2 ** 30 - 1024);
   });
 
   test("what was asked for, that is an error that names the remedy", () => {
     grant(2 ** 30);
-    const message = "createArena: this platform refuses 2147483648 bytes of address space; ask for less with maxBytes";
+    const message =
+      "createArenaSync: this platform refuses 2147483648 bytes of address space; ask for less with maxBytes";
     expect(() => createArenaSync({ maxBytes: 2 ** 31 })).toThrow(message);
   });
 
   test("anything, that is the error", () => {
     grant(0);
-    expect(() => createArenaSync()).toThrow("createArena: this platform refuses 67108864 bytes of address space");
+    expect(() => createArenaSync()).toThrow("createArenaSync: this platform refuses 67108864 bytes of address space");
   });
 
   test.each(["there is no SharedArrayBuffer", "the page is not isolated"])("shared memory, as %s", (why) => {
@@ -85,15 +89,20 @@ describe("where the platform refuses", () => {
   });
 });
 
-test("a step reads the gradient and leaves it, and leaves the padding zero", () => {
-  const arena = createArenaSync({ maxBytes: 2 ** 20 });
-  const { w } = arena.tensors({ w: [5], b: [5] });
-  w.grad.set([1, 2, 3, 4, 5]);
-  adamw([w]).step();
-  expect([...w.grad]).toEqual([1, 2, 3, 4, 5]);
-  const { buffer, byteOffset } = w.data;
-  expect([...new Float32Array(buffer, byteOffset + 5 * 4, 11)]).toEqual(new Array(11).fill(0));
-});
+test.each(cases)(
+  "a step reads the gradient and leaves it, and leaves the padding zero: $name",
+  ({ factory, options }) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 20 });
+    const { w } = arena.tensors({ w: [5], b: [5] });
+    w.grad.set([1, 2, 3, 4, 5]);
+    const optimizer = factory([w], { ...options, ...("eps" in factory.rule.hyper && { eps: 0 }) });
+    for (let step = 0; step < 5; step++) optimizer.step();
+    expect([...w.grad]).toEqual([1, 2, 3, 4, 5]);
+    expect(w.data.every(Number.isFinite)).toBe(true);
+    const { buffer, byteOffset } = w.data;
+    expect([...new Float32Array(buffer, byteOffset + 5 * 4, 11)]).toEqual(new Array(11).fill(0));
+  },
+);
 
 test("tensors that are not the optimizer's stay as they are", () => {
   const arena = createArenaSync({ maxBytes: 2 ** 20 });
@@ -106,15 +115,28 @@ test("tensors that are not the optimizer's stay as they are", () => {
 test("a hundred thousand steps allocate nothing in the arena", () => {
   const arena = createArenaSync({ maxBytes: 2 ** 20 });
   const optimizer = adam([arena.tensor("w", [100])]);
-  const { left } = arena;
+  const { bytesLeft } = arena;
   for (let i = 0; i < 100_000; i++) optimizer.step();
-  expect(arena.left).toBe(left);
+  expect(arena.bytesLeft).toBe(bytesLeft);
 });
 
-test("freed arenas give their address space back", () => {
-  for (let i = 0; i < 200; i++) {
-    const arena = createArenaSync({ shared: i % 2 === 0 });
-    arena.tensor("w", [4]).data.fill(i);
+test("a freed arena's memory goes although its tensors and optimizers are kept", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const kept: unknown[] = [];
+  const memories = [true, false].map((shared) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 24, shared });
+    const memory = new WeakRef(arena.inner("test").space.memory.buffer);
+    const model = arena.tensors({ w: [4], b: [4] });
+    const optimizer = adam(model);
+    optimizer.step();
     arena.free();
-  }
+    kept.push(arena, model, optimizer, optimizer.hyper);
+    return memory;
+  });
+  await vi.waitFor(() => {
+    collect();
+    expect(memories.map((memory) => memory.deref())).toEqual([undefined, undefined]);
+  });
+  expect(kept).toHaveLength(8);
 });

@@ -58,6 +58,11 @@ test("the seed decides the order, and each epoch has another", () => {
   expect(a![0]).not.toEqual(a![1]);
 });
 
+test("a batch stays as it was drawn", () => {
+  const [first, second] = [...batches(50, 50, { epochs: 2 })];
+  expect([...first!]).not.toEqual([...second!]);
+});
+
 test("every order is as likely as another", () => {
   const counts = new Map<string, number>();
   for (const order of batches(4, 4, { seed: 5, epochs: 24_000 })) {

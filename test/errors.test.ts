@@ -9,14 +9,14 @@ import { another, factories } from "./registry.js";
 const small = () => createArenaSync({ maxBytes: 2 ** 20 });
 
 /** All that an arena's memory holds. */
-const contents = (arena: Arena) => Buffer.from(new Uint8Array(arena.check("test").memory.buffer));
+const contents = (arena: Arena) => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
 
 /** Calls `act`, which must throw this, and holds the arena to having changed nothing. */
 function refuses(arena: Arena, act: () => unknown, type: new (...args: never) => Error, message: string) {
-  const [bytes, left] = [contents(arena), arena.left];
+  const [bytes, left] = [contents(arena), arena.bytesLeft];
   expect(act).toThrow(type);
   expect(act).toThrow(message);
-  expect(arena.left).toBe(left);
+  expect(arena.bytesLeft).toBe(left);
   expect(contents(arena).equals(bytes)).toBe(true);
 }
 
@@ -65,7 +65,45 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
       `${name}: no option "learningRate"; did you mean "lr"? There are ${names}`,
     );
     refuses(arena, () => factory([w], { zzz: 1 }), TypeError, `${name}: no option "zzz"; There are ${names}`);
-    refuses(arena, () => factory([{ params: [w], LR: 1 }]), TypeError, `${name}: no option "LR"; did you mean "lr"?`);
+    refuses(
+      arena,
+      () => factory([{ params: [w], LR: 1 }]),
+      TypeError,
+      `${name}: no option "groups[0].LR"; did you mean "lr"?`,
+    );
+  });
+
+  test("a rate where options belong", () => {
+    const message = `${name}: options must be an object such as { lr: … }, got`;
+    refuses(arena, () => factory([w], 0.1), TypeError, `${message} 0.1`);
+    refuses(arena, () => factory([w], null), TypeError, `${message} null`);
+  });
+
+  test("holes in lists", () => {
+    for (const [option, { default: value }] of options) {
+      if (Array.isArray(value)) {
+        refuses(
+          arena,
+          () => factory([w], { [option]: new Array(value.length) }),
+          TypeError,
+          `${name}: ${option}[0] must be`,
+        );
+      }
+    }
+  });
+
+  test("a wrong option of a group is told with the group", () => {
+    refuses(
+      arena,
+      () => factory([{ params: [w], lr: -1 }]),
+      RangeError,
+      `${name}: groups[0].lr must be in [0, ∞), got -1`,
+    );
+  });
+
+  test("an option given as undefined is not given", () => {
+    const [group] = factory([{ params: [w], lr: undefined }], { lr: 0.5 }).groups;
+    expect(group.hyper.lr).toBe(0.5);
   });
 
   test("options read once", () => {
@@ -95,6 +133,12 @@ describe("hyper", () => {
       hyper.weight_decay = 1;
     };
     refuses(arena, write, TypeError, `adamw: no option "weight_decay"; did you mean "weightDecay"?`);
+    for (const key of ["toString", "__proto__", "constructor"]) {
+      const overwrite = () => {
+        hyper[key] = 1;
+      };
+      refuses(arena, overwrite, TypeError, `adamw: no option "${key}"`);
+    }
     refuses(arena, () => delete hyper.lr, TypeError, "Cannot delete");
     refuses(arena, () => Object.defineProperty(hyper, "lr", { value: 1 }), TypeError, "defineProperty");
     refuses(arena, () => hyper.betas.fill(2), TypeError, "read only");
@@ -164,8 +208,19 @@ describe("params", () => {
     ["nothing", undefined, TypeError, `adam: params ${expected}, got undefined`],
     ["one bare tensor", w, TypeError, `adam: params ${expected}, got one tensor; write [w]`],
     ["an array", [new Float32Array(4)], TypeError, `adam: params ${expected}, got an object (Float32Array) among them`],
-    ["a group among tensors", [w, { params: [b] }], TypeError, `adam: groups[0]`],
+    [
+      "a group among tensors",
+      [w, { params: [b] }],
+      TypeError,
+      `adam: groups[0] must be a group { params, ...options }, got tensor "w"`,
+    ],
     ["a group alone", { params: [w] }, TypeError, `adam: params ${expected}, got [an object (Tensor)] among them`],
+    [
+      "nothing among groups",
+      [{ params: [w] }, null],
+      TypeError,
+      "adam: groups[1] must be a group { params, ...options }, got null",
+    ],
     ["one twice", [w, b, w], RangeError, `adam: params must be different tensors, but tensor "w" is there twice`],
     ["one in two groups", [{ params: [w] }, { params: { b, w } }], RangeError, `but tensor "w" is there twice`],
     [
@@ -223,9 +278,9 @@ describe("tensors", () => {
       "2^40",
       () => arena.tensor("x", [2 ** 40]),
       RangeError,
-      `tensor "x": shape [1099511627776] must have at most 1073741824 elements, got 1099511627776`,
+      "out of memory: tensors x takes 8796093022208 bytes, 1047424 of 1048576 are left; no arena holds as much (4294967296 at most)",
     ],
-    ["2^40 in two", () => arena.tensor("x", [2 ** 20, 2 ** 20]), RangeError, "got 1099511627776"],
+    ["2^40 in two", () => arena.tensor("x", [2 ** 20, 2 ** 20]), RangeError, "takes 8796093022208 bytes"],
     [
       "a name that is taken",
       () => arena.tensor("taken", [1]),
@@ -238,7 +293,7 @@ describe("tensors", () => {
       "more than there is",
       () => arena.tensors({ w: [1000, 1000], b: [10] }),
       RangeError,
-      `out of memory: ["w", "b"] with gradients takes 8000128 bytes, 1047424 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
+      `out of memory: tensors w, b takes 8000128 bytes, 1047424 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
     ],
   ])("%s", (_, act, type, message) => {
     refuses(arena, act, type, message);
@@ -270,7 +325,12 @@ describe("arenas", () => {
       TypeError,
       `createArena: no option "maxbytes"; did you mean "maxBytes"? There are maxBytes, shared`,
     ],
-    ["a string", { maxBytes: "1" }, TypeError, `createArena: maxBytes must be a number, got "1"`],
+    [
+      "a string",
+      { maxBytes: "1" },
+      TypeError,
+      `createArena: maxBytes must be a whole number in [65536, 4294967296], got "1"`,
+    ],
     [
       "too little",
       { maxBytes: 1000 },
@@ -283,10 +343,17 @@ describe("arenas", () => {
       RangeError,
       "createArena: maxBytes must be a whole number in [65536, 4294967296], got 8589934592",
     ],
+    [
+      "a size where options belong",
+      2 ** 20,
+      TypeError,
+      "createArena: options must be an object such as { maxBytes: … }, got 1048576",
+    ],
+    ["null", null, TypeError, "createArena: options must be an object such as { maxBytes: … }, got null"],
     ["a word for shared", { shared: "yes" }, TypeError, `createArena: shared must be true or false, got "yes"`],
   ])("%s", async (_, options, type, message) => {
     expect(() => createArenaSync(options)).toThrow(type);
-    expect(() => createArenaSync(options)).toThrow(message);
+    expect(() => createArenaSync(options)).toThrow(message.replace("createArena", "createArenaSync"));
     await expect(createArena(options)).rejects.toThrow(message);
   });
 
@@ -302,31 +369,49 @@ describe("arenas", () => {
       [() => optimizer.step(), "adam"],
       [() => optimizer.state(model.w), "adam"],
       [() => adam(model), "adam"],
-      [() => arena.tensor("v", [1]), `["v"] with gradients`],
+      [
+        () => {
+          optimizer.hyper.lr = 1;
+        },
+        "adam",
+      ],
+      [() => arena.bytesLeft, "bytesLeft"],
+      [() => arena.tensor("v", [1]), "tensors v"],
     ] as const) {
-      expect(act).toThrow(`${title}: its arena was freed; make a new one with createArena()`);
+      expect(act).toThrow(`${title}: the arena was freed; make a new one with createArena()`);
     }
     expect(optimizer.steps).toBe(0);
+    expect(optimizer.hyper.lr).toBe(1e-3);
   });
+});
+
+test.each([
+  ["learning_rate", "lr"],
+  ["learningRate", "lr"],
+  ["beta1", "betas"],
+  ["epsilon", "eps"],
+  ["weight_decay", "weightDecay"],
+  ["wieghtDecay", "weightDecay"],
+  ["clipNorm", undefined],
+  ["epochs", undefined],
+])("for %s the hint is %s", (given, hint) => {
+  const arena = small();
+  const act = () => adam([arena.tensor("w", [1])], { [given]: 1 });
+  expect(act).toThrow(hint === undefined ? `no option "${given}"; There are` : `did you mean "${hint}"?`);
 });
 
 test.each<[string, unknown[], new (...args: never) => Error, string]>([
   ["no samples", [0, 1], RangeError, "batches: samples must be a whole number in [1, 4294967295], got 0"],
   ["more than all", [10, 11], RangeError, "batches: size must be a whole number in [1, 10], got 11"],
   ["half a batch", [10, 2.5], RangeError, "batches: size must be a whole number in [1, 10], got 2.5"],
-  ["a string", ["10", 2], TypeError, `batches: samples must be a number, got "10"`],
+  ["a string", ["10", 2], TypeError, `batches: samples must be a whole number in [1, 4294967295], got "10"`],
   [
     "a seed below 0",
     [10, 2, { seed: -1 }],
     RangeError,
     "batches: seed must be a whole number in [0, 4294967295], got -1",
   ],
-  [
-    "no epochs",
-    [10, 2, { epochs: 0 }],
-    RangeError,
-    "batches: epochs must be a whole number in [1, 9007199254740991], got 0",
-  ],
+  ["no epochs", [10, 2, { epochs: 0 }], RangeError, "batches: epochs must be a whole number in [1, ∞], got 0"],
   ["a number for dropLast", [10, 2, { dropLast: 1 }], TypeError, "batches: dropLast must be true or false, got 1"],
   [
     "an unknown option",

@@ -2,7 +2,7 @@
 
 import { type Arena, createArenaSync } from "../ts/arena.js";
 import type { Rule } from "../ts/definition.js";
-import { live, type Values, variant } from "../ts/hyper.js";
+import { fields, type Values, variantOf } from "../ts/hyper.js";
 import { BLOCK, Job } from "../ts/job.js";
 import { oracle } from "./oracle.js";
 
@@ -41,27 +41,31 @@ export function kernelRun(
   rule: Rule,
   values: Values,
   { params, grads }: Run,
-  { spans = [[0, params.length]], into = room(params.length) }: { spans?: readonly Span[]; into?: Arena } = {},
+  {
+    spans = [[0, params.length]],
+    into = room(params.length),
+    gradScale = 1,
+  }: { spans?: readonly Span[]; into?: Arena; gradScale?: number } = {},
 ): Result {
   const tensor = into.tensor(`${count++}`, [params.length]);
   tensor.data.set(params);
-  const kind = variant(rule, values);
+  const variant = variantOf(rule, values);
   const hyper = into.reserve(BLOCK, "hyper");
-  live(rule, values, into.doubles(hyper, BLOCK / 8));
-  const job = new Job(into, kind, hyper, into.reserve(Job.bytes([tensor], kind), "job"), [tensor]);
+  into.doubles(hyper, BLOCK / 8).set(fields(rule, values));
+  const job = new Job(into, variant, hyper, into.reserve(Job.bytes([tensor], variant), "job"), [tensor]);
   grads.forEach((grad, index) => {
     tensor.grad.set(grad);
-    job.step = index + 1;
+    job.begin(index + 1, values.maximize ? -gradScale : gradScale);
     for (const [begin, end] of spans) job.run(begin, end);
   });
-  return { params: tensor.data, state: job.state.get(tensor)! };
+  return { params: tensor.data, state: job.state(tensor)! };
 }
 
 /** Where it takes them in doubles, by the oracle, with the same values at each step or a step's own. */
 export function oracleRun(rule: Rule, values: Values | ((step: number) => Values), { params, grads }: Run) {
   const at = typeof values === "function" ? values : () => values;
   const sign = at(1).maximize ? -1 : 1;
-  const { slots } = variant(rule, at(1));
+  const { slots } = variantOf(rule, at(1));
   const state = Array.from(params, () => ({ ...slots }));
   let now = Array.from(params);
   grads.forEach((grad, index) => {

@@ -5,14 +5,14 @@ import wabt from "wabt";
 import { fingerprint } from "../scripts/project.mjs";
 import { createArenaSync } from "../ts/arena.js";
 import { sources } from "../ts/binary.js";
-import { variant } from "../ts/hyper.js";
+import { fields, snake, variantOf } from "../ts/hyper.js";
+import { BLOCK } from "../ts/job.js";
 import { bytes } from "../ts/kernels.js";
 import { bits, inputs, kernelRun } from "./harness.js";
 import { cases, kernelNames } from "./registry.js";
 
 const module = new WebAssembly.Module(bytes(false));
 const text = (await wabt()).readWasm(bytes(false), { readDebugNames: false }).toText({});
-const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 test("came out of crate/ as it is now", () => {
   expect(sources, "crate/ has changed since the binary was made: run `npm run kernels`").toBe(fingerprint("crate"));
@@ -71,12 +71,14 @@ describe("what the binary says of itself is what the literals say", () => {
   );
 
   test.each(cases)("$name", ({ rule, values }) => {
-    const { kernel, slots } = variant(rule, values);
+    const { kernel, slots } = variantOf(rule, values);
     const type = (value: unknown) => (Array.isArray(value) ? `[f64; ${value.length}]` : "f64");
     expect(about.get(kernel)).toEqual({
       slots: Object.keys(slots).length,
       fields: Object.entries(rule.hyper).map(([name, option]) => [snake(name), type(option.default)]),
     });
+    expect(8 * fields(rule, values).length, "a group's block").toBeLessThanOrEqual(BLOCK);
+    expect(24 + 4 * Object.keys(slots).length, "a job's block").toBeLessThanOrEqual(BLOCK);
   });
 });
 

@@ -1,7 +1,7 @@
 /** Every registered rule, and for each the option sets that between them reach all of its kernels and branches. */
 
 import type { Rule } from "../ts/definition.js";
-import { resolve, type Values, variant } from "../ts/hyper.js";
+import { resolveRule, type Values, variantOf } from "../ts/hyper.js";
 import type { Option } from "../ts/option.js";
 import * as registered from "../ts/rules/index.js";
 
@@ -41,7 +41,7 @@ function casesOf(factory: AnyFactory): Case[] {
     subsets.flatMap((on) => {
       const options = Object.fromEntries([...on, ...others].map((name) => [name, another(all[name]!)]));
       try {
-        const values = resolve(rule, options);
+        const values = resolveRule(rule, options);
         return [{ name: `${rule.name} ${JSON.stringify(options)}`, factory, rule, options, values }];
       } catch {
         return []; // options that contradict each other
@@ -53,4 +53,4 @@ function casesOf(factory: AnyFactory): Case[] {
 export const cases: readonly Case[] = factories.flatMap(casesOf);
 
 /** The names of the kernels that the cases reach. */
-export const kernelNames = [...new Set(cases.map(({ rule, values }) => variant(rule, values).kernel))];
+export const kernelNames = [...new Set(cases.map(({ rule, values }) => variantOf(rule, values).kernel))];

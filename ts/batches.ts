@@ -1,6 +1,6 @@
 /** Mini-batches: each sample once an epoch, in an order that the seed decides, the same on every engine. */
 
-import { checkNames, show } from "./option.js";
+import { flag, resolve, whole } from "./option.js";
 
 export interface BatchOptions {
   /** Decides the order. A whole number in [0, 2^32). Default: 0. */
@@ -15,23 +15,21 @@ export interface BatchOptions {
  * Draws mini-batches without replacement.
  * @param samples how many samples there are, a whole number in [1, 2^32)
  * @param size how many of them make a batch, a whole number in [1, samples]
- * @returns for each batch the indices of its samples, a view that holds until the epoch ends
+ * @returns for each batch the indices of its samples
+ * A TypeError or RangeError for wrong arguments, when called.
  */
 export function batches(samples: number, size: number, options: BatchOptions = {}): Generator<Uint32Array, void> {
-  checkNames("batches", options, ["seed", "epochs", "dropLast"]);
-  const { seed = 0, epochs = 1, dropLast = false } = options;
-  whole("samples", samples, 1, 2 ** 32 - 1);
-  whole("size", size, 1, samples);
-  whole("seed", seed, 0, 2 ** 32 - 1);
-  if (epochs !== Infinity) whole("epochs", epochs, 1, Number.MAX_SAFE_INTEGER);
-  if (typeof dropLast !== "boolean")
-    throw new TypeError(`batches: dropLast must be true or false, got ${show(dropLast)}`);
+  const sizes = { samples: whole(1, 1, 2 ** 32 - 1), size: whole(1, 1, samples) };
+  resolve("batches", sizes, { samples, size });
+  const { seed, epochs, dropLast } = resolve("batches", choices, options) as Required<BatchOptions>;
   return draw(samples, size, seed, epochs, dropLast);
 }
 
+const choices = { seed: whole(0, 0, 2 ** 32 - 1), epochs: whole(1, 1, Infinity), dropLast: flag(false) };
+
 function* draw(samples: number, size: number, seed: number, epochs: number, dropLast: boolean) {
-  const order = new Uint32Array(samples);
   for (let epoch = 0; epoch < epochs; epoch++) {
+    const order = new Uint32Array(samples);
     shuffle(order, randomBits(seed, epoch));
     for (let start = 0; start + (dropLast ? size : 1) <= samples; start += size) {
       yield order.subarray(start, start + size);
@@ -69,11 +67,4 @@ function randomBits(seed: number, stream: number): () => number {
   };
   for (let i = 0; i < 15; i++) next(); // seeds that are alike part within these
   return next;
-}
-
-function whole(name: string, value: unknown, least: number, most: number): void {
-  if (typeof value !== "number") throw new TypeError(`batches: ${name} must be a number, got ${show(value)}`);
-  if (!(Number.isInteger(value) && value >= least && value <= most)) {
-    throw new RangeError(`batches: ${name} must be a whole number in [${least}, ${most}], got ${value}`);
-  }
 }

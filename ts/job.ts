@@ -7,19 +7,20 @@ import type { Kernel } from "./kernels.js";
 /** Bytes kept for a block of numbers, a job's or a group's hyper-parameters. */
 export const BLOCK = 128;
 
-/** Where a job's block has what, as `Job` in crate/src/rule.rs. */
-const FIELD = { step: 0, gradScale: 8, params: 16 }; // then the gradients', then each slot's
+/** Where the pointers stand in a job's block, behind the step and the gradient's scale: `Job` in crate/src/rule.rs. */
+const POINTERS = 16;
 
 type State = Readonly<Record<string, Float32Array>>;
 
 export class Job {
   /** Elements, padding included. */
   readonly length: number;
-  readonly state: ReadonlyMap<Tensor, State>;
-  readonly #kernel: Kernel;
-  readonly #hyper: number;
-  readonly #block: number;
-  readonly #step: Float64Array;
+  #inner: {
+    readonly state: ReadonlyMap<Tensor, State>;
+    /** The step's number and the gradient's scale, as they stand in the block. */
+    readonly scalars: Float64Array;
+    readonly run: (begin: number, end: number) => void;
+  };
 
   /** How many bytes a job over these tensors takes. */
   static bytes(tensors: readonly Tensor[], { slots }: Variant): number {
@@ -29,43 +30,52 @@ export class Job {
   /**
    * Lays a job out.
    * @param hyper the address of the hyper-parameters
-   * @param address the address of the job's own bytes
+   * @param block the address of the job's own bytes
    * @param tensors tensors that lie side by side, in order
    */
-  constructor(arena: Arena, variant: Variant, hyper: number, address: number, tensors: readonly Tensor[]) {
+  constructor(arena: Arena, variant: Variant, hyper: number, block: number, tensors: readonly Tensor[]) {
     const [{ data, grad }] = tensors as [Tensor];
     this.length = extent(tensors);
     const slots = Object.entries(variant.slots).map(([name, start], index) => {
-      const pointer = address + BLOCK + index * this.length * 4;
+      const pointer = block + BLOCK + index * this.length * 4;
       if (start !== 0) arena.floats(pointer, this.length).fill(start);
       return { name, pointer };
     });
-    const block = new DataView(data.buffer, address, BLOCK);
-    block.setFloat64(FIELD.gradScale, variant.gradScale, true);
-    [data.byteOffset, grad.byteOffset, ...slots.map(({ pointer }) => pointer)].forEach((pointer, index) => {
-      block.setUint32(FIELD.params + index * 4, pointer, true);
+    const pointers = [data.byteOffset, grad.byteOffset, ...slots.map(({ pointer }) => pointer)];
+    new Uint32Array(data.buffer, block + POINTERS, pointers.length).set(pointers);
+    const state = tensors.map((tensor): [Tensor, State] => {
+      const offset = tensor.data.byteOffset - data.byteOffset;
+      const views = slots.map(({ name, pointer }) => [name, arena.floats(pointer + offset, tensor.size)]);
+      return [tensor, Object.freeze(Object.fromEntries(views))];
     });
-    this.state = new Map(
-      tensors.map((tensor) => {
-        const offset = tensor.data.byteOffset - data.byteOffset;
-        const views = slots.map(({ name, pointer }) => [name, arena.floats(pointer + offset, tensor.size)]);
-        return [tensor, Object.freeze(Object.fromEntries(views))];
-      }),
-    );
-    this.#kernel = arena.kernels[variant.kernel] as Kernel;
-    this.#hyper = hyper;
-    this.#block = address;
-    this.#step = new Float64Array(data.buffer, address + FIELD.step, 1);
+    const kernel = arena.inner("job").kernels[variant.kernel] as Kernel;
+    this.#inner = {
+      state: new Map(state),
+      scalars: arena.doubles(block, 2),
+      run: (begin, end) => kernel(hyper, block, begin, end),
+    };
   }
 
-  /** Sets the step's number, from 1. */
-  set step(step: number) {
-    this.#step[0] = step;
+  /** A tensor's state, by slot, if it is one of the job's. */
+  state(tensor: Tensor): State | undefined {
+    return this.#inner.state.get(tensor);
+  }
+
+  /** Says which step is to come, from 1, and by what its gradients are multiplied. */
+  begin(step: number, gradScale: number): void {
+    const { scalars } = this.#inner;
+    scalars[0] = step;
+    scalars[1] = gradScale;
   }
 
   /** Updates the elements `begin..end`. */
   run(begin: number, end: number): void {
-    this.#kernel(this.#hyper, this.#block, begin, end);
+    this.#inner.run(begin, end);
+  }
+
+  /** Lets go of the memory. */
+  release(): void {
+    this.#inner = { state: new Map(), scalars: new Float64Array(2), run() {} };
   }
 }
 

@@ -1,4 +1,4 @@
-/** The binary: decoded and compiled once, instantiated once for each memory. */
+/** The binary, instantiated over a memory. */
 
 import { binary } from "./binary.js";
 
@@ -16,31 +16,28 @@ export function bytes(shared: boolean): Uint8Array<ArrayBuffer> {
   return module;
 }
 
-const compiled: { [shared: string]: WebAssembly.Module } = {};
-
-export async function compile(shared: boolean): Promise<WebAssembly.Module> {
-  compiled[`${shared}`] ??= await WebAssembly.compile(bytes(shared)).catch(explain);
-  return compiled[`${shared}`] as WebAssembly.Module;
+/** Instantiates the kernels over a memory, compiling off the main thread. */
+export async function instantiate(memory: WebAssembly.Memory, shared: boolean): Promise<Kernels> {
+  const { instance } = await WebAssembly.instantiate(bytes(shared), imports(memory)).catch(explain);
+  return instance.exports as Kernels;
 }
 
-export function compileSync(shared: boolean): WebAssembly.Module {
+/** The same at once. */
+export function instantiateSync(memory: WebAssembly.Memory, shared: boolean): Kernels {
   try {
-    compiled[`${shared}`] ??= new WebAssembly.Module(bytes(shared));
+    return new WebAssembly.Instance(new WebAssembly.Module(bytes(shared)), imports(memory)).exports as Kernels;
   } catch (cause) {
     explain(cause);
   }
-  return compiled[`${shared}`] as WebAssembly.Module;
 }
+
+/** The memory under the name that wasm-bindgen gives the module it comes from. */
+const imports = (memory: WebAssembly.Memory) => ({ "./downhill_bg.js": { memory } });
 
 function explain(cause: unknown): never {
   throw new Error(
-    "downhill: its WebAssembly does not compile here; it needs SIMD (Node 16.4, Chrome 91, Firefox 89, Safari 16.4) " +
-      "and, under a content security policy, 'wasm-unsafe-eval'",
+    "downhill: its WebAssembly does not compile here; it needs SIMD (Node 16.4, Chrome 91, Firefox 89, Safari 16.4), " +
+      "under a content security policy 'wasm-unsafe-eval', and before Chrome 114 createArena() in place of createArenaSync()",
     { cause },
   );
-}
-
-export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): Kernels {
-  const imports = Object.fromEntries(WebAssembly.Module.imports(module).map((entry) => [entry.module, { memory }]));
-  return new WebAssembly.Instance(module, imports).exports as Kernels;
 }

@@ -1,7 +1,5 @@
 /** Where memory and addresses come from. */
 
-import { show } from "./option.js";
-
 /** A WebAssembly memory, and addresses in it to be had. */
 export interface Space {
   readonly memory: WebAssembly.Memory;
@@ -13,15 +11,15 @@ export interface Space {
 
 /** Cache lines, and more than any vector needs. */
 export const ALIGNMENT = 64;
-const PAGE = 65536;
+export const PAGE = 65536;
 /** Below this stands what the kernels' binary may bring along. */
 const FLOOR = 1024;
 /** All that 32-bit addresses reach. */
-const LIMIT = 2 ** 32;
+export const LIMIT = 2 ** 32;
 
 /** A memory of our own: all of its address space is reserved at once, so it never grows and no view of it goes stale. */
-export function ownSpace(maxBytes: number | undefined, shared: boolean): Space {
-  const memory = maxBytes === undefined ? largest(shared) : exactly(maxBytes, shared);
+export function ownSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
+  const memory = maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared);
   const end = memory.buffer.byteLength;
   let next = FLOOR;
   return {
@@ -32,11 +30,14 @@ export function ownSpace(maxBytes: number | undefined, shared: boolean): Space {
     reserve(bytes, what) {
       const rounded = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
       if (next + rounded > end) {
-        throw new RangeError(
-          `out of memory: ${what} takes ${rounded} bytes, ${this.left} of ${end} are left; ` +
-            (end < LIMIT
+        const remedy =
+          rounded > LIMIT - FLOOR
+            ? `no arena holds as much (${LIMIT} at most)`
+            : end < LIMIT
               ? `make the arena with a larger maxBytes (${LIMIT} at most)`
-              : "put some tensors in another arena"),
+              : "put some tensors in another arena";
+        throw new RangeError(
+          `out of memory: ${what} takes ${rounded} bytes, ${this.left} of ${end} are left; ${remedy}`,
         );
       }
       next += rounded;
@@ -45,29 +46,23 @@ export function ownSpace(maxBytes: number | undefined, shared: boolean): Space {
   };
 }
 
-function exactly(bytes: number, shared: boolean): WebAssembly.Memory {
-  if (typeof bytes !== "number") throw new TypeError(`createArena: maxBytes must be a number, got ${show(bytes)}`);
-  if (!(Number.isInteger(bytes) && bytes >= PAGE && bytes <= LIMIT)) {
-    throw new RangeError(`createArena: maxBytes must be a whole number in [${PAGE}, ${LIMIT}], got ${bytes}`);
-  }
+function exactly(title: string, bytes: number, shared: boolean): WebAssembly.Memory {
   try {
     return allocate(bytes, shared);
   } catch (cause) {
-    throw new RangeError(
-      `createArena: this platform refuses ${bytes} bytes of address space; ask for less with maxBytes`,
-      { cause },
-    );
+    const remedy = "ask for less with maxBytes";
+    throw new RangeError(`${title}: this platform refuses ${bytes} bytes of address space; ${remedy}`, { cause });
   }
 }
 
 /** As much as the platform grants. Pages take memory only once they are written. */
-function largest(shared: boolean): WebAssembly.Memory {
+function largest(title: string, shared: boolean): WebAssembly.Memory {
   for (let bytes = LIMIT; bytes > LIMIT / 64; bytes /= 2) {
     try {
       return allocate(bytes, shared);
     } catch {}
   }
-  return exactly(LIMIT / 64, shared);
+  return exactly(title, LIMIT / 64, shared);
 }
 
 function allocate(bytes: number, shared: boolean): WebAssembly.Memory {

@@ -2,8 +2,8 @@
 
 import { type Arena, Tensor } from "./arena.js";
 import type { Rule } from "./definition.js";
-import { live, resolve, type Values, variant } from "./hyper.js";
-import { BLOCK, Job, sideBySide } from "./job.js";
+import { Group, plan } from "./group.js";
+import { resolveRule } from "./hyper.js";
 import { show } from "./option.js";
 
 /** Tensors, by name or in a list. */
@@ -12,51 +12,36 @@ export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;
 /** What an optimizer updates: tensors, or groups of tensors with options of their own. */
 export type Params<Options> = Tensors | readonly ({ readonly params: Tensors } & Options)[];
 
-/** Tensors that share hyper-parameters. */
-export interface Group<Hyper> {
-  readonly params: readonly Tensor[];
-  /** Live: what is written here holds from the next step on. A wrong value is an error and changes nothing. */
-  readonly hyper: Hyper;
-}
-
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
 export class Optimizer<Hyper, State> {
   /** The groups as they were given; one, if tensors were given. */
   readonly groups: readonly Group<Hyper>[];
   readonly #rule: Rule;
   readonly #arena: Arena;
-  readonly #jobs: readonly Job[];
   #steps = 0;
 
   /** @internal */
   constructor(rule: Rule, params: Params<object>, options: object) {
     const given = listGroups(rule, params);
-    this.#rule = rule;
-    this.#arena = checkTensors(
+    const arena = commonArena(
       rule,
       given.flatMap(({ tensors }) => tensors),
     );
-    const plans = given.map(({ tensors, own }) => {
-      const values = resolve(rule, { ...options, ...own });
-      const kind = variant(rule, values);
-      const runs = sideBySide(tensors);
-      const bytes = runs.reduce((sum, run) => sum + Job.bytes(run, kind), BLOCK);
-      return { tensors, values, kind, runs, bytes };
-    });
+    const plans = given.map(({ tensors, own, path }) => plan(rule, resolveRule(rule, options, own, path), tensors));
     // All that can go wrong has been checked but memory, and that is taken at once.
-    const total = plans.reduce((sum, { bytes }) => sum + bytes, 0);
-    let next = this.#arena.reserve(total, `${rule.name}'s state`);
-    const take = (bytes: number) => {
-      next += bytes;
-      return next - bytes;
-    };
-    const jobs: Job[] = [];
-    this.groups = plans.map(({ tensors, values, kind, runs }) => {
-      const hyper = take(BLOCK);
-      jobs.push(...runs.map((run) => new Job(this.#arena, kind, hyper, take(Job.bytes(run, kind)), run)));
-      return { params: tensors, hyper: live(rule, values, this.#arena.doubles(hyper, BLOCK / 8)) as Hyper };
-    });
-    this.#jobs = jobs;
+    let next = arena.reserve(
+      plans.reduce((sum, { bytes }) => sum + bytes, 0),
+      `${rule.name}'s state`,
+    );
+    this.#rule = rule;
+    this.#arena = arena;
+    this.groups = Object.freeze(
+      plans.map((plan) => {
+        const group = new Group<Hyper>(arena, rule, plan, next);
+        next += plan.bytes;
+        return group;
+      }),
+    );
   }
 
   /** How many steps were made. */
@@ -75,36 +60,48 @@ export class Optimizer<Hyper, State> {
     return group.hyper;
   }
 
-  /** Updates every parameter once, from the gradients as they stand. */
+  /** Updates every parameter once, from the gradients as they stand. An Error after `arena.free()`. */
   step(): void {
-    this.#arena.check(this.#rule.name);
+    this.#arena.inner(this.#rule.name);
     this.#steps += 1;
-    for (const job of this.#jobs) {
-      job.step = this.#steps;
-      job.run(0, job.length);
+    for (const group of this.groups) {
+      group.begin(this.#steps);
+      for (const job of group.jobs) job.run(0, job.length);
     }
   }
 
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
   state(tensor: Tensor): State {
-    this.#arena.check(this.#rule.name);
-    for (const { state } of this.#jobs) {
-      const views = state.get(tensor);
-      if (views !== undefined) return views as State;
+    this.#arena.inner(this.#rule.name);
+    for (const { jobs } of this.groups) {
+      for (const job of jobs) {
+        const state = job.state(tensor);
+        if (state !== undefined) return state as State;
+      }
     }
     throw new RangeError(`${this.#rule.name}: state must be asked of one of its params, got ${named(tensor)}`);
   }
 }
 
-function listGroups(rule: Rule, params: Params<object>): { tensors: readonly Tensor[]; own: Values }[] {
-  const isGroup = (item: object): item is { params: Tensors } => !(item instanceof Tensor) && "params" in item;
-  if (Array.isArray(params) && params.some((item) => typeof item === "object" && item !== null && isGroup(item))) {
-    return params.map(({ params, ...own }, index) => ({
-      tensors: listTensors(`${rule.name}: groups[${index}].params`, params),
-      own,
-    }));
+interface Given {
+  readonly tensors: readonly Tensor[];
+  /** The group's own options, and how messages call it. */
+  readonly own: object;
+  readonly path: string;
+}
+
+function listGroups(rule: Rule, params: Params<object>): Given[] {
+  const isGroup = (item: unknown): item is { params: Tensors } =>
+    typeof item === "object" && item !== null && !(item instanceof Tensor) && "params" in item;
+  if (!(Array.isArray(params) && params.some(isGroup))) {
+    return [{ tensors: listTensors(`${rule.name}: params`, params as Tensors), own: {}, path: "" }];
   }
-  return [{ tensors: listTensors(`${rule.name}: params`, params as Tensors), own: {} }];
+  return Array.from(params, (item: unknown, index) => {
+    const title = `${rule.name}: groups[${index}]`;
+    if (!isGroup(item)) throw new TypeError(`${title} must be a group { params, ...options }, got ${named(item)}`);
+    const { params, ...own } = item;
+    return { tensors: listTensors(`${title}.params`, params), own, path: `groups[${index}].` };
+  });
 }
 
 function listTensors(title: string, params: Tensors): readonly Tensor[] {
@@ -120,9 +117,9 @@ function listTensors(title: string, params: Tensors): readonly Tensor[] {
 }
 
 /** The arena that all the tensors share. */
-function checkTensors(rule: Rule, tensors: readonly Tensor[]): Arena {
+function commonArena(rule: Rule, tensors: readonly Tensor[]): Arena {
   const [{ arena }] = tensors as [Tensor];
-  arena.check(rule.name);
+  arena.inner(rule.name);
   const seen = new Set<Tensor>();
   for (const tensor of tensors) {
     if (tensor.arena !== arena) {

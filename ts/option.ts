@@ -33,13 +33,32 @@ export function fraction<const D extends Numbers>(value: D): Option<Widened<D>, 
   return interval("[0, 1]", value, (x) => x >= 0 && x <= 1);
 }
 
+/** Whole numbers from `least` to `most`. */
 /* @__NO_SIDE_EFFECTS__ */
-export function flag<const D extends boolean>(value: D): Option<boolean, "true or false", D> {
+export function whole<const D extends number | undefined>(
+  value: D,
+  least: number,
+  most: number,
+): Option<number, string, D> {
+  const range = `[${least}, ${most === Infinity ? "∞" : most}]`;
+  return {
+    default: value,
+    range,
+    check(title, x) {
+      if (typeof x !== "number") throw new TypeError(`${title} must be a whole number in ${range}, got ${show(x)}`);
+      const fits = x >= least && x <= most && (Number.isInteger(x) || x === Infinity);
+      if (!fits) throw new RangeError(`${title} must be a whole number in ${range}, got ${x}`);
+    },
+  };
+}
+
+/* @__NO_SIDE_EFFECTS__ */
+export function flag<const D extends boolean | undefined>(value: D): Option<boolean, "true or false", D> {
   return {
     default: value,
     range: "true or false",
-    check(title, value) {
-      if (typeof value !== "boolean") throw new TypeError(`${title} must be true or false, got ${show(value)}`);
+    check(title, x) {
+      if (typeof x !== "boolean") throw new TypeError(`${title} must be true or false, got ${show(x)}`);
     },
   };
 }
@@ -57,33 +76,72 @@ function interval<Range extends string, D extends Numbers>(
     const { length } = value as readonly number[];
     if (!Array.isArray(x)) throw new TypeError(`${title} must be a list of ${length} numbers, got ${show(x)}`);
     if (x.length !== length) throw new RangeError(`${title} must have ${length} numbers, got ${x.length}`);
-    x.forEach((element, index) => {
-      number(`${title}[${index}]`, element);
-    });
+    for (const [index, element] of x.entries()) number(`${title}[${index}]`, element);
   };
-  return { default: value, range, check: typeof value === "number" ? number : list };
+  return { default: Object.freeze(value), range, check: typeof value === "number" ? number : list };
 }
 
-/** Throws if `given` has a name that is not among `names`, with the nearest one. */
-export function checkNames(title: string, given: object, names: readonly string[]): void {
-  for (const name of Object.keys(given)) {
-    if (names.includes(name)) continue;
-    const near = nearest(name, names);
-    const hint = near === undefined ? "" : `did you mean "${near}"? `;
-    throw new TypeError(`${title}: no option "${name}"; ${hint}There are ${names.join(", ")}`);
+/**
+ * The options' values: what was given, all of it checked, and for the rest, which may be given as undefined, `others`.
+ * @param path what stands before the names in messages
+ */
+export function resolve(
+  title: string,
+  options: Options,
+  given: unknown,
+  path = "",
+  others: Readonly<Record<string, unknown>> = defaults(options),
+): Record<string, unknown> {
+  const names = Object.keys(options);
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(`${title}: options must be an object such as { ${names[0]}: … }, got ${show(given)}`);
   }
+  const unknown = Object.keys(given).find((name) => !names.includes(name));
+  if (unknown !== undefined) throw noOption(title, path, unknown, names);
+  const values = { ...others };
+  for (const [name, option] of Object.entries(options)) {
+    const value = (given as Record<string, unknown>)[name];
+    if (value !== undefined) values[name] = accept(`${title}: ${path}${name}`, option, value);
+  }
+  return values;
 }
 
-/** The name that has most of its letters, in order, in what was given: `lr` for `learningRate`, `eps` for `epsilon`. */
+const defaults = (options: Options) =>
+  Object.fromEntries(Object.entries(options).map(([name, option]) => [name, option.default]));
+
+/** A value as it is kept: checked, and if it is a list, a copy that nobody writes to. */
+export function accept(title: string, option: Option, value: unknown): unknown {
+  option.check(title, value);
+  return Array.isArray(value) ? Object.freeze([...value]) : value;
+}
+
+/** The error for a name that is not among an object's options, with the nearest one. */
+export function noOption(title: string, path: string, name: string, names: readonly string[]): TypeError {
+  const near = nearest(name, names);
+  const hint = near === undefined ? "" : `did you mean "${near}"? `;
+  return new TypeError(`${title}: no option "${path}${name}"; ${hint}There are ${names.join(", ")}`);
+}
+
+/** What other libraries call it. */
+const aliases: Readonly<Record<string, string>> = {
+  learningrate: "lr",
+  epsilon: "eps",
+  beta1: "betas",
+  beta2: "betas",
+};
+
+/** The name that shares most letters, in order, with what was given. */
 function nearest(given: string, names: readonly string[]): string | undefined {
-  const letters = given.toLowerCase().replace(/[^a-z]/g, "");
-  const share = (name: string) => common(letters, name.toLowerCase()) / name.length;
-  const best = [...names].sort((a, b) => share(b) - share(a) || b.length - a.length)[0];
-  return best !== undefined && share(best) >= 0.75 ? best : undefined;
+  const letters = given.toLowerCase().replace(/[^a-z0-9]/g, "");
+  const alias = Object.hasOwn(aliases, letters) ? aliases[letters] : undefined;
+  if (alias !== undefined && names.includes(alias)) return alias;
+  const likeness = (name: string) => (2 * sharedLetters(letters, name.toLowerCase())) / (letters.length + name.length);
+  const best = [...names].sort((a, b) => likeness(b) - likeness(a))[0];
+  return best !== undefined && likeness(best) > 0.7 ? best : undefined;
 }
 
-/** The length of the longest sequence of letters that `a` and `b` share. */
-function common(a: string, b: string): number {
+/** The length of the longest sequence of letters that stands, with gaps, in both. */
+function sharedLetters(a: string, b: string): number {
   let row = new Array<number>(b.length + 1).fill(0);
   for (const letter of a) {
     const next = [0];
@@ -98,7 +156,8 @@ function common(a: string, b: string): number {
 /** A value as a message shows it. */
 export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
-  if (Array.isArray(value)) return `[${value.map(show).join(", ")}]`;
+  if (typeof value === "bigint") return `${value}n`;
+  if (Array.isArray(value)) return `[${Array.from(value, show).join(", ")}]`;
   if (typeof value === "function") return "a function";
   if (typeof value === "object" && value !== null) return `an object (${value.constructor?.name ?? "no class"})`;
   return String(value);

@@ -1,9 +1,9 @@
 //! What a rule is, and the one loop that applies it.
 //!
-//! Processors take tens of times as long over subnormal numbers as over others. The loop keeps them out: gradients so
-//! small that they would lead to them count as zero, and so does state that has become one.
+//! Processors take tens of times as long over subnormal numbers as over others. The loop keeps them out: a gradient so
+//! small that what follows from it would be subnormal counts as zero, and subnormal state is stored as zero.
 
-use crate::lane::{Lane, WIDTH};
+use crate::lane::{Lane, WIDTH, sqrt};
 
 /// An optimizer's update of one element with `N` slots of state: scalars, computed once a call in double precision,
 /// around a function of single elements.
@@ -11,19 +11,30 @@ pub trait Rule<const N: usize> {
     /// Lanes per turn of the loop. Two pay where a rule has few operations; where it divides, one does as well.
     const UNROLL: usize = 1;
 
-    /// Scaled gradients nearer to zero than this count as zero, because products with them would be subnormal.
-    /// [`TINY_SQUARED`] for rules that square gradients.
-    const TINY: f64 = TINY;
+    /// Scaled gradients nearer to zero than this count as zero: the root of [`SMALLEST`] over what multiplies their
+    /// squares, or `SMALLEST` over what multiplies them.
+    fn tiny(&self) -> f64;
 
     /// `step` counts from 1. The function takes a parameter, its gradient and its state, and returns the new
     /// parameter and state.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]);
 }
 
-/// Times a learning rate as small as 2^-24, still a normal number.
-pub const TINY: f64 = 1.0 / (1u128 << 102) as f64;
-/// Its square's share in an average that keeps 1 - 2^-10 of itself is still a normal number.
-pub const TINY_SQUARED: f64 = 1.0 / (1u64 << 58) as f64;
+/// The smallest normal number.
+pub const SMALLEST: f64 = f32::MIN_POSITIVE as f64;
+
+/// What [`Rule::tiny`] is where gradients are only multiplied: by the rate, and by shares near one. State still moves
+/// at a rate of zero.
+pub fn smallest_to_scale(lr: f64) -> f64 {
+    SMALLEST / lr.clamp(1.0 / (1u64 << 60) as f64, 1.0 / 16.0)
+}
+
+/// `eps` as a denominator may have it: at least the root of the smallest mean square that is kept, or zero state would
+/// be divided by zero.
+pub fn epsilon<V: Lane>(eps: f64) -> V {
+    let least = sqrt(SMALLEST);
+    V::splat(if eps > least { eps } else { least })
+}
 
 /// What a call works on, as TypeScript lays it out in memory.
 #[repr(C)]
@@ -44,8 +55,10 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, job: &Job<N>, b
     let Job { step, grad_scale, params, grads, slots } = *job;
     let update = rule.update::<V>(step);
     let scale = V::splat(grad_scale);
-    let tiny = V::splat(R::TINY / grad_scale.abs());
-    let smallest = V::splat(f32::MIN_POSITIVE as f64); // steps count from 1, which the compiler can't know
+    let tiny = rule.tiny();
+    // `tiny` is never below it, but that keeps the compiler from spelling a constant out at each use.
+    let smallest = V::splat(if tiny < SMALLEST { tiny } else { SMALLEST });
+    let tiny = V::splat(tiny / grad_scale.abs());
     // All that rides along with an update stands here: one pass over memory, whatever is asked for.
     let advance = |i: usize, load: unsafe fn(*const f32) -> V, store: unsafe fn(V, *mut f32)| unsafe {
         let param = params.add(i);
@@ -110,7 +123,7 @@ macro_rules! hyper {
     ($(#[$doc:meta])* pub struct $name:ident$(<const $flag:ident: bool>)? { $($field:ident: $type:ty),* $(,)? }) => {
         $(#[$doc])*
         #[repr(C)]
-        pub struct $name$(<const $flag: bool>)? { $($field: $type),* }
+        pub struct $name$(<const $flag: bool>)? { $(pub(crate) $field: $type),* }
 
         impl$(<const $flag: bool>)? $name$(<$flag>)? {
             pub const FIELDS: &str = concat!($(stringify!($field), ":", stringify!($type), " "),*);

@@ -22,6 +22,8 @@ struct Case {
     hyper: Vec<f64>,
     /// What each slot starts at.
     slots: Vec<f32>,
+    #[serde(rename = "gradScale")]
+    grad_scale: f64,
     hash: String,
 }
 
@@ -32,17 +34,17 @@ struct Blocks {
     slots: Vec<Vec<f32>>,
 }
 
-type Kernel = fn(hyper: &[f64], blocks: &mut Blocks, step: usize);
+type Kernel = fn(hyper: &[f64], blocks: &mut Blocks, step: usize, grad_scale: f64);
 
 macro_rules! table {
     ($($name:ident: $rule:ty, $slots:literal;)*) => {
         fn kernels() -> BTreeMap<&'static str, Kernel> {
-            BTreeMap::from([$((stringify!($name), (|hyper, blocks, step| {
+            BTreeMap::from([$((stringify!($name), (|hyper, blocks, step, grad_scale| {
                 assert_eq!(hyper.len() * size_of::<f64>(), size_of::<$rule>());
                 let mut slots = blocks.slots.iter_mut().map(|slot| slot.as_mut_ptr());
                 let job = Job::<$slots> {
                     step: step as f64,
-                    grad_scale: 1.0,
+                    grad_scale,
                     params: blocks.params.as_mut_ptr(),
                     grads: blocks.grads.as_mut_ptr(),
                     slots: std::array::from_fn(|_| slots.next().unwrap()),
@@ -79,7 +81,7 @@ fn every_kernel_meets_the_published_bits() {
         };
         for step in 1..=steps {
             blocks.grads = (0..length).map(|i| (next() / 2f64.powi(i as i32 % 24)) as f32).collect();
-            kernels[case.kernel.as_str()](&case.hyper, &mut blocks, step);
+            kernels[case.kernel.as_str()](&case.hyper, &mut blocks, step, case.grad_scale);
         }
         let mut hash = Sha256::new();
         for block in [&blocks.params].into_iter().chain(&blocks.slots) {

@@ -2,19 +2,20 @@ import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Each parameter's rate falls with the root of the sum of its squared gradients.
+ * Each parameter's rate falls with the root of the sum of its squared gradients: `s = s + g ** 2; p = p - lr * g /
+ * (sqrt(s) + eps)`.
  *
  * Duchi, Hazan & Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html; `lrDecay` from PyTorch
  */
 export const adagrad = rule("adagrad", {
   hyper: {
-    /** Step size. */
+    /** Learning rate. */
     lr: nonNegative(1e-2),
     /** The rate at step `t` is `lr / (1 + (t - 1) * lrDecay)`. */
     lrDecay: nonNegative(0),
-    /** Added to the denominator. */
+    /** Added to the root of the sum. */
     eps: nonNegative(1e-10),
-    /** Times the parameter, added to the gradient. */
+    /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
   },
   fixed: {

@@ -3,26 +3,27 @@ import { rule } from "../rule.js";
 
 /**
  * A step along the gradient's running mean, over the root of its running mean square. Weight decay joins the gradient;
- * `adamw` decouples it.
+ * `adamw` decouples it. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * g ** 2; p = p - lr * (m / (1 - b1 ** t)) /
+ * (sqrt(v / (1 - b2 ** t)) + eps)`.
  *
  * Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980; AMSGrad: Reddi, Kale & Kumar, 2018,
  * https://openreview.net/forum?id=ryQu7f-RZ
  */
 export const adam = rule("adam", {
   hyper: {
-    /** Step size. */
+    /** Learning rate. */
     lr: nonNegative(1e-3),
-    /** Decay of the averages of the gradient and of its square. */
+    /** Exponential decay rates of the first and the second moment: running means of the gradient and of its square. */
     betas: unit([0.9, 0.999]),
-    /** Added to the denominator. */
+    /** Added to the root of the second moment, after bias correction. */
     eps: nonNegative(1e-8),
-    /** Times the parameter, added to the gradient. */
+    /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
-    /** Make up for averages that start at zero. */
+    /** Divide the moments, which start at zero, by `1 - beta ** step`. */
     biasCorrection: flag(true),
   },
   fixed: {
-    /** Divide by the largest mean square so far. */
+    /** Divide by the largest second moment so far (AMSGrad). */
     amsgrad: flag(false),
   },
   state: ["expAvg", "expAvgSq"],

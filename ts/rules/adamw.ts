@@ -2,25 +2,26 @@ import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Adam with decoupled weight decay: it shrinks the parameter, and stays out of the averages.
+ * Adam with decoupled weight decay: it shrinks the parameter, and stays out of the averages. `p = (1 - lr * weightDecay) *
+ * p`, then as `adam`.
  *
- * Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101
+ * Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101; AMSGrad: Reddi, Kale & Kumar, 2018
  */
 export const adamw = rule("adamw", {
   hyper: {
-    /** Step size. */
+    /** Learning rate. */
     lr: nonNegative(1e-3),
-    /** Decay of the averages of the gradient and of its square. */
+    /** Exponential decay rates of the first and the second moment: running means of the gradient and of its square. */
     betas: unit([0.9, 0.999]),
-    /** Added to the denominator. */
+    /** Added to the root of the second moment, after bias correction. */
     eps: nonNegative(1e-8),
-    /** Pull of each parameter towards zero, times `lr`. */
+    /** Decoupled weight decay: each step first multiplies the parameter by `1 - lr * weightDecay`. */
     weightDecay: nonNegative(1e-2),
-    /** Make up for averages that start at zero. */
+    /** Divide the moments, which start at zero, by `1 - beta ** step`. */
     biasCorrection: flag(true),
   },
   fixed: {
-    /** Divide by the largest mean square so far. */
+    /** Divide by the largest second moment so far (AMSGrad). */
     amsgrad: flag(false),
   },
   state: ["expAvg", "expAvgSq"],

@@ -9,7 +9,7 @@ import { rule } from "../rule.js";
  */
 export const momentum = rule("momentum", {
   hyper: {
-    /** Step size. */
+    /** Learning rate. */
     lr: nonNegative(1e-2),
     /** How much of the last move each step repeats. */
     momentum: unit(0.9),

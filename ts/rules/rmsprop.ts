@@ -2,20 +2,21 @@ import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * The gradient over the root of its running mean square; centered, over its running standard deviation.
+ * The gradient over the root of its running mean square; centered, over its running standard deviation. `s = alpha * s +
+ * (1 - alpha) * g ** 2; p = p - lr * g / (sqrt(s) + eps)`; with momentum the quotients are summed as `sgd` sums gradients.
  *
  * Hinton, 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf; centered: Graves, 2013,
  * https://arxiv.org/abs/1308.0850
  */
 export const rmsprop = rule("rmsprop", {
   hyper: {
-    /** Step size. */
+    /** Learning rate. */
     lr: nonNegative(1e-2),
-    /** Decay of the averages. */
+    /** Exponential decay rate of the running means. */
     alpha: unit(0.99),
-    /** Added to the denominator. */
+    /** Added to the root of the mean square. */
     eps: nonNegative(1e-8),
-    /** Times the parameter, added to the gradient. */
+    /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
     /** How much of the buffer each step keeps. Zero means no buffer, which is settled when the optimizer is made. */
     momentum: unit(0),

@@ -3,20 +3,21 @@ import { rule } from "../rule.js";
 
 /**
  * Gradient descent; stochastic when the gradient is a mini-batch's. With momentum as PyTorch has it: the buffer sums
- * gradients, and the rate is applied to the buffer.
+ * gradients, and the rate is applied to the buffer. `b = momentum * b + (1 - dampening) * g; p = p - lr * b`, with
+ * nesterov `p = p - lr * (g + momentum * b)`, without momentum `p = p - lr * g`.
  *
  * Robbins & Monro, 1951, https://doi.org/10.1214/aoms/1177729586; Sutskever et al., 2013,
- * https://proceedings.mlr.press/v28/sutskever13.html
+ * https://proceedings.mlr.press/v28/sutskever13.html; `torch.optim.SGD`
  */
 export const sgd = rule("sgd", {
   hyper: {
-    /** Step size. */
+    /** Learning rate. */
     lr: nonNegative(1e-3),
     /** How much of the buffer each step keeps. Zero means no buffer, which is settled when the optimizer is made. */
     momentum: unit(0),
     /** How much of each gradient but the first is kept out of the buffer. */
     dampening: fraction(0),
-    /** Times the parameter, added to the gradient. */
+    /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
     /** Look ahead along the buffer. Needs momentum, and no dampening. */
     nesterov: flag(false),

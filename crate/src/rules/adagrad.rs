@@ -1,17 +1,22 @@
 //! Adagrad: each parameter's rate falls with the sum of its squared gradients. Duchi, Hazan & Singer, 2011.
 
-use crate::{lane::Lane, rule::*};
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
 
 hyper! {
     pub struct Adagrad { lr: f64, lr_decay: f64, eps: f64, weight_decay: f64 }
 }
 
 impl Rule<1> for Adagrad {
-    const TINY: f64 = TINY_SQUARED;
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST)
+    }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let lr = V::splat(self.lr / (1.0 + (step - 1.0) * self.lr_decay));
-        let [eps, decay] = [self.eps, self.weight_decay].map(V::splat);
+        let (eps, decay) = (epsilon(self.eps), V::splat(self.weight_decay));
         move |p, g, [sum]| {
             let g = g + decay * p;
             let sum = sum + g * g;

@@ -10,7 +10,9 @@ hyper! {
 }
 
 impl<const N: usize> Rule<N> for Adam {
-    const TINY: f64 = TINY_SQUARED;
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[1]))
+    }
 
     /// The decay joins the gradient.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
@@ -29,7 +31,7 @@ impl Adam {
         let bias = |beta| if self.bias_correction != 0.0 { 1.0 - power(beta, step) } else { 1.0 };
         let [lr, scale] = [self.lr / bias(self.betas[0]), 1.0 / sqrt(bias(self.betas[1]))].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
-        let eps = V::splat(self.eps);
+        let eps = epsilon(self.eps);
         move |p, g, mut slots| {
             slots[0] = mean.of(slots[0], g);
             slots[1] = mean_square.of(slots[1], g * g);
@@ -38,10 +40,5 @@ impl Adam {
             }
             (p - lr * slots[0] / (slots[N - 1].sqrt() * scale + eps), slots)
         }
-    }
-
-    /// What decoupled decay leaves of a parameter in a step.
-    pub(super) fn keep(&self) -> f64 {
-        1.0 - self.lr * self.weight_decay
     }
 }

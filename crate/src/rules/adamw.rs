@@ -11,11 +11,13 @@ impl AdamW {
 }
 
 impl<const N: usize> Rule<N> for AdamW {
-    const TINY: f64 = TINY_SQUARED;
+    fn tiny(&self) -> f64 {
+        Rule::<N>::tiny(&self.0)
+    }
 
     /// The decay shrinks the parameter.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        let keep = V::splat(self.0.keep());
+        let keep = V::splat(1.0 - self.0.lr * self.0.weight_decay);
         let moments = self.0.moments(step);
         move |p, g, slots| moments(keep * p, g, slots)
     }

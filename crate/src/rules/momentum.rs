@@ -7,6 +7,10 @@ hyper! {
 }
 
 impl Rule<1> for Momentum {
+    fn tiny(&self) -> f64 {
+        smallest_to_scale(self.lr)
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, momentum] = [self.lr, self.momentum].map(V::splat);
         move |p, g, [v]| {

@@ -1,6 +1,9 @@
 //! RMSprop: the gradient over the root of its running mean square. Hinton, 2012 (lecture 6e); centered: Graves, 2013.
 
-use crate::{lane::Lane, rule::*};
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
 
 hyper! {
     pub struct Rmsprop<const CENTERED: bool> { lr: f64, alpha: f64, eps: f64, weight_decay: f64, momentum: f64 }
@@ -8,13 +11,16 @@ hyper! {
 
 /// The slots are the mean square, the mean if centered, and the momentum buffer if there is one.
 impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
-    const TINY: f64 = TINY_SQUARED;
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.alpha))
+    }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        let [lr, eps, decay] = [self.lr, self.eps, self.weight_decay].map(V::splat);
+        let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
+        let eps = epsilon(self.eps);
         let [momentum, zero] = [self.momentum, 0.0].map(V::splat);
         let average = Average::new(self.alpha);
-        let tiny = V::splat(TINY_SQUARED);
+        let tiny = V::splat(sqrt(SMALLEST));
         move |p, g, mut slots| {
             let g = g + decay * p;
             slots[0] = average.of(slots[0], g * g);

@@ -10,6 +10,10 @@ hyper! {
 impl Rule<0> for Sgd {
     const UNROLL: usize = 2;
 
+    fn tiny(&self) -> f64 {
+        smallest_to_scale(self.lr)
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         move |p, g, []| (p - lr * (g + decay * p), [])
@@ -17,6 +21,10 @@ impl Rule<0> for Sgd {
 }
 
 impl Rule<1> for Sgd {
+    fn tiny(&self) -> f64 {
+        smallest_to_scale(self.lr)
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
         // PyTorch starts the buffer at the first gradient, undamped.

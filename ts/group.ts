@@ -1,0 +1,68 @@
+/** A group: tensors that share hyper-parameters. */
+
+import type { Arena, Tensor } from "./arena.js";
+import type { Rule } from "./definition.js";
+import { fields, liveHyper, type Values, type Variant, variantOf } from "./hyper.js";
+import { BLOCK, Job, sideBySide } from "./job.js";
+
+/** Where a group will lie, before there is memory for it. */
+export interface Plan {
+  readonly values: Values;
+  readonly variant: Variant;
+  readonly params: readonly Tensor[];
+  readonly runs: readonly (readonly Tensor[])[];
+  readonly bytes: number;
+}
+
+export function plan(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
+  const variant = variantOf(rule, values);
+  const runs = sideBySide(params);
+  const bytes = runs.reduce((sum, run) => sum + Job.bytes(run, variant), BLOCK);
+  return { values, variant, params, runs, bytes };
+}
+
+/** Tensors that share hyper-parameters. */
+export class Group<Hyper = unknown> {
+  readonly params: readonly Tensor[];
+  /** Live: what is written here holds from the next step on. A wrong value is an error and changes nothing. */
+  readonly hyper: Hyper;
+  /** @internal */
+  readonly jobs: readonly Job[];
+  readonly #rule: Rule;
+  readonly #gradScale: number;
+  #block: Float64Array | undefined;
+  #changed = true;
+
+  /** @internal */
+  constructor(arena: Arena, rule: Rule, { values, variant, params, runs }: Plan, address: number) {
+    let next = address + BLOCK;
+    this.jobs = runs.map((run) => {
+      const job = arena.own(new Job(arena, variant, address, next, run));
+      next += Job.bytes(run, variant);
+      return job;
+    });
+    this.params = params;
+    this.hyper = liveHyper(rule, values, () => {
+      arena.inner(rule.name);
+      this.#changed = true;
+    }) as Hyper;
+    this.#rule = rule;
+    this.#gradScale = values.maximize ? -1 : 1;
+    this.#block = arena.doubles(address, BLOCK / 8);
+    arena.own(this);
+  }
+
+  /** Hands the kernels what holds for the step to come. @internal */
+  begin(step: number): void {
+    if (this.#changed) {
+      this.#block?.set(fields(this.#rule, this.hyper as Values));
+      this.#changed = false;
+    }
+    for (const job of this.jobs) job.begin(step, this.#gradScale);
+  }
+
+  /** @internal */
+  release(): void {
+    this.#block = undefined;
+  }
+}
