@@ -39,6 +39,7 @@ export function report(results: readonly Result[], setting: readonly string[]): 
   });
   const byTime = chart({ x: { label: "seconds of training" }, y: loss, marks: [line("seconds", "loss", lines)] });
   const epochs = Math.max(...accuracies.map(({ epoch }) => epoch));
+  const missing = accuracies.map(({ missing }) => missing);
   // Accuracies near 100 % differ in what is missing: the axis is a logarithm of that.
   const byEpoch = chart({
     x: {
@@ -50,7 +51,7 @@ export function report(results: readonly Result[], setting: readonly string[]): 
       type: "log",
       reverse: true,
       grid: true,
-      ticks: [90, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1],
+      ticks: [90, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1].filter((tick) => tick > Math.min(...missing) && tick < Math.max(...missing)),
       tickFormat: (missing: number) => `${100 - missing}`,
       label: "↑ test accuracy, %",
     },
