@@ -51,7 +51,9 @@ export function report(results: readonly Result[], setting: readonly string[]): 
       type: "log",
       reverse: true,
       grid: true,
-      ticks: [90, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1].filter((tick) => tick > Math.min(...missing) && tick < Math.max(...missing)),
+      ticks: [90, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1].filter(
+        (tick) => tick > Math.min(...missing) && tick < Math.max(...missing),
+      ),
       tickFormat: (missing: number) => `${100 - missing}`,
       label: "↑ test accuracy, %",
     },
