@@ -64,7 +64,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
       TypeError,
       `${name}: no option "learningRate"; did you mean "lr"? There are ${names}`,
     );
-    refuses(arena, () => factory([w], { zzz: 1 }), TypeError, `${name}: no option "zzz"; There are ${names}`);
+    refuses(arena, () => factory([w], { zzz: 1 }), TypeError, `${name}: no option "zzz"; there are ${names}`);
     refuses(
       arena,
       () => factory([{ params: [w], LR: 1 }]),
@@ -77,6 +77,8 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     const message = `${name}: options must be an object such as { lr: … }, got`;
     refuses(arena, () => factory([w], 0.1), TypeError, `${message} 0.1`);
     refuses(arena, () => factory([w], null), TypeError, `${message} null`);
+    refuses(arena, () => factory([w], []), TypeError, `${message} []`);
+    refuses(arena, () => factory([w], new Map()), TypeError, `${message} an object (Map)`);
   });
 
   test("holes in lists", () => {
@@ -207,6 +209,9 @@ describe("params", () => {
     ["none in a group", [{ params: [w] }, { params: [] }], RangeError, `adam: groups[1].params ${expected}, got none`],
     ["nothing", undefined, TypeError, `adam: params ${expected}, got undefined`],
     ["one bare tensor", w, TypeError, `adam: params ${expected}, got one tensor; write [w]`],
+    ["an array itself", w.grad, TypeError, `adam: params ${expected}, got an object (Float32Array)`],
+    ["a map", new Map([["w", w]]), TypeError, `adam: params ${expected}, got an object (Map)`],
+    ["a hole", [w, , b], TypeError, `adam: params ${expected}, got undefined among them`],
     ["an array", [new Float32Array(4)], TypeError, `adam: params ${expected}, got an object (Float32Array) among them`],
     [
       "a group among tensors",
@@ -214,7 +219,12 @@ describe("params", () => {
       TypeError,
       `adam: groups[0] must be a group { params, ...options }, got tensor "w"`,
     ],
-    ["a group alone", { params: [w] }, TypeError, `adam: params ${expected}, got [an object (Tensor)] among them`],
+    [
+      "a group alone",
+      { params: [w] },
+      TypeError,
+      "adam: groups must stand in a list, [{ params, ...options }], got one group without it",
+    ],
     [
       "nothing among groups",
       [{ params: [w] }, null],
@@ -242,6 +252,30 @@ describe("params", () => {
       `adam: state must be asked of one of its params, got tensor "b"`,
     );
   });
+});
+
+test("what is read-only in types is so in fact", () => {
+  const arena = small();
+  const w = arena.tensor("w", [4]);
+  const optimizer = adam([w]);
+  const [group] = optimizer.groups;
+  for (const [owner, name] of [
+    [optimizer, "groups"],
+    [optimizer, "lr"],
+    [group, "hyper"],
+    [group, "params"],
+    [group, "lr"],
+    [optimizer.groups, "0"],
+    [w, "size"],
+    [w, "arena"],
+    [w, "shape"],
+    [arena, "shared"],
+  ] as const) {
+    const write = () => {
+      (owner as unknown as Record<string, unknown>)[name] = 1;
+    };
+    refuses(arena, write, TypeError, name);
+  }
 });
 
 describe("tensors", () => {
@@ -397,10 +431,12 @@ test.each([
 ])("for %s the hint is %s", (given, hint) => {
   const arena = small();
   const act = () => adam([arena.tensor("w", [1])], { [given]: 1 });
-  expect(act).toThrow(hint === undefined ? `no option "${given}"; There are` : `did you mean "${hint}"?`);
+  expect(act).toThrow(hint === undefined ? `no option "${given}"; there are` : `did you mean "${hint}"?`);
 });
 
 test.each<[string, unknown[], new (...args: never) => Error, string]>([
+  ["no size", [10], TypeError, "batches: size must be a whole number in [1, 10], got undefined"],
+  ["nothing", [], TypeError, "batches: samples must be a whole number in [1, 4294967295], got undefined"],
   ["no samples", [0, 1], RangeError, "batches: samples must be a whole number in [1, 4294967295], got 0"],
   ["more than all", [10, 11], RangeError, "batches: size must be a whole number in [1, 10], got 11"],
   ["half a batch", [10, 2.5], RangeError, "batches: size must be a whole number in [1, 10], got 2.5"],

@@ -35,6 +35,7 @@ test("it holds what it needs and nothing else, and depends on nothing", () => {
     "package.json",
   ]);
   expect(packed).toContain("dist/index.js");
+  expect(packed).not.toContain("dist/fingerprint");
   expect(packed).toContain("dist/index.js.map");
   const { dependencies, scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   expect(dependencies).toBeUndefined();

@@ -45,6 +45,7 @@ export class Tensor {
     this.shape = Object.freeze([...shape]);
     this.size = data.length;
     this.#views = { data, grad };
+    Object.freeze(this);
   }
 
   /** The parameters, row by row: a view of the arena's memory, never a copy. An Error after `arena.free()`. */
@@ -106,6 +107,7 @@ export class Arena {
   constructor(space: Space, kernels: Kernels, shared: boolean) {
     this.shared = shared;
     this.#inner = { space, kernels };
+    Object.freeze(this);
   }
 
   /**
@@ -117,7 +119,7 @@ export class Arena {
   tensors<const Shapes extends Readonly<Record<string, Shape>>>(
     shapes: Shapes,
   ): { readonly [Name in keyof Shapes]: Tensor } {
-    if (typeof shapes !== "object" || shapes === null) {
+    if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
       throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
     }
     const entries = Object.entries(shapes);

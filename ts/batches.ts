@@ -19,8 +19,8 @@ export interface BatchOptions {
  * A TypeError or RangeError for wrong arguments, when called.
  */
 export function batches(samples: number, size: number, options: BatchOptions = {}): Generator<Uint32Array, void> {
-  const sizes = { samples: whole(1, 1, 2 ** 32 - 1), size: whole(1, 1, samples) };
-  resolve("batches", sizes, { samples, size });
+  whole(1, 1, 2 ** 32 - 1).check("batches: samples", samples);
+  whole(1, 1, samples).check("batches: size", size);
   const { seed, epochs, dropLast } = resolve("batches", choices, options) as Required<BatchOptions>;
   return draw(samples, size, seed, epochs, dropLast);
 }

@@ -36,11 +36,12 @@ export class Group<Hyper = unknown> {
   /** @internal */
   constructor(arena: Arena, rule: Rule, { values, variant, params, runs }: Plan, address: number) {
     let next = address + BLOCK;
-    this.jobs = runs.map((run) => {
+    const jobs = runs.map((run) => {
       const job = arena.own(new Job(arena, variant, address, next, run));
       next += Job.bytes(run, variant);
       return job;
     });
+    this.jobs = Object.freeze(jobs);
     this.params = params;
     this.hyper = liveHyper(rule, values, () => {
       arena.inner(rule.name);
@@ -50,6 +51,7 @@ export class Group<Hyper = unknown> {
     this.#gradScale = values.maximize ? -1 : 1;
     this.#block = arena.doubles(address, BLOCK / 8);
     arena.own(this);
+    Object.freeze(this);
   }
 
   /** Hands the kernels what holds for the step to come. @internal */

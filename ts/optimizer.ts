@@ -42,6 +42,7 @@ export class Optimizer<Hyper, State> {
         return group;
       }),
     );
+    Object.freeze(this);
   }
 
   /** How many steps were made. */
@@ -93,6 +94,11 @@ interface Given {
 function listGroups(rule: Rule, params: Params<object>): Given[] {
   const isGroup = (item: unknown): item is { params: Tensors } =>
     typeof item === "object" && item !== null && !(item instanceof Tensor) && "params" in item;
+  if (!Array.isArray(params) && isGroup(params) && !(params.params instanceof Tensor)) {
+    throw new TypeError(
+      `${rule.name}: groups must stand in a list, [{ params, ...options }], got one group without it`,
+    );
+  }
   if (!(Array.isArray(params) && params.some(isGroup))) {
     return [{ tensors: listTensors(`${rule.name}: params`, params as Tensors), own: {}, path: "" }];
   }
@@ -108,7 +114,8 @@ function listTensors(title: string, params: Tensors): readonly Tensor[] {
   const expected = `${title} must be tensors, by name or in a list, or a list of groups { params, ...options }`;
   if (typeof params !== "object" || params === null) throw new TypeError(`${expected}, got ${show(params)}`);
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
-  const tensors = Object.values(params);
+  if (!Array.isArray(params) && Symbol.iterator in params) throw new TypeError(`${expected}, got ${show(params)}`);
+  const tensors: readonly Tensor[] = Array.isArray(params) ? Array.from(params) : Object.values(params);
   if (tensors.length === 0) throw new RangeError(`${expected}, got none`);
   for (const tensor of tensors) {
     if (!(tensor instanceof Tensor)) throw new TypeError(`${expected}, got ${show(tensor)} among them`);

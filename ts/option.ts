@@ -93,7 +93,7 @@ export function resolve(
   others: Readonly<Record<string, unknown>> = defaults(options),
 ): Record<string, unknown> {
   const names = Object.keys(options);
-  if (typeof given !== "object" || given === null) {
+  if (typeof given !== "object" || given === null || Symbol.iterator in given) {
     throw new TypeError(`${title}: options must be an object such as { ${names[0]}: … }, got ${show(given)}`);
   }
   const unknown = Object.keys(given).find((name) => !names.includes(name));
@@ -118,8 +118,8 @@ export function accept(title: string, option: Option, value: unknown): unknown {
 /** The error for a name that is not among an object's options, with the nearest one. */
 export function noOption(title: string, path: string, name: string, names: readonly string[]): TypeError {
   const near = nearest(name, names);
-  const hint = near === undefined ? "" : `did you mean "${near}"? `;
-  return new TypeError(`${title}: no option "${path}${name}"; ${hint}There are ${names.join(", ")}`);
+  const hint = near === undefined ? "there are" : `did you mean "${near}"? There are`;
+  return new TypeError(`${title}: no option "${path}${name}"; ${hint} ${names.join(", ")}`);
 }
 
 /** What other libraries call it. */

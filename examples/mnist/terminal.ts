@@ -37,8 +37,9 @@ function lines() {
     update({ title }: Entry, { epoch, epochs, step, steps, loss }: Progress) {
       if (step === 1) started = performance.now();
       if (step * epochs !== epoch * steps) return;
-      const left = ((performance.now() - started) / 1000 / step) * (steps - step);
-      console.log(`${title}: epoch ${epoch} of ${epochs}, loss ${loss.toFixed(4)}, ${left.toFixed(0)} s left`);
+      const seconds = ((performance.now() - started) / 1000 / (step - 1)) * (steps - step); // since the first step
+      const left = step > 1 ? `, ${seconds.toFixed(0)} s left` : "";
+      console.log(`${title}: epoch ${epoch} of ${epochs}, loss ${loss.toFixed(4)}${left}`);
     },
     stop() {},
   };
