@@ -26,8 +26,8 @@ const renamed = (record: object, rename: (name: string) => string) =>
   Object.fromEntries(Object.entries(record).map(([name, value]) => [rename(name), value]));
 
 /** Files that are named after an option: `rule.FILE.json` holds runs of the rule here. */
-const named_after_an_option: Record<string, string> = { momentum: "sgd", amsgrad: "adam" };
-const ruleOf = (file: string) => named(named_after_an_option[file] ?? file.split("_")[0]!);
+const namedAfterAnOption: Record<string, string> = { momentum: "sgd", amsgrad: "adam" };
+const ruleOf = (file: string) => named(namedAfterAnOption[file] ?? file.split("_")[0]!);
 
 const pytorch: Golden[] = readdirSync(new URL("golden", import.meta.url))
   .flatMap((name) => name.match(/^rule\.(\w+)\.json$/)?.[1] ?? [])

@@ -7,11 +7,13 @@ export type Values = Readonly<Record<string, unknown>>;
 
 /** The values of a rule's options: the defaults, over them what was given for all groups, over that a group's own. */
 export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path = ""): Values {
-  const options = { ...rule.hyper, ...rule.fixed };
+  const options = optionsOf(rule);
   const values = resolve(rule.name, options, own, path, resolve(rule.name, options, given));
   checkConflict(rule, values);
   return values;
 }
+
+const optionsOf = (rule: Rule) => ({ ...rule.hyper, ...rule.fixed });
 
 /** What of the values decides how a job is laid out. */
 export interface Variant {
@@ -73,7 +75,7 @@ function checkConflict(rule: Rule, values: Values): void {
 
 function refuse(rule: Rule, name: string): never {
   if (!Object.hasOwn(rule.fixed, name)) {
-    throw noOption(rule.name, "", name, [...Object.keys(rule.hyper), ...Object.keys(rule.fixed)]);
+    throw noOption(rule.name, "", name, Object.keys(optionsOf(rule)));
   }
   throw new TypeError(`${rule.name}: ${name} is read when the optimizer is made; make a new one to change it`);
 }

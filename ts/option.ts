@@ -1,4 +1,4 @@
-/** What a rule's options may be, and the words in which a wrong one is refused. */
+/** What an option may be, and the words in which a wrong one is refused. */
 
 /** One option: its default, what it may be, and the check. */
 export interface Option<Value = unknown, Range extends string = string, Default = Value> {
