@@ -7,15 +7,22 @@ import { fingerprint, root } from "./project.mjs";
 
 const dist = join(root, "dist");
 rmSync(dist, { recursive: true, force: true });
-await build({
-  entryPoints: [join(root, "ts/index.ts")],
-  outfile: join(dist, "index.js"),
-  bundle: true,
-  format: "esm",
-  target: "es2022",
-  charset: "utf8",
-  sourcemap: true,
-});
+const bundle = { bundle: true, target: "es2022", charset: "utf8", sourcemap: true };
+
+// Threads are started from text, so that no bundler has to find a file; the file is for pages that forbid that.
+const worker = { ...bundle, entryPoints: [join(root, "ts/worker.ts")], format: "iife", minify: true };
+const [{ text }] = (await build({ ...worker, sourcemap: false, write: false })).outputFiles;
+writeFileSync(
+  join(root, "ts/worker-source.ts"),
+  `// Made from worker.ts by \`npm run build\`; not to be edited.
+
+export const source: string =
+  ${JSON.stringify(text)};
+`,
+);
+await build({ ...worker, outfile: join(dist, "worker.js") });
+
+await build({ ...bundle, entryPoints: [join(root, "ts/index.ts")], outfile: join(dist, "index.js"), format: "esm" });
 execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"], {
   cwd: root,
   stdio: "inherit",

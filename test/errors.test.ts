@@ -312,7 +312,7 @@ describe("tensors", () => {
       "2^40",
       () => arena.tensor("x", [2 ** 40]),
       RangeError,
-      "out of memory: tensors x takes 8796093022208 bytes, 1047424 of 1048576 are left; no arena holds as much (4294967296 at most)",
+      "out of memory: tensors x takes 8796093022208 bytes, 1047232 of 1048576 are left; no arena holds as much (4294967296 at most)",
     ],
     ["2^40 in two", () => arena.tensor("x", [2 ** 20, 2 ** 20]), RangeError, "takes 8796093022208 bytes"],
     [
@@ -327,7 +327,7 @@ describe("tensors", () => {
       "more than there is",
       () => arena.tensors({ w: [1000, 1000], b: [10] }),
       RangeError,
-      `out of memory: tensors w, b takes 8000128 bytes, 1047424 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
+      `out of memory: tensors w, b takes 8000128 bytes, 1047232 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
     ],
   ])("%s", (_, act, type, message) => {
     refuses(arena, act, type, message);
@@ -346,7 +346,7 @@ test("an optimizer whose state does not fit", () => {
     arena,
     () => adam([w]),
     RangeError,
-    "out of memory: adam's state takes 800256 bytes, 247552 of 1048576 are left",
+    "out of memory: adam's state takes 800320 bytes, 247360 of 1048576 are left",
   );
   expect(sgd([w]).steps).toBe(0); // which needs none
 });
@@ -357,7 +357,7 @@ describe("arenas", () => {
       "an unknown option",
       { maxbytes: 1 },
       TypeError,
-      `createArena: no option "maxbytes"; did you mean "maxBytes"? There are maxBytes, shared`,
+      `createArena: no option "maxbytes"; did you mean "maxBytes"? There are threads, shared, maxBytes, workerUrl`,
     ],
     [
       "a string",
@@ -381,9 +381,9 @@ describe("arenas", () => {
       "a size where options belong",
       2 ** 20,
       TypeError,
-      "createArena: options must be an object such as { maxBytes: … }, got 1048576",
+      "createArena: options must be an object such as { threads: … }, got 1048576",
     ],
-    ["null", null, TypeError, "createArena: options must be an object such as { maxBytes: … }, got null"],
+    ["null", null, TypeError, "createArena: options must be an object such as { threads: … }, got null"],
     ["a word for shared", { shared: "yes" }, TypeError, `createArena: shared must be true or false, got "yes"`],
   ])("%s", async (_, options, type, message) => {
     expect(() => createArenaSync(options)).toThrow(type);

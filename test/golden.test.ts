@@ -2,7 +2,8 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { createArenaSync, type Tensor } from "../ts/arena.js";
+import { createArenaSync } from "../ts/arena.js";
+import type { Tensor } from "../ts/tensor.js";
 import { error } from "./harness.js";
 import { type AnyFactory, factories } from "./registry.js";
 

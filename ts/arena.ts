@@ -1,113 +1,171 @@
-/** The arena: one WebAssembly memory, and tensors in it. */
+/** The arena: one WebAssembly memory, tensors in it, and the threads that work on it. */
 
-import { instantiate, instantiateSync, type Kernels } from "./kernels.js";
-import { ALIGNMENT, LIMIT, ownSpace, PAGE, type Space } from "./memory.js";
-import { flag, resolve, show, whole } from "./option.js";
+import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Program } from "./kernels.js";
+import { LIMIT, ownSpace, PAGE, type Space, spaceIn } from "./memory.js";
+import { flag, type Option, resolve, show, whole } from "./option.js";
+import { cores, sharingAllowed } from "./platform.js";
+import { Pool } from "./pool.js";
+import { freed, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
+import { Runner } from "./work.js";
 
-/** How many elements a tensor takes: each begins a cache line. No view shows the padding. */
-export function padded(size: number): number {
-  const line = ALIGNMENT / Float32Array.BYTES_PER_ELEMENT;
-  return Math.ceil(size / line) * line;
-}
+const MOST_THREADS = 256;
 
-const options = { maxBytes: whole(undefined, PAGE, LIMIT), shared: flag(undefined) };
+const workerUrl: Option<string | URL | undefined, string, undefined> = {
+  default: undefined,
+  range: "a URL",
+  check(title, value) {
+    if (typeof value === "string" || value instanceof URL) return;
+    throw new TypeError(`${title} must be a URL, got ${show(value)}`);
+  },
+};
+
+const options = {
+  threads: whole(undefined, 1, MOST_THREADS),
+  shared: flag(undefined),
+  maxBytes: whole(undefined, PAGE, LIMIT),
+  workerUrl,
+};
 
 export interface ArenaOptions {
   /**
-   * Bytes of address space to reserve, a whole number in [65536, 4294967296], rounded down to pages of 65536. Pages
-   * take memory only once they are written. Default: 4 GiB, or a half, a quarter, … of it if the platform refuses.
+   * How many threads make a step, the one that calls `step()` included; a whole number in [1, 256]. Default: as many as
+   * run at once here, where memory may be shared and workers start, else one. The bits are the same for any number.
    */
-  maxBytes?: number;
+  threads?: number;
   /**
    * Whether the memory is shared between threads. Default: where `SharedArrayBuffer` is allowed, which in browsers is
    * on pages that are cross-origin isolated. Some Web APIs (`TextDecoder`, `crypto.getRandomValues`) refuse views of
    * shared memory.
    */
   shared?: boolean;
-}
-
-/** Sizes of a tensor's dimensions: positive whole numbers; none for a scalar. */
-export type Shape = readonly number[];
-
-/** Parameters and their gradients, in an arena. */
-export class Tensor {
-  readonly arena: Arena;
-  readonly name: string;
-  readonly shape: Shape;
-  /** The number of elements: the product of the shape. */
-  readonly size: number;
-  #views: { readonly data: Float32Array; readonly grad: Float32Array } | undefined;
-
-  /** @internal */
-  constructor(arena: Arena, name: string, shape: Shape, data: Float32Array, grad: Float32Array) {
-    this.arena = arena;
-    this.name = name;
-    this.shape = Object.freeze([...shape]);
-    this.size = data.length;
-    this.#views = { data, grad };
-    Object.freeze(this);
-  }
-
-  /** The parameters, row by row: a view of the arena's memory, never a copy. An Error after `arena.free()`. */
-  get data(): Float32Array {
-    return (this.#views ?? freed(this.name)).data;
-  }
-
-  /** The gradient, shaped as `data`: a view, too. Yours to write before each step, which only reads it. */
-  get grad(): Float32Array {
-    return (this.#views ?? freed(this.name)).grad;
-  }
-
-  /** @internal */
-  release(): void {
-    this.#views = undefined;
-  }
+  /**
+   * Bytes of address space to reserve, a whole number in [65536, 4294967296], rounded down to pages of 65536. Pages
+   * take memory only once they are written. Default: 4 GiB, or a half, a quarter, … of it if the platform refuses.
+   */
+  maxBytes?: number;
+  /**
+   * Where the package's `dist/worker.js` is served, for pages whose content security policy forbids workers from
+   * `blob:` URLs. Default: the package brings its worker along. In Node: a path, or a `file:` URL object.
+   */
+  workerUrl?: string | URL;
 }
 
 /**
- * Makes an arena, compiling the kernels off the main thread.
- * A TypeError or RangeError for wrong options, an Error where shared memory or the WebAssembly is not allowed.
+ * Makes an arena: compiles the kernels off the main thread, starts the threads, and waits until they are there.
+ * A TypeError or RangeError for wrong options, an Error where what was asked for is not allowed: shared memory, threads,
+ * WebAssembly.
  */
 export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
-  const { space, shared } = prepare("createArena", given);
-  return new Arena(space, await instantiate(space.memory, shared), shared);
+  const { space, threads, asked, workerUrl } = prepare("createArena", given);
+  const program = { memory: space.memory, module: await compile(space.shared) };
+  const arena = new Arena(space, program, await instantiate(program));
+  try {
+    await arena.inner("createArena").pool.start(program, threads, workerUrl);
+  } catch (cause) {
+    if (asked) {
+      arena.free();
+      throw new Error(
+        `createArena: ${threads} threads cannot be had, a worker does not start (${(cause as Error).message}); if a ` +
+          "content security policy forbids workers from blob: URLs, serve the package's dist/worker.js and name its URL " +
+          "as workerUrl; or leave threads out",
+        { cause },
+      );
+    }
+  }
+  return arena;
 }
 
-/** Makes an arena at once. As `createArena`; on the main thread of a browser, Chrome allows it from version 114 on. */
+/**
+ * Makes an arena at once. As `createArena`, but for the threads: they take part as soon as they are there. On the main
+ * thread of a browser, Chrome allows it from version 114 on.
+ */
 export function createArenaSync(given: ArenaOptions = {}): Arena {
-  const { space, shared } = prepare("createArenaSync", given);
-  return new Arena(space, instantiateSync(space.memory, shared), shared);
+  const { space, threads, workerUrl } = prepare("createArenaSync", given);
+  const program = { memory: space.memory, module: compileSync(space.shared) };
+  const arena = new Arena(space, program, instantiateSync(program));
+  arena
+    .inner("createArenaSync")
+    .pool.start(program, threads, workerUrl)
+    .catch(() => {}); // `arena.threads` tells
+  return arena;
 }
 
-function prepare(title: string, given: ArenaOptions): { space: Space; shared: boolean } {
-  const allowed = typeof SharedArrayBuffer === "function" && globalThis.crossOriginIsolated !== false;
-  const { maxBytes, shared = allowed } = resolve(title, options, given) as ArenaOptions;
-  if (shared && !allowed) {
+/** What `arena.share()` gives: to be posted to another thread, and handed to `attachArena` there. */
+export interface ArenaHandle extends Program {
+  readonly tensors: readonly { readonly name: string; readonly shape: Shape; readonly at: readonly [number, number] }[];
+}
+
+/**
+ * The arena of another thread: the same memory, the same tensors (`arena.tensor(name)`, `arena.tensors()`), the same
+ * threads for a step. A TypeError for anything but a handle.
+ */
+export function attachArena(handle: ArenaHandle): Arena {
+  if (!(handle?.memory instanceof WebAssembly.Memory && handle.module instanceof WebAssembly.Module)) {
+    throw new TypeError(`attachArena: expected what arena.share() gave, posted as it is, got ${show(handle)}`);
+  }
+  return new Arena(spaceIn(handle.memory), handle, instantiateSync(handle), handle.tensors);
+}
+
+function prepare(title: string, given: ArenaOptions) {
+  const allowed = sharingAllowed();
+  const { maxBytes, shared = allowed, threads, workerUrl } = resolve(title, options, given) as ArenaOptions;
+  const what = shared ? "shared memory is" : `${threads} threads are`;
+  if ((shared || (threads ?? 1) > 1) && !allowed) {
     throw new Error(
-      `${title}: shared memory is not allowed here; send the page with the headers ` +
-        "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, or leave shared out",
+      `${title}: ${what} not allowed here; send the page with the headers Cross-Origin-Opener-Policy: same-origin and ` +
+        `Cross-Origin-Embedder-Policy: require-corp, or leave ${shared ? "shared" : "threads"} out`,
     );
   }
-  return { space: ownSpace(title, maxBytes, shared), shared };
+  if (!shared && (threads ?? 1) > 1) {
+    throw new TypeError(`${title}: ${threads} threads need shared memory; leave shared out`);
+  }
+  return {
+    space: ownSpace(title, maxBytes, shared),
+    threads: threads ?? (shared ? Math.min(cores(), MOST_THREADS) : 1),
+    asked: threads !== undefined || workerUrl !== undefined,
+    workerUrl,
+  };
 }
 
-function freed(what: string): never {
-  throw new Error(`${what}: the arena was freed; make a new one with createArena()`);
+/** Ends the threads of arenas that are gone without having been freed. */
+const dropped = new FinalizationRegistry<Pool>((pool) => pool.end());
+
+interface Inner {
+  readonly space: Space;
+  readonly program: Program;
+  readonly kernels: Kernels;
+  readonly pool: Pool;
 }
 
 /** One WebAssembly memory that holds tensors and optimizers' state. Made by `createArena` or `createArenaSync`. */
 export class Arena {
   /** Whether the memory is shared between threads. */
   readonly shared: boolean;
-  readonly #names = new Set<string>();
+  readonly #tensors = new Map<string, Tensor>();
   readonly #dependents: { release(): void }[] = [];
-  #inner: { readonly space: Space; readonly kernels: Kernels } | undefined;
+  #inner: Inner | undefined;
 
   /** @internal */
-  constructor(space: Space, kernels: Kernels, shared: boolean) {
-    this.shared = shared;
-    this.#inner = { space, kernels };
+  constructor(space: Space, program: Program, kernels: Kernels, tensors: ArenaHandle["tensors"] = []) {
+    const pool = new Pool(new Runner(space.memory, kernels));
+    this.shared = space.shared;
+    this.#inner = { space, program, kernels, pool };
+    for (const { name, shape, at } of tensors) this.#add(name, shape, ...at);
+    dropped.register(this, pool, this);
     Object.freeze(this);
+  }
+
+  /** How many threads make a step: fewer than were asked for if some have died. An Error after `free`. */
+  get threads(): number {
+    return this.inner("threads").pool.threads;
+  }
+
+  /**
+   * Whether a thread died in the middle of a step, so that some parameters are of that step and some of the one before.
+   * No step is made in such an arena any more. An Error after `free`.
+   */
+  get torn(): boolean {
+    return this.inner("torn").pool.torn;
   }
 
   /**
@@ -118,30 +176,62 @@ export class Arena {
    */
   tensors<const Shapes extends Readonly<Record<string, Shape>>>(
     shapes: Shapes,
-  ): { readonly [Name in keyof Shapes]: Tensor } {
+  ): { readonly [Name in keyof Shapes]: Tensor };
+  /** All tensors there are, by name; in an attached arena those that were there when it was shared, too. */
+  tensors(): Readonly<Record<string, Tensor>>;
+  tensors(shapes?: Readonly<Record<string, Shape>>): Readonly<Record<string, Tensor>> {
+    if (shapes === undefined) return Object.freeze(Object.fromEntries(this.#tensors));
     if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
       throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
     }
     const entries = Object.entries(shapes);
     if (entries.length === 0) throw new RangeError("tensors: expected at least one name and shape, got none");
-    const sizes = entries.map(([name, shape]) => this.#checkTensor(name, shape));
-    const lengths = sizes.map(padded);
-    const total = lengths.reduce((sum, length) => sum + length, 0);
-    let at = this.reserve(2 * total * 4, `tensors ${entries.map(([name]) => name).join(", ")}`);
+    const taken = entries.find(([name]) => this.#tensors.has(name));
+    if (taken) {
+      throw new RangeError(`tensor ${show(taken[0])}: the arena already has a tensor of this name; choose another`);
+    }
+    const bytes = entries.map(([name, shape]) => 4 * padded(sizeOf(name, shape)));
+    const total = bytes.reduce((sum, length) => sum + length, 0);
+    let at = this.reserve(2 * total, `tensors ${entries.map(([name]) => name).join(", ")}`);
     const tensors = entries.map(([name, shape], index) => {
-      const size = sizes[index] as number;
-      const tensor = new Tensor(this, name, shape, this.floats(at, size), this.floats(at + total * 4, size));
-      at += (lengths[index] as number) * 4;
-      this.#names.add(name);
-      return [name, this.own(tensor)];
+      const tensor = this.#add(name, shape, at, at + total);
+      at += bytes[index]!;
+      return [name, tensor];
     });
     return Object.freeze(Object.fromEntries(tensors));
   }
 
   /** Makes one tensor, all zero. As `tensors`, for one. */
-  tensor(name: string, shape: Shape): Tensor {
+  tensor(name: string, shape: Shape): Tensor;
+  /** The tensor of this name; a RangeError if there is none. */
+  tensor(name: string): Tensor;
+  tensor(name: string, shape?: Shape): Tensor {
     if (typeof name !== "string") throw new TypeError(`tensor: the name must be a string, got ${show(name)}`);
-    return this.tensors({ [name]: shape })[name] as Tensor;
+    if (shape !== undefined) return this.tensors({ [name]: shape })[name]!;
+    const tensor = this.#tensors.get(name);
+    if (tensor === undefined) {
+      const names = [...this.#tensors.keys()].join(", ") || "none";
+      throw new RangeError(`tensor ${show(name)}: there is none of this name (there are: ${names}); a shape makes one`);
+    }
+    return tensor;
+  }
+
+  /**
+   * A handle to post to other threads, where `attachArena` makes of it an arena over the same memory with the tensors
+   * that there are now. An Error if the memory is not shared.
+   */
+  share(): ArenaHandle {
+    const { program } = this.inner("share");
+    if (!this.shared) {
+      throw new Error(
+        "share: the arena's memory is not shared; make the arena with shared: true, which in browsers takes a page that is cross-origin isolated",
+      );
+    }
+    dropped.unregister(this); // others may need the threads when this side of the arena is gone
+    const tensors = [...this.#tensors.values()].map(
+      ({ name, shape, data, grad }) => ({ name, shape, at: [data.byteOffset, grad.byteOffset] }) as const,
+    );
+    return { ...program, tensors };
   }
 
   /** How many bytes are left. An Error after `free`. */
@@ -150,17 +240,19 @@ export class Arena {
   }
 
   /**
-   * Gives the memory back. Everything of this arena throws from now on; views already taken stay as they are, and keep
-   * the memory as long as they are kept.
+   * Ends the threads and gives the memory back. Everything of this arena throws from now on; views already taken stay as
+   * they are, and keep the memory as long as they are kept. In an arena that was attached: lets go of it here.
    */
   free(): void {
     for (const dependent of this.#dependents) dependent.release();
     this.#dependents.length = 0;
+    this.#inner?.pool.free();
     this.#inner = undefined;
+    dropped.unregister(this);
   }
 
-  /** The memory and the kernels, or the error that `what` is asked of a freed arena. @internal */
-  inner(what: string): { readonly space: Space; readonly kernels: Kernels } {
+  /** The memory, the kernels and the threads, or the error that `what` is asked of a freed arena. @internal */
+  inner(what: string): Inner {
     return this.#inner ?? freed(what);
   }
 
@@ -185,22 +277,10 @@ export class Arena {
     return new Float64Array(this.inner("view").space.memory.buffer, address, length);
   }
 
-  #checkTensor(name: string, shape: Shape): number {
-    if (this.#names.has(name)) {
-      throw new RangeError(`tensor ${show(name)}: the arena already has a tensor of this name; choose another`);
-    }
-    if (!Array.isArray(shape)) {
-      throw new TypeError(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128], got ${show(shape)}`);
-    }
-    let size = 1;
-    for (const [index, dimension] of shape.entries()) {
-      const title = `tensor ${show(name)}: shape[${index}]`;
-      if (typeof dimension !== "number") throw new TypeError(`${title} must be a number, got ${show(dimension)}`);
-      if (!(Number.isInteger(dimension) && dimension >= 1)) {
-        throw new RangeError(`${title} must be a positive whole number, got ${dimension}`);
-      }
-      size *= dimension;
-    }
-    return size;
+  #add(name: string, shape: Shape, data: number, grad: number): Tensor {
+    const size = sizeOf(name, shape);
+    const tensor = this.own(new Tensor(this, name, shape, this.floats(data, size), this.floats(grad, size)));
+    this.#tensors.set(name, tensor);
+    return tensor;
   }
 }

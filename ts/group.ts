@@ -1,9 +1,10 @@
 /** A group: tensors that share hyper-parameters. */
 
-import type { Arena, Tensor } from "./arena.js";
+import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
 import { fields, liveHyper, type Values, type Variant, variantOf } from "./hyper.js";
 import { BLOCK, Job, sideBySide } from "./job.js";
+import type { Tensor } from "./tensor.js";
 
 /** Where a group will lie, before there is memory for it. */
 export interface Plan {
@@ -31,7 +32,9 @@ export class Group<Hyper = unknown> {
   readonly #rule: Rule;
   readonly #gradScale: number;
   #block: Float64Array | undefined;
-  #changed = true;
+  /** The hyper-parameters on the wire: as they are now, unless one has changed since; and as they stand in the block. */
+  #fields: readonly number[] | undefined;
+  #written: readonly number[] | undefined;
 
   /** @internal */
   constructor(arena: Arena, rule: Rule, { values, variant, params, runs }: Plan, address: number) {
@@ -45,7 +48,7 @@ export class Group<Hyper = unknown> {
     this.params = params;
     this.hyper = liveHyper(rule, values, () => {
       arena.inner(rule.name);
-      this.#changed = true;
+      this.#fields = undefined;
     }) as Hyper;
     this.#rule = rule;
     this.#gradScale = values.maximize ? -1 : 1;
@@ -54,11 +57,17 @@ export class Group<Hyper = unknown> {
     Object.freeze(this);
   }
 
+  /** The hyper-parameters as they are now, as `begin` takes them. @internal */
+  get fields(): readonly number[] {
+    this.#fields ??= fields(this.#rule, this.hyper as Values);
+    return this.#fields;
+  }
+
   /** Hands the kernels what holds for the step to come. @internal */
-  begin(step: number): void {
-    if (this.#changed) {
-      this.#block?.set(fields(this.#rule, this.hyper as Values));
-      this.#changed = false;
+  begin(step: number, fields: readonly number[]): void {
+    if (fields !== this.#written) {
+      this.#block?.set(fields);
+      this.#written = fields;
     }
     for (const job of this.jobs) job.begin(step, this.#gradScale);
   }

@@ -1,8 +1,9 @@
 /** A job: tensors that lie side by side, their state, and the block in memory that tells a kernel where they are. */
 
-import { type Arena, padded, type Tensor } from "./arena.js";
+import type { Arena } from "./arena.js";
 import type { Variant } from "./hyper.js";
-import type { Kernel } from "./kernels.js";
+import { padded, type Tensor } from "./tensor.js";
+import type { Entry } from "./work.js";
 
 /** Bytes kept for a block of numbers, a job's or a group's hyper-parameters. */
 export const BLOCK = 128;
@@ -13,13 +14,12 @@ const POINTERS = 16;
 type State = Readonly<Record<string, Float32Array>>;
 
 export class Job {
-  /** Elements, padding included. */
-  readonly length: number;
+  /** What a thread must know to do it. */
+  readonly entry: Entry;
   #inner: {
     readonly state: ReadonlyMap<Tensor, State>;
     /** The step's number and the gradient's scale, as they stand in the block. */
     readonly scalars: Float64Array;
-    readonly run: (begin: number, end: number) => void;
   };
 
   /** How many bytes a job over these tensors takes. */
@@ -35,10 +35,14 @@ export class Job {
    */
   constructor(arena: Arena, variant: Variant, hyper: number, block: number, tensors: readonly Tensor[]) {
     const [{ data, grad }] = tensors as [Tensor];
-    this.length = extent(tensors);
+    const length = extent(tensors);
+    const kernel = Object.keys(arena.inner("job").kernels).indexOf(variant.kernel);
+    // The gradient is read; parameters and state are read and written.
+    const bytes = length * 4 * (3 + 2 * Object.keys(variant.slots).length);
+    this.entry = { kernel, hyper, block, length, bytes };
     const slots = Object.entries(variant.slots).map(([name, start], index) => {
-      const pointer = block + BLOCK + index * this.length * 4;
-      if (start !== 0) arena.floats(pointer, this.length).fill(start);
+      const pointer = block + BLOCK + index * length * 4;
+      if (start !== 0) arena.floats(pointer, length).fill(start);
       return { name, pointer };
     });
     const pointers = [data.byteOffset, grad.byteOffset, ...slots.map(({ pointer }) => pointer)];
@@ -48,12 +52,7 @@ export class Job {
       const views = slots.map(({ name, pointer }) => [name, arena.floats(pointer + offset, tensor.size)]);
       return [tensor, Object.freeze(Object.fromEntries(views))];
     });
-    const kernel = arena.inner("job").kernels[variant.kernel] as Kernel;
-    this.#inner = {
-      state: new Map(state),
-      scalars: arena.doubles(block, 2),
-      run: (begin, end) => kernel(hyper, block, begin, end),
-    };
+    this.#inner = { state: new Map(state), scalars: arena.doubles(block, 2) };
   }
 
   /** A tensor's state, by slot, if it is one of the job's. */
@@ -68,14 +67,9 @@ export class Job {
     scalars[1] = gradScale;
   }
 
-  /** Updates the elements `begin..end`. */
-  run(begin: number, end: number): void {
-    this.#inner.run(begin, end);
-  }
-
   /** Lets go of the memory. */
   release(): void {
-    this.#inner = { state: new Map(), scalars: new Float64Array(2), run() {} };
+    this.#inner = { state: new Map(), scalars: new Float64Array(2) };
   }
 }
 

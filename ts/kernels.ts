@@ -1,10 +1,17 @@
-/** The binary, instantiated over a memory. */
+/** The binary, compiled, and instantiated over a memory. */
 
 import { binary } from "./binary.js";
 
 /** Updates the elements `begin..end` of the job at an address, by the hyper-parameters at another. */
 export type Kernel = (hyper: number, job: number, begin: number, end: number) => void;
+/** In the order of the binary's exports, the same in every thread. */
 export type Kernels = Readonly<Record<string, Kernel>>;
+
+/** What another thread needs to make the same kernels over the same memory. */
+export interface Program {
+  readonly memory: WebAssembly.Memory;
+  readonly module: WebAssembly.Module;
+}
 
 /** The module for an unshared or a shared memory. They differ in one flag of the memory's import. */
 export function bytes(shared: boolean): Uint8Array<ArrayBuffer> {
@@ -16,19 +23,26 @@ export function bytes(shared: boolean): Uint8Array<ArrayBuffer> {
   return module;
 }
 
-/** Instantiates the kernels over a memory, compiling off the main thread. */
-export async function instantiate(memory: WebAssembly.Memory, shared: boolean): Promise<Kernels> {
-  const { instance } = await WebAssembly.instantiate(bytes(shared), imports(memory)).catch(explain);
-  return instance.exports as Kernels;
+/** Compiles the module off the main thread. */
+export function compile(shared: boolean): Promise<WebAssembly.Module> {
+  return WebAssembly.compile(bytes(shared)).catch(explain);
 }
 
 /** The same at once. */
-export function instantiateSync(memory: WebAssembly.Memory, shared: boolean): Kernels {
+export function compileSync(shared: boolean): WebAssembly.Module {
   try {
-    return new WebAssembly.Instance(new WebAssembly.Module(bytes(shared)), imports(memory)).exports as Kernels;
+    return new WebAssembly.Module(bytes(shared));
   } catch (cause) {
     explain(cause);
   }
+}
+
+export async function instantiate({ memory, module }: Program): Promise<Kernels> {
+  return (await WebAssembly.instantiate(module, imports(memory))).exports as Kernels;
+}
+
+export function instantiateSync({ memory, module }: Program): Kernels {
+  return new WebAssembly.Instance(module, imports(memory)).exports as Kernels;
 }
 
 /** The memory under the name that wasm-bindgen gives the module it comes from. */

@@ -1,8 +1,11 @@
 /** Where memory and addresses come from. */
 
+import { CONTROL, CONTROL_BYTES, TOP } from "./work.js";
+
 /** A WebAssembly memory, and addresses in it to be had. */
 export interface Space {
   readonly memory: WebAssembly.Memory;
+  readonly shared: boolean;
   /** How many bytes are left. */
   readonly left: number;
   /** The address of `bytes` zeroed bytes, a multiple of 64; a RangeError that changes nothing if there are not so many. */
@@ -12,38 +15,47 @@ export interface Space {
 /** Cache lines, and more than any vector needs. */
 export const ALIGNMENT = 64;
 export const PAGE = 65536;
-/** Below this stands what the kernels' binary may bring along. */
-const FLOOR = 1024;
+/** Where the first address is to be had. */
+const FLOOR = CONTROL + CONTROL_BYTES;
 /** All that 32-bit addresses reach. */
 export const LIMIT = 2 ** 32;
 
 /** A memory of our own: all of its address space is reserved at once, so it never grows and no view of it goes stale. */
 export function ownSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
-  const memory = maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared);
+  return spaceIn(maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared));
+}
+
+/** What is left of a memory, for whichever thread asks first. */
+export function spaceIn(memory: WebAssembly.Memory): Space {
   const end = memory.buffer.byteLength;
-  let next = FLOOR;
+  const control = new Int32Array(memory.buffer, CONTROL, CONTROL_BYTES / 4);
+  Atomics.compareExchange(control, TOP, 0, FLOOR / ALIGNMENT);
+  const top = () => Atomics.load(control, TOP);
   return {
     memory,
+    shared: !(memory.buffer instanceof ArrayBuffer),
     get left() {
-      return end - next;
+      return end - top() * ALIGNMENT;
     },
     reserve(bytes, what) {
-      const rounded = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-      if (next + rounded > end) {
-        const remedy =
-          rounded > LIMIT - FLOOR
-            ? `no arena holds as much (${LIMIT} at most)`
-            : end < LIMIT
-              ? `make the arena with a larger maxBytes (${LIMIT} at most)`
-              : "put some tensors in another arena";
-        throw new RangeError(
-          `out of memory: ${what} takes ${rounded} bytes, ${this.left} of ${end} are left; ${remedy}`,
-        );
+      const lines = Math.ceil(bytes / ALIGNMENT);
+      for (;;) {
+        const next = top();
+        if ((next + lines) * ALIGNMENT > end) throw outOfMemory(lines * ALIGNMENT, what, this.left, end);
+        if (Atomics.compareExchange(control, TOP, next, next + lines) === next) return next * ALIGNMENT;
       }
-      next += rounded;
-      return next - rounded;
     },
   };
+}
+
+function outOfMemory(bytes: number, what: string, left: number, end: number): RangeError {
+  const remedy =
+    bytes > LIMIT - FLOOR
+      ? `no arena holds as much (${LIMIT} at most)`
+      : end < LIMIT
+        ? `make the arena with a larger maxBytes (${LIMIT} at most)`
+        : "put some tensors in another arena";
+  return new RangeError(`out of memory: ${what} takes ${bytes} bytes, ${left} of ${end} are left; ${remedy}`);
 }
 
 function exactly(title: string, bytes: number, shared: boolean): WebAssembly.Memory {

@@ -1,10 +1,12 @@
 /** An optimizer: groups of tensors, their live hyper-parameters, their state, and the step. */
 
-import { type Arena, Tensor } from "./arena.js";
+import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
 import { Group, plan } from "./group.js";
 import { resolveRule } from "./hyper.js";
 import { show } from "./option.js";
+import { Tensor } from "./tensor.js";
+import { layTask, type Task, taskBytes } from "./work.js";
 
 /** Tensors, by name or in a list. */
 export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;
@@ -18,6 +20,7 @@ export class Optimizer<Hyper, State> {
   readonly groups: readonly Group<Hyper>[];
   readonly #rule: Rule;
   readonly #arena: Arena;
+  readonly #task: Task;
   #steps = 0;
 
   /** @internal */
@@ -29,10 +32,9 @@ export class Optimizer<Hyper, State> {
     );
     const plans = given.map(({ tensors, own, path }) => plan(rule, resolveRule(rule, options, own, path), tensors));
     // All that can go wrong has been checked but memory, and that is taken at once.
-    let next = arena.reserve(
-      plans.reduce((sum, { bytes }) => sum + bytes, 0),
-      `${rule.name}'s state`,
-    );
+    const bytes = plans.reduce((sum, { bytes }) => sum + bytes, 0);
+    const jobs = plans.reduce((sum, { runs }) => sum + runs.length, 0);
+    let next = arena.reserve(bytes + taskBytes(jobs), `${rule.name}'s state`);
     this.#rule = rule;
     this.#arena = arena;
     this.groups = Object.freeze(
@@ -42,6 +44,8 @@ export class Optimizer<Hyper, State> {
         return group;
       }),
     );
+    const entries = this.groups.flatMap(({ jobs }) => jobs.map(({ entry }) => entry));
+    this.#task = layTask(arena.inner(rule.name).space.memory, next, entries);
     Object.freeze(this);
   }
 
@@ -61,15 +65,31 @@ export class Optimizer<Hyper, State> {
     return group.hyper;
   }
 
-  /** Updates every parameter once, from the gradients as they stand. An Error after `arena.free()`. */
+  /**
+   * Updates every parameter once, from the gradients as they stand, on all of the arena's threads.
+   * An Error after `arena.free()`, while another step is under way in the arena, and once one was torn.
+   */
   step(): void {
-    this.#arena.inner(this.#rule.name);
-    this.#steps += 1;
-    for (const group of this.groups) {
-      group.begin(this.#steps);
-      for (const job of group.jobs) job.run(0, job.length);
-    }
+    this.#arena.inner(this.#rule.name).pool.step(this.#rule.name, this.#task, this.#begin);
   }
+
+  /**
+   * The same without holding up the event loop; until it is done, gradients are read and parameters written. Several are
+   * made one after the other, each with the hyper-parameters as they are when it is asked for.
+   */
+  async stepAsync(): Promise<void> {
+    const { pool } = this.#arena.inner(this.#rule.name);
+    const fields = this.groups.map((group) => group.fields);
+    await pool.stepAsync(this.#rule.name, this.#task, () => this.#begin(fields));
+  }
+
+  /** Hands the kernels what holds for the next step. */
+  readonly #begin = (fields?: readonly (readonly number[])[]): void => {
+    this.#steps += 1;
+    this.groups.forEach((group, index) => {
+      group.begin(this.#steps, fields?.[index] ?? group.fields);
+    });
+  };
 
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
   state(tensor: Tensor): State {

@@ -1,0 +1,127 @@
+/** What Node (with Bun and Deno, which have its modules) and browsers have each in its own way. */
+
+interface Port {
+  onmessage: ((event: { data: any }) => void) | null;
+  postMessage(message: unknown): void;
+}
+
+interface NodeWorker {
+  on(event: "message" | "error" | "exit", listener: (value: unknown) => void): void;
+  postMessage(message: unknown): void;
+  terminate(): Promise<unknown>;
+  unref(): void;
+}
+
+interface NodeModules {
+  worker_threads: { parentPort: Port | null; Worker: new (source: string | URL, options: object) => NodeWorker };
+  os: { availableParallelism(): number };
+}
+
+/** A module of Node's, asked for in a way that bundlers for browsers do not see. */
+export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModules[Name] | undefined {
+  const { process } = globalThis as { process?: { getBuiltinModule?(id: string): NodeModules[Name] } };
+  return process?.getBuiltinModule?.(`node:${name}`);
+}
+
+/** Whether threads may share memory: in browsers, on pages that are cross-origin isolated. */
+export const sharingAllowed = (): boolean =>
+  typeof SharedArrayBuffer === "function" && globalThis.crossOriginIsolated !== false;
+
+/** How many threads run at once here. */
+export const cores = (): number =>
+  nodeModule("os")?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
+
+/** Lets the event loop have a turn. */
+export function turn(): Promise<void> {
+  const { setImmediate } = globalThis as { setImmediate?: (callback: () => void) => void };
+  return new Promise((resolve) => {
+    if (setImmediate) return setImmediate(resolve);
+    const { port1, port2 } = new MessageChannel(); // a timer would wait for milliseconds
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
+}
+
+/** A thread that was started. */
+export interface Thread {
+  /** Fulfilled once it takes part; rejected if it is gone before. */
+  readonly ready: Promise<void>;
+  /** Fulfilled with the cause once it has ended by itself. */
+  readonly gone: Promise<unknown>;
+  end(): void;
+}
+
+/** How many milliseconds a thread may take to answer. */
+const PATIENCE = 20_000;
+
+/**
+ * Starts a thread. While it works, it does not keep the process alive.
+ * @param source what it runs, unless there is a `url` to take it from
+ * @param message what it is sent; its answer, whatever it is, says that it takes part
+ */
+export function startThread(source: string, url: string | URL | undefined, message: object): Thread {
+  let leave!: (cause: unknown) => void;
+  const gone = new Promise((resolve) => {
+    leave = resolve;
+  });
+  const timer: unknown = setTimeout(() => leave(new Error(`no answer in ${PATIENCE / 1000} seconds`)), PATIENCE);
+  (timer as { unref?(): void }).unref?.();
+  const stop = () => clearTimeout(timer as number);
+  let end = () => {};
+  const ready = new Promise<void>((resolve, reject) => {
+    gone.then(reject);
+    try {
+      end = (nodeModule("worker_threads") ? startNodeWorker : startWebWorker)(source, url, message, resolve, leave);
+    } catch (cause) {
+      leave(cause);
+    }
+  });
+  ready.then(stop, stop); // who waits for it hears of a rejection
+  return {
+    ready,
+    gone,
+    end() {
+      stop();
+      end();
+    },
+  };
+}
+
+type Start = (
+  source: string,
+  url: string | URL | undefined,
+  message: object,
+  answered: () => void,
+  gone: (cause: unknown) => void,
+) => () => void;
+
+const startNodeWorker: Start = (source, url, message, answered, gone) => {
+  const { Worker } = nodeModule("worker_threads")!;
+  const worker = new Worker(url ?? source, { eval: url === undefined, execArgv: [], name: "downhill" });
+  worker.on("message", () => {
+    worker.unref();
+    answered();
+  });
+  worker.on("error", gone);
+  worker.on("exit", () => gone(new Error("it ended")));
+  worker.postMessage(message);
+  return () => void worker.terminate();
+};
+
+/** The worker's source as a URL, made once. */
+let blob: string | undefined;
+
+const startWebWorker: Start = (source, url, message, answered, gone) => {
+  blob ??= url ? undefined : URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
+  const worker = new Worker(url ?? blob!, { type: "module", name: "downhill" });
+  worker.onmessage = answered;
+  worker.onerror = (event) => {
+    event.preventDefault();
+    gone(new Error(event.message ?? "it does not load"));
+  };
+  worker.postMessage(message);
+  return () => worker.terminate();
+};

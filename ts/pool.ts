@@ -1,0 +1,164 @@
+/** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
+
+import type { Program } from "./kernels.js";
+import { startThread, type Thread, turn } from "./platform.js";
+import { FREED, IDLE, PENDING, REMAINING, type Runner, STATE, STEPPING, type Task, THREADS, TORN } from "./work.js";
+import { source } from "./worker-source.js";
+
+/**
+ * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
+ * that sleep: docs/decisions/5-threads.md has the curves.
+ */
+const WORTH_SHARING = 3 * 2 ** 17;
+const WORTH_WAKING = 2 ** 22;
+
+/** How many chunks an asynchronous step does between turns of the event loop. */
+const CHUNKS_A_TURN = 16;
+
+/** Why a step cannot begin, by what `STATE` says. */
+const refusals = {
+  [STEPPING]: "another thread is in the middle of a step in this arena; let one thread step at a time",
+  [TORN]: "a thread died in the middle of a step, which tore parameters and state; restore them in a new arena",
+  [FREED]: "the arena was freed; make a new one with createArena()",
+};
+
+export class Pool {
+  readonly #runner: Runner;
+  readonly #control: Int32Array;
+  readonly #threads = new Set<Thread>();
+  /** How many asynchronous steps are not done, and the last of them. */
+  #queued = 0;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(runner: Runner) {
+    this.#runner = runner;
+    this.#control = runner.control;
+  }
+
+  /** Starts threads until there are `count` with the one that steps; fulfilled once all of them take part. */
+  async start(program: Program, count: number, url: string | URL | undefined): Promise<void> {
+    Atomics.store(this.#control, THREADS, count);
+    for (let i = 1; i < count; i++) {
+      const thread = startThread(source, url, program);
+      this.#threads.add(thread);
+      thread.gone.then(() => {
+        if (this.#threads.delete(thread)) Atomics.sub(this.#control, THREADS, 1);
+      });
+    }
+    await Promise.all([...this.#threads].map(({ ready }) => ready));
+  }
+
+  /** Ends the threads, and every step of whichever thread from now on. */
+  free(): void {
+    Atomics.store(this.#control, STATE, FREED);
+    this.end();
+  }
+
+  /** Ends the threads. */
+  end(): void {
+    for (const thread of this.#threads) thread.end();
+    this.#threads.clear();
+  }
+
+  /** How many threads take part in a step, the one that steps included. */
+  get threads(): number {
+    return Atomics.load(this.#control, THREADS);
+  }
+
+  get torn(): boolean {
+    return Atomics.load(this.#control, STATE) === TORN;
+  }
+
+  /** Makes a step: `begin` says what it is, then all threads do `task`, if it is worth their while. */
+  step(title: string, task: Task, begin: () => void): void {
+    if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
+    this.#enter(title);
+    begin();
+    if (task.bytes < WORTH_SHARING || this.threads === 1) {
+      this.#runner.run(task.address, 0, task.length);
+    } else {
+      this.#publish(task);
+      while (this.#runner.claim());
+      const watch = new Watch();
+      for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
+        this.#runner.wait(PENDING, pending, LOOK);
+      }
+    }
+    this.#leave();
+  }
+
+  /** The same between turns of the event loop, after the asynchronous steps that were asked for before. */
+  stepAsync(title: string, task: Task, begin: () => void): Promise<void> {
+    const step = async () => {
+      try {
+        this.#enter(title);
+        begin();
+        this.#publish(task);
+        for (const watch = new Watch(); ; await turn()) {
+          for (let i = 0; i < CHUNKS_A_TURN && this.#runner.claim(); i++);
+          if (this.#pending(title, watch) === 0) break;
+        }
+        this.#leave();
+      } finally {
+        this.#queued -= 1;
+      }
+    };
+    this.#queued += 1;
+    const made = this.#queued === 1 ? step() : this.#last.then(step);
+    this.#last = made.catch(() => {}); // who awaits the step hears of it
+    return made;
+  }
+
+  /** Takes the arena for a step. */
+  #enter(title: string): void {
+    const state = Atomics.compareExchange(this.#control, STATE, IDLE, STEPPING);
+    if (state !== IDLE) throw refusal(title, state);
+  }
+
+  #leave(): void {
+    Atomics.compareExchange(this.#control, STATE, STEPPING, IDLE);
+  }
+
+  /** Offers a task to all threads, and wakes them if it is worth it. */
+  #publish(task: Task): void {
+    const chunks = this.#runner.publish(task);
+    if (task.bytes >= WORTH_WAKING) Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
+  }
+
+  /** How many chunks are not done; an Error if the arena was freed meanwhile, or a thread died over one of them. */
+  #pending(title: string, watch: Watch): number {
+    const pending = Atomics.load(this.#control, PENDING);
+    if (pending > 0 && watch.stuck(pending)) Atomics.compareExchange(this.#control, STATE, STEPPING, TORN);
+    const state = Atomics.load(this.#control, STATE);
+    if (state !== STEPPING) throw refusal(title, state);
+    return pending;
+  }
+}
+
+function refusal(title: string, state: number): Error {
+  return new Error(`${title}: ${refusals[state as keyof typeof refusals]}`);
+}
+
+/** Milliseconds between looks at what is pending, and how many that find no change mean that there will be none. */
+const LOOK = 50;
+const LOOKS = 16;
+
+/** Knows when others have been pending for so long that they must have died. */
+class Watch {
+  #pending = 0;
+  #looks = 0;
+  #last = 0;
+
+  stuck(pending: number): boolean {
+    const now = performance.now();
+    if (pending !== this.#pending) {
+      this.#pending = pending;
+      this.#looks = 0;
+      this.#last = now;
+    } else if (now - this.#last >= LOOK) {
+      this.#looks += 1; // one, however long ago the last was: a process that was stopped gives its threads time
+      this.#last = now;
+    }
+    return this.#looks >= LOOKS;
+  }
+}

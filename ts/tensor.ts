@@ -1,0 +1,70 @@
+/** A tensor: parameters and their gradient, as views of an arena's memory. */
+
+import type { Arena } from "./arena.js";
+import { ALIGNMENT } from "./memory.js";
+import { show } from "./option.js";
+
+/** How many elements a tensor takes: each begins a cache line. No view shows the padding. */
+export function padded(size: number): number {
+  const line = ALIGNMENT / Float32Array.BYTES_PER_ELEMENT;
+  return Math.ceil(size / line) * line;
+}
+
+/** Sizes of a tensor's dimensions: positive whole numbers; none for a scalar. */
+export type Shape = readonly number[];
+
+/** Parameters and their gradients, in an arena. */
+export class Tensor {
+  readonly arena: Arena;
+  readonly name: string;
+  readonly shape: Shape;
+  /** The number of elements: the product of the shape. */
+  readonly size: number;
+  #views: { readonly data: Float32Array; readonly grad: Float32Array } | undefined;
+
+  /** @internal */
+  constructor(arena: Arena, name: string, shape: Shape, data: Float32Array, grad: Float32Array) {
+    this.arena = arena;
+    this.name = name;
+    this.shape = Object.freeze([...shape]);
+    this.size = data.length;
+    this.#views = { data, grad };
+    Object.freeze(this);
+  }
+
+  /** The parameters, row by row: a view of the arena's memory, never a copy. An Error after `arena.free()`. */
+  get data(): Float32Array {
+    return (this.#views ?? freed(this.name)).data;
+  }
+
+  /** The gradient, shaped as `data`: a view, too. Yours to write before each step, which only reads it. */
+  get grad(): Float32Array {
+    return (this.#views ?? freed(this.name)).grad;
+  }
+
+  /** @internal */
+  release(): void {
+    this.#views = undefined;
+  }
+}
+
+/** How many elements a shape has; a TypeError or RangeError if it is none. */
+export function sizeOf(name: string, shape: Shape): number {
+  if (!Array.isArray(shape)) {
+    throw new TypeError(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128], got ${show(shape)}`);
+  }
+  let size = 1;
+  for (const [index, dimension] of shape.entries()) {
+    const title = `tensor ${show(name)}: shape[${index}]`;
+    if (typeof dimension !== "number") throw new TypeError(`${title} must be a number, got ${show(dimension)}`);
+    if (!(Number.isInteger(dimension) && dimension >= 1)) {
+      throw new RangeError(`${title} must be a positive whole number, got ${dimension}`);
+    }
+    size *= dimension;
+  }
+  return size;
+}
+
+export function freed(what: string): never {
+  throw new Error(`${what}: the arena was freed; make a new one with createArena()`);
+}

@@ -1,0 +1,141 @@
+/** How threads share a step's work: words in memory by which they agree, and chunks that whoever is free claims. */
+
+import type { Kernels } from "./kernels.js";
+
+/** Where the words stand: below every tensor, above what the kernels' binary may bring along. */
+export const CONTROL = 1024;
+export const CONTROL_BYTES = 192;
+
+/** The words. Those that are written again and again in a step have cache lines of their own. */
+export const STATE = 0;
+/** Threads that take part, the stepping one included. */
+export const THREADS = 1;
+/** How far memory is given out, in cache lines. */
+export const TOP = 2;
+/** The address of the task that chunks are claimed of. */
+const TASK = 3;
+/** Chunks that nobody has claimed. */
+export const REMAINING = 16;
+/** Chunks that are not done. */
+export const PENDING = 32;
+
+/** What `STATE` may be. */
+export const IDLE = 0;
+export const STEPPING = 1;
+export const TORN = 2;
+export const FREED = 3;
+
+/** Elements in a chunk: some microseconds, so that claims cost little and threads finish together. */
+export const CHUNK = 8192;
+
+/** What a task's table in memory holds for each job: kernel, hyper-parameters, the job's block, where its elements end. */
+const ENTRY = 4;
+
+/** One job of a task, by addresses, which mean the same to every thread. */
+export interface Entry {
+  /** The kernel's place among the binary's exports. */
+  readonly kernel: number;
+  readonly hyper: number;
+  readonly block: number;
+  readonly length: number;
+  /** What it reads and writes. */
+  readonly bytes: number;
+}
+
+/** Jobs one behind the other, as one row of elements. */
+export interface Task {
+  readonly address: number;
+  readonly length: number;
+  readonly bytes: number;
+}
+
+/** How many bytes a task's table takes. */
+export const taskBytes = (jobs: number): number => 4 * (1 + ENTRY * jobs);
+
+/** Writes a task's table. */
+export function layTask(memory: WebAssembly.Memory, address: number, entries: readonly Entry[]): Task {
+  let length = 0;
+  const table = entries.flatMap((entry) => {
+    length += entry.length;
+    return [entry.kernel, entry.hyper, entry.block, length];
+  });
+  new Uint32Array(memory.buffer, address, 1 + table.length).set([entries.length, ...table]);
+  const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+  return { address, length, bytes };
+}
+
+/** One thread's part in the work. */
+export class Runner {
+  readonly control: Int32Array;
+  readonly #words: Uint32Array;
+  readonly #kernels;
+
+  constructor(memory: WebAssembly.Memory, kernels: Kernels) {
+    this.control = new Int32Array(memory.buffer, CONTROL, CONTROL_BYTES / 4);
+    this.#words = new Uint32Array(memory.buffer);
+    this.#kernels = Object.values(kernels);
+  }
+
+  /** Updates the elements `begin..end` of the task at `address`. */
+  run(address: number, begin: number, end: number): void {
+    const words = this.#words;
+    let start = 0;
+    let at = address / 4;
+    for (let jobs = words[at++]!; jobs > 0 && start < end; jobs--, at += ENTRY) {
+      const stop = words[at + 3]!;
+      if (stop > begin) {
+        const kernel = this.#kernels[words[at]!]!;
+        kernel(words[at + 1]!, words[at + 2]!, Math.max(begin - start, 0), Math.min(end, stop) - start);
+      }
+      start = stop;
+    }
+  }
+
+  /** Offers a task to all threads, in so many chunks. The one before must be done. */
+  publish({ address, length }: Task): number {
+    const chunks = Math.ceil(length / CHUNK);
+    this.control[TASK] = address;
+    Atomics.store(this.control, PENDING, chunks);
+    Atomics.store(this.control, REMAINING, chunks);
+    return chunks;
+  }
+
+  /**
+   * Claims a chunk and does it; false if none is left. A claim is a step down from a number that is not zero, so it is
+   * always one of the task that is offered now, and that task stays until the claimed chunk is done.
+   */
+  claim(): boolean {
+    const { control } = this;
+    for (let left = Atomics.load(control, REMAINING); left > 0;) {
+      const found = Atomics.compareExchange(control, REMAINING, left, left - 1);
+      if (found === left) {
+        this.run(control[TASK]! >>> 0, (left - 1) * CHUNK, left * CHUNK);
+        if (Atomics.sub(control, PENDING, 1) === 1) Atomics.notify(control, PENDING);
+        return true;
+      }
+      left = found;
+    }
+    return false;
+  }
+
+  /** Waits until a word is not `value` any more, or, at the latest, for so many milliseconds. */
+  wait(word: number, value: number, milliseconds?: number): void {
+    const { control } = this;
+    // What is waited for is often near, and sleep is dear.
+    for (let i = 0; i < SPINS; i++) {
+      if (Atomics.load(control, word) !== value) return;
+      pause?.();
+    }
+    try {
+      Atomics.wait(control, word, value, milliseconds);
+    } catch {
+      // A browser's main thread must not sleep. Its caller looks again.
+    }
+  }
+}
+
+/** Lets the processor rest for a moment: Node 24, Chrome 133, Firefox 137, Safari 18.4. */
+const { pause } = Atomics as { pause?: () => void };
+
+/** Some 50 microseconds either way. */
+const SPINS = pause ? 1000 : 30_000;

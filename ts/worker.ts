@@ -1,0 +1,19 @@
+/**
+ * What a thread of the pool does until it is ended. One source for Node's workers and the Web's: `npm run build` makes
+ * dist/worker.js of it, and ts/worker-source.ts, from which workers are started where no URL is given.
+ */
+
+import { instantiateSync, type Program } from "./kernels.js";
+import { nodeModule } from "./platform.js";
+import { REMAINING, Runner } from "./work.js";
+
+const port = nodeModule("worker_threads")?.parentPort ?? globalThis;
+
+port.onmessage = ({ data: program }: { data: Program }) => {
+  const runner = new Runner(program.memory, instantiateSync(program));
+  port.postMessage("ready");
+  for (;;) {
+    while (runner.claim());
+    runner.wait(REMAINING, 0);
+  }
+};
