@@ -1,28 +1,38 @@
 /**
- * The published bits: what every kernel makes of fixed inputs. crate/tests/bits.rs meets the same file with scalars,
- * compiled for the machine. `npm test -- -u` writes a new rule's.
+ * The published bits: what every kernel makes of fixed inputs, and every step. crate/tests/bits.rs meets the kernels'
+ * with scalars, compiled for the machine; test/engines meets all of them elsewhere. `npm test -- -u` writes a new rule's.
  */
 
-import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
+import { createArena } from "../ts/arena.js";
 import { fields, variantOf } from "../ts/hyper.js";
-import { bits, inputs, kernelRun } from "./harness.js";
+import { conform, kernelHash, LENGTH, type Published, STEPS, scaleOf, stepHash } from "./conformance.js";
 import { cases } from "./registry.js";
 
-const LENGTH = 1027;
-const STEPS = 7;
+const published: Published[number][] = [];
 
-test("every kernel, to the bit", async () => {
-  const published = cases.map(({ name, rule, values }, index) => {
-    const gradScale = index % 2 ? 0.37 : 1;
-    const { kernel, slots } = variantOf(rule, values);
-    const hash = createHash("sha256")
-      .update(bits(kernelRun(rule, values, inputs(LENGTH, STEPS), { gradScale })))
-      .digest("hex");
-    return { name, kernel, hyper: fields(rule, values), slots: Object.values(slots), gradScale, hash };
-  });
-  const lines = published.map((entry) => `    ${JSON.stringify(entry)}`).join(",\n");
-  await expect(`{\n  "length": ${LENGTH},\n  "steps": ${STEPS},\n  "cases": [\n${lines}\n  ]\n}\n`).toMatchFileSnapshot(
-    "bits.json",
-  );
+test("every kernel and step, to the bit", async () => {
+  const arena = await createArena({ threads: 1, maxBytes: 2 ** 29 });
+  for (const [index, one] of cases.entries()) {
+    const { kernel, slots } = variantOf(one.rule, one.values);
+    published.push({
+      name: one.name,
+      kernel,
+      hyper: fields(one.rule, one.values),
+      slots: Object.values(slots),
+      gradScale: scaleOf(index),
+      hash: await kernelHash(one, index),
+      stepHash: await stepHash(one, arena),
+    } as Published[number]);
+  }
+  arena.free();
+  const lines = published.map((entry) => `    ${JSON.stringify(entry)}`);
+  const text = `{\n  "length": ${LENGTH},\n  "steps": ${STEPS},\n  "cases": [\n${lines.join(",\n")}\n  ]\n}\n`;
+  await expect(text).toMatchFileSnapshot("bits.json");
+});
+
+test("the same on 1, 2, 3, 4, 8 and 16 threads", async () => {
+  const { failures, compared } = await conform(published, [1, 2, 3, 4, 8, 16]);
+  expect(failures).toEqual([]);
+  expect(compared).toBe(7 * cases.length);
 });

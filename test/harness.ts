@@ -76,14 +76,18 @@ export function oracleRun(rule: Rule, values: Values | ((step: number) => Values
   return { params: now, state: Object.fromEntries(Object.keys(slots).map((name) => [name, slot(name)])) };
 }
 
-/** The bits, for comparison; every NaN alike, as engines may differ in its sign and payload. */
-export function bits({ params, state }: Result, length = params.length): Buffer {
-  const parts = [params, ...Object.values(state)].map((array) => {
-    const copy = array.slice(0, length).map((x) => (Number.isNaN(x) ? Number.NaN : x));
-    return Buffer.from(copy.buffer, copy.byteOffset, copy.byteLength);
+/** Parameters and state one behind the other; every NaN alike, as engines may differ in its sign and payload. */
+export function flat({ params, state }: Result, length = params.length): Float32Array<ArrayBuffer> {
+  const arrays = [params, ...Object.values(state)];
+  const all = new Float32Array(arrays.length * length);
+  arrays.forEach((array, i) => {
+    all.set(array.subarray(0, length), i * length);
   });
-  return Buffer.concat(parts);
+  return all.map((x) => (Number.isNaN(x) ? Number.NaN : x));
 }
+
+/** The bits, for comparison. */
+export const bits = (result: Result, length?: number): Buffer => Buffer.from(flat(result, length).buffer);
 
 /** Numbers in [-1, 1), from whole-number arithmetic (xorshift32), the same in crate/tests/bits.rs. */
 export function numbers(seed: number): () => number {

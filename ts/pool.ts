@@ -26,6 +26,8 @@ export class Pool {
   readonly #runner: Runner;
   readonly #control: Int32Array;
   readonly #threads = new Set<Thread>();
+  /** Whether the threads are this pool's to end: not in an arena that was attached. */
+  #own = false;
   /** How many asynchronous steps are not done, and the last of them. */
   #queued = 0;
   #last: Promise<void> = Promise.resolve();
@@ -37,6 +39,7 @@ export class Pool {
 
   /** Starts threads until there are `count` with the one that steps; fulfilled once all of them take part. */
   async start(program: Program, count: number, url: string | URL | undefined): Promise<void> {
+    this.#own = true;
     Atomics.store(this.#control, THREADS, count);
     for (let i = 1; i < count; i++) {
       const thread = startThread(source, url, program);
@@ -48,9 +51,9 @@ export class Pool {
     await Promise.all([...this.#threads].map(({ ready }) => ready));
   }
 
-  /** Ends the threads, and every step of whichever thread from now on. */
+  /** Ends the threads, and lets no thread step from now on. */
   free(): void {
-    Atomics.store(this.#control, STATE, FREED);
+    if (this.#own) Atomics.store(this.#control, STATE, FREED);
     this.end();
   }
 

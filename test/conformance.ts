@@ -1,0 +1,103 @@
+/** The published bits, met on whatever engine this runs on: by the kernels alone, and by steps on any number of threads. */
+
+import { type Arena, createArena } from "../ts/arena.js";
+import { sgd } from "../ts/rules/index.js";
+import type { Shape } from "../ts/tensor.js";
+import { flat, inputs, kernelRun, type Result } from "./harness.js";
+import { type Case, cases } from "./registry.js";
+
+export const LENGTH = 1027;
+export const STEPS = 7;
+
+async function hash(results: readonly Result[]): Promise<string> {
+  const digest = await crypto.subtle.digest(
+    "SHA-256",
+    await new Blob(results.map((result) => flat(result))).arrayBuffer(),
+  );
+  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** The hash of a kernel's results. */
+export function kernelHash({ rule, values }: Case, index: number): Promise<string> {
+  return hash([kernelRun(rule, values, inputs(LENGTH, STEPS), { gradScale: scaleOf(index) })]);
+}
+
+export const scaleOf = (index: number): number => (index % 2 ? 0.37 : 1);
+
+/** Two jobs, of a length that is worth sharing even where a parameter costs least. */
+const shapes: Readonly<Record<string, Shape>>[] = [{ a: [150_001], b: [3] }, { c: [250_000] }];
+const starts = [150_001, 3, 250_000].map((length, i) => inputs(length, 3, i + 1));
+
+/** The hash of three steps with all of an arena's threads, the last two asked for at once. */
+export async function stepHash({ factory, options }: Case, arena: Arena): Promise<string> {
+  if (Object.keys(arena.tensors()).length === 0) for (const shape of shapes) arena.tensors(shape);
+  const tensors = Object.values(arena.tensors());
+  const optimizer = factory(tensors, options);
+  tensors.forEach(({ data, grad }, i) => {
+    data.set(starts[i]!.params);
+    grad.set(starts[i]!.grads[0]!);
+  });
+  optimizer.step();
+  tensors.forEach(({ grad }, i) => {
+    grad.set(starts[i]!.grads[1]!);
+  });
+  await Promise.all([optimizer.stepAsync(), optimizer.stepAsync()]);
+  return hash(tensors.map((tensor) => ({ params: tensor.data, state: optimizer.state(tensor) })));
+}
+
+/** Whether other threads do a step's work: this one only looks on until they have reached the last chunk. */
+export async function othersWork(arena: Arena): Promise<boolean> {
+  const w = arena.tensor("watched", [2 ** 21]);
+  w.grad.fill(1);
+  const [optimizer, first] = [sgd([w], { lr: 1 }), new Int32Array(w.data.buffer, w.data.byteOffset, 1)];
+  const done = optimizer.stepAsync();
+  const end = performance.now() + 5000;
+  while (Atomics.load(first, 0) === 0 && performance.now() < end);
+  const worked = w.data[0] === -1;
+  await done;
+  return worked;
+}
+
+export interface Report {
+  /** What was found wrong; nothing, one hopes. */
+  readonly failures: readonly string[];
+  /** How many hashes were compared. */
+  readonly compared: number;
+  /** What an arena has without being asked for it. */
+  readonly shared: boolean;
+  readonly threads: number;
+}
+
+/** What is published of each case. */
+export type Published = readonly { readonly hash: string; readonly stepHash: string }[];
+
+/** Compares all that is published, on each number of threads, or on the one that there is. */
+export async function conform(published: Published, counts: readonly number[], workerUrl?: string): Promise<Report> {
+  const failures: string[] = [];
+  let compared = 0;
+  const compare = (what: string, actual: string, expected: string) => {
+    compared += 1;
+    if (actual !== expected) failures.push(what);
+  };
+  const plain = await createArena({ maxBytes: 2 ** 20, workerUrl });
+  const { shared, threads } = plain;
+  plain.free();
+
+  for (const [index, one] of cases.entries()) {
+    compare(`${one.name}, kernel`, await kernelHash(one, index), published[index]!.hash);
+  }
+  for (const count of shared ? counts : [undefined]) {
+    const arena = await createArena({ threads: count, maxBytes: 2 ** 29, workerUrl });
+    if (arena.threads !== (count ?? 1)) failures.push(`${count} threads asked for, ${arena.threads} there`);
+    for (const [index, one] of cases.entries()) {
+      compare(`${one.name}, ${count} threads`, await stepHash(one, arena), published[index]!.stepHash);
+    }
+    if (arena.threads > 1 && !(await othersWork(arena))) failures.push(`${count} threads: the others do nothing`);
+    arena.free();
+  }
+  if (!shared) {
+    const { message = "no error" } = (await createArena({ threads: 2 }).catch((error: Error) => error)) as Error;
+    if (!message.includes("Cross-Origin-Embedder-Policy")) failures.push(`2 threads asked for: ${message}`);
+  }
+  return { failures, compared, shared, threads };
+}

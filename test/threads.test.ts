@@ -1,0 +1,450 @@
+/** Threads: what a user sees of them, and what happens when they die. That the bits are the same: bits.test.ts. */
+
+import { execFileSync } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import threads, { type Worker } from "node:worker_threads";
+import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
+import { root } from "../scripts/project.mjs";
+import { type Arena, type ArenaOptions, attachArena, createArena, createArenaSync } from "../ts/arena.js";
+import { sgd } from "../ts/rules/index.js";
+import type { Tensor } from "../ts/tensor.js";
+import { numbers } from "./harness.js";
+
+async function open(options: ArenaOptions): Promise<Arena> {
+  const arena = await createArena({ maxBytes: 2 ** 29, ...options });
+  onTestFinished(() => arena.free());
+  return arena;
+}
+
+/** A module that imports the built package, to be run elsewhere. */
+const program = (code: string) =>
+  `import * as downhill from ${JSON.stringify(pathToFileURL(join(root, "dist/index.js")))};${code}`;
+
+/** A user's own thread. */
+function worker(code: string): Worker {
+  const worker = new threads.Worker(new URL(`data:text/javascript,${encodeURIComponent(program(code))}`));
+  onTestFinished(() => void worker.terminate());
+  return worker;
+}
+
+const answer = (worker: Worker) => new Promise<any>((resolve) => worker.once("message", resolve));
+
+describe("how many", () => {
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    vi.restoreAllMocks();
+  });
+
+  test("all cores, unless told otherwise", async () => {
+    expect((await open({})).threads).toBe(availableParallelism());
+    expect((await open({ threads: 3 })).threads).toBe(3);
+    expect((await open({ shared: false })).threads).toBe(1);
+    expect(createArenaSync({ maxBytes: 2 ** 20, threads: 2 }).threads).toBe(2);
+  });
+
+  test.each<[string, any, new (...args: never) => Error, string]>([
+    ["none", { threads: 0 }, RangeError, "threads must be a whole number in [1, 256], got 0"],
+    ["too many", { threads: 257 }, RangeError, "threads must be a whole number in [1, 256], got 257"],
+    ["half", { threads: 1.5 }, RangeError, "threads must be a whole number in [1, 256], got 1.5"],
+    ["a word", { threads: "all" }, TypeError, 'threads must be a whole number in [1, 256], got "all"'],
+    ["unshared", { threads: 2, shared: false }, TypeError, "2 threads need shared memory; leave shared out"],
+    ["no URL", { workerUrl: 1 }, TypeError, "workerUrl must be a URL, got 1"],
+  ])("refused: %s", async (_, options, type, message) => {
+    expect(() => createArenaSync(options)).toThrow(type);
+    await expect(createArena(options)).rejects.toThrow(`createArena: ${message}`);
+  });
+
+  test.each(["there is no SharedArrayBuffer", "the page is not isolated"])(
+    "one where %s, unless asked for",
+    async (why) => {
+      if (why.includes("isolated")) vi.stubGlobal("crossOriginIsolated", false);
+      else vi.stubGlobal("SharedArrayBuffer", undefined);
+      const { threads, shared } = await open({});
+      expect({ threads, shared }).toEqual({ threads: 1, shared: false });
+      expect((await open({ threads: 1 })).threads).toBe(1);
+      await expect(createArena({ threads: 2 })).rejects.toThrow(
+        "createArena: 2 threads are not allowed here; send the page with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, or leave threads out",
+      );
+    },
+  );
+
+  test("one where workers do not start, unless asked for", async () => {
+    const missing = new URL("file:///none/worker.js");
+    await expect(createArena({ threads: 3, workerUrl: missing })).rejects.toThrow(
+      /^createArena: 3 threads cannot be had, a worker does not start \(.*\); if a content security policy .* workerUrl; or leave threads out$/,
+    );
+    await expect(createArena({ workerUrl: missing })).rejects.toThrow("cannot be had");
+    vi.spyOn(threads, "Worker").mockImplementation(function () {
+      throw new Error("not permitted");
+    });
+    expect((await open({})).threads).toBe(1);
+  });
+
+  test("from a file", async () => {
+    const arena = await open({ threads: 2, workerUrl: pathToFileURL(join(root, "dist/worker.js")) });
+    expect(arena.threads).toBe(2);
+  });
+});
+
+/** A parameter of 2^21 elements with a gradient of ones, and gradient descent by whole numbers: exact in float32. */
+function descent(arena: Arena, size = 2 ** 21) {
+  const w = arena.tensor(`w${Object.keys(arena.tensors()).length}`, [size]);
+  w.grad.fill(1);
+  return { w, optimizer: sgd([w], { lr: 1 }) };
+}
+
+describe("stepAsync", () => {
+  test.each([1, 2])("on %i threads leaves the event loop free, and makes the bits of step", async (threads) => {
+    const arena = await open({ threads });
+    const [a, b] = [descent(arena, 2 ** 24), descent(arena, 2 ** 24)];
+    let ticks = 0;
+    const timer = setInterval(() => ticks++, 1);
+    const start = performance.now();
+    await a.optimizer.stepAsync();
+    const milliseconds = performance.now() - start;
+    clearInterval(timer);
+    expect(ticks).toBeGreaterThan(milliseconds / 20);
+    b.optimizer.step();
+    expect(Buffer.compare(Buffer.from(a.w.data.slice().buffer), Buffer.from(b.w.data.slice().buffer))).toBe(0);
+  });
+
+  test.each([1, 3])(
+    "on %i threads steps queue in order, each with the hyper-parameters of its call",
+    async (threads) => {
+      const arena = await open({ threads });
+      const { w, optimizer } = descent(arena);
+      const other = sgd([w], { lr: 1000 });
+      const order: string[] = [];
+      const first = optimizer.stepAsync().then(() => order.push("first"));
+      optimizer.hyper.lr = 10;
+      const second = optimizer.stepAsync().then(() => order.push("second"));
+      optimizer.hyper.lr = 100;
+      const third = other.stepAsync().then(() => order.push("third"));
+      expect(() => optimizer.step()).toThrow("sgd: a stepAsync() is under way in this arena; await it first");
+      await Promise.all([first, second, third]);
+      expect(order).toEqual(["first", "second", "third"]);
+      expect(new Set(w.data)).toEqual(new Set([-1011]));
+      expect([optimizer.steps, other.steps]).toEqual([2, 1]);
+      optimizer.step();
+      expect(w.data[0]).toBe(-1111);
+    },
+  );
+
+  test("in a freed arena is refused, and one under way is ended", async () => {
+    const arena = await createArena({ threads: 2, maxBytes: 2 ** 28 });
+    const { optimizer } = descent(arena, 2 ** 24);
+    const [running, queued] = [optimizer.stepAsync(), optimizer.stepAsync()];
+    arena.free();
+    const message = "sgd: the arena was freed; make a new one with createArena()";
+    await expect(running).rejects.toThrow(message);
+    await expect(queued).rejects.toThrow(message);
+    await expect(optimizer.stepAsync()).rejects.toThrow(message);
+  });
+});
+
+describe("an arena shared with another thread", () => {
+  const stepper = `
+    import { parentPort } from "node:worker_threads";
+    parentPort.on("message", async ({ handle, ask }) => {
+      globalThis.arena ??= downhill.attachArena(handle);
+      globalThis.optimizer ??= downhill.sgd([arena.tensor("w0")], { lr: 1 });
+      try {
+        parentPort.postMessage({ value: await eval(ask) });
+      } catch (error) {
+        parentPort.postMessage({ error: error.message });
+      }
+    });`;
+
+  async function pair(options: ArenaOptions = { threads: 2 }) {
+    const arena = await open(options);
+    const own = descent(arena);
+    const other = worker(stepper);
+    const handle = arena.share();
+    const ask = (code: string) => {
+      other.postMessage({ handle, ask: code });
+      return answer(other);
+    };
+    return { arena, ...own, ask };
+  }
+
+  test("has the same tensors over the same memory, and the same threads", async () => {
+    const { arena, w, ask } = await pair({ threads: 3 });
+    expect((await ask("[arena.threads, arena.shared, arena.torn]")).value).toEqual([3, true, false]);
+    expect(
+      (await ask("Object.values(arena.tensors()).map(({ name, shape, size }) => [name, shape, size])")).value,
+    ).toEqual([["w0", [2 ** 21], 2 ** 21]]);
+    w.data[7] = 5;
+    expect((await ask("arena.tensor('w0').data[7]")).value).toBe(5);
+    await ask("arena.tensor('w0').grad[7] = 2");
+    expect(w.grad[7]).toBe(2);
+    const left = arena.bytesLeft;
+    await ask("arena.tensor('theirs', [16]).size");
+    expect(left - arena.bytesLeft).toBe(128);
+    expect(() => arena.tensor("theirs")).toThrow(
+      'tensor "theirs": there is none of this name (there are: w0); a shape makes one',
+    );
+  });
+
+  test("is stepped by either", async () => {
+    const { w, optimizer, ask } = await pair();
+    await ask("optimizer.step()");
+    expect(new Set(w.data)).toEqual(new Set([-1]));
+    optimizer.step();
+    await ask("optimizer.stepAsync()");
+    expect(new Set(w.data)).toEqual(new Set([-3]));
+  });
+
+  test("but not by both at once", async () => {
+    const { arena, w, ask } = await pair();
+    const optimizer = sgd([w], { lr: 1 });
+    const running = optimizer.stepAsync(); // which needs turns of this thread's event loop, and gets none
+    const end = performance.now() + 200;
+    const refused = ask("optimizer.step()");
+    while (performance.now() < end);
+    const message = "sgd: another thread is in the middle of a step in this arena; let one thread step at a time";
+    await running;
+    const first = await refused;
+    // Whether it came in the middle depends on the machine; what it says then does not.
+    expect([undefined, message]).toContain(first.error);
+    const many = ask(
+      "(() => { const errors = new Set(); for (let i = 0; i < 300; i++) { try { optimizer.step() } catch (e) { errors.add(e.message) } } return [...errors] })()",
+    );
+    const mine = new Set<string>();
+    let made = 0;
+    for (const turnEnd = performance.now() + 300; performance.now() < turnEnd;) {
+      try {
+        optimizer.step();
+        made += 1;
+      } catch (error) {
+        mine.add((error as Error).message);
+      }
+    }
+    const theirs = (await many).value;
+    expect([...mine, ...theirs]).toContain(message);
+    expect(new Set([...mine, ...theirs])).toEqual(new Set([message]));
+    const steps = (await ask("optimizer.steps")).value;
+    expect(optimizer.steps).toBe(made + 1);
+    expect(new Set(w.data)).toEqual(new Set([-(made + 1) - steps]));
+    expect(arena.torn).toBe(false);
+  });
+
+  test("is lost to both when its maker frees it, and let go by the other alone", async () => {
+    const { arena, optimizer, ask } = await pair();
+    await ask("arena.step");
+    arena.free();
+    expect((await ask("optimizer.step()")).error).toBe("sgd: the arena was freed; make a new one with createArena()");
+    expect(() => optimizer.step()).toThrow("the arena was freed");
+
+    const second = await pair();
+    await second.ask("arena.free()");
+    second.optimizer.step();
+    expect(second.w.data[0]).toBe(-1);
+  });
+
+  test.each([undefined, null, {}, { memory: 1 }])("is not made of %s", (handle: any) => {
+    expect(() => attachArena(handle)).toThrow("attachArena: expected what arena.share() gave, posted as it is, got ");
+  });
+
+  test("is not made of unshared memory", async () => {
+    expect((await open({ shared: true, threads: 1 })).share().tensors).toEqual([]);
+    const arena = await open({ shared: false });
+    expect(() => arena.share()).toThrow("share: the arena's memory is not shared; make the arena with shared: true");
+  });
+});
+
+/** Runs a program in a process of its own; what it prints. */
+const run = (code: string, ...command: string[]) =>
+  execFileSync(command[0] ?? process.execPath, [...command.slice(1), "--input-type=module", "-e", program(code)], {
+    encoding: "utf8",
+    timeout: 100_000,
+  }).trim();
+
+describe("a process", () => {
+  test.each(["createArena", "createArenaSync"])("ends when its work is done, with %s and without free", (create) => {
+    const code = `
+      const arena = await downhill.${create}({ threads: 4 });
+      const w = arena.tensor("w", [2 ** 20]);
+      w.grad.fill(1);
+      const optimizer = downhill.sgd([w], { lr: 1 });
+      optimizer.step();
+      await optimizer.stepAsync();
+      console.log(w.data[5]);`;
+    expect(run(code)).toBe("-2");
+  });
+
+  test.runIf(process.platform === "linux")(
+    "holds nothing of a hundred arenas that were freed, or that were dropped",
+    () => {
+      const code = `
+      import { readdirSync, readFileSync } from "node:fs";
+      import { setFlagsFromString } from "node:v8";
+      import { runInNewContext } from "node:vm";
+      setFlagsFromString("--expose-gc");
+      const gc = runInNewContext("gc");
+      const rest = () => new Promise((resolve) => setTimeout(resolve, 50));
+      const now = () => ({ threads: readdirSync("/proc/self/task").length, memory: Number(readFileSync("/proc/self/status", "utf8").match(/VmRSS:\\s+(\\d+)/)[1]) / 1024 });
+      const use = async (free) => {
+        const arena = await downhill.createArena({ threads: 3 });
+        const w = arena.tensor("w", [2 ** 19]);
+        w.grad.fill(1);
+        downhill.adamw([w]).step(); // writes 8 MB
+        if (free) arena.free();
+      };
+      const settle = async (before) => {
+        const more = () => !before || now().threads > before.threads || now().memory > before.memory + 30;
+        for (let i = 0; i < (before ? 100 : 10) && more(); i++) { gc(); await rest(); }
+        return now();
+      };
+      for (let i = 0; i < 3; i++) await use(true);
+      const start = await settle();
+      for (let i = 0; i < 100; i++) await use(true);
+      const freed = await settle(start);
+      for (let i = 0; i < 20; i++) await use(false);
+      const dropped = await settle(start);
+      console.log(JSON.stringify([start, freed, dropped]));`;
+      const [start, freed, dropped] = JSON.parse(run(code));
+      expect([freed.threads, dropped.threads]).toEqual([start.threads, start.threads]);
+      expect(freed.memory - start.memory).toBeLessThan(100); // of 1,600 that were written
+      expect(dropped.memory - start.memory).toBeLessThan(100);
+    },
+  );
+
+  const many = `
+    const [threads, rounds] = JSON.parse(process.argv.at(-1));
+    const arena = await downhill.createArena({ threads, maxBytes: 2 ** 26 });
+    const optimizers = [1, 100, 8192, 33_000, 150_000, 360_000].map((size, i) => {
+      const w = arena.tensor("w" + i, [size]);
+      w.grad.fill(1);
+      return [w, downhill.sgd([w], { lr: 1 })];
+    });
+    for (let round = 0; round < rounds; round++) {
+      for (const [, optimizer] of optimizers) optimizer.step();
+      if (round % 100 === 0) await Promise.all(optimizers.map(([, optimizer]) => optimizer.stepAsync()));
+    }
+    const steps = rounds + Math.ceil(rounds / 100);
+    console.log(optimizers.every(([w]) => w.data.every((x) => x === -steps)));`;
+  /** Each size's steps; 100,000 of them before a release. */
+  const rounds = Number(process.env.ROUNDS ?? 2000);
+  const taskset = process.platform === "linux" ? ["taskset", "-c", "0", process.execPath] : undefined;
+
+  test.each([2, 16])(`makes ${rounds} steps of every size on %i threads`, (threads) => {
+    expect(run(`process.argv.push('[${threads}, ${rounds}]');${many}`)).toBe("true");
+  });
+
+  test.runIf(taskset)("does so with 16 threads on one core", () => {
+    expect(run(`process.argv.push('[16, ${Math.ceil(rounds / 10)}]');${many}`, ...taskset!)).toBe("true");
+  });
+});
+
+describe("a thread that dies", () => {
+  /** How many deaths: 1,000 of them before a release. */
+  const KILLS = Number(process.env.KILLS ?? 30);
+  const message =
+    "sgd: a thread died in the middle of a step, which tore parameters and state; restore them in a new arena";
+
+  /** An arena, and its threads to be killed. */
+  async function mortal(threads_: number) {
+    const workers: Worker[] = [];
+    const { Worker } = threads;
+    threads.Worker = class extends Worker {
+      constructor(...args: ConstructorParameters<typeof Worker>) {
+        super(...args);
+        workers.push(this);
+      }
+    };
+    try {
+      return { arena: await createArena({ threads: threads_, maxBytes: 2 ** 26 }), workers };
+    } finally {
+      threads.Worker = Worker;
+    }
+  }
+
+  const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+  /** Kills an arena's threads one after the other while `keepStepping` steps; what became of it. */
+  async function killAll(
+    threads: number,
+    random: () => number,
+    keepStepping: (arena: Arena, w: Tensor) => Promise<{ steps: number; error?: string; took: number }>,
+  ) {
+    const { arena, workers } = await mortal(threads);
+    const { w } = descent(arena, 2 ** 21);
+    const stepping = keepStepping(arena, w);
+    await vi.waitUntil(() => w.data[0] !== 0, { interval: 1 });
+    let kills = 0;
+    for (const worker of workers) {
+      await pause(1 + 4 * Math.abs(random()));
+      if (arena.torn) break;
+      kills += 1;
+      void worker.terminate();
+    }
+    await pause(5);
+    Atomics.store(stop, 0, 1);
+    const { steps, error, took } = await stepping;
+    Atomics.store(stop, 0, 0);
+    const seen = new Set(w.data);
+    if (error === undefined) {
+      expect([...seen]).toEqual([-steps]);
+      expect([arena.torn, arena.threads]).toEqual([false, 1]);
+    } else {
+      expect(error).toBe(message);
+      expect(took).toBeLessThan(1000);
+      expect([...seen].every((x) => x === -steps || x === -steps - 1)).toBe(true);
+      expect(arena.torn).toBe(true);
+      expect(() => sgd([w]).step()).toThrow(message);
+    }
+    arena.free();
+    return { kills, torn: error !== undefined };
+  }
+
+  const stop = new Int32Array(new SharedArrayBuffer(4));
+
+  const ways = {
+    "asynchronous steps of its own thread": async (_: Arena, w: Tensor) => {
+      const optimizer = sgd([w], { lr: 1 });
+      for (let steps = 0; ; steps++) {
+        if (Atomics.load(stop, 0) !== 0) return { steps, took: 0 };
+        const start = performance.now();
+        try {
+          await optimizer.stepAsync();
+        } catch (error) {
+          return { steps, error: (error as Error).message, took: performance.now() - start };
+        }
+      }
+    },
+    "steps of a thread that it is shared with": (arena: Arena) => {
+      const other = worker(`
+        import { parentPort, workerData } from "node:worker_threads";
+        parentPort.once("message", ({ handle, stop }) => {
+          const optimizer = downhill.sgd([downhill.attachArena(handle).tensor("w0")], { lr: 1 });
+          let start, steps = 0;
+          try {
+            while (Atomics.load(stop, 0) === 0) {
+              start = performance.now();
+              optimizer.step();
+              steps += 1;
+            }
+            parentPort.postMessage({ steps, took: 0 });
+          } catch (error) {
+            parentPort.postMessage({ steps, error: error.message, took: performance.now() - start });
+          }
+        });`);
+      other.postMessage({ handle: arena.share(), stop });
+      return answer(other);
+    },
+  };
+
+  test.each(Object.entries(ways))(`during %s: ${KILLS} deaths, each survived or told of`, async (_, keepStepping) => {
+    const random = numbers(5);
+    let [kills, torn] = [0, 0];
+    for (let round = 0; kills < KILLS; round++) {
+      const result = await killAll([2, 4, 8, 16][round % 4]!, random, keepStepping);
+      kills += result.kills;
+      torn += Number(result.torn);
+    }
+    console.log(`${kills} deaths, ${torn} of them in the middle of a chunk`);
+    expect(kills).toBeGreaterThanOrEqual(KILLS);
+  });
+});
