@@ -6,7 +6,7 @@
 import { expect, test } from "vitest";
 import { createArena } from "../ts/arena.js";
 import { fields, variantOf } from "../ts/hyper.js";
-import { conform, kernelHash, LENGTH, type Published, STEPS, scaleOf, stepHash } from "./conformance.js";
+import { conform, kernelHash, LENGTH, type Published, STEPS, stepHash } from "./conformance.js";
 import { cases } from "./registry.js";
 
 const published: Published[number][] = [];
@@ -14,14 +14,15 @@ const published: Published[number][] = [];
 test("every kernel and step, to the bit", async () => {
   const arena = await createArena({ threads: 1, maxBytes: 2 ** 29 });
   for (const [index, one] of cases.entries()) {
+    const gradScale = index % 2 ? 0.37 : 1;
     const { kernel, slots } = variantOf(one.rule, one.values);
     published.push({
       name: one.name,
       kernel,
       hyper: fields(one.rule, one.values),
       slots: Object.values(slots),
-      gradScale: scaleOf(index),
-      hash: await kernelHash(one, index),
+      gradScale,
+      hash: await kernelHash(one, gradScale),
       stepHash: await stepHash(one, arena),
     } as Published[number]);
   }

@@ -1,6 +1,6 @@
 /** The published bits, met on whatever engine this runs on: by the kernels alone, and by steps on any number of threads. */
 
-import { type Arena, createArena } from "../ts/arena.js";
+import { type Arena, type ArenaHandle, attachArena, createArena } from "../ts/arena.js";
 import { sgd } from "../ts/rules/index.js";
 import type { Shape } from "../ts/tensor.js";
 import { flat, inputs, kernelRun, type Result } from "./harness.js";
@@ -18,11 +18,9 @@ async function hash(results: readonly Result[]): Promise<string> {
 }
 
 /** The hash of a kernel's results. */
-export function kernelHash({ rule, values }: Case, index: number): Promise<string> {
-  return hash([kernelRun(rule, values, inputs(LENGTH, STEPS), { gradScale: scaleOf(index) })]);
+export function kernelHash({ rule, values }: Case, gradScale: number): Promise<string> {
+  return hash([kernelRun(rule, values, inputs(LENGTH, STEPS), { gradScale })]);
 }
-
-export const scaleOf = (index: number): number => (index % 2 ? 0.37 : 1);
 
 /** Two jobs, of a length that is worth sharing even where a parameter costs least. */
 const shapes: Readonly<Record<string, Shape>>[] = [{ a: [150_001], b: [3] }, { c: [250_000] }];
@@ -58,6 +56,22 @@ export async function othersWork(arena: Arena): Promise<boolean> {
   return worked;
 }
 
+/** Whether a handle survives the post, and what is attached by it steps the same memory. */
+async function attaches(arena: Arena): Promise<boolean> {
+  const { port1, port2 } = new MessageChannel();
+  const posted = new Promise<ArenaHandle>((resolve) => {
+    port1.onmessage = ({ data }) => resolve(data);
+  });
+  port2.postMessage(arena.share());
+  const { c } = attachArena(await posted).tensors();
+  port1.close();
+  const own = arena.tensor("c");
+  const before = own.data[0]!;
+  own.grad.fill(0.5);
+  sgd([c!], { lr: 2 }).step();
+  return own.data[0] === Math.fround(before - 1);
+}
+
 export interface Report {
   /** What was found wrong; nothing, one hopes. */
   readonly failures: readonly string[];
@@ -69,7 +83,12 @@ export interface Report {
 }
 
 /** What is published of each case. */
-export type Published = readonly { readonly hash: string; readonly stepHash: string }[];
+export type Published = readonly {
+  readonly name: string;
+  readonly gradScale: number;
+  readonly hash: string;
+  readonly stepHash: string;
+}[];
 
 /** Compares all that is published, on each number of threads, or on the one that there is. */
 export async function conform(published: Published, counts: readonly number[], workerUrl?: string): Promise<Report> {
@@ -79,25 +98,28 @@ export async function conform(published: Published, counts: readonly number[], w
     compared += 1;
     if (actual !== expected) failures.push(what);
   };
+  const caseOf = new Map(cases.map((one) => [one.name, one]));
   const plain = await createArena({ maxBytes: 2 ** 20, workerUrl });
   const { shared, threads } = plain;
   plain.free();
 
-  for (const [index, one] of cases.entries()) {
-    compare(`${one.name}, kernel`, await kernelHash(one, index), published[index]!.hash);
+  for (const { name, gradScale, hash } of published) {
+    compare(`${name}, kernel`, await kernelHash(caseOf.get(name)!, gradScale), hash);
   }
-  for (const count of shared ? counts : [undefined]) {
+  for (const count of shared ? counts : [1]) {
     const arena = await createArena({ threads: count, maxBytes: 2 ** 29, workerUrl });
-    if (arena.threads !== (count ?? 1)) failures.push(`${count} threads asked for, ${arena.threads} there`);
-    for (const [index, one] of cases.entries()) {
-      compare(`${one.name}, ${count} threads`, await stepHash(one, arena), published[index]!.stepHash);
+    if (arena.threads !== count) failures.push(`${count} threads asked for, ${arena.threads} there`);
+    for (const { name, stepHash: expected } of published) {
+      compare(`${name}, ${count} threads`, await stepHash(caseOf.get(name)!, arena), expected);
     }
-    if (arena.threads > 1 && !(await othersWork(arena))) failures.push(`${count} threads: the others do nothing`);
+    if (count > 1 && !(await othersWork(arena))) failures.push(`${count} threads: the others do nothing`);
+    if (shared && !(await attaches(arena))) failures.push("an attached arena is not the same");
     arena.free();
   }
   if (!shared) {
-    const { message = "no error" } = (await createArena({ threads: 2 }).catch((error: Error) => error)) as Error;
-    if (!message.includes("Cross-Origin-Embedder-Policy")) failures.push(`2 threads asked for: ${message}`);
+    const refused = createArena({ threads: 2 }).then(String, ({ message }: Error) => message);
+    if (!(await refused).includes("Cross-Origin-Embedder-Policy"))
+      failures.push(`2 threads asked for: ${await refused}`);
   }
   return { failures, compared, shared, threads };
 }

@@ -1,0 +1,30 @@
+/** The published bits, on every runtime outside browsers. */
+
+import { execFileSync } from "node:child_process";
+import { join } from "node:path";
+import { writeFileSync } from "node:fs";
+import { beforeAll, expect, test } from "vitest";
+import published from "../bits.json" with { type: "json" };
+import { bundle, runtimes } from "./setup.js";
+
+const engines = runtimes();
+let program: string;
+
+beforeAll(async () => {
+  const module = await bundle();
+  program = join(module, "../run.mjs");
+  writeFileSync(program, `import { all } from "./page.mjs"; console.log(JSON.stringify(await all()));`);
+});
+
+test.each(Object.entries(engines))("%s meets them on 1, 2, 3, 4, 8 and 16 threads, and ends", (name, command) => {
+  const report = execFileSync(command, [...(name === "deno" ? ["run"] : []), program], {
+    encoding: "utf8",
+    timeout: 100_000,
+  });
+  expect(JSON.parse(report)).toEqual({
+    failures: [],
+    compared: 7 * published.cases.length,
+    shared: true,
+    threads: expect.any(Number),
+  });
+});

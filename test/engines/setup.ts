@@ -1,0 +1,115 @@
+/** What the engines need: the runtimes, the browsers, the tests bundled for them, and a server that sends them. */
+
+import { execFileSync } from "node:child_process";
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { root } from "../../scripts/project.mjs";
+
+const folder = join(root, "target/engines");
+
+/** Installs the runtimes' newest versions, which npm ships as packages; their executables. */
+export function runtimes(): Readonly<Record<string, string>> {
+  mkdirSync(folder, { recursive: true });
+  copyFileSync(join(root, "test/engines/runtimes.json"), join(folder, "package.json"));
+  const { dependencies } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const names = Object.keys(dependencies);
+  const windows = process.platform === "win32" ? ".exe" : "";
+  const executable = (name: string) => {
+    const inside = name.startsWith("node") ? `bin/node${windows}` : name === "bun" ? "bin/bun.exe" : `deno${windows}`;
+    return join(folder, "node_modules", name, inside);
+  };
+  if (!names.every((name) => existsSync(executable(name)))) {
+    execFileSync("npm", ["install", "--loglevel=error", "--no-package-lock"], { cwd: folder, stdio: "inherit" });
+  }
+  return Object.fromEntries(names.map((name) => [name, executable(name)]));
+}
+
+const chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const firefox = ["/usr/bin/firefox-esr", "/usr/bin/firefox"];
+const webkit = [
+  `/usr/lib/${process.arch === "arm64" ? "aarch64" : "x86_64"}-linux-gnu/webkit2gtk-4.1/MiniBrowser`,
+  "/usr/libexec/webkit2gtk-4.1/MiniBrowser",
+];
+const xvfb = ["/usr/bin/xvfb-run"];
+const packages = ["chromium", "firefox-esr", "webkit2gtk-driver", "xvfb", "xauth"];
+
+/** The browsers' executables, installed from Debian's packages if need be; an Error that names what is missing. */
+export function browsers() {
+  const find = () => [chromium, firefox, webkit, xvfb].map((paths) => paths.find(existsSync));
+  if (find().includes(undefined) && process.getuid?.() === 0 && existsSync("/usr/bin/apt-get")) {
+    console.error(`installing ${packages.join(" ")}`);
+    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+    execFileSync("apt-get", ["update", "-qq"], { stdio: "ignore" });
+    execFileSync("apt-get", ["install", "-y", "-qq", ...packages], { stdio: "ignore", env });
+  }
+  const found = find();
+  if (found.includes(undefined)) {
+    const missing = ["Chromium", "Firefox", "WebKitGTK 4.1", "Xvfb"].filter((_, i) => found[i] === undefined);
+    throw new Error(`${missing.join(", ")} missing; as root: apt-get install ${packages.join(" ")}`);
+  }
+  const [Chromium, Firefox, WebKit, Xvfb] = found as [string, string, string, string];
+  return { Chromium, Firefox, WebKit, Xvfb };
+}
+
+/** Bundles page.ts; the module's path. */
+export async function bundle(): Promise<string> {
+  const outfile = join(folder, "page.mjs");
+  await build({
+    entryPoints: [join(root, "test/engines/page.ts")],
+    outfile,
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    external: ["node:*"],
+  });
+  return outfile;
+}
+
+const isolation = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+};
+const policy =
+  "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; base-uri 'none'";
+
+/** The pages: each with the headers in its path's name, and what it runs. */
+export const pages = {
+  "/isolated": "all()",
+  "/isolated/worker": "inWorker",
+  "/plain": "all()",
+  "/isolated/strict": "all('/worker.js')",
+  "/isolated/strict/blocked": "blocked()",
+  "/plain/strict": "all()",
+};
+
+/** Serves the pages; where. */
+export async function serve(module: string): Promise<{ origin: string; close(): void }> {
+  const script = (code: string) =>
+    code === "inWorker"
+      ? `const worker = new Worker("/in-worker.js", { type: "module" });
+         globalThis.report = new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });`
+      : `import { all, blocked } from "/page.mjs"; globalThis.report = ${code}.then(JSON.stringify, String);`;
+  const files: Readonly<Record<string, () => string>> = {
+    "/page.mjs": () => readFileSync(module, "utf8"),
+    "/worker.js": () => readFileSync(join(root, "dist/worker.js"), "utf8"),
+    "/in-worker.js": () => `import { all } from "/page.mjs"; postMessage(await all().then(JSON.stringify, String));`,
+    ...Object.fromEntries(Object.entries(pages).map(([path, code]) => [`${path}.js`, () => script(code)])),
+  };
+  const server = createServer(({ url = "" }, response) => {
+    const file = files[url]?.();
+    const page = url in pages;
+    if (file === undefined && !page) return response.writeHead(404).end();
+    response.writeHead(200, {
+      "Content-Type": page ? "text/html" : "text/javascript",
+      // A worker's own script must be isolated as its page is; on a page that is not, the header does nothing.
+      ...(url.startsWith("/plain") ? {} : isolation),
+      ...(url.includes("strict") && page ? { "Content-Security-Policy": policy } : {}),
+    });
+    return response.end(page ? `<!doctype html><script type="module" src="${url}.js"></script>` : file);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  return { origin: `http://localhost:${(server.address() as AddressInfo).port}`, close: () => server.close() };
+}
