@@ -1,12 +1,11 @@
 /** Nanoseconds a parameter and GB/s of every rule, beside its peers in the same run; and what the data does to them. */
 
 import { writeFileSync } from "node:fs";
-import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
-import Table from "cli-table3";
 import * as downhill from "downhill";
 import { type Contender, medians } from "./contender.js";
 import { copy, javascript, tfjs } from "./peers.js";
+import { decimals, machine, print } from "./print.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -40,18 +39,6 @@ const cases = Object.values(downhill)
     }));
   })
   .filter(({ name }) => flags.rules === undefined || flags.rules.split(",").includes(name.split(",")[0]!));
-
-const machine = `${cpus()[0]?.model.trim() ?? process.arch}, ${availableParallelism()} cores, Node ${process.versions.node}`;
-const decimals = (x: number) => x.toFixed(x < 10 ? 2 : x < 100 ? 1 : 0);
-const print = (head: string[], rows: string[][]) => {
-  const table = new Table({
-    head,
-    colAligns: head.map((_, i) => (i ? "right" : "left")),
-    style: { head: [], border: [] },
-  });
-  table.push(...rows);
-  console.log(table.toString());
-};
 
 console.log(machine);
 const record: object[] = [];

@@ -5,15 +5,8 @@ import { startThread, type Thread, turn } from "./platform.js";
 import { FREED, IDLE, PENDING, REMAINING, type Runner, STATE, STEPPING, type Task, THREADS, TORN } from "./work.js";
 import { source } from "./worker-source.js";
 
-/**
- * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
- * that sleep: docs/decisions/5-threads.md has the curves.
- */
-const WORTH_SHARING = 3 * 2 ** 17;
-const WORTH_WAKING = 2 ** 22;
-
 /** How many chunks an asynchronous step does between turns of the event loop. */
-const CHUNKS_A_TURN = 16;
+const CHUNKS_A_TURN = 8;
 
 /** Why a step cannot begin, by what `STATE` says. */
 const refusals = {
@@ -23,6 +16,12 @@ const refusals = {
 };
 
 export class Pool {
+  /**
+   * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
+   * that sleep: `npm run bench:threads` moves them to show the curves, docs/decisions/5-threads.md has them.
+   */
+  worthSharing = 3 * 2 ** 18;
+  worthWaking = 2 ** 22;
   readonly #runner: Runner;
   readonly #control: Int32Array;
   readonly #threads = new Set<Thread>();
@@ -77,7 +76,7 @@ export class Pool {
     if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
     this.#enter(title);
     begin();
-    if (task.bytes < WORTH_SHARING || this.threads === 1) {
+    if (task.bytes < this.worthSharing || this.threads === 1) {
       this.#runner.run(task.address, 0, task.length);
     } else {
       this.#publish(task);
@@ -125,7 +124,7 @@ export class Pool {
   /** Offers a task to all threads, and wakes them if it is worth it. */
   #publish(task: Task): void {
     const chunks = this.#runner.publish(task);
-    if (task.bytes >= WORTH_WAKING) Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
+    if (task.bytes >= this.worthWaking) Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
   }
 
   /** How many chunks are not done; an Error if the arena was freed meanwhile, or a thread died over one of them. */
