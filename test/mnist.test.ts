@@ -1,6 +1,6 @@
 /** The example that `npm start` runs, on a small data set made here. */
 
-import { execFile } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -46,7 +46,8 @@ function write(into: string) {
 
 let data: Data;
 let network: Network;
-const run = (entry: Entry, seed = 1) => train(entry, network, data, { epochs: 5, batch: 32, seed }, () => {});
+const run = (entry: Entry, seed = 1) =>
+  train(entry, network, data, { epochs: 5, batch: 32, seed, threads: 1 }, () => {});
 
 beforeAll(async () => {
   write(folder);
@@ -73,6 +74,20 @@ describe.each(entries)("$name", (entry) => {
   });
 });
 
+test("gradients from workers that share the arena train the network to the same loss, however many there are", () => {
+  const tsx = join(root, "node_modules/tsx/dist/cli.mjs");
+  const flags = ["--data", folder, "--workers", "1,2,3", "--batch", "60", "--epochs", "4"];
+  const output = execFileSync(process.execPath, [tsx, "examples/workers/main.ts", ...flags], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  const rows = [...output.matchAll(/│ +(\d) │ +20 │ +[\d.]+ │ +([\d.]+) │ +([\d.]+) % │/g)];
+  expect(rows.map(([, workers]) => workers)).toEqual(["1", "2", "3"]);
+  const losses = rows.map(([, , loss]) => Number(loss));
+  for (const loss of losses) expect(Math.abs(loss - losses[0]!)).toBeLessThan(1e-3);
+  expect(losses[0]).toBeLessThan(0.5);
+});
+
 describe("the command", () => {
   const command = (...flags: string[]) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
@@ -89,13 +104,25 @@ describe("the command", () => {
 
   test("prints a table and writes a report that loads nothing", async () => {
     const out = join(folder, "report.html");
-    const { code, stdout, stderr } = await command("--epochs", "2", "--batch", "64", "--hidden", "8,4", "--out", out);
+    const { code, stdout, stderr } = await command(
+      "--epochs",
+      "2",
+      "--batch",
+      "64",
+      "--hidden",
+      "8,4",
+      "--threads",
+      "2",
+      "--out",
+      out,
+    );
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
     for (const { title } of entries) expect(stdout).toContain(`│ ${title}`);
-    expect(stdout).toContain("network 36-8-4-3, batches of 64, 2 epochs, seed 1");
+    expect(stdout).toContain("network 36-8-4-3, batches of 64, 2 epochs, seed 1, 2 threads");
+    expect(stdout).toMatch(/on 2 threads, times as fast .*\d parameters .*4,194,304 parameters/);
     expect(stdout).toContain(`report: ${out}`);
     const html = readFileSync(out, "utf8");
-    expect(html.match(/<svg/g)).toHaveLength(3);
+    expect(html.match(/<svg/g)).toHaveLength(4);
     expect(html).toContain("prefers-color-scheme: dark");
     expect(html).not.toMatch(/<script|<link|src=|url\(|NaN/);
   });
@@ -103,7 +130,7 @@ describe("the command", () => {
   test("--help lists the flags", async () => {
     const { code, stdout } = await command("--help");
     expect(code).toBe(0);
-    for (const flag of ["optimizers", "epochs", "batch", "lr", "hidden", "seed", "data", "out"])
+    for (const flag of ["optimizers", "epochs", "batch", "lr", "hidden", "seed", "threads", "data", "out"])
       expect(stdout).toContain(`--${flag} `);
   });
 
@@ -114,6 +141,7 @@ describe("the command", () => {
     [["--lr", "adam=-1"], `error: --lr: "adam=-1" gives no rate of 0 or more; write it as in adam=0.001`],
     [["--epochs", "0"], `error: --epochs must be a whole number from 1 to 9007199254740991, got "0"`],
     [["--batch", "301"], "error: --batch must be at most the 300 samples there are, got 301"],
+    [["--threads", "0"], 'error: --threads must be a whole number from 1 to 256, got "0"'],
     [["--bogus"], "error: Unknown option '--bogus'; npm start -- --help lists the flags"],
     [["--out", join(folder, "none/report.html")], "cannot be written"],
     [["--data", "/none"], "error: /none/train-images-idx3-ubyte is missing; --data must name a folder with"],

@@ -37,6 +37,7 @@ test("it holds what it needs and nothing else, and depends on nothing", () => {
   expect(packed).toContain("dist/index.js");
   expect(packed).not.toContain("dist/fingerprint");
   expect(packed).toContain("dist/index.js.map");
+  expect(packed).toContain("dist/worker.js");
   const { dependencies, scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   expect(dependencies).toBeUndefined();
   expect(Object.keys(scripts).filter((name) => /install/.test(name))).toEqual([]);
@@ -63,6 +64,21 @@ test("a fresh project imports it, and requires it", () => {
   expect(node(...(major < 22 ? ["--experimental-require-module", "--no-warnings"] : []), "run.cjs")).toBe(
     "-0.5,-0.5,-0.5",
   );
+});
+
+test("its threads start from text, and from the file that it exports", () => {
+  const threaded = `
+    import { createArena, sgd } from "downhill";
+    for (const workerUrl of [undefined, new URL(import.meta.resolve("downhill/worker"))]) {
+      const arena = await createArena({ threads: 3, workerUrl });
+      const w = arena.tensor("w", [2 ** 20]);
+      w.grad.fill(1);
+      sgd([w], { lr: 1 }).step();
+      console.log(arena.threads, w.data.every((x) => x === -1));
+      arena.free();
+    }`;
+  writeFileSync(join(project, "threads.mjs"), threaded);
+  expect(node("threads.mjs")).toBe("3 true\n3 true");
 });
 
 test("what a bundler keeps of it is what is used", async () => {

@@ -1,7 +1,7 @@
 /** What the types promise, and what they refuse. */
 
 import { expectTypeOf, test } from "vitest";
-import { type Arena, adam, adamw, batches, rmsprop, sgd, type Tensor } from "../ts/index.js";
+import { type Arena, adam, adamw, attachArena, batches, createArena, rmsprop, sgd, type Tensor } from "../ts/index.js";
 
 declare const arena: Arena;
 const model = arena.tensors({ w: [784, 128], b: [128] });
@@ -13,6 +13,15 @@ test("tensors are known by name", () => {
   model.v;
   // @ts-expect-error a shape is a list
   arena.tensors({ w: 3 });
+});
+
+test("tensors that are there are found by name, and in another thread", () => {
+  expectTypeOf(arena.tensor("w")).toEqualTypeOf<Tensor>();
+  expectTypeOf(arena.tensors()).toEqualTypeOf<Readonly<Record<string, Tensor>>>();
+  expectTypeOf(attachArena(arena.share())).toEqualTypeOf<Arena>();
+  expectTypeOf(adam(arena.tensors()).stepAsync()).toEqualTypeOf<Promise<void>>();
+  // @ts-expect-error a number
+  createArena({ threads: "all" });
 });
 
 test("options follow from the literals", () => {

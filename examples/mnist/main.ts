@@ -9,10 +9,14 @@ import { UserError } from "./errors.js";
 import { Network, startJax } from "./network.js";
 import { report } from "./report.js";
 import { type Entry, entries } from "./runs.js";
-import { showProgress, showTable } from "./terminal.js";
+import { compareThreads } from "./speed.js";
+import { showProgress, showSpeeds, showTable } from "./terminal.js";
 import { type Result, train } from "./train.js";
 
 const names = entries.map(({ name }) => name);
+
+/** Sizes of networks beyond the example's, at which threads are compared. */
+const LARGER = [2 ** 18, 2 ** 20, 2 ** 22];
 
 const help = `Trains a network on MNIST with one optimizer after the other, and shows how they compare.
 
@@ -24,6 +28,7 @@ const help = `Trains a network on MNIST with one optimizer after the other, and 
   --lr LIST          step sizes, such as adam=1e-3,sgd=0.1 (defaults: ${entries.map(({ name, options }) => `${name}=${options.lr}`).join(",")})
   --hidden LIST      sizes of the hidden layers, such as 128,64 (default: 128)
   --seed N           decides the first weights and the order of the samples (default: 1)
+  --threads N        how many threads update the parameters (default: all cores)
   --data DIR         a folder with other IDX files, such as Fashion-MNIST's (default: MNIST)
   --out FILE         where the report goes (default: report.html)
   --help             this
@@ -39,6 +44,7 @@ function flags() {
         lr: { type: "string", default: "" },
         hidden: { type: "string", default: "128" },
         seed: { type: "string", default: "1" },
+        threads: { type: "string", default: `${availableParallelism()}` },
         data: { type: "string" },
         out: { type: "string", default: "report.html" },
         help: { type: "boolean", default: false },
@@ -114,6 +120,7 @@ async function main() {
     epochs: whole("--epochs", given.epochs, 1),
     batch: whole("--batch", given.batch, 1),
     seed: whole("--seed", given.seed, 0, 2 ** 32 - 1),
+    threads: whole("--threads", given.threads, 1, 256),
   };
   const hidden = items(given.hidden).map((size) => whole("--hidden", size, 1));
   const out = writable("--out", given.out);
@@ -127,7 +134,7 @@ async function main() {
   const network = new Network(sizes);
   const setting = [
     `${data.train.count} images for training, ${data.test.count} for testing`,
-    `network ${sizes.join("-")}, batches of ${settings.batch}, ${settings.epochs} epochs, seed ${settings.seed}`,
+    `network ${sizes.join("-")}, batches of ${settings.batch}, ${settings.epochs} epochs, seed ${settings.seed}, ${settings.threads} threads`,
     `${cpus()[0]?.model.trim() ?? process.arch}, ${availableParallelism()} cores, Node ${process.versions.node}`,
   ];
   console.log(setting.join("\n"));
@@ -142,7 +149,10 @@ async function main() {
     progress.stop();
   }
   console.log(showTable(results));
-  writeFileSync(out, report(results, setting));
+  const compared =
+    settings.threads > 1 ? await compareThreads(runs, [results[0]!.params, ...LARGER], settings.threads) : [];
+  if (compared.length > 0) console.log(showSpeeds(compared, settings.threads));
+  writeFileSync(out, report(results, setting, compared));
   console.log(`report: ${out}`);
 }
 

@@ -4,7 +4,8 @@ import { defaultDevice, init, jit, nn, numpy as np, random, valueAndGrad } from 
 import type { Shape, Tensor } from "downhill";
 import type { Split } from "./data.js";
 
-export type Model = Readonly<Record<string, Tensor>>;
+/** Its tensors, or views that stand for them. */
+export type Model = Readonly<Record<string, Pick<Tensor, "data" | "grad" | "shape">>>;
 
 /** Samples whose loss is computed at once where the size is ours to choose; the fastest of 128 to 2000 here. */
 const CHUNK = 1000;
@@ -75,7 +76,7 @@ export class Network {
   /** The same over all samples. */
   fullGradient(model: Model, split: Split): number {
     const tensors = Object.values(model);
-    const sums = tensors.map(({ size }) => new Float32Array(size));
+    const sums = tensors.map(({ data }) => new Float32Array(data.length));
     let loss = 0;
     for (const samples of chunks(split.count)) {
       const share = samples.length / split.count;

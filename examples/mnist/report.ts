@@ -2,6 +2,7 @@
 
 import * as Plot from "@observablehq/plot"; // D3's authors' own chart library; draws SVG, so no script in the report
 import { parseHTML } from "linkedom"; // the small DOM for Node that Plot can draw into
+import type { Speed } from "./speed.js";
 import { figures } from "./terminal.js";
 import type { Point, Result } from "./train.js";
 
@@ -9,7 +10,7 @@ import type { Point, Result } from "./train.js";
 const light = ["#6b7280", "#2563eb", "#0d9488", "#d97706", "#db2777", "#dc2626", "#7c3aed"];
 const dark = ["#9ca3af", "#60a5fa", "#2dd4bf", "#fbbf24", "#f472b6", "#f87171", "#a78bfa"];
 
-export function report(results: readonly Result[], setting: readonly string[]): string {
+export function report(results: readonly Result[], setting: readonly string[], speeds: readonly Speed[]): string {
   const titles = results.map(({ entry }) => entry.title);
   const color = { domain: titles, range: titles.map((_, i) => `var(--line-${i % light.length})`) };
   const lines = results.flatMap(({ entry, losses }) =>
@@ -63,6 +64,26 @@ export function report(results: readonly Result[], setting: readonly string[]): 
     ],
   });
 
+  const bySize =
+    speeds.length > 0 &&
+    chart({
+      x: { type: "log", label: "parameters", tickFormat: "~s" },
+      y: {
+        domain: [0.8, Math.max(1.2, ...speeds.map(({ one, all }) => one / all))],
+        grid: true,
+        label: "times as fast",
+      },
+      marks: [
+        Plot.ruleY([1], { strokeDasharray: "4 4" }),
+        line(
+          "params",
+          "ratio",
+          speeds.map((speed) => ({ ...speed, ratio: speed.one / speed.all })),
+        ),
+        Plot.dot(speeds, { x: "params", y: ({ one, all }) => one / all, fill: "title", r: 3 }),
+      ],
+    });
+
   const rows = results.map(figures);
   const key = titles
     .map((title, i) => `<span style="--hue: var(--line-${i % light.length})">${plain(title)}</span>`)
@@ -95,6 +116,7 @@ ${setting.map((line) => `<p>${plain(line)}</p>`).join("\n")}
 <section><h2>Loss against step</h2>${byStep}</section>
 <section><h2>Loss against time</h2>${byTime}</section>
 <section><h2>Accuracy on images not seen in training</h2>${byEpoch}</section>
+${bySize ? `<section><h2>Updates on all threads against one</h2>${bySize}</section>` : ""}
 </div>
 <section><h2>Figures</h2>
 <table><tr>${Object.keys(rows[0]!)

@@ -3,6 +3,7 @@
 import { MultiBar, type SingleBar } from "cli-progress"; // 25 million installs a month, bars and terminal detection
 import Table from "cli-table3"; // the maintained successor of cli-table
 import type { Entry } from "./runs.js";
+import type { Speed } from "./speed.js";
 import type { Progress, Result } from "./train.js";
 
 export function showProgress(runs: readonly Entry[]) {
@@ -61,7 +62,24 @@ export function figures({ entry, steps, loss, accuracy, gradientTime, updateTime
 }
 
 export function showTable(results: readonly Result[]): string {
-  const rows = results.map(figures);
+  return tableOf(results.map(figures));
+}
+
+/** How many times as fast updates are on several threads, by size. */
+export function showSpeeds(speeds: readonly Speed[], threads: number): string {
+  const titles = [...new Set(speeds.map(({ title }) => title))];
+  const rows = titles.map((title) => ({
+    [`on ${threads} threads, times as fast`]: title,
+    ...Object.fromEntries(
+      speeds
+        .filter((speed) => speed.title === title)
+        .map(({ params, one, all }) => [`${params.toLocaleString("en")} parameters`, (one / all).toFixed(2)]),
+    ),
+  }));
+  return tableOf(rows);
+}
+
+function tableOf(rows: readonly Readonly<Record<string, string>>[]): string {
   const head = Object.keys(rows[0]!);
   const table = new Table({
     head,

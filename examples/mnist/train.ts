@@ -10,6 +10,8 @@ export interface Settings {
   readonly epochs: number;
   readonly batch: number;
   readonly seed: number;
+  /** How many update the parameters. */
+  readonly threads: number;
 }
 
 export interface Point {
@@ -52,10 +54,10 @@ export async function train(
   entry: Entry,
   network: Network,
   data: Data,
-  { epochs, batch, seed }: Settings,
+  { epochs, batch, seed, threads }: Settings,
   report: (progress: Progress) => void,
 ): Promise<Result> {
-  const arena = await createArena();
+  const arena = await createArena({ threads });
   const model = arena.tensors(network.shapes);
   network.initialize(model, seed);
   const optimizer = entry.factory(model, entry.options);
