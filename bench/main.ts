@@ -46,7 +46,7 @@ const sizes = flags.sizes.split(",").map(Number);
 for (const size of sizes) {
   const rows: string[][] = [];
   for (const { name, factory, options } of cases) {
-    const arena = downhill.createArenaSync();
+    const arena = downhill.createArenaSync({ threads: 1 });
     const w = arena.tensor("w", [size]);
     w.grad.fill(0.01);
     const optimizer = factory([w], options);
@@ -89,7 +89,7 @@ const kinds: Record<string, number> = {
 const size = 65536;
 const rows = cases.map(({ name }) => [name]);
 for (const [index, { factory, options }] of cases.entries()) {
-  const arena = downhill.createArenaSync();
+  const arena = downhill.createArenaSync({ threads: 1 });
   const contenders = Object.entries(kinds).map(([label, grad]): Contender => {
     const w = arena.tensor(label, [size]);
     const optimizer = factory([w], options);

@@ -1,8 +1,9 @@
 /** Threads: what a user sees of them, and what happens when they die. That the bits are the same: bits.test.ts. */
 
 import { execFileSync } from "node:child_process";
-import { availableParallelism } from "node:os";
-import { join } from "node:path";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import threads, { type Worker } from "node:worker_threads";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
@@ -80,6 +81,38 @@ describe("how many", () => {
       throw new Error("not permitted");
     });
     expect((await open({})).threads).toBe(1);
+  });
+
+  test("one of another version is refused, before it has done anything", async () => {
+    const other = join(mkdtempSync(join(tmpdir(), "downhill-")), "worker.js");
+    writeFileSync(other, readFileSync(join(root, "dist/worker.js"), "utf8").replaceAll("16384", "8192"));
+    await expect(createArena({ threads: 2, workerUrl: pathToFileURL(other) })).rejects.toThrow(
+      "it is not of this version of the package",
+    );
+    rmSync(dirname(other), { recursive: true });
+  });
+
+  test("those that did not start are ended, and not counted", async () => {
+    const { Worker } = threads;
+    const silent: Worker[] = [];
+    vi.spyOn(threads, "Worker").mockImplementation(function (_source, options) {
+      const code =
+        silent.length === 1
+          ? "throw new Error('no')"
+          : "require('node:worker_threads').parentPort.on('message', () => {})";
+      silent.push(new Worker(code, options));
+      return silent.at(-1)!;
+    });
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval"] });
+    const opening = open({ shared: true });
+    const asked = createArena({ threads: 4 });
+    asked.catch(() => {});
+    await vi.waitUntil(() => silent.length >= 3);
+    vi.advanceTimersByTime(20_000);
+    expect((await opening).threads).toBe(1);
+    await expect(asked).rejects.toThrow(/no answer in 20 seconds|no/);
+    await vi.waitFor(() => expect(silent.map(({ threadId }) => threadId)).toEqual(silent.map(() => -1)));
+    vi.useRealTimers();
   });
 
   test("from a file", async () => {
@@ -203,7 +236,8 @@ describe("an arena shared with another thread", () => {
     const end = performance.now() + 200;
     const refused = ask("optimizer.step()");
     while (performance.now() < end);
-    const message = "sgd: another thread is in the middle of a step in this arena; let one thread step at a time";
+    const message =
+      "sgd: another step is under way in this arena, where they are made one at a time; if its thread has ended, make a new arena";
     await running;
     const first = await refused;
     // Whether it came in the middle depends on the machine; what it says then does not.
@@ -238,13 +272,31 @@ describe("an arena shared with another thread", () => {
     expect(() => optimizer.step()).toThrow("the arena was freed");
 
     const second = await pair();
-    await second.ask("arena.free()");
+    await second.ask(
+      "optimizer.hyper.lr = 0, globalThis.queued = Promise.allSettled([optimizer.stepAsync(), optimizer.stepAsync()]), arena.free()",
+    );
+    const settled = (await second.ask("queued")).value;
+    expect(settled.map(({ status }: { status: string }) => status)).toEqual(["fulfilled", "rejected"]);
+    expect(settled[1].reason.message).toBe("sgd: the arena was freed; make a new one with createArena()");
     second.optimizer.step();
     expect(second.w.data[0]).toBe(-1);
   });
 
-  test.each([undefined, null, {}, { memory: 1 }])("is not made of %s", (handle: any) => {
-    expect(() => attachArena(handle)).toThrow("attachArena: expected what arena.share() gave, posted as it is, got ");
+  test("is not made of anything else", async () => {
+    const handle = (await open({ threads: 1 })).share();
+    const module = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0));
+    const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
+    const wrong: any[] = [undefined, null, 3, {}, { memory: 1 }, { ...handle, protocol: "1" }];
+    for (const part of [
+      { module },
+      { memory },
+      { tensors: undefined },
+      { tensors: [{ name: "w", shape: [1], at: [1, 2] }] },
+    ]) {
+      wrong.push({ ...handle, ...part });
+    }
+    for (const handle of wrong)
+      expect(() => attachArena(handle)).toThrow(/^attachArena: .*(posted as it is|the same one in all threads)/);
   });
 
   test("is not made of unshared memory", async () => {

@@ -1,7 +1,19 @@
 /** What the types promise, and what they refuse. */
 
 import { expectTypeOf, test } from "vitest";
-import { type Arena, adam, adamw, attachArena, batches, createArena, rmsprop, sgd, type Tensor } from "../ts/index.js";
+import {
+  type Arena,
+  adam,
+  adamw,
+  attachArena,
+  batches,
+  createArena,
+  rmsprop,
+  type Scheduled,
+  sgd,
+  stepLR,
+  type Tensor,
+} from "../ts/index.js";
 
 declare const arena: Arena;
 const model = arena.tensors({ w: [784, 128], b: [128] });
@@ -47,9 +59,16 @@ test("params are tensors, by name or in a list, or groups with the rule's own op
 
 test("hyper-parameters are live and typed", () => {
   const { hyper } = adam(model);
-  expectTypeOf(hyper.lr).toEqualTypeOf<number>();
-  expectTypeOf(hyper.betas).toEqualTypeOf<readonly [number, number]>();
+  expectTypeOf(hyper.lr).toEqualTypeOf<Scheduled<number>>();
+  expectTypeOf(hyper.betas).toEqualTypeOf<readonly [Scheduled<number>, Scheduled<number>]>();
+  expectTypeOf(hyper.biasCorrection).toEqualTypeOf<boolean>();
   hyper.betas = [0.8, 0.9];
+  hyper.lr = stepLR({ lr: 0.1, stepSize: 10 });
+  hyper.betas = [(step) => 1 - 1 / (step + 2), 0.999];
+  // @ts-expect-error stepSize has no default
+  stepLR({ lr: 0.1 });
+  // @ts-expect-error a flag is not scheduled
+  hyper.biasCorrection = stepLR({ lr: 0.1, stepSize: 10 });
   // @ts-expect-error written as a whole
   hyper.betas[0] = 0.8;
   // @ts-expect-error read when the optimizer is made

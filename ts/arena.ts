@@ -6,7 +6,7 @@ import { flag, type Option, resolve, show, whole } from "./option.js";
 import { cores, sharingAllowed } from "./platform.js";
 import { Pool } from "./pool.js";
 import { freed, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
-import { Runner } from "./work.js";
+import { PROTOCOL, Runner } from "./work.js";
 
 const MOST_THREADS = 256;
 
@@ -29,7 +29,8 @@ const options = {
 export interface ArenaOptions {
   /**
    * How many threads make a step, the one that calls `step()` included; a whole number in [1, 256]. Default: as many as
-   * run at once here, where memory may be shared and workers start, else one. The bits are the same for any number.
+   * run at once here, where memory may be shared and workers start, else one. The bits are the same for any number. In
+   * Node each takes some 9 MB.
    */
   threads?: number;
   /**
@@ -92,6 +93,7 @@ export function createArenaSync(given: ArenaOptions = {}): Arena {
 
 /** What `arena.share()` gives: to be posted to another thread, and handed to `attachArena` there. */
 export interface ArenaHandle extends Program {
+  readonly protocol: string;
   readonly tensors: readonly { readonly name: string; readonly shape: Shape; readonly at: readonly [number, number] }[];
 }
 
@@ -100,10 +102,19 @@ export interface ArenaHandle extends Program {
  * threads for a step. A TypeError for anything but a handle.
  */
 export function attachArena(handle: ArenaHandle): Arena {
-  if (!(handle?.memory instanceof WebAssembly.Memory && handle.module instanceof WebAssembly.Module)) {
+  if (typeof handle !== "object" || handle === null || typeof handle.protocol !== "string") {
     throw new TypeError(`attachArena: expected what arena.share() gave, posted as it is, got ${show(handle)}`);
   }
-  return new Arena(spaceIn(handle.memory), handle, instantiateSync(handle), handle.tensors);
+  if (handle.protocol !== PROTOCOL) {
+    throw new TypeError("attachArena: the arena is of another version of the package; use the same one in all threads");
+  }
+  try {
+    const kernels = instantiateSync(handle);
+    if (Object.keys(kernels).length === 0) throw new TypeError("the module is another");
+    return new Arena(spaceIn(handle.memory), handle, kernels, [...handle.tensors]);
+  } catch (cause) {
+    throw new TypeError("attachArena: expected what arena.share() gave, posted as it is", { cause });
+  }
 }
 
 function prepare(title: string, given: ArenaOptions) {
@@ -150,19 +161,22 @@ export class Arena {
     const pool = new Pool(new Runner(space.memory, kernels));
     this.shared = space.shared;
     this.#inner = { space, program, kernels, pool };
-    for (const { name, shape, at } of tensors) this.#add(name, shape, ...at);
+    for (const { name, shape, at } of tensors) this.#add(name, shape, sizeOf(name, shape), ...at);
     dropped.register(this, pool, this);
     Object.freeze(this);
   }
 
-  /** How many threads make a step: fewer than were asked for if some have died. An Error after `free`. */
+  /**
+   * How many threads make a step: fewer than were asked for once the thread that made the arena has heard of the death of
+   * some. An Error after `free`.
+   */
   get threads(): number {
     return this.inner("threads").pool.threads;
   }
 
   /**
-   * Whether a thread died in the middle of a step, so that some parameters are of that step and some of the one before.
-   * No step is made in such an arena any more. An Error after `free`.
+   * Whether a thread of the arena's died in the middle of a step, so that some parameters are of that step and some of
+   * the one before. No step is made in such an arena any more. An Error after `free`.
    */
   get torn(): boolean {
     return this.inner("torn").pool.torn;
@@ -180,6 +194,7 @@ export class Arena {
   /** All tensors there are, by name; in an attached arena those that were there when it was shared, too. */
   tensors(): Readonly<Record<string, Tensor>>;
   tensors(shapes?: Readonly<Record<string, Shape>>): Readonly<Record<string, Tensor>> {
+    this.inner("tensors");
     if (shapes === undefined) return Object.freeze(Object.fromEntries(this.#tensors));
     if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
       throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
@@ -190,11 +205,12 @@ export class Arena {
     if (taken) {
       throw new RangeError(`tensor ${show(taken[0])}: the arena already has a tensor of this name; choose another`);
     }
-    const bytes = entries.map(([name, shape]) => 4 * padded(sizeOf(name, shape)));
+    const sizes = entries.map(([name, shape]) => sizeOf(name, shape));
+    const bytes = sizes.map((size) => 4 * padded(size));
     const total = bytes.reduce((sum, length) => sum + length, 0);
     let at = this.reserve(2 * total, `tensors ${entries.map(([name]) => name).join(", ")}`);
     const tensors = entries.map(([name, shape], index) => {
-      const tensor = this.#add(name, shape, at, at + total);
+      const tensor = this.#add(name, shape, sizes[index]!, at, at + total);
       at += bytes[index]!;
       return [name, tensor];
     });
@@ -208,6 +224,7 @@ export class Arena {
   tensor(name: string, shape?: Shape): Tensor {
     if (typeof name !== "string") throw new TypeError(`tensor: the name must be a string, got ${show(name)}`);
     if (shape !== undefined) return this.tensors({ [name]: shape })[name]!;
+    this.inner("tensor");
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) {
       const names = [...this.#tensors.keys()].join(", ") || "none";
@@ -218,7 +235,7 @@ export class Arena {
 
   /**
    * A handle to post to other threads, where `attachArena` makes of it an arena over the same memory with the tensors
-   * that there are now. An Error if the memory is not shared.
+   * that there are now. An Error if the memory is not shared. An arena that was shared holds its threads until `free`.
    */
   share(): ArenaHandle {
     const { program } = this.inner("share");
@@ -231,7 +248,7 @@ export class Arena {
     const tensors = [...this.#tensors.values()].map(
       ({ name, shape, data, grad }) => ({ name, shape, at: [data.byteOffset, grad.byteOffset] }) as const,
     );
-    return { ...program, tensors };
+    return { ...program, protocol: PROTOCOL, tensors };
   }
 
   /** How many bytes are left. An Error after `free`. */
@@ -248,6 +265,7 @@ export class Arena {
     this.#dependents.length = 0;
     this.#inner?.pool.free();
     this.#inner = undefined;
+    this.#tensors.clear();
     dropped.unregister(this);
   }
 
@@ -277,8 +295,7 @@ export class Arena {
     return new Float64Array(this.inner("view").space.memory.buffer, address, length);
   }
 
-  #add(name: string, shape: Shape, data: number, grad: number): Tensor {
-    const size = sizeOf(name, shape);
+  #add(name: string, shape: Shape, size: number, data: number, grad: number): Tensor {
     const tensor = this.own(new Tensor(this, name, shape, this.floats(data, size), this.floats(grad, size)));
     this.#tensors.set(name, tensor);
     return tensor;

@@ -2,7 +2,7 @@
 
 import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
-import { fields, liveHyper, type Values, type Variant, variantOf } from "./hyper.js";
+import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { BLOCK, Job, sideBySide } from "./job.js";
 import type { Tensor } from "./tensor.js";
 
@@ -22,6 +22,15 @@ export function plan(rule: Rule, values: Values, params: readonly Tensor[]): Pla
   return { values, variant, params, runs, bytes };
 }
 
+/** What a group's hyper-parameters are on the wire, at a step counted from 0. */
+export type Snapshot = (step: number) => readonly number[];
+
+function snapshotOf(rule: Rule, values: Values): Snapshot {
+  if (areScheduled(rule, values)) return (step) => fields(rule, valuesAt(rule, values, step));
+  const same = fields(rule, values);
+  return () => same;
+}
+
 /** Tensors that share hyper-parameters. */
 export class Group<Hyper = unknown> {
   readonly params: readonly Tensor[];
@@ -32,8 +41,8 @@ export class Group<Hyper = unknown> {
   readonly #rule: Rule;
   readonly #gradScale: number;
   #block: Float64Array | undefined;
-  /** The hyper-parameters on the wire: as they are now, unless one has changed since; and as they stand in the block. */
-  #fields: readonly number[] | undefined;
+  /** The hyper-parameters as they are now, unless one has changed since; and as they stand in the block. */
+  #snapshot: Snapshot | undefined;
   #written: readonly number[] | undefined;
 
   /** @internal */
@@ -48,7 +57,7 @@ export class Group<Hyper = unknown> {
     this.params = params;
     this.hyper = liveHyper(rule, values, () => {
       arena.inner(rule.name);
-      this.#fields = undefined;
+      this.#snapshot = undefined;
     }) as Hyper;
     this.#rule = rule;
     this.#gradScale = values.maximize ? -1 : 1;
@@ -57,10 +66,10 @@ export class Group<Hyper = unknown> {
     Object.freeze(this);
   }
 
-  /** The hyper-parameters as they are now, as `begin` takes them. @internal */
-  get fields(): readonly number[] {
-    this.#fields ??= fields(this.#rule, this.hyper as Values);
-    return this.#fields;
+  /** The hyper-parameters as they are now, for whichever step. @internal */
+  get snapshot(): Snapshot {
+    this.#snapshot ??= snapshotOf(this.#rule, { ...(this.hyper as Values) });
+    return this.#snapshot;
   }
 
   /** Hands the kernels what holds for the step to come. @internal */

@@ -1,7 +1,8 @@
 /** A rule's options: together, on the wire, and live. */
 
 import type { Rule } from "./definition.js";
-import { accept, noOption, resolve } from "./option.js";
+import { accept, noOption, type Option, type Options, resolve } from "./option.js";
+import { Schedule } from "./schedule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
 
@@ -9,11 +10,55 @@ export type Values = Readonly<Record<string, unknown>>;
 export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path = ""): Values {
   const options = optionsOf(rule);
   const values = resolve(rule.name, options, own, path, resolve(rule.name, options, given));
-  checkConflict(rule, values);
+  valuesAt(rule, values, 0);
   return values;
 }
 
-const optionsOf = (rule: Rule) => ({ ...rule.hyper, ...rule.fixed });
+const optionsOf = (rule: Rule): Options => ({ ...liveOptions(rule), ...rule.fixed });
+
+/** A rule's live options: where a number may stand, a schedule may, or a function of the step. */
+const liveOptions = (rule: Rule): Options =>
+  Object.fromEntries(
+    Object.entries(rule.hyper).map(([name, option]) => [name, { ...option, check: checkScheduled(option) }]),
+  );
+
+function checkScheduled(option: Option): Option["check"] {
+  if (typeof option.default === "boolean") return option.check;
+  // A schedule stands for numbers that are checked when their step comes; until then the default does for it.
+  const now = (value: unknown, instead: unknown) => (isScheduled(value) ? instead : value);
+  return (title, value) => {
+    const { default: instead } = option;
+    const list = Array.isArray(value) && Array.isArray(instead);
+    option.check(title, list ? value.map((item, i) => now(item, instead[i] ?? instead[0])) : now(value, instead));
+  };
+}
+
+type Scheduled = Schedule | ((step: number) => number);
+const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || typeof value === "function";
+
+/**
+ * Values with numbers in the place of schedules: those of a step, counted from 0.
+ * A RangeError or TypeError if a schedule gives what its option may not be.
+ */
+export function valuesAt(rule: Rule, values: Values, step: number): Values {
+  const numberAt = (value: unknown) =>
+    isScheduled(value) ? (value instanceof Schedule ? value.at(step) : value(step)) : value;
+  const now: Record<string, unknown> = { ...values };
+  for (const [name, option] of Object.entries(rule.hyper)) {
+    const value = values[name];
+    if (!hasSchedule(value)) continue;
+    now[name] = Array.isArray(value) ? value.map(numberAt) : numberAt(value);
+    option.check(`${rule.name}: ${name} at step ${step}`, now[name]);
+  }
+  checkConflict(rule, now);
+  return now;
+}
+
+const hasSchedule = (value: unknown) => isScheduled(value) || (Array.isArray(value) && value.some(isScheduled));
+
+/** Whether a rule's values depend on the step. */
+export const areScheduled = (rule: Rule, values: Values): boolean =>
+  Object.keys(rule.hyper).some((name) => hasSchedule(values[name]));
 
 /** What of the values decides how a job is laid out. */
 export interface Variant {
@@ -47,19 +92,20 @@ export function fields(rule: Rule, values: Values): number[] {
  * @param beforeChange called before a value that is right takes the place of another
  */
 export function liveHyper(rule: Rule, values: Values, beforeChange: () => void): Values {
+  const options = liveOptions(rule);
   const hyper = Object.fromEntries(Object.keys(rule.hyper).map((name) => [name, values[name]]));
   return new Proxy(Object.seal(hyper), {
     set(_, key, value) {
       const name = String(key);
       if (!Object.hasOwn(rule.hyper, name)) refuse(rule, name);
-      const accepted = accept(`${rule.name}: ${name}`, rule.hyper[name] as Rule["hyper"][string], value);
+      const accepted = accept(`${rule.name}: ${name}`, options[name]!, value);
       const slot = Object.keys(rule.adds).find((slot) => rule.adds[slot] === name);
       if (slot !== undefined && Boolean(accepted) !== Boolean(hyper[name])) {
         throw new TypeError(
           `${rule.name}: ${name} decides whether there is a ${slot}, and was ${hyper[name]} when the optimizer was made; make a new one`,
         );
       }
-      checkConflict(rule, { ...hyper, [name]: accepted });
+      valuesAt(rule, { ...hyper, [name]: accepted }, 0);
       beforeChange();
       hyper[name] = accepted;
       return true;

@@ -1,6 +1,6 @@
 /** Where memory and addresses come from. */
 
-import { CONTROL, CONTROL_BYTES, TOP } from "./work.js";
+import { CONTROL, CONTROL_BYTES, controlOf, TOP } from "./work.js";
 
 /** A WebAssembly memory, and addresses in it to be had. */
 export interface Space {
@@ -28,7 +28,7 @@ export function ownSpace(title: string, maxBytes: number | undefined, shared: bo
 /** What is left of a memory, for whichever thread asks first. */
 export function spaceIn(memory: WebAssembly.Memory): Space {
   const end = memory.buffer.byteLength;
-  const control = new Int32Array(memory.buffer, CONTROL, CONTROL_BYTES / 4);
+  const control = controlOf(memory);
   Atomics.compareExchange(control, TOP, 0, FLOOR / ALIGNMENT);
   const top = () => Atomics.load(control, TOP);
   return {

@@ -2,7 +2,7 @@
 
 import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
-import { Group, plan } from "./group.js";
+import { Group, plan, type Snapshot } from "./group.js";
 import { resolveRule } from "./hyper.js";
 import { show } from "./option.js";
 import { Tensor } from "./tensor.js";
@@ -22,6 +22,18 @@ export class Optimizer<Hyper, State> {
   readonly #arena: Arena;
   readonly #task: Task;
   #steps = 0;
+  /** Each group's hyper-parameters for the step that begins: kept, as a step leaves no garbage. */
+  readonly #fields: (readonly number[])[] = [];
+  /** Hands the kernels what holds for the next step; after an error it is as if it had not been asked for. */
+  readonly #begin = (snapshots?: readonly Snapshot[]): void => {
+    this.groups.forEach((group, i) => {
+      this.#fields[i] = (snapshots?.[i] ?? group.snapshot)(this.#steps);
+    });
+    this.#steps += 1;
+    this.groups.forEach((group, i) => {
+      group.begin(this.#steps, this.#fields[i]!);
+    });
+  };
 
   /** @internal */
   constructor(rule: Rule, params: Params<object>, options: object) {
@@ -49,7 +61,7 @@ export class Optimizer<Hyper, State> {
     Object.freeze(this);
   }
 
-  /** How many steps were made. */
+  /** How many steps were made, one under way included. */
   get steps(): number {
     return this.#steps;
   }
@@ -79,17 +91,9 @@ export class Optimizer<Hyper, State> {
    */
   async stepAsync(): Promise<void> {
     const { pool } = this.#arena.inner(this.#rule.name);
-    const fields = this.groups.map((group) => group.fields);
-    await pool.stepAsync(this.#rule.name, this.#task, () => this.#begin(fields));
+    const snapshots = this.groups.map(({ snapshot }) => snapshot);
+    await pool.stepAsync(this.#rule.name, this.#task, () => this.#begin(snapshots));
   }
-
-  /** Hands the kernels what holds for the next step. */
-  readonly #begin = (fields?: readonly (readonly number[])[]): void => {
-    this.#steps += 1;
-    this.groups.forEach((group, index) => {
-      group.begin(this.#steps, fields?.[index] ?? group.fields);
-    });
-  };
 
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
   state(tensor: Tensor): State {

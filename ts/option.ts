@@ -12,8 +12,9 @@ export type Options = Readonly<Record<string, Option>>;
 
 export type ValueOf<O> = O extends Option<infer Value, string, unknown> ? Value : never;
 
-type Numbers = number | readonly number[];
-type Widened<D extends Numbers> = D extends number ? number : { readonly [Index in keyof D]: number };
+/** A number's default, a list's, or undefined for a number that must be given. */
+type Numbers = number | readonly number[] | undefined;
+type Widened<D extends Numbers> = D extends readonly number[] ? { readonly [Index in keyof D]: number } : number;
 
 /** Numbers in [0, ∞). */
 /* @__NO_SIDE_EFFECTS__ */
@@ -31,6 +32,12 @@ export function unit<const D extends Numbers>(value: D): Option<Widened<D>, "[0,
 /* @__NO_SIDE_EFFECTS__ */
 export function fraction<const D extends Numbers>(value: D): Option<Widened<D>, "[0, 1]", D> {
   return interval("[0, 1]", value, (x) => x >= 0 && x <= 1);
+}
+
+/** Any numbers but infinite ones. */
+/* @__NO_SIDE_EFFECTS__ */
+export function finite<const D extends Numbers>(value: D): Option<Widened<D>, "(-∞, ∞)", D> {
+  return interval("(-∞, ∞)", value, Number.isFinite);
 }
 
 /** Whole numbers from `least` to `most`. */
@@ -63,6 +70,34 @@ export function flag<const D extends boolean | undefined>(value: D): Option<bool
   };
 }
 
+/** One of some words. */
+/* @__NO_SIDE_EFFECTS__ */
+export function oneOf<const Words extends readonly string[]>(...words: Words): Option<Words[number], string, Words[0]> {
+  const range = words.map(show).join(" or ");
+  return {
+    default: words[0] as Words[0],
+    range,
+    check(title, x) {
+      if (typeof x !== "string") throw new TypeError(`${title} must be ${range}, got ${show(x)}`);
+      if (!words.includes(x)) throw new RangeError(`${title} must be ${range}, got ${show(x)}`);
+    },
+  };
+}
+
+/** Lists, not empty, of what an option may be. */
+/* @__NO_SIDE_EFFECTS__ */
+export function listOf<Value>(option: Option<Value, string, unknown>): Option<readonly Value[], string, undefined> {
+  return {
+    default: undefined,
+    range: `a list, each in ${option.range}`,
+    check(title, x) {
+      if (!Array.isArray(x)) throw new TypeError(`${title} must be a list, got ${show(x)}`);
+      if (x.length === 0) throw new RangeError(`${title} must not be empty`);
+      for (const [index, element] of x.entries()) option.check(`${title}[${index}]`, element);
+    },
+  };
+}
+
 function interval<Range extends string, D extends Numbers>(
   range: Range,
   value: D,
@@ -78,7 +113,7 @@ function interval<Range extends string, D extends Numbers>(
     if (x.length !== length) throw new RangeError(`${title} must have ${length} numbers, got ${x.length}`);
     for (const [index, element] of x.entries()) number(`${title}[${index}]`, element);
   };
-  return { default: Object.freeze(value), range, check: typeof value === "number" ? number : list };
+  return { default: Object.freeze(value), range, check: Array.isArray(value) ? list : number };
 }
 
 /**

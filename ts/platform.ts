@@ -45,6 +45,10 @@ export function turn(): Promise<void> {
   });
 }
 
+/** Waits. */
+export const rest = (milliseconds: number): Promise<void> =>
+  new Promise((resolve) => void setTimeout(resolve, milliseconds));
+
 /** A thread that was started. */
 export interface Thread {
   /** Fulfilled once it takes part; rejected if it is gone before. */
@@ -54,27 +58,36 @@ export interface Thread {
   end(): void;
 }
 
-/** How many milliseconds a thread may take to answer. */
-const PATIENCE = 20_000;
+/** How many seconds a thread may take to answer. */
+const PATIENCE = 20;
 
 /**
  * Starts a thread. While it works, it does not keep the process alive.
  * @param source what it runs, unless there is a `url` to take it from
- * @param message what it is sent; its answer, whatever it is, says that it takes part
+ * @param message what it is sent
+ * @param expected what it answers when it takes part
  */
-export function startThread(source: string, url: string | URL | undefined, message: object): Thread {
+export function startThread(source: string, url: string | URL | undefined, message: object, expected: string): Thread {
   let leave!: (cause: unknown) => void;
   const gone = new Promise((resolve) => {
     leave = resolve;
   });
-  const timer: unknown = setTimeout(() => leave(new Error(`no answer in ${PATIENCE / 1000} seconds`)), PATIENCE);
+  let seconds = 0;
+  // Counted, as one long task here must not use it all up.
+  const timer: unknown = setInterval(() => {
+    if (++seconds === PATIENCE) leave(new Error(`no answer in ${PATIENCE} seconds`));
+  }, 1000);
   (timer as { unref?(): void }).unref?.();
-  const stop = () => clearTimeout(timer as number);
+  const stop = () => clearInterval(timer as number);
   let end = () => {};
   const ready = new Promise<void>((resolve, reject) => {
     gone.then(reject);
+    const answered = (answer: unknown) => {
+      if (answer === expected) resolve();
+      else leave(new Error("it is not of this version of the package"));
+    };
     try {
-      end = (nodeModule("worker_threads") ? startNodeWorker : startWebWorker)(source, url, message, resolve, leave);
+      end = (nodeModule("worker_threads") ? startNodeWorker : startWebWorker)(source, url, message, answered, leave);
     } catch (cause) {
       leave(cause);
     }
@@ -94,16 +107,16 @@ type Start = (
   source: string,
   url: string | URL | undefined,
   message: object,
-  answered: () => void,
+  answered: (answer: unknown) => void,
   gone: (cause: unknown) => void,
 ) => () => void;
 
 const startNodeWorker: Start = (source, url, message, answered, gone) => {
   const { Worker } = nodeModule("worker_threads")!;
   const worker = new Worker(url ?? source, { eval: url === undefined, execArgv: [], name: "downhill" });
-  worker.on("message", () => {
+  worker.on("message", (answer) => {
     worker.unref();
-    answered();
+    answered(answer);
   });
   worker.on("error", gone);
   worker.on("exit", () => gone(new Error("it ended")));
@@ -117,7 +130,7 @@ let blob: string | undefined;
 const startWebWorker: Start = (source, url, message, answered, gone) => {
   blob ??= url ? undefined : URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const worker = new Worker(url ?? blob!, { type: "module", name: "downhill" });
-  worker.onmessage = answered;
+  worker.onmessage = ({ data }) => answered(data);
   worker.onerror = (event) => {
     event.preventDefault();
     gone(new Error(event.message ?? "it does not load"));

@@ -1,32 +1,40 @@
 /** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
 
 import type { Program } from "./kernels.js";
-import { startThread, type Thread, turn } from "./platform.js";
-import { FREED, IDLE, PENDING, REMAINING, type Runner, STATE, STEPPING, type Task, THREADS, TORN } from "./work.js";
+import { rest, startThread, type Thread, turn } from "./platform.js";
+import {
+  FREED,
+  IDLE,
+  PENDING,
+  PROTOCOL,
+  refusals,
+  REMAINING,
+  type Runner,
+  STATE,
+  STEPPING,
+  type Task,
+  THREADS,
+  TORN,
+} from "./work.js";
 import { source } from "./worker-source.js";
 
 /** How many chunks an asynchronous step does between turns of the event loop. */
 const CHUNKS_A_TURN = 8;
 
-/** Why a step cannot begin, by what `STATE` says. */
-const refusals = {
-  [STEPPING]: "another thread is in the middle of a step in this arena; let one thread step at a time",
-  [TORN]: "a thread died in the middle of a step, which tore parameters and state; restore them in a new arena",
-  [FREED]: "the arena was freed; make a new one with createArena()",
-};
+/**
+ * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
+ * that sleep: docs/decisions/5-threads.md has the curves, `npm run bench:threads` draws them.
+ */
+const WORTH_SHARING = 3 * 2 ** 18;
+const WORTH_WAKING = 2 ** 22;
 
 export class Pool {
-  /**
-   * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
-   * that sleep: `npm run bench:threads` moves them to show the curves, docs/decisions/5-threads.md has them.
-   */
-  worthSharing = 3 * 2 ** 18;
-  worthWaking = 2 ** 22;
   readonly #runner: Runner;
   readonly #control: Int32Array;
   readonly #threads = new Set<Thread>();
   /** Whether the threads are this pool's to end: not in an arena that was attached. */
   #own = false;
+  #freed = false;
   /** How many asynchronous steps are not done, and the last of them. */
   #queued = 0;
   #last: Promise<void> = Promise.resolve();
@@ -41,23 +49,28 @@ export class Pool {
     this.#own = true;
     Atomics.store(this.#control, THREADS, count);
     for (let i = 1; i < count; i++) {
-      const thread = startThread(source, url, program);
+      const thread = startThread(source, url, program, PROTOCOL);
       this.#threads.add(thread);
       thread.gone.then(() => {
-        if (this.#threads.delete(thread)) Atomics.sub(this.#control, THREADS, 1);
+        if (!this.#threads.delete(thread)) return;
+        thread.end();
+        Atomics.sub(this.#control, THREADS, 1);
       });
     }
-    await Promise.all([...this.#threads].map(({ ready }) => ready));
+    const starts = await Promise.allSettled([...this.#threads].map(({ ready }) => ready));
+    for (const start of starts) if (start.status === "rejected") throw start.reason;
   }
 
   /** Ends the threads, and lets no thread step from now on. */
   free(): void {
+    this.#freed = true;
     if (this.#own) Atomics.store(this.#control, STATE, FREED);
     this.end();
   }
 
   /** Ends the threads. */
   end(): void {
+    if (this.#own) Atomics.store(this.#control, THREADS, 1);
     for (const thread of this.#threads) thread.end();
     this.#threads.clear();
   }
@@ -74,9 +87,8 @@ export class Pool {
   /** Makes a step: `begin` says what it is, then all threads do `task`, if it is worth their while. */
   step(title: string, task: Task, begin: () => void): void {
     if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
-    this.#enter(title);
-    begin();
-    if (task.bytes < this.worthSharing || this.threads === 1) {
+    this.#enter(title, begin);
+    if (task.bytes < WORTH_SHARING || this.threads === 1) {
       this.#runner.run(task.address, 0, task.length);
     } else {
       this.#publish(task);
@@ -93,12 +105,11 @@ export class Pool {
   stepAsync(title: string, task: Task, begin: () => void): Promise<void> {
     const step = async () => {
       try {
-        this.#enter(title);
-        begin();
+        this.#enter(title, begin);
         this.#publish(task);
-        for (const watch = new Watch(); ; await turn()) {
+        for (const watch = new Watch(); this.#pending(title, watch) > 0; await (watch.long ? rest(LOOK) : turn())) {
           for (let i = 0; i < CHUNKS_A_TURN && this.#runner.claim(); i++);
-          if (this.#pending(title, watch) === 0) break;
+          if (Atomics.load(this.#control, PENDING) === 0) break;
         }
         this.#leave();
       } finally {
@@ -111,10 +122,16 @@ export class Pool {
     return made;
   }
 
-  /** Takes the arena for a step. */
-  #enter(title: string): void {
-    const state = Atomics.compareExchange(this.#control, STATE, IDLE, STEPPING);
+  /** Takes the arena for a step; gives it back if `begin` throws. */
+  #enter(title: string, begin: () => void): void {
+    const state = this.#freed ? FREED : Atomics.compareExchange(this.#control, STATE, IDLE, STEPPING);
     if (state !== IDLE) throw refusal(title, state);
+    try {
+      begin();
+    } catch (cause) {
+      this.#leave();
+      throw cause;
+    }
   }
 
   #leave(): void {
@@ -124,13 +141,14 @@ export class Pool {
   /** Offers a task to all threads, and wakes them if it is worth it. */
   #publish(task: Task): void {
     const chunks = this.#runner.publish(task);
-    if (task.bytes >= this.worthWaking) Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
+    if (task.bytes >= WORTH_WAKING) Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
   }
 
   /** How many chunks are not done; an Error if the arena was freed meanwhile, or a thread died over one of them. */
   #pending(title: string, watch: Watch): number {
     const pending = Atomics.load(this.#control, PENDING);
-    if (pending > 0 && watch.stuck(pending)) Atomics.compareExchange(this.#control, STATE, STEPPING, TORN);
+    if (pending === 0) return 0;
+    if (watch.stuck(pending)) Atomics.compareExchange(this.#control, STATE, STEPPING, TORN);
     const state = Atomics.load(this.#control, STATE);
     if (state !== STEPPING) throw refusal(title, state);
     return pending;
@@ -138,7 +156,7 @@ export class Pool {
 }
 
 function refusal(title: string, state: number): Error {
-  return new Error(`${title}: ${refusals[state as keyof typeof refusals]}`);
+  return new Error(`${title}: ${refusals[state]}`);
 }
 
 /** Milliseconds between looks at what is pending, and how many that find no change mean that there will be none. */
@@ -150,6 +168,11 @@ class Watch {
   #pending = 0;
   #looks = 0;
   #last = 0;
+
+  /** Whether it has already been longer than a chunk takes. */
+  get long(): boolean {
+    return this.#looks > 0;
+  }
 
   stuck(pending: number): boolean {
     const now = performance.now();

@@ -3,18 +3,25 @@
 import { common, type Definition, type Rule } from "./definition.js";
 import { Optimizer, type Params } from "./optimizer.js";
 import type { Options, ValueOf } from "./option.js";
+import type { Schedule } from "./schedule.js";
 
 type Given<O extends Options> = { -readonly [Name in keyof O]?: ValueOf<O[Name]> };
+
+/** A number, or what gives one for each step, counted from 0. */
+export type Scheduled<Value> = Value extends number
+  ? number | Schedule | ((step: number) => number)
+  : Value extends readonly number[]
+    ? { readonly [Index in keyof Value]: Scheduled<Value[Index]> }
+    : Value;
+
+type Live<O extends Options> = { -readonly [Name in keyof O]: Scheduled<ValueOf<O[Name]>> };
 
 /** Makes an optimizer for tensors, a record or a list of them, or for groups that each have options of their own. */
 export interface Factory<Hyper extends Options, Fixed extends Options, Slots extends string, Added extends string> {
   (
-    params: Params<Given<Hyper & Fixed & typeof common>>,
-    options?: Given<Hyper & Fixed & typeof common>,
-  ): Optimizer<
-    { -readonly [Name in keyof Hyper]: ValueOf<Hyper[Name]> },
-    { readonly [Slot in Slots]: Float32Array } & { readonly [Slot in Added]?: Float32Array }
-  >;
+    params: Params<Partial<Live<Hyper>> & Given<Fixed & typeof common>>,
+    options?: Partial<Live<Hyper>> & Given<Fixed & typeof common>,
+  ): Optimizer<Live<Hyper>, { readonly [Slot in Slots]: Float32Array } & { readonly [Slot in Added]?: Float32Array }>;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;
 }

@@ -3,6 +3,7 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { show } from "./option.js";
+import { FREED, refusals } from "./work.js";
 
 /** How many elements a tensor takes: each begins a cache line. No view shows the padding. */
 export function padded(size: number): number {
@@ -66,5 +67,5 @@ export function sizeOf(name: string, shape: Shape): number {
 }
 
 export function freed(what: string): never {
-  throw new Error(`${what}: the arena was freed; make a new one with createArena()`);
+  throw new Error(`${what}: ${refusals[FREED]}`);
 }

@@ -26,11 +26,26 @@ export const STEPPING = 1;
 export const TORN = 2;
 export const FREED = 3;
 
+/** Why a step cannot begin, by what `STATE` says. */
+export const refusals: Readonly<Record<number, string>> = {
+  [STEPPING]:
+    "another step is under way in this arena, where they are made one at a time; if its thread has ended, make a new arena",
+  [TORN]: "a thread died in the middle of a step, which tore parameters and state; restore them in a new arena",
+  [FREED]: "the arena was freed; make a new one with createArena()",
+};
+
 /** Elements in a chunk: 4 to 16 microseconds, so that claims cost little and threads finish together. */
 export const CHUNK = 16384;
 
 /** What a task's table in memory holds for each job: kernel, hyper-parameters, the job's block, where its elements end. */
 const ENTRY = 4;
+
+/** What threads must agree on: those of another version of the package may not. */
+export const PROTOCOL = [CONTROL, THREADS, TOP, TASK, CHUNKS, REMAINING, PENDING, CHUNK, ENTRY].join("-");
+
+/** An arena's words. */
+export const controlOf = (memory: WebAssembly.Memory): Int32Array =>
+  new Int32Array(memory.buffer, CONTROL, CONTROL_BYTES / 4);
 
 /** One job of a task, by addresses, which mean the same to every thread. */
 export interface Entry {
@@ -72,7 +87,7 @@ export class Runner {
   readonly #kernels;
 
   constructor(memory: WebAssembly.Memory, kernels: Kernels) {
-    this.control = new Int32Array(memory.buffer, CONTROL, CONTROL_BYTES / 4);
+    this.control = controlOf(memory);
     this.#words = new Uint32Array(memory.buffer);
     this.#kernels = Object.values(kernels);
   }

@@ -5,13 +5,13 @@
 
 import { instantiateSync, type Program } from "./kernels.js";
 import { nodeModule } from "./platform.js";
-import { REMAINING, Runner } from "./work.js";
+import { PROTOCOL, REMAINING, Runner } from "./work.js";
 
 const port = nodeModule("worker_threads")?.parentPort ?? globalThis;
 
 port.onmessage = ({ data: program }: { data: Program }) => {
   const runner = new Runner(program.memory, instantiateSync(program));
-  port.postMessage("ready");
+  port.postMessage(PROTOCOL);
   for (;;) {
     while (runner.claim());
     runner.wait(REMAINING, 0);

@@ -44,7 +44,7 @@ function flags() {
         lr: { type: "string", default: "" },
         hidden: { type: "string", default: "128" },
         seed: { type: "string", default: "1" },
-        threads: { type: "string", default: `${availableParallelism()}` },
+        threads: { type: "string", default: `${Math.min(availableParallelism(), 256)}` },
         data: { type: "string" },
         out: { type: "string", default: "report.html" },
         help: { type: "boolean", default: false },

@@ -9,6 +9,7 @@ export const all = (workerUrl?: string): Promise<Report> => conform(published.ca
 
 /** What a page hears whose policy forbids the workers that the package brings along. */
 export async function blocked(): Promise<{ threads: number; shared: boolean; message: string }> {
+  Object.defineProperty(navigator, "hardwareConcurrency", { value: 4 });
   const { threads, shared } = await createArena({ maxBytes: 2 ** 20 });
   const refused = createArena({ maxBytes: 2 ** 20, threads: 2 });
   return { threads, shared, message: await refused.then(String, ({ message }: Error) => message) };

@@ -1,0 +1,321 @@
+/** Schedules: PyTorch's and Optax' own rates, what holds for all of them, and optimizers that follow them. */
+
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { createArenaSync } from "../ts/arena.js";
+import { cosPi, exp, log, power } from "../ts/math.js";
+import { adamw, sgd } from "../ts/rules/index.js";
+import { Schedule, type ScheduleFactory } from "../ts/schedule.js";
+import { scheduleFrom } from "../ts/schedules/data.js";
+import * as factories from "../ts/schedules/index.js";
+import { cases as ruleCases } from "./registry.js";
+
+const { linear, reduceLROnPlateau, stepLR, warmupCosineDecay } = factories;
+const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
+const { cases } = JSON.parse(readFileSync(new URL("golden/schedules.json", import.meta.url), "utf8"));
+
+/** A name as it is here. */
+const camel = (name: string) => name.replace(/_([a-zA-Z0-9])/g, (_, letter: string) => letter.toUpperCase());
+const camels = (options: object): object =>
+  Object.fromEntries(
+    Object.entries(options).map(([name, value]) => [
+      camel(name),
+      Array.isArray(value) && typeof value[0] === "object" ? value.map(camels) : value,
+    ]),
+  );
+
+describe("rates of PyTorch and Optax", () => {
+  const named: any[] = cases.map((one: any) => ({
+    ...one,
+    name: one.from === "torch" ? one.schedule[0].toLowerCase() + one.schedule.slice(1) : camel(one.schedule),
+  }));
+
+  test.each(named)("$name $options", (one: any) => {
+    const { name, base_lr, options, lr, losses } = one;
+    const factory = all[name]!;
+    const schedule = factory({ ...("lr" in factory.options && { lr: base_lr }), ...camels(options) });
+    lr.forEach((rate: number, i: number) => {
+      expect(Math.abs(schedule.at(i) - rate), `step ${i}: ${schedule.at(i)}, ${rate}`).toBeLessThan(
+        1e-12 * rate + 1e-15,
+      );
+      (schedule as any).observe?.(losses[i]);
+    });
+  });
+
+  test("22 of them", () => expect(named).toHaveLength(22));
+});
+
+/** One of each. */
+const examples: Schedule[] = [
+  factories.stepLR({ lr: 0.1, stepSize: 10 }),
+  factories.multiStepLR({ lr: 0.1, milestones: [10, 30] }),
+  factories.constantLR({ lr: 0.1 }),
+  factories.linearLR({ lr: 0.1 }),
+  factories.exponentialLR({ lr: 0.1, gamma: 0.9 }),
+  factories.polynomialLR({ lr: 0.1, power: 0.7, totalIters: 50 }),
+  factories.cosineAnnealingLR({ lr: 0.1, TMax: 40 }),
+  factories.cosineAnnealingWarmRestarts({ lr: 0.1, T0: 10, TMult: 2 }),
+  factories.cyclicLR({ baseLr: 0.01, maxLr: 0.1, stepSizeUp: 10, mode: "exp_range", gamma: 0.99 }),
+  factories.cyclicMomentum({ stepSizeUp: 10, stepSizeDown: 5 }),
+  factories.oneCycleLR({ maxLr: 0.1, totalSteps: 100 }),
+  factories.oneCycleMomentum({ totalSteps: 100, annealStrategy: "linear" }),
+  factories.reduceLROnPlateau({ lr: 0.1 }),
+  factories.sequentialLR({
+    schedules: [factories.linearLR({ lr: 0.1 }), factories.exponentialLR({ lr: 0.1, gamma: 0.9 })],
+    milestones: [20],
+  }),
+  factories.chained({
+    lr: 0.1,
+    schedules: [factories.constantLR({ lr: 0.1 }), factories.exponentialLR({ lr: 0.1, gamma: 0.9 })],
+  }),
+  factories.constant({ value: 0.1 }),
+  factories.polynomial({ initValue: 0.1, endValue: 0.01, power: 2, transitionSteps: 50 }),
+  factories.linear({ initValue: 0, endValue: 0.1, transitionSteps: 50, transitionBegin: 10 }),
+  factories.exponentialDecay({ initValue: 0.1, transitionSteps: 10, decayRate: 0.5 }),
+  factories.cosineDecay({ initValue: 0.1, decaySteps: 60 }),
+  factories.warmupCosineDecay({ peakValue: 3e-4, warmupSteps: 50, decaySteps: 200 }),
+  factories.warmupConstant({ peakValue: 0.1, warmupSteps: 10 }),
+  factories.warmupExponentialDecay({
+    peakValue: 0.1,
+    warmupSteps: 10,
+    transitionSteps: 10,
+    decayRate: 0.9,
+    endValue: 0.05,
+  }),
+  factories.join({ schedules: [factories.constant({ value: 1 }), factories.constant({ value: 2 })], boundaries: [7] }),
+  factories.sgdr({
+    cosineKwargs: [
+      { peakValue: 1, warmupSteps: 5, decaySteps: 30 },
+      { peakValue: 0.5, warmupSteps: 0, decaySteps: 60 },
+    ],
+  }),
+  factories.piecewiseConstant({ initValue: 1, boundariesAndScales: { 10: 0.5, 5: 0.1 } }),
+  factories.piecewiseInterpolate({
+    interpolateType: "cosine",
+    initValue: 1,
+    boundariesAndScales: { 20: 0.5, 60: 0.1 },
+  }),
+  factories.wsd({ peakValue: 0.1, warmupSteps: 10, stableSteps: 50, decaySteps: 20, decay: "sqrt" }),
+  factories.noam({ modelSize: 512, warmupSteps: 40 }),
+];
+
+test("there is an example of each", () => {
+  expect(examples.map(({ name }) => name).sort()).toEqual(Object.keys(all).sort());
+});
+
+describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("$name", ({ name, schedule }) => {
+  const steps = Array.from({ length: 250 }, (_, i) => i);
+
+  test("gives finite numbers, the same for a step whenever it is asked", () => {
+    const rates = steps.map((i) => schedule.at(i));
+    expect(rates.every(Number.isFinite)).toBe(true);
+    expect(
+      steps
+        .toReversed()
+        .map((i) => schedule.at(i))
+        .reverse(),
+    ).toEqual(rates);
+    expect(Number.isFinite(schedule.at(10 ** 9))).toBe(true);
+  });
+
+  test("goes through JSON, and through what it prints", () => {
+    const rates = steps.map((i) => schedule.at(i));
+    const again = scheduleFrom(JSON.parse(JSON.stringify(schedule)));
+    expect(steps.map((i) => again.at(i))).toEqual(rates);
+    expect(`${again}`).toBe(`${schedule}`);
+    const written = new Function(...Object.keys(all), `return ${String(schedule).replaceAll("null", "undefined")}`);
+    expect(steps.map((i) => written(...Object.values(all)).at(i))).toEqual(rates);
+  });
+
+  test("is asked of whole steps from 0", () => {
+    for (const step of [-1, 0.5, Number.NaN, Infinity, "1"] as number[]) {
+      expect(() => schedule.at(step)).toThrow(`${name}: at must be asked of a whole number in [0, ∞), got ${step}`);
+    }
+  });
+
+  const { options } = all[name]!;
+  test.each(Object.keys(options))("refuses a wrong %s", (option) => {
+    for (const wrong of [null, {}, -1, "x", Number.NaN, Symbol.iterator]) {
+      const { range } = options[option]!;
+      if ((wrong === -1 && range.startsWith("(")) || (Number.isNaN(wrong) && range.endsWith("NaN"))) continue;
+      expect(() => all[name]!({ ...(schedule.options as object), [option]: wrong }), String(wrong)).toThrow(
+        new RegExp(`^${name === "sgdr" ? "(sgdr|warmupCosineDecay)" : name}: `),
+      );
+    }
+    if (options[option]!.default === undefined) {
+      expect(() => all[name]!({ ...(schedule.options as object), [option]: undefined })).toThrow(
+        `${name}: ${option} is missing`,
+      );
+    }
+  });
+
+  test("refuses an option that there is not", () => {
+    expect(() => all[name]!({ ...(schedule.options as object), warmup: 1 })).toThrow(`${name}: no option "warmup"`);
+  });
+});
+
+test.each<[() => unknown, string]>([
+  [() => scheduleFrom(3), "scheduleFrom: expected what a schedule's toJSON gave"],
+  [() => scheduleFrom({ schedule: "stepLr", lr: 1, stepSize: 1 }), 'did you mean "stepLR"?'],
+  [() => scheduleFrom({ schedule: "constructor" }), "scheduleFrom: no option"],
+  [
+    () => factories.join({ schedules: examples.slice(0, 2), boundaries: [3, 4] }),
+    "join: boundaries must be one fewer than the 2 schedules, got 2",
+  ],
+  [
+    () => factories.sequentialLR({ schedules: examples.slice(0, 3), milestones: [4, 4] }),
+    "sequentialLR: milestones must rise, got [4, 4]",
+  ],
+  [
+    () => warmupCosineDecay({ peakValue: 1, warmupSteps: 10, decaySteps: 10 }),
+    "decaySteps must be above the 10 warmupSteps that it counts too",
+  ],
+  [
+    () => reduceLROnPlateau({ lr: 1 }).observe(Number.NaN),
+    "reduceLROnPlateau: what is observed must be in (-∞, ∞), got NaN",
+  ],
+])("%s", (make, message) => {
+  expect(make).toThrow(message);
+});
+
+describe("the functions behind them", () => {
+  const ulps = (actual: number, expected: number) =>
+    Math.abs(actual - expected) / (Math.abs(expected) * 2 ** -52 || 2 ** -1074);
+
+  test("are within a few units in the last place of the engine's own", () => {
+    const double = (min: number, max: number) => fc.double({ min, max, noNaN: true });
+    fc.assert(
+      fc.property(double(5e-324, 1e308), (x) => ulps(log(x), Math.log(x)) < 2),
+      { numRuns: 5000 },
+    );
+    fc.assert(
+      fc.property(double(-700, 709), (x) => ulps(exp(x), Math.exp(x)) < 2),
+      { numRuns: 5000 },
+    );
+    fc.assert(
+      fc.property(double(1e-3, 10), double(-3, 3), (x, y) => ulps(power(x, y), x ** y) < 32),
+      { numRuns: 5000 },
+    );
+    fc.assert(
+      fc.property(double(-10, 10), (x) => Math.abs(cosPi(x) - Math.cos(Math.PI * (x % 2))) < 2e-15),
+      { numRuns: 5000 },
+    );
+  });
+
+  test("are exact where they can be", () => {
+    expect([
+      log(1),
+      exp(0),
+      cosPi(0),
+      cosPi(0.5),
+      cosPi(1),
+      cosPi(1.5),
+      cosPi(-2),
+      power(0, 0),
+      power(3, 4),
+      power(2, -3),
+      power(0, 0.5),
+    ]).toEqual([0, 1, 1, 0, -1, 0, 1, 1, 81, 0.125, 0]);
+    expect([log(0), log(-1), log(Infinity), exp(800), exp(-800), exp(Number.NaN)]).toEqual([
+      -Infinity,
+      Number.NaN,
+      Infinity,
+      Infinity,
+      0,
+      Number.NaN,
+    ]);
+  });
+});
+
+describe("an optimizer", () => {
+  const make = (options: object, rule: any = sgd) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const w = arena.tensor("w", [16]);
+    w.grad.fill(1);
+    return { w, optimizer: rule([w], options) };
+  };
+
+  test.each(ruleCases)(
+    "takes a schedule for every number, as if each step's had been written: $name",
+    ({ factory, rule, options, values }) => {
+      const down = (value: number) => linear({ initValue: value, endValue: value / 2, transitionSteps: 4 });
+      // A schedule for an option that adds state adds it, and Nesterov's needs no dampening.
+      const fixed = [
+        ...Object.values(rule.adds).filter((name) => !values[name]),
+        ...(values.nesterov ? ["dampening"] : []),
+      ];
+      const moving = Object.keys(rule.hyper).filter(
+        (name) => typeof values[name] !== "boolean" && !fixed.includes(name),
+      );
+      const scheduled = Object.fromEntries(
+        moving.map((name) => [
+          name,
+          Array.isArray(values[name]) ? values[name].map(down) : down(values[name] as number),
+        ]),
+      );
+      const [by, hand] = [make({ ...options, ...scheduled }, factory), make(options, factory)];
+      for (let step = 0; step < 6; step++) {
+        for (const name of moving) {
+          const given = scheduled[name];
+          hand.optimizer.hyper[name] = Array.isArray(given) ? given.map((one) => one.at(step)) : given!.at(step);
+        }
+        by.optimizer.step();
+        hand.optimizer.step();
+      }
+      expect([...by.w.data]).toEqual([...hand.w.data]);
+      expect(by.optimizer.hyper.lr).toBe(scheduled.lr);
+    },
+  );
+
+  test("takes a function of the step, counted from 0, and a schedule in the middle", async () => {
+    const seen: number[] = [];
+    const { w, optimizer } = make({ lr: (step: number) => (seen.push(step), 2 ** -step) });
+    seen.length = 0;
+    optimizer.step();
+    optimizer.step();
+    expect(seen).toEqual([0, 1]);
+    expect(w.data[0]).toBe(-1.5);
+    const later = optimizer.stepAsync();
+    optimizer.hyper.lr = stepLR({ lr: 8, stepSize: 3 });
+    await Promise.all([later, optimizer.stepAsync()]);
+    expect(w.data[0]).toBeCloseTo(-1.5 - 0.25 - 0.8, 6);
+  });
+
+  test("refuses a step whose number is out of range, and is as before", async () => {
+    const { w, optimizer } = make(
+      { lr: (step: number) => (step === 1 ? -1 : 1), betas: [0.9, (step: number) => 0.5] },
+      adamw,
+    );
+    optimizer.step();
+    const before = [...w.data, ...optimizer.state(w).expAvg];
+    const message = "adamw: lr at step 1 must be in [0, ∞), got -1";
+    expect(() => optimizer.step()).toThrow(message);
+    await expect(optimizer.stepAsync()).rejects.toThrow(message);
+    expect([...w.data, ...optimizer.state(w).expAvg]).toEqual(before);
+    expect(optimizer.steps).toBe(1);
+    optimizer.hyper.lr = 1;
+    optimizer.step();
+    expect(optimizer.steps).toBe(2);
+  });
+
+  test("refuses what no step could take", () => {
+    expect(() => make({ lr: () => Number.NaN })).toThrow("sgd: lr at step 0 must be in [0, ∞), got NaN");
+    expect(() => make({ lr: () => "1" })).toThrow('sgd: lr at step 0 must be a number in [0, ∞), got "1"');
+    expect(() => make({ nesterov: stepLR({ lr: 1, stepSize: 1 }) })).toThrow("sgd: nesterov must be true or false");
+    expect(() => make({ betas: [() => 0.5] }, adamw)).toThrow("adamw: betas must have 2 numbers, got 1");
+    const { optimizer } = make({});
+    expect(() => (optimizer.hyper.lr = () => -1)).toThrow("sgd: lr at step 0 must be in [0, ∞), got -1");
+    expect(optimizer.hyper.lr).toBe(1e-3);
+  });
+});
+
+test("rates are the same to the bit on every engine: their published hash", () => {
+  const rates = examples.flatMap((schedule) => Array.from({ length: 1000 }, (_, i) => schedule.at(i)));
+  expect(
+    createHash("sha256")
+      .update(Buffer.from(new Float64Array(rates).buffer))
+      .digest("hex"),
+  ).toMatchInlineSnapshot(`"fab5ceb437ef9f610fd538bf4428044ccc45320e57ef7ee794f443595e2167cf"`);
+});

@@ -1,0 +1,115 @@
+/** A schedule: a number as a pure function of the step, and data besides. */
+
+import { type Option, type Options, resolve, show, type ValueOf } from "./option.js";
+
+/** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
+export class Schedule {
+  /** The factory's name. */
+  readonly name: string;
+  /** All of its options. */
+  readonly options: Readonly<Record<string, unknown>>;
+  readonly #at: (step: number) => number;
+
+  /** @internal */
+  constructor(name: string, options: Readonly<Record<string, unknown>>, at: (step: number) => number) {
+    this.name = name;
+    this.options = Object.freeze(options);
+    this.#at = at;
+  }
+
+  /** The value for a step, counted from 0. A RangeError unless that is a whole number of 0 or more. */
+  at(step: number): number {
+    if (!(Number.isInteger(step) && step >= 0)) {
+      throw new RangeError(`${this.name}: at must be asked of a whole number in [0, ∞), got ${step}`);
+    }
+    return this.#at(step);
+  }
+
+  /** As data, of which `scheduleFrom` makes it again. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    return { schedule: this.name, ...this.options };
+  }
+
+  /** As it is written in code. */
+  toString(): string {
+    return `${this.name}(${written(this.options)})`;
+  }
+}
+
+function written(value: unknown): string {
+  if (value instanceof Schedule) return `${value}`;
+  if (Array.isArray(value)) return `[${value.map(written).join(", ")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "undefined";
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  const key = (name: string) => (/^[A-Za-z_]\w*$/.test(name) ? name : JSON.stringify(name));
+  return `{ ${entries.map(([name, item]) => `${key(name)}: ${written(item)}`).join(", ")} }`;
+}
+
+/** The options without a default. */
+type Needed<O extends Options> = { [N in keyof O]: undefined extends O[N]["default"] ? N : never }[keyof O];
+export type Given<O extends Options> = { readonly [N in Exclude<keyof O, Needed<O>>]?: ValueOf<O[N]> } & {
+  readonly [N in Needed<O>]: ValueOf<O[N]>;
+};
+
+/** Makes a schedule. A TypeError or RangeError for wrong or missing options. */
+export interface ScheduleFactory<O extends Options = Options> {
+  (options: Given<O>): Schedule;
+  /** The options, their defaults and ranges. */
+  readonly options: O;
+}
+
+/**
+ * A schedule's factory from its definition.
+ * @param at from the options, all of them there, the function of the step
+ * @param conflict what is wrong with options that are right one by one
+ */
+/* @__NO_SIDE_EFFECTS__ */
+export function schedule<const O extends Options>(
+  name: string,
+  options: O,
+  at: (options: { readonly [N in keyof O]: ValueOf<O[N]> }) => (step: number) => number,
+  conflict: (options: { readonly [N in keyof O]: ValueOf<O[N]> }) => string | undefined = () => undefined,
+): ScheduleFactory<O> {
+  const factory = (given: object) => {
+    const values = complete(name, options, given);
+    const wrong = conflict(values);
+    if (wrong !== undefined) throw new RangeError(`${name}: ${wrong}`);
+    return new Schedule(name, values, at(values));
+  };
+  return Object.assign(factory, { options }) as unknown as ScheduleFactory<O>;
+}
+
+/** The options' values, none missing. */
+export function complete<O extends Options>(name: string, options: O, given: unknown) {
+  const values = resolve(name, options, given);
+  const missing = Object.keys(options).find((key) => values[key] === undefined);
+  if (missing !== undefined)
+    throw new TypeError(`${name}: ${missing} is missing; it must be in ${options[missing]!.range}`);
+  return values as { readonly [N in keyof O]: ValueOf<O[N]> };
+}
+
+/** A schedule among a schedule's options. */
+export const scheduleOption: Option<Schedule, string, undefined> = {
+  default: undefined,
+  range: "a schedule",
+  check(title, value) {
+    if (!(value instanceof Schedule)) throw new TypeError(`${title} must be a schedule, got ${show(value)}`);
+  },
+};
+
+/** One schedule after the other: from each bound on the next, which counts from there. */
+export function inTurn(schedules: readonly Schedule[], bounds: readonly number[]): (step: number) => number {
+  return (step) => {
+    const past = bounds.filter((bound) => bound <= step).length;
+    return schedules[past]!.at(step - (past === 0 ? 0 : bounds[past - 1]!));
+  };
+}
+
+/** What is wrong with the bounds between schedules. */
+export function ordered(name: string, schedules: readonly unknown[], bounds: readonly number[]): string | undefined {
+  if (bounds.length !== schedules.length - 1) {
+    return `${name} must be one fewer than the ${schedules.length} schedules, got ${bounds.length}`;
+  }
+  const rising = bounds.every((bound, i) => i === 0 || bound > bounds[i - 1]!);
+  return rising ? undefined : `${name} must rise, got ${show(bounds)}`;
+}

@@ -1,0 +1,30 @@
+/** Schedules from data. */
+
+import { noOption, show } from "../option.js";
+import { Schedule, type ScheduleFactory } from "../schedule.js";
+import * as factories from "./index.js";
+
+/**
+ * The schedule that `toJSON` wrote, or `JSON.stringify`.
+ * A TypeError or RangeError for what is none, as the schedule's own factory gives it.
+ */
+export function scheduleFrom(data: unknown): Schedule {
+  if (typeof data !== "object" || data === null || !("schedule" in data)) {
+    throw new TypeError(
+      `scheduleFrom: expected what a schedule's toJSON gave, such as { schedule: "stepLR", … }, got ${show(data)}`,
+    );
+  }
+  const { schedule: name, ...options } = data;
+  const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
+  if (typeof name !== "string" || !Object.hasOwn(all, name)) {
+    throw noOption("scheduleFrom", "", show(name), Object.keys(all));
+  }
+  return all[name]!(Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value)])));
+}
+
+/** Schedules among a schedule's options, made again, too; null, which is what JSON has for NaN, left out. */
+function revived(value: unknown): unknown {
+  if (value === null) return undefined;
+  if (Array.isArray(value)) return value.map(revived);
+  return typeof value === "object" && "schedule" in value ? scheduleFrom(value) : value;
+}

@@ -1,0 +1,77 @@
+import { finite, nonNegative, oneOf, whole } from "../option.js";
+import { complete, type Given, Schedule } from "../schedule.js";
+
+const options = {
+  lr: nonNegative(undefined),
+  /** Whether what is observed should fall or rise. */
+  mode: oneOf("min", "max"),
+  factor: nonNegative(0.1),
+  patience: whole(10, 0, Infinity),
+  /** By how much it must have: relative to the best, or absolute. */
+  threshold: nonNegative(1e-4),
+  thresholdMode: oneOf("rel", "abs"),
+  cooldown: whole(0, 0, Infinity),
+  minLr: nonNegative(0),
+  /** A change of the rate smaller than this is not made. */
+  eps: nonNegative(1e-8),
+};
+
+/** What a plateau's schedule has seen. */
+export interface Observed {
+  readonly rate: number;
+  readonly best: number;
+  /** Observations since the best, and how many are still to be passed over. */
+  readonly bad: number;
+  readonly cooling: number;
+}
+
+/** The rate, times `factor` whenever what is observed has not improved for more than `patience` observations. */
+export class Plateau extends Schedule {
+  #observed: Observed;
+
+  /** @internal */
+  constructor(values: ReturnType<typeof complete<typeof options>>) {
+    super("reduceLROnPlateau", values, () => this.#observed.rate);
+    this.#observed = { rate: values.lr, best: values.mode === "min" ? Infinity : -Infinity, bad: 0, cooling: 0 };
+  }
+
+  /** What it has seen: to be kept, and given back. */
+  get observed(): Observed {
+    return this.#observed;
+  }
+
+  set observed(given: Observed) {
+    for (const name of ["rate", "bad", "cooling"] as const) {
+      nonNegative(0).check(`reduceLROnPlateau: observed.${name}`, given[name]);
+    }
+    if (typeof given.best !== "number") throw new TypeError(`reduceLROnPlateau: observed.best must be a number`);
+    const { rate, best, bad, cooling } = given;
+    this.#observed = Object.freeze({ rate, best, bad, cooling });
+  }
+
+  /** Takes a loss, or whatever `mode` says should fall or rise. A TypeError or RangeError for what is no finite number. */
+  observe(metric: number): void {
+    finite(0).check("reduceLROnPlateau: what is observed", metric);
+    const { mode, factor, patience, threshold, thresholdMode, cooldown, minLr, eps } = this.options as {
+      [N in keyof typeof options]: any;
+    };
+    let { rate, best, bad, cooling } = this.#observed;
+    const sign = mode === "min" ? 1 : -1;
+    const bound = thresholdMode === "rel" ? best * (1 - sign * threshold) : best - sign * threshold;
+    if (sign * metric < sign * bound) [best, bad] = [metric, 0];
+    else bad += 1;
+    if (cooling > 0) [cooling, bad] = [cooling - 1, 0];
+    if (bad > patience) {
+      const next = Math.max(rate * factor, minLr);
+      if (rate - next > eps) rate = next;
+      [cooling, bad] = [cooldown, 0];
+    }
+    this.#observed = Object.freeze({ rate, best, bad, cooling });
+  }
+}
+
+/** PyTorch's: the rate follows what `observe(loss)` is told, so it is no pure function of the step. */
+export const reduceLROnPlateau = Object.assign(
+  (given: Given<typeof options>): Plateau => new Plateau(complete("reduceLROnPlateau", options, given)),
+  { options },
+);

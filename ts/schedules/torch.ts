@@ -1,0 +1,202 @@
+/** PyTorch's schedules, under its names and options: https://docs.pytorch.org/docs/stable/optim.html */
+
+import { cosPi, power } from "../math.js";
+import { flag, listOf, nonNegative, oneOf, unit, whole } from "../option.js";
+import { inTurn, ordered, schedule, scheduleOption } from "../schedule.js";
+
+/** What every one of them starts from. */
+const lr = nonNegative(undefined);
+
+/** The rate times `gamma` every `stepSize` steps. */
+export const stepLR = schedule(
+  "stepLR",
+  { lr, stepSize: whole(undefined, 1, Infinity), gamma: nonNegative(0.1) },
+  ({ lr, stepSize, gamma }) =>
+    (i) =>
+      lr * power(gamma, Math.floor(i / stepSize)),
+);
+
+/** The rate times `gamma` at each milestone. */
+export const multiStepLR = schedule(
+  "multiStepLR",
+  { lr, milestones: listOf(whole(0, 0, Infinity)), gamma: nonNegative(0.1) },
+  ({ lr, milestones, gamma }) =>
+    (i) =>
+      lr * power(gamma, milestones.filter((milestone) => milestone <= i).length),
+);
+
+/** The rate times `factor` for `totalIters` steps, then the rate. */
+export const constantLR = schedule(
+  "constantLR",
+  { lr, factor: nonNegative(1 / 3), totalIters: whole(5, 0, Infinity) },
+  ({ lr, factor, totalIters }) =>
+    (i) =>
+      i < totalIters ? lr * factor : lr,
+);
+
+/** The rate times what goes from `startFactor` to `endFactor` in `totalIters` steps. */
+export const linearLR = schedule(
+  "linearLR",
+  { lr, startFactor: nonNegative(1 / 3), endFactor: nonNegative(1), totalIters: whole(5, 1, Infinity) },
+  ({ lr, startFactor, endFactor, totalIters }) =>
+    (i) =>
+      lr * (startFactor + (endFactor - startFactor) * Math.min(i / totalIters, 1)),
+);
+
+/** The rate times `gamma` every step. */
+export const exponentialLR = schedule(
+  "exponentialLR",
+  { lr, gamma: nonNegative(undefined) },
+  ({ lr, gamma }) =>
+    (i) =>
+      lr * power(gamma, i),
+);
+
+/** The rate times a power of the share of `totalIters` that is left. */
+export const polynomialLR = schedule(
+  "polynomialLR",
+  { lr, totalIters: whole(5, 1, Infinity), power: nonNegative(1) },
+  ({ lr, totalIters, power: exponent }) =>
+    (i) =>
+      lr * power(Math.max(1 - i / totalIters, 0), exponent),
+);
+
+/** From `lr` to `etaMin` and back along a cosine, each way in `TMax` steps (Loshchilov & Hutter, 2017, without restarts). */
+export const cosineAnnealingLR = schedule(
+  "cosineAnnealingLR",
+  { lr, TMax: whole(undefined, 1, Infinity), etaMin: nonNegative(0) },
+  ({ lr, TMax, etaMin }) =>
+    (i) =>
+      between(etaMin, lr, i / TMax),
+);
+
+/** From `lr` to `etaMin` along a cosine in `T0` steps, and again, each time in `TMult` times as many (Loshchilov & Hutter, 2017). */
+export const cosineAnnealingWarmRestarts = schedule(
+  "cosineAnnealingWarmRestarts",
+  { lr, T0: whole(undefined, 1, Infinity), TMult: whole(1, 1, Infinity), etaMin: nonNegative(0) },
+  ({ lr, T0, TMult, etaMin }) =>
+    (i) => {
+      let [start, length] = [TMult === 1 ? i - (i % T0) : 0, T0];
+      for (; i >= start + length; length *= TMult) start += length;
+      return between(etaMin, lr, (i - start) / length);
+    },
+);
+
+/** What stands `turn` of half a turn along the cosine that starts at `high`. */
+const between = (low: number, high: number, turn: number) => low + ((high - low) * (1 + cosPi(turn))) / 2;
+
+const cycle = {
+  /** Steps up, and steps down; 0 for as many as up. */
+  stepSizeUp: whole(2000, 1, Infinity),
+  stepSizeDown: whole(0, 0, Infinity),
+  mode: oneOf("triangular", "triangular2", "exp_range"),
+  gamma: nonNegative(1),
+};
+
+/** How high in a cycle a step is: 0 at its ends, 1 at the first one's top. */
+function height(options: { stepSizeUp: number; stepSizeDown: number; mode: string; gamma: number }) {
+  const { stepSizeUp, stepSizeDown, mode, gamma } = options;
+  const length = stepSizeUp + (stepSizeDown || stepSizeUp);
+  return (i: number) => {
+    const [turn, at] = [Math.floor(i / length), i % length];
+    const triangle = at <= stepSizeUp ? at / stepSizeUp : (length - at) / (length - stepSizeUp);
+    if (mode === "triangular2") return triangle / power(2, turn);
+    return mode === "exp_range" ? triangle * power(gamma, i) : triangle;
+  };
+}
+
+/** From `baseLr` to `maxLr` and back, again and again (Smith, 2017). */
+export const cyclicLR = schedule(
+  "cyclicLR",
+  { baseLr: nonNegative(undefined), maxLr: nonNegative(undefined), ...cycle },
+  ({ baseLr, maxLr, ...cycle }) => {
+    const high = height(cycle);
+    return (i) => baseLr + (maxLr - baseLr) * high(i);
+  },
+);
+
+/** The momentum, or first of `betas`, that goes with `cyclicLR`: high where the rate is low. */
+export const cyclicMomentum = schedule(
+  "cyclicMomentum",
+  { baseMomentum: unit(0.8), maxMomentum: unit(0.9), ...cycle },
+  ({ baseMomentum, maxMomentum, ...cycle }) => {
+    const high = height(cycle);
+    return (i) => maxMomentum - (maxMomentum - baseMomentum) * high(i);
+  },
+);
+
+const oneCycle = {
+  totalSteps: whole(undefined, 2, Infinity),
+  /** The share of the steps that go up. */
+  pctStart: unit(0.3),
+  annealStrategy: oneOf("cos", "linear"),
+  /** Whether the way down to the start takes as long as the way up, and what follows goes further down. */
+  threePhase: flag(false),
+};
+
+type OneCycle = { totalSteps: number; pctStart: number; annealStrategy: string; threePhase: boolean };
+
+/** From a start to a peak, and down to an end, which stays. */
+function hill(
+  { totalSteps, pctStart, annealStrategy, threePhase }: OneCycle,
+  start: number,
+  peak: number,
+  end: number,
+) {
+  const up = pctStart * totalSteps - 1;
+  const phases = threePhase
+    ? [
+        { until: up, from: start, to: peak },
+        { until: 2 * up, from: peak, to: start },
+        { until: totalSteps - 1, from: start, to: end },
+      ]
+    : [
+        { until: up, from: start, to: peak },
+        { until: totalSteps - 1, from: peak, to: end },
+      ];
+  return (i: number) => {
+    let began = 0;
+    for (const { until, from, to } of phases) {
+      const done = (i - began) / (until - began);
+      if (i <= until) return annealStrategy === "cos" ? between(to, from, done) : from + (to - from) * done;
+      began = until;
+    }
+    return end;
+  };
+}
+
+/** Up to `maxLr` and down again, once (Smith & Topin, 2018); after `totalSteps` the end stays. */
+export const oneCycleLR = schedule(
+  "oneCycleLR",
+  { maxLr: nonNegative(undefined), ...oneCycle, divFactor: nonNegative(25), finalDivFactor: nonNegative(1e4) },
+  ({ maxLr, divFactor, finalDivFactor, ...rest }) => {
+    const start = maxLr / divFactor;
+    return hill(rest, start, maxLr, start / finalDivFactor);
+  },
+  ({ divFactor, finalDivFactor }) =>
+    divFactor > 0 && finalDivFactor > 0 ? undefined : "divFactor and finalDivFactor must be above 0",
+);
+
+/** The momentum, or first of `betas`, that goes with `oneCycleLR`: low where the rate is high. */
+export const oneCycleMomentum = schedule(
+  "oneCycleMomentum",
+  { ...oneCycle, baseMomentum: unit(0.85), maxMomentum: unit(0.95) },
+  ({ baseMomentum, maxMomentum, ...rest }) => hill(rest, maxMomentum, baseMomentum, maxMomentum),
+);
+
+/** One schedule after the other: from each milestone on the next, which counts from there. */
+export const sequentialLR = schedule(
+  "sequentialLR",
+  { schedules: listOf(scheduleOption), milestones: listOf(whole(0, 1, Infinity)) },
+  ({ schedules, milestones }) => inTurn(schedules, milestones),
+  ({ schedules, milestones }) => ordered("milestones", schedules, milestones),
+);
+
+/** Schedules with the same `lr` at once: each as a factor of it. */
+export const chained = schedule(
+  "chained",
+  { lr, schedules: listOf(scheduleOption) },
+  ({ lr, schedules }) =>
+    (i) =>
+      lr === 0 ? 0 : schedules.reduce((rate, schedule) => rate * (schedule.at(i) / lr), lr),
+);
