@@ -410,7 +410,9 @@ describe("arenas", () => {
         "adam",
       ],
       [() => arena.bytesLeft, "bytesLeft"],
-      [() => arena.tensor("v", [1]), "tensors v"],
+      [() => arena.tensor("v", [1]), "tensors"],
+      [() => arena.tensor("w"), "tensor"],
+      [() => arena.tensors(), "tensors"],
     ] as const) {
       expect(act).toThrow(`${title}: the arena was freed; make a new one with createArena()`);
     }
