@@ -4,16 +4,19 @@ import { type Arena, type ArenaHandle, attachArena, createArena } from "../ts/ar
 import { sgd } from "../ts/rules/index.js";
 import type { Shape } from "../ts/tensor.js";
 import { flat, inputs, kernelRun, type Result } from "./harness.js";
-import { type Case, cases } from "./registry.js";
+import { type Case, cases, examples } from "./registry.js";
 
 export const LENGTH = 1027;
 export const STEPS = 7;
 
-async function hash(results: readonly Result[]): Promise<string> {
-  const digest = await crypto.subtle.digest(
-    "SHA-256",
-    await new Blob(results.map((result) => flat(result))).arrayBuffer(),
-  );
+const hash = (results: readonly Result[]) => digest(results.map((result) => flat(result)));
+
+/** The hash of a thousand values of every schedule. */
+export const rateHash = (): Promise<string> =>
+  digest(examples.map((schedule) => Float64Array.from({ length: 1000 }, (_, step) => schedule.at(step))));
+
+async function digest(parts: readonly (Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>)[]): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", await new Blob([...parts]).arrayBuffer());
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
@@ -82,13 +85,16 @@ export interface Report {
   readonly threads: number;
 }
 
-/** What is published of each case. */
-export type Published = readonly {
-  readonly name: string;
-  readonly gradScale: number;
-  readonly hash: string;
-  readonly stepHash: string;
-}[];
+/** What is published. */
+export interface Published {
+  readonly rates: string;
+  readonly cases: readonly {
+    readonly name: string;
+    readonly gradScale: number;
+    readonly hash: string;
+    readonly stepHash: string;
+  }[];
+}
 
 /** Compares all that is published, on each number of threads, or on the one that there is. */
 export async function conform(published: Published, counts: readonly number[], workerUrl?: string): Promise<Report> {
@@ -103,13 +109,14 @@ export async function conform(published: Published, counts: readonly number[], w
   const { shared, threads } = plain;
   plain.free();
 
-  for (const { name, gradScale, hash } of published) {
+  compare("rates", await rateHash(), published.rates);
+  for (const { name, gradScale, hash } of published.cases) {
     compare(`${name}, kernel`, await kernelHash(caseOf.get(name)!, gradScale), hash);
   }
   for (const count of shared ? counts : [1]) {
     const arena = await createArena({ threads: count, maxBytes: 2 ** 29, workerUrl });
     if (arena.threads !== count) failures.push(`${count} threads asked for, ${arena.threads} there`);
-    for (const { name, stepHash: expected } of published) {
+    for (const { name, stepHash: expected } of published.cases) {
       compare(`${name}, ${count} threads`, await stepHash(caseOf.get(name)!, arena), expected);
     }
     if (count > 1 && !(await othersWork(arena))) failures.push(`${count} threads: the others do nothing`);

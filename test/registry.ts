@@ -1,9 +1,14 @@
-/** Every registered rule, and for each the option sets that between them reach all of its kernels and branches. */
+/**
+ * Every registered rule, and for each the option sets that between them reach all of its kernels and branches; and an
+ * example of every schedule.
+ */
 
 import type { Rule } from "../ts/definition.js";
 import { resolveRule, type Values, variantOf } from "../ts/hyper.js";
 import type { Option } from "../ts/option.js";
 import * as registered from "../ts/rules/index.js";
+import type { Schedule } from "../ts/schedule.js";
+import * as schedules from "../ts/schedules/index.js";
 
 export type AnyFactory = ((params: any, options?: any) => any) & { readonly rule: Rule };
 
@@ -54,3 +59,57 @@ export const cases: readonly Case[] = factories.flatMap(casesOf);
 
 /** The names of the kernels that the cases reach. */
 export const kernelNames = [...new Set(cases.map(({ rule, values }) => variantOf(rule, values).kernel))];
+
+/** One of each schedule. */
+export const examples: Schedule[] = [
+  schedules.stepLR({ lr: 0.1, stepSize: 10 }),
+  schedules.multiStepLR({ lr: 0.1, milestones: [10, 30] }),
+  schedules.constantLR({ lr: 0.1 }),
+  schedules.linearLR({ lr: 0.1 }),
+  schedules.exponentialLR({ lr: 0.1, gamma: 0.9 }),
+  schedules.polynomialLR({ lr: 0.1, power: 0.7, totalIters: 50 }),
+  schedules.cosineAnnealingLR({ lr: 0.1, TMax: 40 }),
+  schedules.cosineAnnealingWarmRestarts({ lr: 0.1, T0: 10, TMult: 2 }),
+  schedules.cyclicLR({ baseLr: 0.01, maxLr: 0.1, stepSizeUp: 10, mode: "exp_range", gamma: 0.99 }),
+  schedules.cyclicMomentum({ stepSizeUp: 10, stepSizeDown: 5 }),
+  schedules.oneCycleLR({ maxLr: 0.1, totalSteps: 100 }),
+  schedules.oneCycleMomentum({ totalSteps: 100, annealStrategy: "linear" }),
+  schedules.reduceLROnPlateau({ lr: 0.1 }),
+  schedules.sequentialLR({
+    schedules: [schedules.linearLR({ lr: 0.1 }), schedules.exponentialLR({ lr: 0.1, gamma: 0.9 })],
+    milestones: [20],
+  }),
+  schedules.chained({
+    lr: 0.1,
+    schedules: [schedules.constantLR({ lr: 0.1 }), schedules.exponentialLR({ lr: 0.1, gamma: 0.9 })],
+  }),
+  schedules.constant({ value: 0.1 }),
+  schedules.polynomial({ initValue: 0.1, endValue: 0.01, power: 2, transitionSteps: 50 }),
+  schedules.linear({ initValue: 0, endValue: 0.1, transitionSteps: 50, transitionBegin: 10 }),
+  schedules.exponentialDecay({ initValue: 0.1, transitionSteps: 10, decayRate: 0.5 }),
+  schedules.cosineDecay({ initValue: 0.1, decaySteps: 60 }),
+  schedules.warmupCosineDecay({ peakValue: 3e-4, warmupSteps: 50, decaySteps: 200 }),
+  schedules.warmupConstant({ peakValue: 0.1, warmupSteps: 10 }),
+  schedules.warmupExponentialDecay({
+    peakValue: 0.1,
+    warmupSteps: 10,
+    transitionSteps: 10,
+    decayRate: 0.9,
+    endValue: 0.05,
+  }),
+  schedules.join({ schedules: [schedules.constant({ value: 1 }), schedules.constant({ value: 2 })], boundaries: [7] }),
+  schedules.sgdr({
+    cosineKwargs: [
+      { peakValue: 1, warmupSteps: 5, decaySteps: 30 },
+      { peakValue: 0.5, warmupSteps: 0, decaySteps: 60 },
+    ],
+  }),
+  schedules.piecewiseConstant({ initValue: 1, boundariesAndScales: { 10: 0.5, 5: 0.1 } }),
+  schedules.piecewiseInterpolate({
+    interpolateType: "cosine",
+    initValue: 1,
+    boundariesAndScales: { 20: 0.5, 60: 0.1 },
+  }),
+  schedules.wsd({ peakValue: 0.1, warmupSteps: 10, stableSteps: 50, decaySteps: 20, decay: "sqrt" }),
+  schedules.noam({ modelSize: 512, warmupSteps: 40 }),
+];
