@@ -86,7 +86,7 @@ function threadedCopy(bytes: number) {
     const code = `
       const { from, to, words, at, half } = require("node:worker_threads").workerData;
       for (let round = 1; ; round++) {
-        while (Atomics.load(words, 0) < round);
+        while (Atomics.load(words, 0) < round) Atomics.wait(words, 0, round - 1);
         new Uint8Array(to, at, half).set(new Uint8Array(from, at, half));
         Atomics.add(words, 1, 1);
       }`;
@@ -97,6 +97,7 @@ function threadedCopy(bytes: number) {
     run() {
       Atomics.store(words, 1, 0);
       Atomics.add(words, 0, 1);
+      Atomics.notify(words, 0);
       copyPart(0);
       while (Atomics.load(words, 1) < threads - 1);
     },

@@ -101,7 +101,7 @@ export function report(results: readonly Result[], setting: readonly string[], s
   p { color: var(--faint); margin: .3rem 0 0; }
   .key { display: flex; flex-wrap: wrap; gap: .4rem 1.4rem; margin: 1.5rem 0; position: sticky; top: 0; background: var(--paper); padding: .5rem 0; }
   .key span::before, td.hue::before { background: var(--hue); border-radius: 2px; content: ""; display: inline-block; height: .7em; margin-right: .5em; width: .7em; }
-  .charts { display: grid; gap: 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+  .charts { display: grid; gap: 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); }
   section { margin-bottom: 2rem; overflow-x: auto; }
   svg { height: auto; max-width: 100%; }
   table { border-collapse: collapse; width: 100%; }
