@@ -1,7 +1,7 @@
 /** The published bits, met on whatever engine this runs on: by the kernels alone, and by steps on any number of threads. */
 
 import { type Arena, type ArenaHandle, attachArena, createArena } from "../ts/arena.js";
-import { sgd } from "../ts/rules/index.js";
+import { adamw, sgd } from "../ts/rules/index.js";
 import type { Shape } from "../ts/tensor.js";
 import { flat, inputs, kernelRun, type Result } from "./harness.js";
 import { type Case, cases, examples } from "./registry.js";
@@ -46,6 +46,26 @@ export async function stepHash({ factory, options }: Case, arena: Arena): Promis
   return hash(tensors.map((tensor) => ({ params: tensor.data, state: optimizer.state(tensor) })));
 }
 
+/** The hash of three steps of AdamW with all that can ride along, and of what they report. */
+export async function ridingHash(arena: Arena): Promise<string> {
+  const tensors = Object.values(arena.tensors());
+  const optimizer = adamw(tensors, { clipNorm: 0.5, clipValue: 0.01, nonFinite: "throw", ema: 0.9, zeroGrad: true });
+  const norms: number[] = [];
+  tensors.forEach(({ data }, i) => {
+    data.set(starts[i]!.params);
+  });
+  for (let step = 0; step < 3; step++) {
+    tensors.forEach(({ grad }, i) => {
+      grad.set(starts[i]!.grads[step]!);
+    });
+    norms.push((step === 1 ? await optimizer.stepAsync() : optimizer.step()).gradNorm!);
+  }
+  const parts = tensors.flatMap((tensor) =>
+    [tensor.data, tensor.grad, optimizer.average(tensor)].map((x) => x.slice()),
+  );
+  return digest([Float64Array.from(norms), ...(parts as Float32Array<ArrayBuffer>[])]);
+}
+
 /** Whether other threads do a step's work: this one only looks on until they have reached the last chunk. */
 export async function othersWork(arena: Arena): Promise<boolean> {
   const w = arena.tensor("watched", [2 ** 21]);
@@ -88,6 +108,7 @@ export interface Report {
 /** What is published. */
 export interface Published {
   readonly rates: string;
+  readonly riding: string;
   readonly cases: readonly {
     readonly name: string;
     readonly gradScale: number;
@@ -119,6 +140,7 @@ export async function conform(published: Published, counts: readonly number[], w
     for (const { name, stepHash: expected } of published.cases) {
       compare(`${name}, ${count} threads`, await stepHash(caseOf.get(name)!, arena), expected);
     }
+    compare(`all that rides along, ${count} threads`, await ridingHash(arena), published.riding);
     if (count > 1 && !(await othersWork(arena))) failures.push(`${count} threads: the others do nothing`);
     if (shared && !(await attaches(arena))) failures.push("an attached arena is not the same");
     arena.free();

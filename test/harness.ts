@@ -4,6 +4,7 @@ import { type Arena, createArenaSync } from "../ts/arena.js";
 import type { Rule } from "../ts/definition.js";
 import { fields, type Values, variantOf } from "../ts/hyper.js";
 import { BLOCK, Job } from "../ts/job.js";
+import { padded } from "../ts/tensor.js";
 import { oracle } from "./oracle.js";
 
 export interface Run {
@@ -17,6 +18,7 @@ export interface Result {
   readonly state: Readonly<Record<string, Float32Array>>;
 }
 
+/** Multiples of 16. */
 export type Span = readonly [begin: number, end: number];
 
 let arena: Arena | undefined;
@@ -42,7 +44,7 @@ export function kernelRun(
   values: Values,
   { params, grads }: Run,
   {
-    spans = [[0, params.length]],
+    spans = [[0, padded(params.length)]],
     into = room(params.length),
     gradScale = 1,
   }: { spans?: readonly Span[]; into?: Arena; gradScale?: number } = {},
@@ -56,7 +58,7 @@ export function kernelRun(
   const kernel = into.inner("test").kernels[variant.kernel]!;
   grads.forEach((grad, index) => {
     tensor.grad.set(grad);
-    job.begin(index + 1, values.maximize ? -gradScale : gradScale);
+    job.begin({ step: index + 1, gradScale, clip: Infinity, blend: 0 }, values.maximize ? -1 : 1);
     for (const [begin, end] of spans) kernel(job.entry.hyper, job.entry.block, begin, end);
   });
   return { params: tensor.data, state: job.state(tensor)! };

@@ -11,6 +11,7 @@ import {
   rmsprop,
   type Scheduled,
   sgd,
+  type StepReport,
   stepLR,
   type Tensor,
 } from "../ts/index.js";
@@ -31,7 +32,8 @@ test("tensors that are there are found by name, and in another thread", () => {
   expectTypeOf(arena.tensor("w")).toEqualTypeOf<Tensor>();
   expectTypeOf(arena.tensors()).toEqualTypeOf<Readonly<Record<string, Tensor>>>();
   expectTypeOf(attachArena(arena.share())).toEqualTypeOf<Arena>();
-  expectTypeOf(adam(arena.tensors()).stepAsync()).toEqualTypeOf<Promise<void>>();
+  expectTypeOf(adam(arena.tensors()).stepAsync()).toEqualTypeOf<Promise<StepReport>>();
+  expectTypeOf(adam(arena.tensors()).step().gradNorm).toEqualTypeOf<number | undefined>();
   // @ts-expect-error a number
   createArena({ threads: "all" });
 });

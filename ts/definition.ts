@@ -1,6 +1,6 @@
 /** What a rule says of itself, besides its formula. */
 
-import { flag, type Options, type ValueOf } from "./option.js";
+import { flag, oneOf, type Options, positive, unit, type ValueOf } from "./option.js";
 
 /** What a rule is besides its formula, which stands in crate/src/rules under the same name. */
 export interface Definition<
@@ -32,8 +32,24 @@ export interface Rule extends Omit<Definition, "conflict"> {
   readonly conflict: (hyper: Readonly<Record<string, unknown>>) => string | undefined;
 }
 
-/** Options that every rule has. */
+/** Options that every rule has, and every group may have of its own. */
 export const common = {
   /** Climb instead of descending. */
   maximize: flag(false),
+};
+
+/** Options of every optimizer that hold for all of its groups. */
+export const overall = {
+  /** What gradients are multiplied by before anything else: one over a loss's scale, say. */
+  gradScale: positive(1),
+  /** The gradients' norm, over all tensors, above which they are scaled down to it (`clip_grad_norm_`). */
+  clipNorm: positive(Infinity),
+  /** The distance from zero within which each gradient is kept, after all scaling (`clip_grad_value_`). */
+  clipValue: positive(Infinity),
+  /** What to do before anything is written if a gradient is infinite or NaN: update all the same, throw, or leave the step out. */
+  nonFinite: oneOf("ignore", "throw", "skip"),
+  /** Decay of an exponential moving average of the parameters, `opt.average(tensor)`, which begins with the first step's; 0 for none. */
+  ema: unit(0),
+  /** Zero the gradients behind the update. */
+  zeroGrad: flag(false),
 };

@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
-import { BLOCK, Job, sideBySide } from "./job.js";
+import { BLOCK, extent, Job, type Scalars, sideBySide } from "./job.js";
 import type { Tensor } from "./tensor.js";
 
 /** Where a group will lie, before there is memory for it. */
@@ -13,13 +13,16 @@ export interface Plan {
   readonly params: readonly Tensor[];
   readonly runs: readonly (readonly Tensor[])[];
   readonly bytes: number;
+  /** Elements, padding included. */
+  readonly length: number;
 }
 
 export function plan(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
   const runs = sideBySide(params);
   const bytes = runs.reduce((sum, run) => sum + Job.bytes(run, variant), BLOCK);
-  return { values, variant, params, runs, bytes };
+  const length = runs.reduce((sum, run) => sum + extent(run), 0);
+  return { values, variant, params, runs, bytes, length };
 }
 
 /** What a group's hyper-parameters are on the wire, at a step counted from 0. */
@@ -39,7 +42,7 @@ export class Group<Hyper = unknown> {
   /** @internal */
   readonly jobs: readonly Job[];
   readonly #rule: Rule;
-  readonly #gradScale: number;
+  readonly #sign: number;
   #block: Float64Array | undefined;
   /** The hyper-parameters as they are now, unless one has changed since; and as they stand in the block. */
   #snapshot: Snapshot | undefined;
@@ -60,7 +63,7 @@ export class Group<Hyper = unknown> {
       this.#snapshot = undefined;
     }) as Hyper;
     this.#rule = rule;
-    this.#gradScale = values.maximize ? -1 : 1;
+    this.#sign = values.maximize ? -1 : 1;
     this.#block = arena.doubles(address, BLOCK / 8);
     arena.own(this);
     Object.freeze(this);
@@ -73,12 +76,12 @@ export class Group<Hyper = unknown> {
   }
 
   /** Hands the kernels what holds for the step to come. @internal */
-  begin(step: number, fields: readonly number[]): void {
+  begin(fields: readonly number[], scalars: Scalars): void {
     if (fields !== this.#written) {
       this.#block?.set(fields);
       this.#written = fields;
     }
-    for (const job of this.jobs) job.begin(step, this.#gradScale);
+    for (const job of this.jobs) job.begin(scalars, this.#sign);
   }
 
   /** @internal */

@@ -1,6 +1,6 @@
 /** A rule's options: together, on the wire, and live. */
 
-import type { Rule } from "./definition.js";
+import { overall, type Rule } from "./definition.js";
 import { accept, noOption, type Option, type Options, resolve } from "./option.js";
 import { Schedule } from "./schedule.js";
 
@@ -9,7 +9,11 @@ export type Values = Readonly<Record<string, unknown>>;
 /** The values of a rule's options: the defaults, over them what was given for all groups, over that a group's own. */
 export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path = ""): Values {
   const options = optionsOf(rule);
-  const values = resolve(rule.name, options, own, path, resolve(rule.name, options, given));
+  const shared = Object.keys(own as object).find((name) => Object.hasOwn(overall, name));
+  if (shared !== undefined) {
+    throw new TypeError(`${rule.name}: ${path}${shared} holds for all groups; give it beside them`);
+  }
+  const values = resolve(rule.name, options, own, path, resolve(rule.name, { ...options, ...overall }, given));
   valuesAt(rule, values, 0);
   return values;
 }
@@ -66,6 +70,9 @@ export interface Variant {
   readonly kernel: string;
   /** What each slot of state starts at. */
   readonly slots: Readonly<Record<string, number>>;
+  /** Whether there is a moving average of the parameters, and whether gradients are zeroed. */
+  readonly averaged: boolean;
+  readonly zeroGrad: boolean;
 }
 
 export function variantOf(rule: Rule, values: Values): Variant {
@@ -74,6 +81,8 @@ export function variantOf(rule: Rule, values: Values): Variant {
   return {
     kernel: [rule.name, ...added.map(([, option]) => option)].map(snake).join("_"),
     slots: Object.fromEntries([...rule.state, ...added.map(([slot]) => slot)].map(start)),
+    averaged: Boolean(values.ema),
+    zeroGrad: values.zeroGrad === true,
   };
 }
 

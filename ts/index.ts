@@ -6,6 +6,7 @@ export type { Optimizer, Params, Tensors } from "./optimizer.js";
 export type { Factory, Scheduled } from "./rule.js";
 export type { Shape, Tensor } from "./tensor.js";
 export * from "./rules/index.js";
+export type { StepReport } from "./step.js";
 export type { Schedule, ScheduleFactory } from "./schedule.js";
 export { scheduleFrom } from "./schedules/data.js";
 export * from "./schedules/index.js";

@@ -2,11 +2,11 @@
 
 import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
-import { Group, plan, type Snapshot } from "./group.js";
+import { Group, plan } from "./group.js";
 import { resolveRule } from "./hyper.js";
 import { show } from "./option.js";
+import { Step, type StepReport, stepBytes } from "./step.js";
 import { Tensor } from "./tensor.js";
-import { layTask, type Task, taskBytes } from "./work.js";
 
 /** Tensors, by name or in a list. */
 export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;
@@ -20,20 +20,7 @@ export class Optimizer<Hyper, State> {
   readonly groups: readonly Group<Hyper>[];
   readonly #rule: Rule;
   readonly #arena: Arena;
-  readonly #task: Task;
-  #steps = 0;
-  /** Each group's hyper-parameters for the step that begins: kept, as a step leaves no garbage. */
-  readonly #fields: (readonly number[])[] = [];
-  /** Hands the kernels what holds for the next step; after an error it is as if it had not been asked for. */
-  readonly #begin = (snapshots?: readonly Snapshot[]): void => {
-    this.groups.forEach((group, i) => {
-      this.#fields[i] = (snapshots?.[i] ?? group.snapshot)(this.#steps);
-    });
-    this.#steps += 1;
-    this.groups.forEach((group, i) => {
-      group.begin(this.#steps, this.#fields[i]!);
-    });
-  };
+  readonly #step: Step;
 
   /** @internal */
   constructor(rule: Rule, params: Params<object>, options: object) {
@@ -45,8 +32,7 @@ export class Optimizer<Hyper, State> {
     const plans = given.map(({ tensors, own, path }) => plan(rule, resolveRule(rule, options, own, path), tensors));
     // All that can go wrong has been checked but memory, and that is taken at once.
     const bytes = plans.reduce((sum, { bytes }) => sum + bytes, 0);
-    const jobs = plans.reduce((sum, { runs }) => sum + runs.length, 0);
-    let next = arena.reserve(bytes + taskBytes(jobs), `${rule.name}'s state`);
+    let next = arena.reserve(bytes + stepBytes(plans), `${rule.name}'s state`);
     this.#rule = rule;
     this.#arena = arena;
     this.groups = Object.freeze(
@@ -56,14 +42,13 @@ export class Optimizer<Hyper, State> {
         return group;
       }),
     );
-    const entries = this.groups.flatMap(({ jobs }) => jobs.map(({ entry }) => entry));
-    this.#task = layTask(arena.inner(rule.name).space.memory, next, entries);
+    this.#step = new Step(arena, rule, this.groups, plans[0]!.values, next);
     Object.freeze(this);
   }
 
   /** How many steps were made, one under way included. */
   get steps(): number {
-    return this.#steps;
+    return this.#step.count;
   }
 
   /** The one group's live hyper-parameters. With several groups an error: each has its own, `groups[i].hyper`. */
@@ -79,20 +64,49 @@ export class Optimizer<Hyper, State> {
 
   /**
    * Updates every parameter once, from the gradients as they stand, on all of the arena's threads.
-   * An Error after `arena.free()`, while another step is under way in the arena, and once one was torn.
+   * @returns the gradients' norm, and whether the step was left out: one object, the same for every step
+   * An Error after `arena.free()`, while another step is under way in the arena, and once one was torn; a RangeError for
+   * a gradient that is not finite, if `nonFinite` says so, and for a schedule that leaves its option's range.
    */
-  step(): void {
-    this.#arena.inner(this.#rule.name).pool.step(this.#rule.name, this.#task, this.#begin);
+  step(): StepReport {
+    this.#arena.inner(this.#rule.name).pool.step(this.#rule.name, this.#step);
+    return this.#step.report;
   }
 
   /**
    * The same without holding up the event loop; until it is done, gradients are read and parameters written. Several are
    * made one after the other, each with the hyper-parameters as they are when it is asked for.
    */
-  async stepAsync(): Promise<void> {
+  async stepAsync(): Promise<StepReport> {
     const { pool } = this.#arena.inner(this.#rule.name);
     const snapshots = this.groups.map(({ snapshot }) => snapshot);
-    await pool.stepAsync(this.#rule.name, this.#task, () => this.#begin(snapshots));
+    return pool.stepAsync(this.#rule.name, this.#step, snapshots, () => ({ ...this.#step.report }));
+  }
+
+  /** The parameters' moving average, by the option `ema`: a view. A RangeError if there is none. */
+  average(tensor: Tensor): Float32Array {
+    this.#arena.inner(this.#rule.name);
+    for (const { jobs } of this.groups) {
+      for (const job of jobs) {
+        const average = job.average(tensor);
+        if (average !== undefined) return average;
+      }
+    }
+    throw new RangeError(
+      `${this.#rule.name}: average must be asked of one of its params, of an optimizer made with the option ema, got ${named(tensor)}`,
+    );
+  }
+
+  /** Exchanges all parameters with their averages, in place: for an evaluation, and again to go on. As `average`. */
+  swapAverages(): void {
+    const pairs = this.groups.flatMap(({ params }) =>
+      params.map((tensor) => [tensor.data, this.average(tensor)] as const),
+    );
+    for (const [data, average] of pairs) {
+      const kept = data.slice();
+      data.set(average);
+      average.set(kept);
+    }
   }
 
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */

@@ -34,6 +34,12 @@ export function fraction<const D extends Numbers>(value: D): Option<Widened<D>, 
   return interval("[0, 1]", value, (x) => x >= 0 && x <= 1);
 }
 
+/** Numbers in (0, ∞]. */
+/* @__NO_SIDE_EFFECTS__ */
+export function positive<const D extends Numbers>(value: D): Option<Widened<D>, "(0, ∞]", D> {
+  return interval("(0, ∞]", value, (x) => x > 0);
+}
+
 /** Any numbers but infinite ones. */
 /* @__NO_SIDE_EFFECTS__ */
 export function finite<const D extends Numbers>(value: D): Option<Widened<D>, "(-∞, ∞)", D> {

@@ -28,6 +28,17 @@ const CHUNKS_A_TURN = 8;
 const WORTH_SHARING = 3 * 2 ** 18;
 const WORTH_WAKING = 2 ** 22;
 
+/** A step, as the pool makes it. */
+export interface Work<Given> {
+  /** What the step is to be, from what it was given when it was asked for, or from what holds now. */
+  begin(given?: Given): void;
+  /** What is measured before anything is written. */
+  readonly measure: Task | undefined;
+  /** Writes what the kernels read; false if nothing is to be updated. Up to here an error leaves all as it was. */
+  commit(): boolean;
+  readonly update: Task;
+}
+
 export class Pool {
   readonly #runner: Runner;
   readonly #control: Int32Array;
@@ -84,56 +95,71 @@ export class Pool {
     return Atomics.load(this.#control, STATE) === TORN;
   }
 
-  /** Makes a step: `begin` says what it is, then all threads do `task`, if it is worth their while. */
-  step(title: string, task: Task, begin: () => void): void {
+  /** Makes a step. */
+  step<Given>(title: string, work: Work<Given>): void {
     if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
-    this.#enter(title, begin);
-    if (task.bytes < WORTH_SHARING || this.threads === 1) {
-      this.#runner.run(task.address, 0, task.length);
-    } else {
-      this.#publish(task);
-      while (this.#runner.claim());
-      const watch = new Watch();
-      for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
-        this.#runner.wait(PENDING, pending, LOOK);
-      }
+    this.#enter(title);
+    try {
+      work.begin();
+      if (work.measure) this.#run(title, work.measure);
+      if (work.commit()) this.#run(title, work.update);
+    } finally {
+      this.#leave();
     }
-    this.#leave();
   }
 
   /** The same between turns of the event loop, after the asynchronous steps that were asked for before. */
-  stepAsync(title: string, task: Task, begin: () => void): Promise<void> {
+  stepAsync<Given, Result>(title: string, work: Work<Given>, given: Given, result: () => Result): Promise<Result> {
     const step = async () => {
       try {
-        this.#enter(title, begin);
-        this.#publish(task);
-        for (const watch = new Watch(); this.#pending(title, watch) > 0; await (watch.long ? rest(LOOK) : turn())) {
-          for (let i = 0; i < CHUNKS_A_TURN && this.#runner.claim(); i++);
-          if (Atomics.load(this.#control, PENDING) === 0) break;
+        this.#enter(title);
+        try {
+          work.begin(given);
+          if (work.measure) await this.#runInTurns(title, work.measure);
+          if (work.commit()) await this.#runInTurns(title, work.update);
+          return result();
+        } finally {
+          this.#leave();
         }
-        this.#leave();
       } finally {
         this.#queued -= 1;
       }
     };
     this.#queued += 1;
     const made = this.#queued === 1 ? step() : this.#last.then(step);
-    this.#last = made.catch(() => {}); // who awaits the step hears of it
+    this.#last = made.then(
+      () => {},
+      () => {},
+    ); // who awaits the step hears of it
     return made;
   }
 
-  /** Takes the arena for a step; gives it back if `begin` throws. */
-  #enter(title: string, begin: () => void): void {
-    const state = this.#freed ? FREED : Atomics.compareExchange(this.#control, STATE, IDLE, STEPPING);
-    if (state !== IDLE) throw refusal(title, state);
-    try {
-      begin();
-    } catch (cause) {
-      this.#leave();
-      throw cause;
+  /** Does a task, with all threads if it is worth their while. */
+  #run(title: string, task: Task): void {
+    if (task.bytes < WORTH_SHARING || this.threads === 1) return this.#runner.run(task);
+    this.#publish(task);
+    while (this.#runner.claim());
+    const watch = new Watch();
+    for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
+      this.#runner.wait(PENDING, pending, LOOK);
     }
   }
 
+  async #runInTurns(title: string, task: Task): Promise<void> {
+    this.#publish(task);
+    for (const watch = new Watch(); this.#pending(title, watch) > 0; await (watch.long ? rest(LOOK) : turn())) {
+      for (let i = 0; i < CHUNKS_A_TURN && this.#runner.claim(); i++);
+      if (Atomics.load(this.#control, PENDING) === 0) break;
+    }
+  }
+
+  /** Takes the arena for a step. */
+  #enter(title: string): void {
+    const state = this.#freed ? FREED : Atomics.compareExchange(this.#control, STATE, IDLE, STEPPING);
+    if (state !== IDLE) throw refusal(title, state);
+  }
+
+  /** Gives it back, unless it was torn or freed meanwhile. */
   #leave(): void {
     Atomics.compareExchange(this.#control, STATE, STEPPING, IDLE);
   }

@@ -1,6 +1,6 @@
 /** A rule's literal, and the typed factory that follows from it. */
 
-import { common, type Definition, type Rule } from "./definition.js";
+import { common, type Definition, type overall, type Rule } from "./definition.js";
 import { Optimizer, type Params } from "./optimizer.js";
 import type { Options, ValueOf } from "./option.js";
 import type { Schedule } from "./schedule.js";
@@ -20,7 +20,7 @@ type Live<O extends Options> = { -readonly [Name in keyof O]: Scheduled<ValueOf<
 export interface Factory<Hyper extends Options, Fixed extends Options, Slots extends string, Added extends string> {
   (
     params: Params<Partial<Live<Hyper>> & Given<Fixed & typeof common>>,
-    options?: Partial<Live<Hyper>> & Given<Fixed & typeof common>,
+    options?: Partial<Live<Hyper>> & Given<Fixed & typeof common & typeof overall>,
   ): Optimizer<Live<Hyper>, { readonly [Slot in Slots]: Float32Array } & { readonly [Slot in Added]?: Float32Array }>;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;

@@ -39,6 +39,8 @@ export const CHUNK = 16384;
 
 /** What a task's table in memory holds for each job: kernel, hyper-parameters, the job's block, where its elements end. */
 const ENTRY = 4;
+/** What it begins with: the number of jobs, and the address of the sums. */
+const HEAD = 2;
 
 /** What threads must agree on: those of another version of the package may not. */
 export const PROTOCOL = [CONTROL, THREADS, TOP, TASK, CHUNKS, REMAINING, PENDING, CHUNK, ENTRY].join("-");
@@ -63,21 +65,26 @@ export interface Task {
   readonly address: number;
   readonly length: number;
   readonly bytes: number;
+  /** Where its kernels add up what they measure, chunk by chunk; 0 if they update. */
+  readonly sums: number;
 }
 
+/** How many sums a measuring task of so many elements leaves. */
+export const sumsOf = (length: number): number => Math.ceil(length / CHUNK);
+
 /** How many bytes a task's table takes. */
-export const taskBytes = (jobs: number): number => 4 * (1 + ENTRY * jobs);
+export const taskBytes = (jobs: number): number => 4 * (HEAD + ENTRY * jobs);
 
 /** Writes a task's table. */
-export function layTask(memory: WebAssembly.Memory, address: number, entries: readonly Entry[]): Task {
+export function layTask(memory: WebAssembly.Memory, address: number, entries: readonly Entry[], sums = 0): Task {
   let length = 0;
   const table = entries.flatMap((entry) => {
     length += entry.length;
     return [entry.kernel, entry.hyper, entry.block, length];
   });
-  new Uint32Array(memory.buffer, address, 1 + table.length).set([entries.length, ...table]);
+  new Uint32Array(memory.buffer, address, HEAD + table.length).set([entries.length, sums, ...table]);
   const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
-  return { address, length, bytes };
+  return { address, length, bytes, sums };
 }
 
 /** One thread's part in the work. */
@@ -92,16 +99,25 @@ export class Runner {
     this.#kernels = Object.values(kernels);
   }
 
-  /** Updates the elements `begin..end` of the task at `address`. */
-  run(address: number, begin: number, end: number): void {
+  /** Does a task alone: what is measured chunk by chunk, so that the sums are those that threads leave. */
+  run({ address, length, sums }: Task): void {
+    const part = sums === 0 ? length : CHUNK;
+    for (let begin = 0; begin < length; begin += part) this.#run(address, begin, begin + part);
+  }
+
+  /** Does the elements `begin..end` of the task at `address`. */
+  #run(address: number, begin: number, end: number): void {
     const words = this.#words;
     let start = 0;
     let at = address / 4;
-    for (let jobs = words[at++]!; jobs > 0 && start < end; jobs--, at += ENTRY) {
+    const sums = words[at + 1]!;
+    const sum = sums && sums + 8 * (begin / CHUNK);
+    let jobs = words[at]!;
+    for (at += HEAD; jobs > 0 && start < end; jobs--, at += ENTRY) {
       const stop = words[at + 3]!;
       if (stop > begin) {
         const kernel = this.#kernels[words[at]!]!;
-        kernel(words[at + 1]!, words[at + 2]!, Math.max(begin - start, 0), Math.min(end, stop) - start);
+        kernel(sum || words[at + 1]!, words[at + 2]!, Math.max(begin - start, 0), Math.min(end, stop) - start);
       }
       start = stop;
     }
@@ -127,7 +143,7 @@ export class Runner {
       const found = Atomics.compareExchange(control, REMAINING, left, left - 1);
       if (found === left) {
         const begin = (control[CHUNKS]! - left) * CHUNK; // in the order of memory, as processors read ahead
-        this.run(control[TASK]! >>> 0, begin, begin + CHUNK);
+        this.#run(control[TASK]! >>> 0, begin, begin + CHUNK);
         if (Atomics.sub(control, PENDING, 1) === 1) Atomics.notify(control, PENDING);
         return true;
       }

@@ -13,6 +13,8 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// `other` where it is larger, otherwise `self`: a NaN in `self` stays, one in `other` is passed over.
     /// (A maximum that minds both is five instructions on x86, this is one.)
     fn max(self, other: Self) -> Self;
+    /// `other` where it is smaller, otherwise `self`; as to NaN, as `max`.
+    fn min(self, other: Self) -> Self;
     /// Zero in place of every element nearer to it than the bound.
     fn zero_below(self, bound: Self) -> Self;
 
@@ -22,14 +24,13 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// # Safety
     /// `WIDTH` elements from `at` are writable.
     unsafe fn store(self, at: *mut f32);
-    /// The one element at `at`, in every place.
-    /// # Safety
-    /// `at` is readable.
-    unsafe fn load_one(at: *const f32) -> Self;
-    /// Stores the first element only.
-    /// # Safety
-    /// `at` is writable.
-    unsafe fn store_one(self, at: *mut f32);
+
+    /// Four sums in double precision, one a place.
+    type Sums: Copy;
+    const NOTHING: Self::Sums;
+    /// The sums with the squares of the elements added, each to its own.
+    fn add_squares(self, sums: Self::Sums) -> Self::Sums;
+    fn total(sums: Self::Sums) -> f64;
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -70,6 +71,10 @@ mod simd {
             Self(f32x4_pmax(self.0, other.0))
         }
         #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            Self(f32x4_pmin(self.0, other.0))
+        }
+        #[inline(always)]
         fn zero_below(self, bound: Self) -> Self {
             let magnitude = v128_and(self.0, i32x4_splat(i32::MAX)); // f32x4_abs is slower in V8
             Self(v128_andnot(self.0, f32x4_lt(magnitude, bound.0)))
@@ -82,13 +87,19 @@ mod simd {
         unsafe fn store(self, at: *mut f32) {
             unsafe { v128_store(at.cast(), self.0) }
         }
+
+        type Sums = [v128; 2];
+        const NOTHING: [v128; 2] = [f64x2(0.0, 0.0); 2];
         #[inline(always)]
-        unsafe fn load_one(at: *const f32) -> Self {
-            Self(unsafe { v128_load32_splat(at.cast()) })
+        fn add_squares(self, [first, last]: [v128; 2]) -> [v128; 2] {
+            let low = f64x2_promote_low_f32x4(self.0);
+            let high = f64x2_promote_low_f32x4(i32x4_shuffle::<2, 3, 2, 3>(self.0, self.0));
+            [f64x2_add(first, f64x2_mul(low, low)), f64x2_add(last, f64x2_mul(high, high))]
         }
         #[inline(always)]
-        unsafe fn store_one(self, at: *mut f32) {
-            unsafe { v128_store32_lane::<0>(self.0, at.cast()) }
+        fn total([first, last]: [v128; 2]) -> f64 {
+            let sum = |pair| f64x2_extract_lane::<0>(pair) + f64x2_extract_lane::<1>(pair);
+            sum(first) + sum(last)
         }
     }
 
@@ -137,6 +148,9 @@ mod scalar {
         fn max(self, other: Self) -> Self {
             self.zip(other, |a, b| if a < b { b } else { a })
         }
+        fn min(self, other: Self) -> Self {
+            self.zip(other, |a, b| if b < a { b } else { a })
+        }
         fn zero_below(self, bound: Self) -> Self {
             self.zip(bound, |x, bound| if x.abs() < bound { 0.0 } else { x })
         }
@@ -146,11 +160,14 @@ mod scalar {
         unsafe fn store(self, at: *mut f32) {
             unsafe { at.cast::<[f32; WIDTH]>().write(self.0) }
         }
-        unsafe fn load_one(at: *const f32) -> Self {
-            Self([unsafe { at.read() }; WIDTH])
+
+        type Sums = [f64; WIDTH];
+        const NOTHING: [f64; WIDTH] = [0.0; WIDTH];
+        fn add_squares(self, sums: [f64; WIDTH]) -> [f64; WIDTH] {
+            core::array::from_fn(|i| sums[i] + f64::from(self.0[i]) * f64::from(self.0[i]))
         }
-        unsafe fn store_one(self, at: *mut f32) {
-            unsafe { at.write(self.0[0]) }
+        fn total([a, b, c, d]: [f64; WIDTH]) -> f64 {
+            (a + b) + (c + d)
         }
     }
 

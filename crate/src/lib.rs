@@ -54,6 +54,14 @@ pub mod exports {
     }
     kernels!(export);
 
+    /// Adds up the squares of a job's gradients.
+    /// # Safety
+    /// `sum` and `job` are valid, and the job's pointers for `end` elements.
+    #[wasm_bindgen]
+    pub unsafe fn add_squares(sum: *mut f64, job: *const Job<0>, begin: usize, end: usize) {
+        unsafe { crate::rule::add_squares::<Simd>(&mut *sum, &*job, begin, end) }
+    }
+
     #[unsafe(link_section = "downhill")]
     pub static SECTION: [u8; ABOUT.len()] = unsafe { *ABOUT.as_ptr().cast() };
 

@@ -4,6 +4,7 @@
 //! small that what follows from it would be subnormal counts as zero, and subnormal state is stored as zero.
 
 use crate::lane::{Lane, WIDTH, sqrt};
+use core::array::from_fn;
 
 /// An optimizer's update of one element with `N` slots of state: scalars, computed once a call in double precision,
 /// around a function of single elements.
@@ -41,48 +42,99 @@ pub fn epsilon<V: Lane>(eps: f64) -> V {
 pub struct Job<const N: usize> {
     pub step: f64,
     pub grad_scale: f64,
+    /// Scaled gradients are kept within this distance of zero; infinite for any.
+    pub clip: f64,
+    /// How much of what they were the parameters' averages take in.
+    pub blend: f64,
     pub params: *mut f32,
     pub grads: *mut f32,
+    /// The parameters' averages, or null.
+    pub averages: *mut f32,
+    /// Whether to zero the gradients behind the update.
+    pub zero_grad: u32,
     pub slots: [*mut f32; N],
 }
+
+/// Where spans begin and end: at multiples of so many elements, as blocks of memory are padded.
+pub const LINE: usize = 16;
 
 /// Updates the elements `begin..end` of a job. An element's bits do not depend on where a span begins or ends.
 ///
 /// # Safety
-/// Every pointer of the job is valid for `end` elements, and no two blocks overlap.
+/// `begin` and `end` are multiples of [`LINE`]. Every pointer of the job is valid for `end` elements, and no two blocks
+/// overlap.
 #[inline(always)]
 pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, job: &Job<N>, begin: usize, end: usize) {
-    let Job { step, grad_scale, params, grads, slots } = *job;
+    if R::UNROLL == 2 {
+        unsafe { turns::<V, R, N, 2>(rule, job, begin, end) }
+    } else {
+        unsafe { turns::<V, R, N, 1>(rule, job, begin, end) }
+    }
+}
+
+/// The one loop, `L` lanes a turn. All that rides along with an update stands here: one pass over memory, whatever is
+/// asked for, and one question a turn where nothing is.
+#[inline(always)]
+unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, job: &Job<N>, begin: usize, end: usize) {
+    let Job { step, grad_scale, clip, blend, params, grads, averages, zero_grad, slots } = *job;
+    let riding = clip < f64::INFINITY || !averages.is_null() || zero_grad != 0;
     let update = rule.update::<V>(step);
     let scale = V::splat(grad_scale);
     let tiny = rule.tiny();
     // `tiny` is never below it, but that keeps the compiler from spelling a constant out at each use.
     let smallest = V::splat(if tiny < SMALLEST { tiny } else { SMALLEST });
     let tiny = V::splat(tiny / grad_scale.abs());
-    // All that rides along with an update stands here: one pass over memory, whatever is asked for.
-    let advance = |i: usize, load: unsafe fn(*const f32) -> V, store: unsafe fn(V, *mut f32)| unsafe {
-        let param = params.add(i);
-        let grad = grads.add(i);
-        let slots = slots.map(|slot| slot.add(i));
-        let (next, state) = update(load(param), load(grad).zero_below(tiny) * scale, slots.map(|slot| load(slot)));
-        store(next, param);
-        for (slot, value) in slots.into_iter().zip(state) {
-            // Without this, a parameter whose gradient died would be slow for good.
-            store(value.zero_below(smallest), slot);
-        }
-    };
 
     let mut i = begin;
-    while end - i >= WIDTH * R::UNROLL {
-        for lane in 0..R::UNROLL {
-            advance(i + lane * WIDTH, V::load, V::store);
-        }
-        i += WIDTH * R::UNROLL;
-    }
     while i < end {
-        advance(i, V::load_one, V::store_one);
-        i += 1;
+        let at = |lane: usize| i + lane * WIDTH;
+        let mut g: [V; L] = from_fn(|lane| unsafe { V::load(grads.add(at(lane))) }.zero_below(tiny) * scale);
+        if clip < f64::INFINITY {
+            g = g.map(|g| g.max(V::splat(-clip)).min(V::splat(clip)));
+        }
+        let next: [V; L] = from_fn(|lane| unsafe {
+            let param = params.add(at(lane));
+            let slots = slots.map(|slot| slot.add(at(lane)));
+            let (next, state) = update(V::load(param), g[lane], slots.map(|slot| V::load(slot)));
+            next.store(param);
+            for (slot, value) in slots.into_iter().zip(state) {
+                // Without this, a parameter whose gradient died would be slow for good.
+                value.zero_below(smallest).store(slot);
+            }
+            next
+        });
+        if riding {
+            for (lane, next) in next.into_iter().enumerate() {
+                unsafe {
+                    if !averages.is_null() {
+                        let average = V::load(averages.add(at(lane)));
+                        (average + V::splat(blend) * (next - average)).store(averages.add(at(lane)));
+                    }
+                    if zero_grad != 0 {
+                        V::splat(0.0).store(grads.add(at(lane)));
+                    }
+                }
+            }
+        }
+        i += WIDTH * L;
     }
+}
+
+/// Adds the squares of the gradients `begin..end` of a job to `sum`, in an order that depends on nothing but the span.
+///
+/// # Safety
+/// As for [`run`]; `sum` is valid.
+#[inline(always)]
+pub unsafe fn add_squares<V: Lane>(sum: &mut f64, job: &Job<0>, begin: usize, end: usize) {
+    let mut sums = [V::NOTHING; 2];
+    let mut i = begin;
+    while i < end {
+        for (lane, sums) in sums.iter_mut().enumerate() {
+            *sums = unsafe { V::load(job.grads.add(i + lane * WIDTH)) }.add_squares(*sums);
+        }
+        i += WIDTH * sums.len();
+    }
+    *sum += V::total(sums[0]) + V::total(sums[1]);
 }
 
 /// An exponential moving average: of what it was, `beta`; of what comes, the rest.

@@ -2,7 +2,7 @@
 
 use downhill::{
     lane::Scalar,
-    rule::{Job, run},
+    rule::{Job, LINE, run},
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -45,8 +45,12 @@ macro_rules! table {
                 let job = Job::<$slots> {
                     step: step as f64,
                     grad_scale,
+                    clip: f64::INFINITY,
+                    blend: 0.0,
                     params: blocks.params.as_mut_ptr(),
                     grads: blocks.grads.as_mut_ptr(),
+                    averages: std::ptr::null_mut(),
+                    zero_grad: 0,
                     slots: std::array::from_fn(|_| slots.next().unwrap()),
                 };
                 unsafe { run::<Scalar, $rule, $slots>(&*hyper.as_ptr().cast(), &job, 0, blocks.params.len()) }
@@ -74,18 +78,20 @@ fn every_kernel_meets_the_published_bits() {
     let kernels = kernels();
     for case in &cases {
         let mut next = numbers(1);
+        let padding = length.next_multiple_of(LINE) - length;
+        let padded = |values: Vec<f32>| [values, vec![0.0; padding]].concat();
         let mut blocks = Blocks {
-            params: (0..length).map(|_| next() as f32).collect(),
-            grads: vec![0.0; length],
-            slots: case.slots.iter().map(|&start| vec![start; length]).collect(),
+            params: padded((0..length).map(|_| next() as f32).collect()),
+            grads: padded(vec![0.0; length]),
+            slots: case.slots.iter().map(|&start| vec![start; length + padding]).collect(),
         };
         for step in 1..=steps {
-            blocks.grads = (0..length).map(|i| (next() / 2f64.powi(i as i32 % 24)) as f32).collect();
+            blocks.grads = padded((0..length).map(|i| (next() / 2f64.powi(i as i32 % 24)) as f32).collect());
             kernels[case.kernel.as_str()](&case.hyper, &mut blocks, step, case.grad_scale);
         }
         let mut hash = Sha256::new();
         for block in [&blocks.params].into_iter().chain(&blocks.slots) {
-            block.iter().for_each(|x| hash.update(x.to_le_bytes()));
+            block[..length].iter().for_each(|x| hash.update(x.to_le_bytes()));
         }
         assert_eq!(format!("{:x}", hash.finalize()), case.hash, "{}", case.name);
     }

@@ -110,7 +110,7 @@ describe.each(engines)("%s", (name, launch, shares) => {
     const report = await ask(path);
     expect(report).toEqual({
       failures: [],
-      compared: 1 + (shared ? 7 : 2) * published.cases.length,
+      compared: 1 + (shared ? 6 + 7 * published.cases.length : 1 + 2 * published.cases.length),
       shared,
       threads: shared ? expect.toSatisfy((threads: number) => threads > 1) : 1,
     });

@@ -7,6 +7,8 @@ hyper! {
 }
 
 impl Rule<1> for Momentum {
+    const UNROLL: usize = 2;
+
     fn tiny(&self) -> f64 {
         smallest_to_scale(self.lr)
     }
