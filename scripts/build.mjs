@@ -28,17 +28,22 @@ execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "
   stdio: "inherit",
 });
 
-// An option's type carries its range and default; an editor shows comments.
+// An option's type carries its range, or its words, and its default; an editor shows comments.
 const option =
-  /\/\*\* (.+?) \*\/(\s+(?:readonly )?(\w+): import\("\.\.?\/option\.js"\)\.Option<.+?, "(.+?)", (?:readonly )?(.+?)>;)/g;
-const range = (text) => (text.startsWith("[") ? `In ${text}` : "True or false");
+  /\/\*\* (.+?) \*\/(\s+(?:readonly )?(\w+): import\("\.\.?\/option\.js"\)\.Option<(.+?), (?:"(.+?)"|string), (?:readonly )?(.+?)>;)/g;
+const range = (interval, words) => {
+  if (interval === undefined) return words.replaceAll(" | ", " or ");
+  return interval === "true or false" ? "True or false" : `In ${interval}`;
+};
+// The one number that has no type of its own.
+const shown = (value) => (value === "number" ? "Infinity" : value);
 
 /** Completes the comments of a file's options, and lists them in the comment of what it exports. */
 function annotate(file, others = []) {
   const path = join(dist, file);
   const options = [];
-  const text = readFileSync(path, "utf8").replace(option, (_, prose, rest, name, interval, value) => {
-    const says = `${prose} ${range(interval)}; default ${value}.`;
+  const text = readFileSync(path, "utf8").replace(option, (_, prose, rest, name, words, interval, value) => {
+    const says = `${prose} ${range(interval, words)}; default ${shown(value)}.`;
     options.push(` * @param options.${name} ${says}\n`);
     return `/** ${says} */${rest}`;
   });

@@ -9,6 +9,8 @@ import { publint } from "publint";
 import ts from "typescript";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { root } from "../scripts/project.mjs";
+import { overall } from "../ts/definition.js";
+import { show } from "../ts/option.js";
 import { factories } from "./registry.js";
 
 const project = mkdtempSync(join(tmpdir(), "downhill-"));
@@ -126,9 +128,10 @@ test("an editor shows each rule's options with their ranges and defaults", () =>
     const { documentation = [], tags = [] } = service.getQuickInfoAtPosition(file, call)!;
     const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);
     const inside = call + `${rule.name}(model, {`.length;
-    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed })) {
-      const value = Array.isArray(option.default) ? `[${option.default.join(", ")}]` : `${option.default}`;
-      const says = `${option.range === "true or false" ? "True or false" : `In ${option.range}`}; default ${value}.`;
+    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...overall })) {
+      const value = Array.isArray(option.default) ? `[${option.default.join(", ")}]` : show(option.default);
+      const range = option.range === "true or false" ? "True or false" : `In ${option.range}`;
+      const says = `${typeof option.default === "string" ? option.range : range}; default ${value}.`;
       const details = service.getCompletionEntryDetails(file, inside, name, {}, undefined, {}, undefined)!;
       expect(ts.displayPartsToString(details.documentation), `${rule.name} ${name}`).toContain(says);
       expect(hover, rule.name).toContain(`options.${name}`);

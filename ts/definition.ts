@@ -1,6 +1,6 @@
 /** What a rule says of itself, besides its formula. */
 
-import { flag, oneOf, type Options, positive, unit, type ValueOf } from "./option.js";
+import { flag, nonNegative, oneOf, type Options, positive, unit, type ValueOf } from "./option.js";
 
 /** What a rule is besides its formula, which stands in crate/src/rules under the same name. */
 export interface Definition<
@@ -41,7 +41,7 @@ export const common = {
 /** Options of every optimizer that hold for all of its groups. */
 export const overall = {
   /** What gradients are multiplied by before anything else: one over a loss's scale, say. */
-  gradScale: positive(1),
+  gradScale: nonNegative(1),
   /** The gradients' norm, over all tensors, above which they are scaled down to it (`clip_grad_norm_`). */
   clipNorm: positive(Infinity),
   /** The distance from zero within which each gradient is kept, after all scaling (`clip_grad_value_`). */
