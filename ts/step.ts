@@ -68,9 +68,9 @@ export class Step implements Work<readonly Snapshot[]> {
   }
 
   begin(snapshots?: readonly Snapshot[]): void {
-    this.#groups.forEach((group, i) => {
-      this.#fields[i] = (snapshots?.[i] ?? group.snapshot)(this.count);
-    });
+    for (let i = 0; i < this.#groups.length; i++) {
+      this.#fields[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
+    }
     if (this.measure) this.#sums.fill(0);
   }
 
@@ -94,9 +94,7 @@ export class Step implements Work<readonly Snapshot[]> {
     this.count += 1;
     scalars.step = this.count;
     scalars.blend = this.count === 1 ? 1 : 1 - ema;
-    this.#groups.forEach((group, i) => {
-      group.begin(this.#fields[i]!, scalars);
-    });
+    for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#fields[i]!, scalars);
     return true;
   }
 

@@ -43,7 +43,7 @@ const ENTRY = 4;
 const HEAD = 2;
 
 /** What threads must agree on: those of another version of the package may not. */
-export const PROTOCOL = [CONTROL, THREADS, TOP, TASK, CHUNKS, REMAINING, PENDING, CHUNK, ENTRY].join("-");
+export const PROTOCOL = [CONTROL, THREADS, TOP, TASK, CHUNKS, REMAINING, PENDING, CHUNK, HEAD, ENTRY].join("-");
 
 /** An arena's words. */
 export const controlOf = (memory: WebAssembly.Memory): Int32Array =>
