@@ -169,6 +169,46 @@ test("the norm and what follows from it have the same bits on any number of thre
   for (const result of results) expect(result).toEqual(results[0]);
 });
 
+describe("the scale of the loss", () => {
+  test("is divided out of the gradients, and of the norm that is reported", () => {
+    const [scaled, plain] = [{ lossScale: 1024, clipNorm: 1 }, { clipNorm: 1 }].map((added) =>
+      make({ factory: adamw, options: {} }, small(), added),
+    ) as [ReturnType<typeof make>, ReturnType<typeof make>];
+    for (let step = 0; step < 4; step++) {
+      scaled.load(step, (g) => g * scaled.optimizer.lossScale);
+      plain.load(step);
+      expect({ ...scaled.optimizer.step() }).toEqual({ ...plain.optimizer.step() });
+    }
+    expect(scaled.state()).toEqual(plain.state());
+    expect([scaled.optimizer.lossScale, plain.optimizer.lossScale]).toEqual([1024, 1]);
+  });
+
+  test("follows overflows and good steps as PyTorch's GradScaler does", () => {
+    const { tensors, optimizer, load, state } = make({ factory: sgd, options: {} }, small(), {
+      lossScale: "dynamic",
+      zeroGrad: true,
+    });
+    expect(optimizer.lossScale).toBe(65536);
+    for (const scale of [32768, 16384]) {
+      load(0);
+      tensors[1]!.grad[0] = Infinity;
+      const before = state();
+      expect(optimizer.step().skipped).toBe(true);
+      expect(state()).toEqual(before);
+      expect(tensors[0]!.grad.every((g) => g === 0)).toBe(true);
+      expect([optimizer.lossScale, optimizer.steps]).toEqual([scale, 0]);
+    }
+    for (let step = 1; step < 2000; step++) optimizer.step();
+    expect(optimizer.lossScale).toBe(16384);
+    expect(optimizer.step().skipped).toBe(false);
+    expect([optimizer.lossScale, optimizer.steps]).toEqual([32768, 2000]);
+    for (let step = 0; step < 1999; step++) optimizer.step();
+    tensors[1]!.grad[0] = Number.NaN;
+    optimizer.step();
+    expect(optimizer.lossScale).toBe(16384);
+  });
+});
+
 test("a report is one object for all steps, and one of its own for each asynchronous step", async () => {
   const { optimizer, load } = make({ factory: sgd, options: {} }, small(), { clipNorm: 1 });
   load(0);

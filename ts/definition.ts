@@ -1,6 +1,6 @@
 /** What a rule says of itself, besides its formula. */
 
-import { flag, nonNegative, oneOf, type Options, positive, unit, type ValueOf } from "./option.js";
+import { flag, nonNegative, oneOf, type Options, orWord, positive, unit, type ValueOf } from "./option.js";
 
 /** What a rule is besides its formula, which stands in crate/src/rules under the same name. */
 export interface Definition<
@@ -42,6 +42,8 @@ export const common = {
 export const overall = {
   /** What gradients are multiplied by before anything else: one over a loss's scale, say. */
   gradScale: nonNegative(1),
+  /** What the loss was multiplied by, `opt.lossScale`, and gradients are divided by. As PyTorch's GradScaler, "dynamic" begins with 65536, halves it and leaves the step out whenever a gradient is not finite, and doubles it after 2000 good steps. */
+  lossScale: orWord("dynamic", positive(1)),
   /** The gradients' norm, over all tensors, above which they are scaled down to it (`clip_grad_norm_`). */
   clipNorm: positive(Infinity),
   /** The distance from zero within which each gradient is kept, after all scaling (`clip_grad_value_`). */

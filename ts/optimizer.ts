@@ -51,6 +51,11 @@ export class Optimizer<Hyper, State> {
     return this.#step.count;
   }
 
+  /** What to multiply the next loss by: the option `lossScale`, or where that is dynamic, what it has come to. */
+  get lossScale(): number {
+    return this.#step.lossScale;
+  }
+
   /** The one group's live hyper-parameters. With several groups an error: each has its own, `groups[i].hyper`. */
   get hyper(): Hyper {
     const [group, ...others] = this.groups as [Group<Hyper>];

@@ -5,7 +5,7 @@ export interface Option<Value = unknown, Range extends string = string, Default 
   readonly default: Default;
   readonly range: Range;
   /** Throws unless `value` is a `Value` in `range`; `title` names it in the message. */
-  check(title: string, value: unknown): void;
+  check(title: string, value: unknown): unknown;
 }
 
 export type Options = Readonly<Record<string, Option>>;
@@ -87,6 +87,19 @@ export function oneOf<const Words extends readonly string[]>(...words: Words): O
       if (typeof x !== "string") throw new TypeError(`${title} must be ${range}, got ${show(x)}`);
       if (!words.includes(x)) throw new RangeError(`${title} must be ${range}, got ${show(x)}`);
     },
+  };
+}
+
+/** What an option may be, or a word. */
+/* @__NO_SIDE_EFFECTS__ */
+export function orWord<const Word extends string, Value, Range extends string, D>(
+  word: Word,
+  option: Option<Value, Range, D>,
+): Option<Value | Word, `${Range} or '${Word}'`, D> {
+  return {
+    default: option.default,
+    range: `${option.range} or '${word}'`,
+    check: (title, x) => x === word || option.check(title, x),
   };
 }
 

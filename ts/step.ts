@@ -18,6 +18,10 @@ export interface StepReport {
   readonly skipped: boolean;
 }
 
+/** PyTorch's: what a dynamic loss scale begins with, and after how many good steps it doubles. */
+const FIRST_SCALE = 65536;
+const GOOD_STEPS = 2000;
+
 const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
 
 /** How many bytes a step takes besides its groups. */
@@ -40,6 +44,9 @@ export class Step implements Work<readonly Snapshot[]> {
   readonly #overall: Overall;
   /** How many steps were made. */
   count = 0;
+  /** What gradients are divided by, and for how many steps that has gone well. */
+  lossScale: number;
+  #good = 0;
 
   /** Lays the step's tables out at `address`. */
   constructor(
@@ -56,10 +63,12 @@ export class Step implements Work<readonly Snapshot[]> {
     this.#rule = rule;
     this.#groups = groups;
     this.#overall = options as Overall;
-    this.#scalars = { step: 0, gradScale: 1, clip: this.#overall.clipValue, blend: 0 };
+    const { clipNorm, clipValue, lossScale, nonFinite } = this.#overall;
+    this.lossScale = lossScale === "dynamic" ? FIRST_SCALE : lossScale;
+    this.#scalars = { step: 0, gradScale: 1, clip: clipValue, blend: 0 };
     this.#sums = arena.doubles(address, sums);
     this.update = layTask(space.memory, tables, entries);
-    if (this.#overall.clipNorm < Infinity || this.#overall.nonFinite !== "ignore") {
+    if (clipNorm < Infinity || nonFinite !== "ignore" || lossScale === "dynamic") {
       const kernel = Object.keys(kernels).indexOf("add_squares");
       const measuring = entries.map((entry) => ({ ...entry, kernel, bytes: 4 * entry.length }));
       this.measure = layTask(space.memory, tables + taskBytes(entries.length), measuring, address);
@@ -75,27 +84,42 @@ export class Step implements Work<readonly Snapshot[]> {
   }
 
   commit(): boolean {
-    const { clipNorm, gradScale, nonFinite, ema, zeroGrad } = this.#overall;
+    const { clipNorm, nonFinite, ema } = this.#overall;
+    const dynamic = this.#overall.lossScale === "dynamic";
+    const gradScale = this.#overall.gradScale / this.lossScale;
     const { report } = this;
     const scalars = this.#scalars;
     scalars.gradScale = gradScale;
     report.skipped = false;
     if (this.measure) {
       report.gradNorm = gradScale * Math.sqrt(this.#sums.reduce((total, sum) => total + sum, 0));
-      if (nonFinite !== "ignore" && !Number.isFinite(report.gradNorm)) {
-        if (nonFinite === "throw") throw this.#notFinite();
-        if (zeroGrad) for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
-        report.skipped = true;
-        return false;
+      if (!Number.isFinite(report.gradNorm) && (dynamic || nonFinite !== "ignore")) {
+        if (nonFinite === "throw" && !dynamic) throw this.#notFinite();
+        return this.#skip(dynamic);
       }
       // PyTorch's: a little more than the norm, so that it may be zero.
       scalars.gradScale *= Math.min(1, clipNorm / (report.gradNorm + 1e-6));
+    }
+    if (dynamic && ++this.#good === GOOD_STEPS) {
+      this.lossScale *= 2;
+      this.#good = 0;
     }
     this.count += 1;
     scalars.step = this.count;
     scalars.blend = this.count === 1 ? 1 : 1 - ema;
     for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#fields[i]!, scalars);
     return true;
+  }
+
+  /** Leaves the step out. */
+  #skip(dynamic: boolean): false {
+    if (this.#overall.zeroGrad) for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
+    if (dynamic) {
+      this.lossScale /= 2;
+      this.#good = 0;
+    }
+    this.report.skipped = true;
+    return false;
   }
 
   /** The error that names the first gradient that is not finite. */
