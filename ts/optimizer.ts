@@ -4,6 +4,7 @@ import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
 import { Group, plan } from "./group.js";
 import { resolveRule } from "./hyper.js";
+import type { Job } from "./job.js";
 import { show } from "./option.js";
 import { Step, type StepReport, stepBytes } from "./step.js";
 import { Tensor } from "./tensor.js";
@@ -90,15 +91,10 @@ export class Optimizer<Hyper, State> {
 
   /** The parameters' moving average, by the option `ema`: a view. A RangeError if there is none. */
   average(tensor: Tensor): Float32Array {
-    this.#arena.inner(this.#rule.name);
-    for (const { jobs } of this.groups) {
-      for (const job of jobs) {
-        const average = job.average(tensor);
-        if (average !== undefined) return average;
-      }
-    }
-    throw new RangeError(
-      `${this.#rule.name}: average must be asked of one of its params, of an optimizer made with the option ema, got ${named(tensor)}`,
+    return this.#ofJob(
+      (job) => job.average(tensor),
+      () =>
+        `average must be asked of one of its params, of an optimizer made with the option ema, got ${named(tensor)}`,
     );
   }
 
@@ -116,14 +112,22 @@ export class Optimizer<Hyper, State> {
 
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
   state(tensor: Tensor): State {
+    return this.#ofJob(
+      (job) => job.state(tensor) as State | undefined,
+      () => `state must be asked of one of its params, got ${named(tensor)}`,
+    );
+  }
+
+  /** What the first job has that has it. */
+  #ofJob<Found>(find: (job: Job) => Found | undefined, missing: () => string): Found {
     this.#arena.inner(this.#rule.name);
     for (const { jobs } of this.groups) {
       for (const job of jobs) {
-        const state = job.state(tensor);
-        if (state !== undefined) return state as State;
+        const found = find(job);
+        if (found !== undefined) return found;
       }
     }
-    throw new RangeError(`${this.#rule.name}: state must be asked of one of its params, got ${named(tensor)}`);
+    throw new RangeError(`${this.#rule.name}: ${missing()}`);
   }
 }
 

@@ -99,7 +99,12 @@ export function orWord<const Word extends string, Value, Range extends string, D
   return {
     default: option.default,
     range: `${option.range} or '${word}'`,
-    check: (title, x) => x === word || option.check(title, x),
+    check(title, x) {
+      if (x === word) return;
+      if (typeof x === "string")
+        throw new RangeError(`${title} must be in ${option.range} or ${show(word)}, got ${show(x)}`);
+      option.check(title, x);
+    },
   };
 }
 

@@ -17,7 +17,7 @@ export function scheduleFrom(data: unknown): Schedule {
   const { schedule: name, ...options } = data;
   const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
   if (typeof name !== "string" || !Object.hasOwn(all, name)) {
-    throw noOption("scheduleFrom", "", show(name), Object.keys(all));
+    throw noOption("scheduleFrom", "", typeof name === "string" ? name : show(name), Object.keys(all));
   }
   return all[name]!(Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value)])));
 }
