@@ -141,13 +141,13 @@ export class Pool {
     while (this.#runner.claim());
     const watch = new Watch();
     for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
-      this.#runner.wait(PENDING, pending, LOOK);
+      this.#runner.wait(PENDING, pending, WAIT);
     }
   }
 
   async #runInTurns(title: string, task: Task): Promise<void> {
     this.#publish(task);
-    for (const watch = new Watch(); this.#pending(title, watch) > 0; await (watch.long ? rest(LOOK) : turn())) {
+    for (const watch = new Watch(); this.#pending(title, watch) > 0; await (watch.long ? rest(WAIT) : turn())) {
       for (let i = 0; i < CHUNKS_A_TURN && this.#runner.claim(); i++);
       if (Atomics.load(this.#control, PENDING) === 0) break;
     }
@@ -187,7 +187,10 @@ function refusal(title: string, state: number): Error {
 
 /** Milliseconds between looks at what is pending, and how many that find no change mean that there will be none. */
 const LOOK = 50;
-const LOOKS = 16;
+const LOOKS = 14;
+
+/** Milliseconds to wait between: fewer, or a timer that fires a little early would cost a whole look. */
+const WAIT = 10;
 
 /** Knows when others have been pending for so long that they must have died. */
 class Watch {
