@@ -26,7 +26,7 @@ export function kernelHash({ rule, values }: Case, gradScale: number): Promise<s
 }
 
 /** Two jobs, of a length that is worth sharing even where a parameter costs least. */
-const shapes: Readonly<Record<string, Shape>>[] = [{ a: [150_001], b: [3] }, { c: [250_000] }];
+const shapes: Readonly<Record<string, Shape>>[] = [{ a: [150_001], b: [3] }, { c: [500, 500] }];
 const starts = [150_001, 3, 250_000].map((length, i) => inputs(length, 3, i + 1));
 
 /** The hash of three steps with all of an arena's threads, the last two asked for at once. */
@@ -46,19 +46,22 @@ export async function stepHash({ factory, options }: Case, arena: Arena): Promis
   return hash(tensors.map((tensor) => ({ params: tensor.data, state: optimizer.state(tensor) })));
 }
 
-/** The hash of three steps of AdamW with all that can ride along, and of what they report. */
+/** The hash of three steps of AdamW with all that can ride along, two micro-batches each, and of what they report. */
 export async function ridingHash(arena: Arena): Promise<string> {
   const tensors = Object.values(arena.tensors());
-  const optimizer = adamw(tensors, { clipNorm: 0.5, clipValue: 0.01, nonFinite: "throw", ema: 0.9, zeroGrad: true });
+  const clipped = { clipNorm: 0.5, clipTensorNorm: 0.4, clipValue: 0.01, agc: 0.02 };
+  const averaged = { ema: 0.9, emaWarmup: true };
+  const optimizer = adamw(tensors, { ...clipped, ...averaged, accumulate: 2, nonFinite: "throw", zeroGrad: true });
   const norms: number[] = [];
   tensors.forEach(({ data }, i) => {
     data.set(starts[i]!.params);
   });
-  for (let step = 0; step < 3; step++) {
+  for (let step = 0; step < 6; step++) {
     tensors.forEach(({ grad }, i) => {
-      grad.set(starts[i]!.grads[step]!);
+      grad.set(starts[i]!.grads[step % 3]!);
     });
-    norms.push((step === 1 ? await optimizer.stepAsync() : optimizer.step()).gradNorm!);
+    const { gradNorm } = step === 3 ? await optimizer.stepAsync() : optimizer.step();
+    if (gradNorm !== undefined) norms.push(gradNorm);
   }
   const parts = tensors.flatMap((tensor) =>
     [tensor.data, tensor.grad, optimizer.average(tensor)].map((x) => x.slice()),

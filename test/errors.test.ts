@@ -346,7 +346,7 @@ test("an optimizer whose state does not fit", () => {
     arena,
     () => adam([w]),
     RangeError,
-    "out of memory: adam's state takes 800384 bytes, 247360 of 1048576 are left",
+    "out of memory: adam's state takes 800448 bytes, 247360 of 1048576 are left",
   );
   expect(sgd([w]).steps).toBe(0); // which needs none
 });
@@ -428,7 +428,7 @@ test.each([
   ["epsilon", "eps"],
   ["weight_decay", "weightDecay"],
   ["wieghtDecay", "weightDecay"],
-  ["warmup", undefined],
+  ["warm", undefined],
   ["epochs", undefined],
 ])("for %s the hint is %s", (given, hint) => {
   const arena = small();

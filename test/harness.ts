@@ -58,10 +58,11 @@ export function kernelRun(
   const kernel = into.inner("test").kernels[variant.kernel]!;
   grads.forEach((grad, index) => {
     tensor.grad.set(grad);
-    job.begin({ step: index + 1, gradScale, clip: Infinity, blend: 0 }, values.maximize ? -1 : 1);
-    for (const [begin, end] of spans) kernel(job.entry.hyper, job.entry.block, begin, end);
+    const sign = values.maximize ? -1 : 1;
+    job.begin({ step: index + 1, gradScale: sign * gradScale, clip: Infinity, blend: 0 });
+    for (const [begin, end] of spans) kernel(hyper, job.update.block, begin, end);
   });
-  return { params: tensor.data, state: job.state(tensor)! };
+  return { params: tensor.data, state: job.held(tensor)!.state };
 }
 
 /** Where it takes them in doubles, by the oracle, with the same values at each step or a step's own. */

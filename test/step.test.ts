@@ -6,7 +6,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { type Arena, type ArenaOptions, createArena, createArenaSync } from "../ts/arena.js";
 import { overall } from "../ts/definition.js";
 import { adamw, sgd } from "../ts/rules/index.js";
-import type { Tensor } from "../ts/tensor.js";
+import type { Shape, Tensor } from "../ts/tensor.js";
 import { bits, error, inputs } from "./harness.js";
 import { type AnyFactory, type Case, cases } from "./registry.js";
 
@@ -24,10 +24,9 @@ function make(
   { factory, options }: { factory: AnyFactory; options: object },
   arena: Arena,
   added: object,
-  sizes = [83, 1, 40],
+  [a, b, c]: readonly Shape[] = [[83], [1], [8, 5]],
 ) {
-  const [a, b] = sizes as [number, number];
-  const tensors: Tensor[] = [...Object.values(arena.tensors({ a: [a], b: [b] })), arena.tensor("c", [sizes[2]!])];
+  const tensors: Tensor[] = [...Object.values(arena.tensors({ a: a!, b: b! })), arena.tensor("c", c!)];
   const runs = tensors.map(({ size }, i) => inputs(size, 4, i + 1));
   tensors.forEach(({ data }, i) => data.set(runs[i]!.params));
   const optimizer = factory(tensors, { ...options, ...added });
@@ -91,6 +90,83 @@ describe.each(cases)("$name", (one: Case) => {
     clipped.tensors.forEach(({ data }, i) => expect(error(data, scaled.tensors[i]!.data)).toBeLessThan(1e-6));
   });
 
+  test("clipping each tensor by its norm scales it, before all are", () => {
+    const clipped = make(one, small(), { clipTensorNorm: 0.5, clipNorm: 0.6 });
+    const scaled = make(one, small(), {});
+    for (let step = 0; step < 4; step++) {
+      clipped.load(step);
+      const norms = clipped.tensors.map((tensor) => norm([tensor]));
+      const scales = norms.map((norm) => Math.min(1, 0.5 / norm));
+      const all = Math.hypot(...norms.map((norm, i) => norm * scales[i]!));
+      const { gradNorm } = clipped.optimizer.step();
+      expect(Math.abs(gradNorm - Math.hypot(...norms))).toBeLessThan(1e-12 * gradNorm);
+      scaled.load(step);
+      scaled.tensors.forEach(({ grad }, i) => {
+        const scale = Math.fround(scales[i]! * Math.min(1, 0.6 / (all + 1e-6)));
+        grad.set(grad.map((g) => g * scale));
+      });
+      scaled.optimizer.step();
+    }
+    clipped.tensors.forEach(({ data }, i) => expect(error(data, scaled.tensors[i]!.data)).toBeLessThan(1e-6));
+  });
+
+  test("rows are clipped by their parameters' norm, in place", () => {
+    const shapes = [[7, 13], [6], [3, 2, 10]];
+    const clipped = make(one, small(), { agc: 0.02, gradScale: 0.5 }, shapes);
+    const plain = make(one, small(), { gradScale: 0.5 }, shapes);
+    let touched = 0;
+    for (let step = 0; step < 4; step++) {
+      for (const { load } of [clipped, plain]) load(step);
+      for (const { shape, size, data, grad } of plain.tensors) {
+        const unit = shape.length === 1 ? size : size / shape[0]!;
+        for (let start = 0; start < size; start += unit) {
+          const norm = (of: Float32Array) => Math.hypot(...of.subarray(start, start + unit));
+          const scale = (0.02 * Math.max(norm(data), 1e-3)) / (0.5 * norm(grad));
+          if (scale < 1) {
+            touched += 1;
+            grad.set(
+              grad.subarray(start, start + unit).map((g) => g * scale),
+              start,
+            );
+          }
+        }
+      }
+      clipped.optimizer.step();
+      clipped.tensors.forEach(({ grad }, i) => expect(error(grad, plain.tensors[i]!.grad)).toBeLessThan(0.1));
+      plain.tensors.forEach(({ grad }, i) => grad.set(clipped.tensors[i]!.grad)); // not to amplify the last bit
+      plain.optimizer.step();
+    }
+    expect(touched).toBeGreaterThan(10);
+    expect(touched).toBeLessThan(4 * 11);
+    expect(clipped.state()).toEqual(plain.state());
+  });
+
+  test.each(["mean", "sum"])("micro-batches make one step of their gradients' %s", (accumulateBy) => {
+    const added = { clipNorm: 0.1, ema: 0.9 };
+    const gathered = make(one, small(), { ...added, accumulate: 4, accumulateBy, zeroGrad: true });
+    const plain = make(one, small(), { ...added, gradScale: accumulateBy === "mean" ? 1 / 4 : 1 });
+    for (let step = 0; step < 8; step++) {
+      const before = gathered.state();
+      gathered.load(step % 4);
+      const { gradNorm, skipped } = gathered.optimizer.step();
+      expect(skipped).toBe(false);
+      expect(gathered.tensors.every(({ grad }) => grad.every((g) => g === 0))).toBe(true);
+      if (step % 4 < 3) {
+        expect([gradNorm, gathered.state()]).toEqual([undefined, before]);
+        continue;
+      }
+      const sums = plain.tensors.map(({ size }) => new Float32Array(size));
+      for (let part = 0; part < 4; part++) {
+        plain.load(part);
+        plain.tensors.forEach(({ grad }, i) => sums[i]!.forEach((sum, j) => (sums[i]![j] = sum + grad[j]!)));
+      }
+      plain.tensors.forEach(({ grad }, i) => grad.set(sums[i]!));
+      expect(plain.optimizer.step().gradNorm).toBe(gradNorm);
+    }
+    expect(gathered.optimizer.steps).toBe(2);
+    expect(gathered.state()).toEqual(plain.state());
+  });
+
   test("a scale of the gradients is as if they had been scaled", () => {
     const [scaled, plain] = [make(one, small(), { gradScale: 0.25 }), make(one, small(), {})];
     for (let step = 0; step < 4; step++) {
@@ -149,12 +225,12 @@ describe.each(cases)("$name", (one: Case) => {
 });
 
 test("the norm and what follows from it have the same bits on any number of threads", async () => {
-  const sizes = [300_000, 70_000, 250_001];
-  const added = { clipNorm: 1, ema: 0.99, zeroGrad: true, nonFinite: "throw" };
+  const shapes = [[1000, 300], [70_000], [250_001]];
+  const added = { ...{ clipNorm: 1, clipTensorNorm: 0.8, agc: 0.01, nonFinite: "throw" }, ema: 0.99, accumulate: 2 };
   const results: unknown[] = [];
   for (const threads of [1, 2, 3, 4, 8, 16]) {
     const arena = await createArena({ maxBytes: 2 ** 26, threads });
-    const { tensors, optimizer, load, state } = make({ factory: adamw, options: {} }, arena, added, sizes);
+    const { tensors, optimizer, load, state } = make({ factory: adamw, options: {} }, arena, added, shapes);
     const norms: unknown[] = [];
     for (let step = 0; step < 4; step++) {
       load(step);
@@ -167,6 +243,78 @@ test("the norm and what follows from it have the same bits on any number of thre
     arena.free();
   }
   for (const result of results) expect(result).toEqual(results[0]);
+});
+
+describe("averages", () => {
+  /** What the average has taken in of the parameters, step by step, by the definitions in plain doubles. */
+  const definitions: Record<string, [options: object, average: (params: readonly number[]) => number]> = {
+    "ema with warm-up": [
+      { ema: 0.9, emaWarmup: true },
+      (params) =>
+        params.slice(1).reduce((average, p, n) => {
+          const decay = Math.min(0.9, (2 + n) / (11 + n));
+          return decay * average + (1 - decay) * p;
+        }, params[0]!),
+    ],
+    "ema from a step on": [
+      { ema: 0.9, averageStart: 7 },
+      (params) => {
+        const rest = params.slice(7);
+        return rest.slice(1).reduce((average, p) => 0.9 * average + 0.1 * p, rest[0] ?? params.at(-1)!);
+      },
+    ],
+    swa: [
+      { swa: 3, averageStart: 5 },
+      (params) => {
+        const taken = params.filter((_, i) => i + 1 > 5 && (i + 1 - 5) % 3 === 0);
+        return taken.length === 0 ? params.at(-1)! : taken.reduce((sum, p) => sum + p, 0) / taken.length;
+      },
+    ],
+    "swa of every step": [{ swa: 1 }, (params) => params.reduce((sum, p) => sum + p, 0) / params.length],
+  };
+
+  test.each(Object.entries(definitions))("%s", (_, [options, average]) => {
+    const w = small().tensor("w", [3]);
+    const optimizer = sgd([w], { lr: 0, ...options });
+    const seen: number[] = [];
+    for (let step = 1; step <= 40; step++) {
+      seen.push(Math.fround(Math.sqrt(step)));
+      w.data.fill(seen.at(-1)!);
+      optimizer.step();
+      const expected = average(seen);
+      expect(error(optimizer.average(w), [expected, expected, expected]), `step ${step}`).toBeLessThan(1);
+    }
+  });
+
+  test("one at a time", () => {
+    const w = small().tensor("w", [3]);
+    expect(() => sgd([w], { ema: 0.9, swa: 2 })).toThrow("sgd: ema and swa cannot both be given; there is one average");
+  });
+});
+
+test.each(["throw", "skip"])("micro-batches whose sum is not finite are dropped: %s", (nonFinite) => {
+  const { tensors, optimizer, load, state } = make({ factory: sgd, options: {} }, small(), {
+    nonFinite,
+    accumulate: 2,
+  });
+  load(0);
+  tensors[2]!.grad[7] = Infinity;
+  const before = state();
+  optimizer.step();
+  load(1);
+  if (nonFinite === "skip") expect(optimizer.step().skipped).toBe(true);
+  else {
+    expect(() => optimizer.step()).toThrow(
+      'sgd: the sum of the micro-batches\' gradients of tensor "c" must be finite, got NaN at index 7; nothing was updated',
+    );
+  }
+  expect([state(), optimizer.steps]).toEqual([before, 0]);
+  for (const part of [0, 1]) {
+    load(part);
+    optimizer.step();
+  }
+  expect(optimizer.steps).toBe(1);
+  expect(state().every((part) => new Float32Array(part.buffer).every(Number.isFinite))).toBe(true);
 });
 
 describe("the scale of the loss", () => {
@@ -258,7 +406,7 @@ describe("refused", () => {
     const arena = small();
     const { w, b } = arena.tensors({ w: [4], b: [1] });
     const message =
-      "sgd: average must be asked of one of its params, of an optimizer made with the option ema, got tensor";
+      "sgd: average must be asked of one of its params, of an optimizer made with the option ema or swa, got tensor";
     expect(() => sgd([w]).average(w)).toThrow(message);
     expect(() => sgd([w], { ema: 0.9 }).average(b)).toThrow(message);
     expect(() => sgd([w]).swapAverages()).toThrow(message);

@@ -1,6 +1,6 @@
 /** What a rule says of itself, besides its formula. */
 
-import { flag, nonNegative, oneOf, type Options, orWord, positive, unit, type ValueOf } from "./option.js";
+import { count, flag, nonNegative, oneOf, type Options, orWord, positive, unit, type ValueOf } from "./option.js";
 
 /** What a rule is besides its formula, which stands in crate/src/rules under the same name. */
 export interface Definition<
@@ -44,14 +44,28 @@ export const overall = {
   gradScale: nonNegative(1),
   /** What the loss was multiplied by, `opt.lossScale`, and gradients are divided by. As PyTorch's GradScaler, "dynamic" begins with 65536, halves it and leaves the step out whenever a gradient is not finite, and doubles it after 2000 good steps. */
   lossScale: orWord("dynamic", positive(1)),
+  /** How many micro-batches make a step: each call of `step()` adds up gradients, and every n-th updates from them. */
+  accumulate: count(1, 1),
+  /** Whether the step sees the mean of the micro-batches' gradients or their sum. */
+  accumulateBy: oneOf("mean", "sum"),
+  /** The norm of a tensor's gradient above which it is scaled down to it (Keras' `clipnorm`). */
+  clipTensorNorm: positive(Infinity),
   /** The gradients' norm, over all tensors, above which they are scaled down to it (`clip_grad_norm_`). */
   clipNorm: positive(Infinity),
+  /** How many times as large as the norm of a tensor's row that of its gradient may be before it is scaled down to that, in place; a row is what stands under one first index, and a vector is one row (adaptive gradient clipping, https://arxiv.org/abs/2102.06171). */
+  agc: positive(Infinity),
   /** The distance from zero within which each gradient is kept, after all scaling (`clip_grad_value_`). */
   clipValue: positive(Infinity),
   /** What to do before anything is written if a gradient is infinite or NaN: update all the same, throw, or leave the step out. */
   nonFinite: oneOf("ignore", "throw", "skip"),
-  /** Decay of an exponential moving average of the parameters, `opt.average(tensor)`, which begins with the first step's; 0 for none. */
+  /** Decay of an exponential moving average of the parameters, `opt.average(tensor)`; 0 for none. */
   ema: unit(0),
+  /** Let that decay begin with 0.1 and rise, to at most `(1 + n) / (10 + n)` after `n` steps (TensorFlow's `num_updates`). */
+  emaWarmup: flag(false),
+  /** After how many steps each the parameters join their equally weighted average, `opt.average(tensor)` (stochastic weight averaging, PyTorch's AveragedModel); 0 for never. */
+  swa: count(0, 0),
+  /** How many steps to make before either average begins; until then it is the parameters. */
+  averageStart: count(0, 0),
   /** Zero the gradients behind the update. */
   zeroGrad: flag(false),
 };

@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
-import { BLOCK, extent, Job, type Scalars, sideBySide } from "./job.js";
+import { BLOCK, extent, Job, sideBySide } from "./job.js";
 import type { Tensor } from "./tensor.js";
 
 /** Where a group will lie, before there is memory for it. */
@@ -19,7 +19,7 @@ export interface Plan {
 
 export function plan(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
-  const runs = sideBySide(params);
+  const runs = variant.apart ? params.map((tensor) => [tensor]) : sideBySide(params);
   const bytes = runs.reduce((sum, run) => sum + Job.bytes(run, variant), BLOCK);
   const length = runs.reduce((sum, run) => sum + extent(run), 0);
   return { values, variant, params, runs, bytes, length };
@@ -41,8 +41,9 @@ export class Group<Hyper = unknown> {
   readonly hyper: Hyper;
   /** @internal */
   readonly jobs: readonly Job[];
+  /** Down the gradient, 1, or up, -1. @internal */
+  readonly sign: number;
   readonly #rule: Rule;
-  readonly #sign: number;
   #block: Float64Array | undefined;
   /** The hyper-parameters as they are now, unless one has changed since; and as they stand in the block. */
   #snapshot: Snapshot | undefined;
@@ -63,7 +64,7 @@ export class Group<Hyper = unknown> {
       this.#snapshot = undefined;
     }) as Hyper;
     this.#rule = rule;
-    this.#sign = values.maximize ? -1 : 1;
+    this.sign = values.maximize ? -1 : 1;
     this.#block = arena.doubles(address, BLOCK / 8);
     arena.own(this);
     Object.freeze(this);
@@ -75,13 +76,11 @@ export class Group<Hyper = unknown> {
     return this.#snapshot;
   }
 
-  /** Hands the kernels what holds for the step to come. @internal */
-  begin(fields: readonly number[], scalars: Scalars): void {
-    if (fields !== this.#written) {
-      this.#block?.set(fields);
-      this.#written = fields;
-    }
-    for (const job of this.jobs) job.begin(scalars, this.#sign);
+  /** Hands the kernels the hyper-parameters for the step to come. @internal */
+  begin(fields: readonly number[]): void {
+    if (fields === this.#written) return;
+    this.#block?.set(fields);
+    this.#written = fields;
   }
 
   /** @internal */

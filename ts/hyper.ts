@@ -15,6 +15,8 @@ export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path 
   }
   const values = resolve(rule.name, options, own, path, resolve(rule.name, { ...options, ...overall }, given));
   valuesAt(rule, values, 0);
+  if (values.ema && values.swa)
+    throw new RangeError(`${rule.name}: ema and swa cannot both be given; there is one average`);
   return values;
 }
 
@@ -70,9 +72,13 @@ export interface Variant {
   readonly kernel: string;
   /** What each slot of state starts at. */
   readonly slots: Readonly<Record<string, number>>;
-  /** Whether there is a moving average of the parameters, and whether gradients are zeroed. */
+  /** Whether there is an average of the parameters, and a sum of gradients, and whether gradients are zeroed. */
   readonly averaged: boolean;
+  readonly accumulated: boolean;
   readonly zeroGrad: boolean;
+  /** Whether each tensor is a job of its own, and whether the gradients of its rows are clipped. */
+  readonly apart: boolean;
+  readonly agc: number;
 }
 
 export function variantOf(rule: Rule, values: Values): Variant {
@@ -81,8 +87,11 @@ export function variantOf(rule: Rule, values: Values): Variant {
   return {
     kernel: [rule.name, ...added.map(([, option]) => option)].map(snake).join("_"),
     slots: Object.fromEntries([...rule.state, ...added.map(([slot]) => slot)].map(start)),
-    averaged: Boolean(values.ema),
+    averaged: Boolean(values.ema || values.swa),
+    accumulated: values.accumulate !== 1,
     zeroGrad: values.zeroGrad === true,
+    apart: values.clipTensorNorm !== Infinity || values.agc !== Infinity,
+    agc: values.agc as number,
   };
 }
 

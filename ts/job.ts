@@ -5,10 +5,10 @@ import type { Variant } from "./hyper.js";
 import { padded, type Tensor } from "./tensor.js";
 import type { Entry } from "./work.js";
 
-/** Bytes kept for a block of numbers, a job's or a group's hyper-parameters. */
+/** Bytes kept for a block of numbers: what a kernel is told of a job, or a group's hyper-parameters. */
 export const BLOCK = 128;
 
-/** A job's block: `Job` in crate/src/rule.rs. Behind these numbers stand pointers. */
+/** What `Job` in crate/src/rule.rs begins with. Behind these numbers stand pointers. */
 export interface Scalars {
   /** From 1. */
   readonly step: number;
@@ -18,21 +18,29 @@ export interface Scalars {
 }
 const POINTERS = 32;
 
-type State = Readonly<Record<string, Float32Array>>;
+/** What there is of a tensor besides parameters and gradient: views. */
+export interface Held {
+  readonly state: Readonly<Record<string, Float32Array>>;
+  /** The parameters' average, and the sum of the micro-batches' gradients. */
+  readonly average?: Float32Array;
+  readonly sum?: Float32Array;
+}
 
 export class Job {
-  /** What a thread must know to do it. */
-  readonly entry: Entry;
-  #inner: {
-    readonly state: ReadonlyMap<Tensor, State>;
-    readonly averages: ReadonlyMap<Tensor, Float32Array>;
-    /** As they stand in the block. */
-    readonly scalars: Float64Array;
-  };
+  /** What a thread must know to do it: to add a micro-batch's gradients up, to measure, to clip rows, to update. */
+  readonly gather: Entry | undefined;
+  readonly measure: Entry;
+  readonly clip: Entry | undefined;
+  readonly update: Entry;
+  #held: ReadonlyMap<Tensor, Held>;
+  /** As they stand in the block. */
+  #scalars: Float64Array;
 
   /** How many bytes a job over these tensors takes. */
-  static bytes(tensors: readonly Tensor[], { slots, averaged }: Variant): number {
-    return BLOCK + (Object.keys(slots).length + Number(averaged)) * extent(tensors) * 4;
+  static bytes(tensors: readonly Tensor[], { slots, averaged, accumulated, agc }: Variant): number {
+    const blocks = 1 + 2 * Number(accumulated) + Number(agc < Infinity);
+    const arrays = Object.keys(slots).length + Number(averaged) + Number(accumulated);
+    return blocks * BLOCK + arrays * extent(tensors) * 4;
   }
 
   /**
@@ -42,62 +50,80 @@ export class Job {
    * @param tensors tensors that lie side by side, in order
    */
   constructor(arena: Arena, variant: Variant, hyper: number, block: number, tensors: readonly Tensor[]) {
-    const [{ data, grad }] = tensors as [Tensor];
+    const [{ data, grad, size, shape }] = tensors as [Tensor];
+    const { slots, averaged, accumulated, zeroGrad, agc } = variant;
     const length = extent(tensors);
-    const kernel = Object.keys(arena.inner("job").kernels).indexOf(variant.kernel);
-    const { averaged, zeroGrad } = variant;
-    // The gradient is read, and written if it is zeroed; parameters, state and averages are read and written.
-    const bytes = length * 4 * (3 + Number(zeroGrad) + 2 * (Object.keys(variant.slots).length + Number(averaged)));
-    this.entry = { kernel, hyper, block, length, bytes };
-    const slots = Object.entries(variant.slots).map(([name, start], index) => {
-      const pointer = block + BLOCK + index * length * 4;
-      if (start !== 0) arena.floats(pointer, length).fill(start);
-      return { name, pointer };
+    const kernels = Object.keys(arena.inner("job").kernels);
+    let next = block;
+    const take = (bytes: number) => (next += bytes) - bytes;
+    const blockOf = (scalars: Scalars, pointers: readonly number[]) => {
+      const { step, gradScale, clip, blend } = scalars;
+      const address = take(BLOCK);
+      arena.doubles(address, 4).set([step, gradScale, clip, blend]);
+      new Uint32Array(data.buffer, address + POINTERS, pointers.length).set(pointers);
+      return address;
+    };
+    const entry = (kernel: string, hyper: number, block: number, arrays: number): Entry => ({
+      ...{ kernel: kernels.indexOf(kernel), hyper, block, length },
+      bytes: arrays * length * 4,
     });
-    const averages = averaged ? block + BLOCK + slots.length * length * 4 : 0;
-    const pointers = [
-      data.byteOffset,
-      grad.byteOffset,
-      averages,
-      Number(zeroGrad),
-      ...slots.map(({ pointer }) => pointer),
-    ];
-    new Uint32Array(data.buffer, block + POINTERS, pointers.length).set(pointers);
+
+    const state = Object.entries(slots).map(([name, start]) => {
+      const pointer = take(length * 4);
+      if (start !== 0) arena.floats(pointer, length).fill(start);
+      return [name, pointer] as const;
+    });
+    const average = averaged ? take(length * 4) : 0;
+    const sum = accumulated ? take(length * 4) : 0;
+    const nothing = { step: 0, gradScale: 1, clip: Infinity, blend: 0 };
+    if (accumulated) {
+      // Gradient descent at a rate of -1: the first of its hyper-parameters, the others zero.
+      const hyper = take(BLOCK);
+      arena.doubles(hyper, 1)[0] = -1;
+      const adding = blockOf(nothing, [sum, grad.byteOffset, 0, Number(zeroGrad)]);
+      this.gather = entry("sgd", hyper, adding, 3 + Number(zeroGrad));
+    }
+    const zeroed = accumulated || zeroGrad;
+    const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(zeroed)];
+    const own = blockOf(nothing, [...pointers, ...state.map(([, pointer]) => pointer)]);
+    // The gradient is read, and written if it is zeroed; parameters, state and averages are read and written.
+    this.update = entry(variant.kernel, hyper, own, 3 + Number(zeroed) + 2 * (state.length + Number(averaged)));
+    this.measure = entry("add_squares", 0, own, 1);
+    if (agc < Infinity) {
+      const units = take(BLOCK);
+      arena.doubles(units, 3).set([agc, shape.length < 2 ? size : size / shape[0]!, size]);
+      this.clip = entry("clip_units", units, own, 2);
+    }
+
     const view = (pointer: number, tensor: Tensor) =>
       arena.floats(pointer + tensor.data.byteOffset - data.byteOffset, tensor.size);
-    const state = tensors.map((tensor): [Tensor, State] => {
-      const views = slots.map(({ name, pointer }) => [name, view(pointer, tensor)]);
-      return [tensor, Object.freeze(Object.fromEntries(views))];
+    const held = (tensor: Tensor): Held => ({
+      state: Object.freeze(Object.fromEntries(state.map(([name, pointer]) => [name, view(pointer, tensor)]))),
+      average: averaged ? view(average, tensor) : undefined,
+      sum: accumulated ? view(sum, tensor) : undefined,
     });
-    this.#inner = {
-      state: new Map(state),
-      averages: new Map(averaged ? tensors.map((tensor) => [tensor, view(averages, tensor)]) : []),
-      scalars: arena.doubles(block, 4),
-    };
+    this.#held = new Map(tensors.map((tensor) => [tensor, held(tensor)]));
+    this.#scalars = arena.doubles(own, 4);
   }
 
-  /** A tensor's state, by slot, if it is one of the job's. */
-  state(tensor: Tensor): State | undefined {
-    return this.#inner.state.get(tensor);
+  /** What there is of a tensor, if it is one of the job's. */
+  held(tensor: Tensor): Held | undefined {
+    return this.#held.get(tensor);
   }
 
-  /** A tensor's moving average, if it is one of the job's and there is one. */
-  average(tensor: Tensor): Float32Array | undefined {
-    return this.#inner.averages.get(tensor);
-  }
-
-  /** Says what holds for the step to come, and whether it goes down the gradient, 1, or up, -1. */
-  begin({ step, gradScale, clip, blend }: Scalars, sign: number): void {
-    const { scalars } = this.#inner;
+  /** Says what holds for the step to come. */
+  begin({ step, gradScale, clip, blend }: Scalars): void {
+    const scalars = this.#scalars;
     scalars[0] = step;
-    scalars[1] = sign * gradScale;
+    scalars[1] = gradScale;
     scalars[2] = clip;
     scalars[3] = blend;
   }
 
   /** Lets go of the memory. */
   release(): void {
-    this.#inner = { state: new Map(), averages: new Map(), scalars: new Float64Array(4) };
+    this.#held = new Map();
+    this.#scalars = new Float64Array(4);
   }
 }
 

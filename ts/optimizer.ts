@@ -89,12 +89,12 @@ export class Optimizer<Hyper, State> {
     return pool.stepAsync(this.#rule.name, this.#step, snapshots, () => ({ ...this.#step.report }));
   }
 
-  /** The parameters' moving average, by the option `ema`: a view. A RangeError if there is none. */
+  /** The parameters' average, by the option `ema` or `swa`: a view. A RangeError if there is none. */
   average(tensor: Tensor): Float32Array {
     return this.#ofJob(
-      (job) => job.average(tensor),
+      (job) => job.held(tensor)?.average,
       () =>
-        `average must be asked of one of its params, of an optimizer made with the option ema, got ${named(tensor)}`,
+        `average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
     );
   }
 
@@ -113,7 +113,7 @@ export class Optimizer<Hyper, State> {
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
   state(tensor: Tensor): State {
     return this.#ofJob(
-      (job) => job.state(tensor) as State | undefined,
+      (job) => job.held(tensor)?.state as State | undefined,
       () => `state must be asked of one of its params, got ${named(tensor)}`,
     );
   }

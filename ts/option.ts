@@ -53,7 +53,24 @@ export function whole<const D extends number | undefined>(
   least: number,
   most: number,
 ): Option<number, string, D> {
-  const range = `[${least}, ${most === Infinity ? "∞" : most}]`;
+  return wholeIn(`[${least}, ${most === Infinity ? "∞" : most}]`, value, least, most);
+}
+
+/** Whole numbers from `least` on. */
+/* @__NO_SIDE_EFFECTS__ */
+export function count<const D extends number | undefined, const Least extends number>(
+  value: D,
+  least: Least,
+): Option<number, `[${Least}, ∞)`, D> {
+  return wholeIn(`[${least}, ∞)`, value, least, Number.MAX_SAFE_INTEGER);
+}
+
+function wholeIn<Range extends string, D>(
+  range: Range,
+  value: D,
+  least: number,
+  most: number,
+): Option<number, Range, D> {
   return {
     default: value,
     range,

@@ -32,11 +32,8 @@ const WORTH_WAKING = 2 ** 22;
 export interface Work<Given> {
   /** What the step is to be, from what it was given when it was asked for, or from what holds now. */
   begin(given?: Given): void;
-  /** What is measured before anything is written. */
-  readonly measure: Task | undefined;
-  /** Writes what the kernels read; false if nothing is to be updated. Up to here an error leaves all as it was. */
-  commit(): boolean;
-  readonly update: Task;
+  /** What is to be done next, after all before; undefined when the step is made. */
+  next(): Task | undefined;
 }
 
 export class Pool {
@@ -101,8 +98,7 @@ export class Pool {
     this.#enter(title);
     try {
       work.begin();
-      if (work.measure) this.#run(title, work.measure);
-      if (work.commit()) this.#run(title, work.update);
+      for (let task = work.next(); task; task = work.next()) this.#run(title, task);
     } finally {
       this.#leave();
     }
@@ -115,8 +111,7 @@ export class Pool {
         this.#enter(title);
         try {
           work.begin(given);
-          if (work.measure) await this.#runInTurns(title, work.measure);
-          if (work.commit()) await this.#runInTurns(title, work.update);
+          for (let task = work.next(); task; task = work.next()) await this.#runInTurns(title, task);
           return result();
         } finally {
           this.#leave();

@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import type { overall, Rule } from "./definition.js";
 import type { Group, Plan, Snapshot } from "./group.js";
-import type { Scalars } from "./job.js";
+import type { Job, Scalars } from "./job.js";
 import { show, type ValueOf } from "./option.js";
 import type { Work } from "./pool.js";
 import { layTask, sumsOf, type Task, taskBytes } from "./work.js";
@@ -12,7 +12,10 @@ type Overall = { readonly [Name in keyof typeof overall]: ValueOf<(typeof overal
 
 /** What came of a step. */
 export interface StepReport {
-  /** The gradients' norm over all tensors, after `gradScale`, before clipping; undefined unless a step has to know it. */
+  /**
+   * The gradients' norm over all tensors, after scaling and accumulation, before clipping; undefined unless a step has to
+   * know it, and where a micro-batch makes none.
+   */
   readonly gradNorm: number | undefined;
   /** Whether the step was left out, as a gradient was not finite. */
   readonly skipped: boolean;
@@ -24,29 +27,48 @@ const GOOD_STEPS = 2000;
 
 const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
 
-/** How many bytes a step takes besides its groups. */
+/** How many doubles measuring takes, and how many bytes a step takes besides its groups. */
+const sumsIn = (length: number, jobs: number) => sumsOf(jobs - 1, 0, length)[1];
 export function stepBytes(plans: readonly Plan[]): number {
   const length = plans.reduce((sum, plan) => sum + plan.length, 0);
   const jobs = plans.reduce((sum, { runs }) => sum + runs.length, 0);
-  return DOUBLE * sumsOf(length) + 2 * taskBytes(jobs);
+  return DOUBLE * sumsIn(length, jobs) + 4 * taskBytes(jobs);
+}
+
+/** What of a step goes into a checkpoint besides tensors. */
+export interface Counts {
+  readonly steps: number;
+  readonly lossScale: number;
+  readonly goodSteps: number;
+  readonly microBatches: number;
 }
 
 export class Step implements Work<readonly Snapshot[]> {
-  readonly measure: Task | undefined;
-  readonly update: Task;
   /** The same object after every step, which so leaves no garbage; as are the next three. */
   readonly report: { -readonly [Name in keyof StepReport]: StepReport[Name] } = { gradNorm: undefined, skipped: false };
-  readonly #scalars: { -readonly [Name in keyof Scalars]: number };
+  readonly #scalars: { -readonly [Name in keyof Scalars]: number } = {
+    step: 0,
+    gradScale: 1,
+    clip: Infinity,
+    blend: 0,
+  };
   readonly #fields: (readonly number[])[] = [];
-  #sums: Float64Array;
+  /** Tasks, and what is decided between them. */
+  readonly #phases: readonly (Task | (() => void))[];
+  /** The next of the phases. */
+  #phase = 0;
   readonly #rule: Rule;
   readonly #groups: readonly Group[];
   readonly #overall: Overall;
+  readonly #parts: readonly Part[];
+  #sums: Float64Array;
   /** How many steps were made. */
   count = 0;
   /** What gradients are divided by, and for how many steps that has gone well. */
   lossScale: number;
-  #good = 0;
+  #goodSteps = 0;
+  /** How many micro-batches were added up for the next step. */
+  #microBatches = 0;
 
   /** Lays the step's tables out at `address`. */
   constructor(
@@ -56,23 +78,24 @@ export class Step implements Work<readonly Snapshot[]> {
     options: Readonly<Record<string, unknown>>,
     address: number,
   ) {
-    const { space, kernels } = arena.inner(rule.name);
-    const entries = groups.flatMap(({ jobs }) => jobs.map(({ entry }) => entry));
-    const sums = sumsOf(entries.reduce((sum, { length }) => sum + length, 0));
-    const tables = address + DOUBLE * sums;
     this.#rule = rule;
     this.#groups = groups;
     this.#overall = options as Overall;
-    const { clipNorm, clipValue, lossScale, nonFinite } = this.#overall;
-    this.lossScale = lossScale === "dynamic" ? FIRST_SCALE : lossScale;
-    this.#scalars = { step: 0, gradScale: 1, clip: clipValue, blend: 0 };
+    this.#parts = partsOf(groups);
+    const sums = sumsIn(this.#parts.at(-1)!.end, this.#parts.length);
     this.#sums = arena.doubles(address, sums);
-    this.update = layTask(space.memory, tables, entries);
-    if (clipNorm < Infinity || nonFinite !== "ignore" || lossScale === "dynamic") {
-      const kernel = Object.keys(kernels).indexOf("add_squares");
-      const measuring = entries.map((entry) => ({ ...entry, kernel, bytes: 4 * entry.length }));
-      this.measure = layTask(space.memory, tables + taskBytes(entries.length), measuring, address);
-    }
+    const task = layTasks(arena, this.#parts, address, address + DOUBLE * sums);
+    const { clipNorm, clipTensorNorm, lossScale, nonFinite, accumulate, agc } = this.#overall;
+    const dynamic = lossScale === "dynamic";
+    const measured = Math.min(clipNorm, clipTensorNorm) < Infinity || nonFinite !== "ignore" || dynamic;
+    this.lossScale = dynamic ? FIRST_SCALE : lossScale;
+    this.#phases = [
+      ...(accumulate > 1 ? [task.gather!, () => this.#gathered()] : []),
+      ...(measured ? [task.measure] : []),
+      () => this.#decide(measured),
+      ...(agc < Infinity ? [task.clip!] : []),
+      task.update,
+    ];
     arena.own(this);
   }
 
@@ -80,66 +103,175 @@ export class Step implements Work<readonly Snapshot[]> {
     for (let i = 0; i < this.#groups.length; i++) {
       this.#fields[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
-    if (this.measure) this.#sums.fill(0);
+    this.#sums.fill(0);
+    this.#phase = 0;
+    this.report.gradNorm = undefined;
+    this.report.skipped = false;
   }
 
-  commit(): boolean {
-    const { clipNorm, nonFinite, ema } = this.#overall;
+  next(): Task | undefined {
+    while (this.#phase < this.#phases.length) {
+      const phase = this.#phases[this.#phase++]!;
+      if (typeof phase !== "function") return phase;
+      phase();
+    }
+    return undefined;
+  }
+
+  /** Goes on with the step only if it is the last of its micro-batches. */
+  #gathered(): void {
+    this.#microBatches += 1;
+    if (this.#microBatches < this.#overall.accumulate) this.#phase = this.#phases.length;
+    else this.#microBatches = 0;
+  }
+
+  /** Decides whether the step is made, and writes what the kernels read. Up to here, an error leaves all as it was. */
+  #decide(measured: boolean): void {
+    const { clipNorm, clipTensorNorm, clipValue, nonFinite, accumulate, accumulateBy } = this.#overall;
     const dynamic = this.#overall.lossScale === "dynamic";
-    const gradScale = this.#overall.gradScale / this.lossScale;
-    const { report } = this;
-    const scalars = this.#scalars;
-    scalars.gradScale = gradScale;
-    report.skipped = false;
-    if (this.measure) {
-      report.gradNorm = gradScale * Math.sqrt(this.#sums.reduce((total, sum) => total + sum, 0));
-      if (!Number.isFinite(report.gradNorm) && (dynamic || nonFinite !== "ignore")) {
-        if (nonFinite === "throw" && !dynamic) throw this.#notFinite();
-        return this.#skip(dynamic);
+    const shares = accumulateBy === "mean" ? accumulate : 1;
+    let gradScale = this.#overall.gradScale / this.lossScale / shares;
+    if (measured) {
+      const { report } = this;
+      const [norm, clipped] = this.#norms(gradScale, clipTensorNorm);
+      report.gradNorm = norm;
+      if (!Number.isFinite(norm) && (dynamic || nonFinite !== "ignore")) {
+        const error = nonFinite === "throw" && !dynamic ? this.#notFinite(norm) : undefined;
+        this.#leaveOut(dynamic);
+        if (error) throw error;
+        return;
       }
       // PyTorch's: a little more than the norm, so that it may be zero.
-      scalars.gradScale *= Math.min(1, clipNorm / (report.gradNorm + 1e-6));
+      gradScale *= Math.min(1, clipNorm / (clipped + 1e-6));
     }
-    if (dynamic && ++this.#good === GOOD_STEPS) {
+    if (dynamic && ++this.#goodSteps === GOOD_STEPS) {
       this.lossScale *= 2;
-      this.#good = 0;
+      this.#goodSteps = 0;
     }
     this.count += 1;
+    for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#fields[i]!);
+    const scalars = this.#scalars;
     scalars.step = this.count;
-    scalars.blend = this.count === 1 ? 1 : 1 - ema;
-    for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#fields[i]!, scalars);
-    return true;
+    scalars.clip = clipValue;
+    scalars.blend = this.#blend();
+    for (const { job, sign, scale } of this.#parts) {
+      scalars.gradScale = sign * gradScale * scale;
+      job.begin(scalars);
+    }
   }
 
-  /** Leaves the step out. */
-  #skip(dynamic: boolean): false {
-    if (this.#overall.zeroGrad) for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
+  /** The norm over all tensors, and the same once each tensor's own has been clipped. */
+  #norms(gradScale: number, clipTensorNorm: number): readonly [norm: number, clipped: number] {
+    let [squares, clipped] = [0, 0];
+    for (const part of this.#parts) {
+      let own = 0;
+      for (let i = part.sums[0]; i < part.sums[1]; i++) own += this.#sums[i]!;
+      squares += own;
+      const norm = gradScale * Math.sqrt(own);
+      part.scale = norm > clipTensorNorm ? clipTensorNorm / norm : 1;
+      clipped += own * part.scale * part.scale;
+    }
+    return [gradScale * Math.sqrt(squares), gradScale * Math.sqrt(clipped)];
+  }
+
+  /** How much of the parameters their average takes in at this step. */
+  #blend(): number {
+    const { ema, emaWarmup, swa, averageStart } = this.#overall;
+    const after = this.count - averageStart;
+    if (ema > 0) {
+      if (after <= 1) return 1;
+      return 1 - (emaWarmup ? Math.min(ema, after / (9 + after)) : ema);
+    }
+    if (swa === 0) return 0;
+    if (after < swa) return 1;
+    return after % swa === 0 ? swa / after : 0;
+  }
+
+  /** Leaves the step out: its gradients are done with. */
+  #leaveOut(dynamic: boolean): void {
+    const { accumulate, nonFinite, zeroGrad } = this.#overall;
+    for (const { params, jobs } of this.#groups) {
+      for (const tensor of params) {
+        if (accumulate > 1) for (const job of jobs) job.held(tensor)?.sum!.fill(0);
+        else if (zeroGrad && (dynamic || nonFinite === "skip")) tensor.grad.fill(0);
+      }
+    }
     if (dynamic) {
       this.lossScale /= 2;
-      this.#good = 0;
+      this.#goodSteps = 0;
     }
     this.report.skipped = true;
-    return false;
+    this.#phase = this.#phases.length;
   }
 
   /** The error that names the first gradient that is not finite. */
-  #notFinite(): RangeError {
-    for (const { params } of this.#groups) {
-      for (const { name, grad } of params) {
+  #notFinite(norm: number): RangeError {
+    for (const { params, jobs } of this.#groups) {
+      for (const tensor of params) {
+        const sum = jobs.map((job) => job.held(tensor)?.sum).find(Boolean);
+        const grad = sum ?? tensor.grad;
         const index = grad.findIndex((x) => !Number.isFinite(x));
         if (index < 0) continue;
+        const what = sum ? "the sum of the micro-batches' gradients" : "the gradient";
         return new RangeError(
-          `${this.#rule.name}: the gradient of tensor ${show(name)} must be finite, got ${grad[index]} at index ${index}; nothing was updated`,
+          `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}; nothing was updated`,
         );
       }
     }
-    return new RangeError(
-      `${this.#rule.name}: the gradients' norm must be finite, got ${this.report.gradNorm}; nothing was updated`,
-    );
+    return new RangeError(`${this.#rule.name}: the gradients' norm must be finite, got ${norm}; nothing was updated`);
+  }
+
+  /** What goes into a checkpoint. */
+  get counts(): Counts {
+    const { count: steps, lossScale } = this;
+    return { steps, lossScale, goodSteps: this.#goodSteps, microBatches: this.#microBatches };
+  }
+
+  set counts({ steps, lossScale, goodSteps, microBatches }: Counts) {
+    this.count = steps;
+    this.lossScale = lossScale;
+    this.#goodSteps = goodSteps;
+    this.#microBatches = microBatches;
   }
 
   /** Lets go of the memory. */
   release(): void {
     this.#sums = new Float64Array();
   }
+}
+
+/** A job's part in a step. */
+interface Part {
+  readonly job: Job;
+  readonly sign: number;
+  /** Where its elements end in the row of all. */
+  readonly end: number;
+  /** Where what is measured of it stands. */
+  readonly sums: readonly [begin: number, end: number];
+  /** What its gradients are clipped by, besides the others'. */
+  scale: number;
+}
+
+function partsOf(groups: readonly Group[]): Part[] {
+  let end = 0;
+  const jobs = groups.flatMap(({ jobs, sign }) => jobs.map((job) => ({ job, sign })));
+  return jobs.map(({ job, sign }, index) => {
+    const begin = end;
+    end += job.update.length;
+    return { job, sign, end, sums: sumsOf(index, begin, end), scale: 1 };
+  });
+}
+
+/** The tasks' tables in memory. */
+function layTasks(arena: Arena, parts: readonly Part[], sums: number, address: number) {
+  const { memory } = arena.inner("step").space;
+  let next = address;
+  const lay = (kind: "gather" | "measure" | "clip" | "update"): Task | undefined => {
+    const entries = parts.flatMap(({ job }) => job[kind] ?? []);
+    if (entries.length === 0) return undefined;
+    const table = next;
+    next += taskBytes(entries.length);
+    return layTask(memory, table, entries, kind === "measure" ? sums : 0);
+  };
+  return { gather: lay("gather"), measure: lay("measure")!, clip: lay("clip"), update: lay("update")! };
 }

@@ -69,8 +69,14 @@ export interface Task {
   readonly sums: number;
 }
 
-/** How many sums a measuring task of so many elements leaves. */
-export const sumsOf = (length: number): number => Math.ceil(length / CHUNK);
+/**
+ * Where a measuring task leaves the sums of a job: one for each chunk that it has a part in, counted from 0. With each
+ * job, and with each chunk, they move on by one, so no two jobs share one.
+ */
+export const sumsOf = (job: number, begin: number, end: number): readonly [begin: number, end: number] => [
+  Math.floor(begin / CHUNK) + job,
+  Math.ceil(end / CHUNK) + job,
+];
 
 /** How many bytes a task's table takes. */
 export const taskBytes = (jobs: number): number => 4 * (HEAD + ENTRY * jobs);
@@ -111,12 +117,13 @@ export class Runner {
     let start = 0;
     let at = address / 4;
     const sums = words[at + 1]!;
-    const sum = sums && sums + 8 * (begin / CHUNK);
-    let jobs = words[at]!;
-    for (at += HEAD; jobs > 0 && start < end; jobs--, at += ENTRY) {
+    const jobs = words[at]!;
+    at += HEAD;
+    for (let job = 0; job < jobs && start < end; job++, at += ENTRY) {
       const stop = words[at + 3]!;
       if (stop > begin) {
         const kernel = this.#kernels[words[at]!]!;
+        const sum = sums && sums + 8 * (begin / CHUNK + job);
         kernel(sum || words[at + 1]!, words[at + 2]!, Math.max(begin - start, 0), Math.min(end, stop) - start);
       }
       start = stop;

@@ -62,6 +62,14 @@ pub mod exports {
         unsafe { crate::rule::add_squares::<Simd>(&mut *sum, &*job, begin, end) }
     }
 
+    /// Clips the gradients of a job's units by their parameters.
+    /// # Safety
+    /// `units` and `job` are valid, and the job's pointers for all units' elements.
+    #[wasm_bindgen]
+    pub unsafe fn clip_units(units: *const Units, job: *const Job<0>, begin: usize, end: usize) {
+        unsafe { crate::rule::clip_units::<Simd>(&*units, &*job, begin, end) }
+    }
+
     #[unsafe(link_section = "downhill")]
     pub static SECTION: [u8; ABOUT.len()] = unsafe { *ABOUT.as_ptr().cast() };
 

@@ -44,11 +44,10 @@ pub struct Job<const N: usize> {
     pub grad_scale: f64,
     /// Scaled gradients are kept within this distance of zero; infinite for any.
     pub clip: f64,
-    /// How much of what they were the parameters' averages take in.
+    /// How much of what they have become the parameters' averages take in; 0 where there are none.
     pub blend: f64,
     pub params: *mut f32,
     pub grads: *mut f32,
-    /// The parameters' averages, or null.
     pub averages: *mut f32,
     /// Whether to zero the gradients behind the update.
     pub zero_grad: u32,
@@ -77,7 +76,8 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, job: &Job<N>, b
 #[inline(always)]
 unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, job: &Job<N>, begin: usize, end: usize) {
     let Job { step, grad_scale, clip, blend, params, grads, averages, zero_grad, slots } = *job;
-    let riding = clip < f64::INFINITY || !averages.is_null() || zero_grad != 0;
+    let riding = clip < f64::INFINITY || blend > 0.0 || zero_grad != 0;
+    let average = Average::new(1.0 - blend);
     let update = rule.update::<V>(step);
     let scale = V::splat(grad_scale);
     let tiny = rule.tiny();
@@ -106,9 +106,9 @@ unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, j
         if riding {
             for (lane, next) in next.into_iter().enumerate() {
                 unsafe {
-                    if !averages.is_null() {
-                        let average = V::load(averages.add(at(lane)));
-                        (average + V::splat(blend) * (next - average)).store(averages.add(at(lane)));
+                    if blend > 0.0 {
+                        let at = averages.add(at(lane));
+                        average.of(V::load(at), next).store(at);
                     }
                     if zero_grad != 0 {
                         V::splat(0.0).store(grads.add(at(lane)));
@@ -135,6 +135,60 @@ pub unsafe fn add_squares<V: Lane>(sum: &mut f64, job: &Job<0>, begin: usize, en
         i += WIDTH * sums.len();
     }
     *sum += V::total(sums[0]) + V::total(sums[1]);
+}
+
+/// What [`clip_units`] must know: the largest share of a unit's norm that its gradient's may have, and how many
+/// elements a unit has, and all units together.
+#[repr(C)]
+pub struct Units {
+    pub share: f64,
+    pub unit: f64,
+    pub size: f64,
+}
+
+/// Adaptive gradient clipping: Brock, De, Smith & Simonyan, 2021. Scales the gradients of those units of a job that
+/// begin in `begin..end`, in place, where their norm is too large for the parameters'.
+///
+/// # Safety
+/// The job's parameters and gradients are valid for all units' elements.
+#[inline(always)]
+pub unsafe fn clip_units<V: Lane>(units: &Units, job: &Job<0>, begin: usize, end: usize) {
+    /// What the norm of a unit of parameters counts as at least, or one that is zero would stay so.
+    const LEAST: f64 = 1e-3;
+    let (unit, size) = ((units.unit as usize).max(1), units.size as usize);
+    let end = if end < size { end } else { size };
+    let mut start = begin.div_ceil(unit) * unit;
+    while start < end {
+        let [params, grads] = [job.params, job.grads].map(|of| unsafe { of.add(start) });
+        let [param_norm, grad_norm] = [params, grads].map(|of| sqrt(unsafe { sum_of_squares::<V>(of, unit) }));
+        let most = units.share * if param_norm > LEAST { param_norm } else { LEAST };
+        let norm = grad_norm * job.grad_scale.abs();
+        if norm > most {
+            let scale = most / norm;
+            for i in 0..unit {
+                unsafe { *grads.add(i) = (f64::from(*grads.add(i)) * scale) as f32 };
+            }
+        }
+        start += unit;
+    }
+}
+
+/// The sum of the squares of `length` elements, in an order of its own.
+#[inline(always)]
+unsafe fn sum_of_squares<V: Lane>(of: *const f32, length: usize) -> f64 {
+    let mut sums = V::NOTHING;
+    let whole = length / WIDTH * WIDTH;
+    let mut i = 0;
+    while i < whole {
+        sums = unsafe { V::load(of.add(i)) }.add_squares(sums);
+        i += WIDTH;
+    }
+    let mut total = V::total(sums);
+    for i in whole..length {
+        let x = f64::from(unsafe { *of.add(i) });
+        total += x * x;
+    }
+    total
 }
 
 /// An exponential moving average: of what it was, `beta`; of what comes, the rest.
