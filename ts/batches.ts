@@ -1,6 +1,6 @@
 /** Mini-batches: each sample once an epoch, in an order that the seed decides, the same on every engine. */
 
-import { flag, resolve, whole } from "./option.js";
+import { count, flag, resolve, show, whole } from "./option.js";
 
 export interface BatchOptions {
   /** Decides the order. A whole number in [0, 2^32). Default: 0. */
@@ -11,6 +11,26 @@ export interface BatchOptions {
   dropLast?: boolean;
 }
 
+/** Where the drawing stands: plain data. */
+export interface BatchState {
+  readonly samples: number;
+  readonly size: number;
+  readonly seed: number;
+  readonly dropLast: boolean;
+  /** The next batch begins in this epoch, counted from 0, at this place. */
+  readonly epoch: number;
+  readonly start: number;
+}
+
+/** Mini-batches, one after the other. */
+export interface Batches extends Generator<Uint32Array, void> {
+  /**
+   * Where it stands: to be kept in a checkpoint, and given back, `order.state = extra.batches`, to go on from there. A
+   * TypeError or RangeError for the state of other batches.
+   */
+  state: BatchState;
+}
+
 /**
  * Draws mini-batches without replacement.
  * @param samples how many samples there are, a whole number in [1, 2^32)
@@ -18,22 +38,59 @@ export interface BatchOptions {
  * @returns for each batch the indices of its samples
  * A TypeError or RangeError for wrong arguments, when called.
  */
-export function batches(samples: number, size: number, options: BatchOptions = {}): Generator<Uint32Array, void> {
+export function batches(samples: number, size: number, options: BatchOptions = {}): Batches {
   whole(1, 1, 2 ** 32 - 1).check("batches: samples", samples);
   whole(1, 1, samples).check("batches: size", size);
   const { seed, epochs, dropLast } = resolve("batches", choices, options) as Required<BatchOptions>;
-  return draw(samples, size, seed, epochs, dropLast);
+  const same = { samples, size, seed, dropLast };
+  const position = { epoch: 0, start: 0 };
+  const generator = draw(same, epochs, position);
+  return Object.defineProperty(generator, "state", {
+    get: (): BatchState => ({ ...same, ...position }),
+    set(state: BatchState) {
+      Object.assign(position, checkState(state, same));
+    },
+  }) as Batches;
 }
 
 const choices = { seed: whole(0, 0, 2 ** 32 - 1), epochs: whole(1, 1, Infinity), dropLast: flag(false) };
 
-function* draw(samples: number, size: number, seed: number, epochs: number, dropLast: boolean) {
-  for (let epoch = 0; epoch < epochs; epoch++) {
-    const order = new Uint32Array(samples);
-    shuffle(order, randomBits(seed, epoch));
-    for (let start = 0; start + (dropLast ? size : 1) <= samples; start += size) {
-      yield order.subarray(start, start + size);
+type Same = Pick<BatchState, "samples" | "size" | "seed" | "dropLast">;
+
+function checkState(state: BatchState, same: Same) {
+  if (typeof state !== "object" || state === null) {
+    throw new TypeError(`batches: state must be what batches had as state, got ${show(state)}`);
+  }
+  for (const [name, here] of Object.entries(same)) {
+    const there = state[name as keyof Same];
+    if (there !== here) throw new RangeError(`batches: ${name} is ${show(there)} in the state, ${here} here`);
+  }
+  const { epoch, start } = state;
+  count(0, 0).check("batches: state.epoch", epoch);
+  count(0, 0).check("batches: state.start", start);
+  if (start % same.size !== 0 || start >= same.samples + same.size) {
+    throw new RangeError(`batches: state.start must be where a batch of ${same.size} begins, got ${start}`);
+  }
+  return { epoch, start };
+}
+
+function* draw({ samples, size, seed, dropLast }: Same, epochs: number, position: { epoch: number; start: number }) {
+  let order = new Uint32Array();
+  let shuffled = -1;
+  while (position.epoch < epochs) {
+    if (position.start + (dropLast ? size : 1) > samples) {
+      position.epoch += 1;
+      position.start = 0;
+      continue;
     }
+    if (shuffled !== position.epoch) {
+      order = new Uint32Array(samples);
+      shuffle(order, randomBits(seed, position.epoch));
+      shuffled = position.epoch;
+    }
+    const batch = order.subarray(position.start, position.start + size);
+    position.start += size;
+    yield batch;
   }
 }
 

@@ -39,6 +39,8 @@ export class Group<Hyper = unknown> {
   readonly params: readonly Tensor[];
   /** Live: what is written here holds from the next step on. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;
+  /** What was settled when the optimizer was made. @internal */
+  readonly fixed: Values;
   /** @internal */
   readonly jobs: readonly Job[];
   /** Down the gradient, 1, or up, -1. @internal */
@@ -59,6 +61,7 @@ export class Group<Hyper = unknown> {
     });
     this.jobs = Object.freeze(jobs);
     this.params = params;
+    this.fixed = Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]]));
     this.hyper = liveHyper(rule, values, () => {
       arena.inner(rule.name);
       this.#snapshot = undefined;

@@ -1,5 +1,6 @@
 export { type Arena, type ArenaHandle, type ArenaOptions, attachArena, createArena, createArenaSync } from "./arena.js";
-export { type BatchOptions, batches } from "./batches.js";
+export { type Batches, type BatchOptions, batches, type BatchState } from "./batches.js";
+export { load, type Loaded, loadFile, type LoadOptions, save, saveFile } from "./checkpoint/index.js";
 export type { Rule } from "./definition.js";
 export type { Group } from "./group.js";
 export type { Optimizer, Params, Tensors } from "./optimizer.js";
@@ -7,6 +8,7 @@ export type { Factory, Scheduled } from "./rule.js";
 export type { Shape, Tensor } from "./tensor.js";
 export * from "./rules/index.js";
 export type { StepReport } from "./step.js";
+export type { Observed, Plateau } from "./schedules/plateau.js";
 export type { Schedule, ScheduleFactory } from "./schedule.js";
 export { scheduleFrom } from "./schedules/data.js";
 export * from "./schedules/index.js";

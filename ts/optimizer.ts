@@ -4,7 +4,7 @@ import type { Arena } from "./arena.js";
 import type { Rule } from "./definition.js";
 import { Group, plan } from "./group.js";
 import { resolveRule } from "./hyper.js";
-import type { Job } from "./job.js";
+import type { Held, Job } from "./job.js";
 import { show } from "./option.js";
 import { Step, type StepReport, stepBytes } from "./step.js";
 import { Tensor } from "./tensor.js";
@@ -118,6 +118,16 @@ export class Optimizer<Hyper, State> {
     );
   }
 
+  /** What a checkpoint needs. @internal */
+  get inner() {
+    const held = (tensor: Tensor): Held =>
+      this.#ofJob(
+        (job) => job.held(tensor),
+        () => `no ${named(tensor)}`,
+      );
+    return { rule: this.#rule, step: this.#step, held };
+  }
+
   /** What the first job has that has it. */
   #ofJob<Found>(find: (job: Job) => Found | undefined, missing: () => string): Found {
     this.#arena.inner(this.#rule.name);
@@ -147,18 +157,20 @@ function listGroups(rule: Rule, params: Params<object>): Given[] {
     );
   }
   if (!(Array.isArray(params) && params.some(isGroup))) {
-    return [{ tensors: listTensors(`${rule.name}: params`, params as Tensors), own: {}, path: "" }];
+    return [{ tensors: listTensors(`${rule.name}: params ${expected}`, params as Tensors), own: {}, path: "" }];
   }
   return Array.from(params, (item: unknown, index) => {
     const title = `${rule.name}: groups[${index}]`;
     if (!isGroup(item)) throw new TypeError(`${title} must be a group { params, ...options }, got ${named(item)}`);
     const { params, ...own } = item;
-    return { tensors: listTensors(`${title}.params`, params), own, path: `groups[${index}].` };
+    return { tensors: listTensors(`${title}.params ${expected}`, params), own, path: `groups[${index}].` };
   });
 }
 
-function listTensors(title: string, params: Tensors): readonly Tensor[] {
-  const expected = `${title} must be tensors, by name or in a list, or a list of groups { params, ...options }`;
+const expected = "must be tensors, by name or in a list, or a list of groups { params, ...options }";
+
+/** The tensors; a TypeError or RangeError that says what was `expected`. */
+export function listTensors(expected: string, params: Tensors): readonly Tensor[] {
   if (typeof params !== "object" || params === null) throw new TypeError(`${expected}, got ${show(params)}`);
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
   if (!Array.isArray(params) && Symbol.iterator in params) throw new TypeError(`${expected}, got ${show(params)}`);

@@ -182,7 +182,7 @@ export function resolve(
   return values;
 }
 
-const defaults = (options: Options) =>
+export const defaults = (options: Options): Record<string, unknown> =>
   Object.fromEntries(Object.entries(options).map(([name, option]) => [name, option.default]));
 
 /** A value as it is kept: checked, and if it is a list, a copy that nobody writes to. */

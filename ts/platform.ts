@@ -12,9 +12,29 @@ interface NodeWorker {
   unref(): void;
 }
 
+interface NodeFile {
+  writeFile(bytes: Uint8Array): Promise<void>;
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
 interface NodeModules {
   worker_threads: { parentPort: Port | null; Worker: new (source: string | URL, options: object) => NodeWorker };
   os: { availableParallelism(): number };
+  fs: {
+    promises: {
+      open(path: string, flags: string): Promise<NodeFile>;
+      readFile(path: string | URL): Promise<Uint8Array>;
+      realpath(path: string): Promise<string>;
+      rename(from: string, to: string): Promise<void>;
+      unlink(path: string): Promise<void>;
+    };
+  };
+  path: { dirname(path: string): string };
+  process: { pid: number };
+  url: { fileURLToPath(url: URL): string };
+  /** Without `crc32` before Node 20.15 and 22.2. */
+  zlib: { crc32?(bytes: Uint8Array): number };
 }
 
 /** A module of Node's, asked for in a way that bundlers for browsers do not see. */

@@ -94,11 +94,18 @@ export class Pool {
 
   /** Makes a step. */
   step<Given>(title: string, work: Work<Given>): void {
+    this.alone(title, () => {
+      work.begin();
+      for (let task = work.next(); task; task = work.next()) this.#run(title, task);
+    });
+  }
+
+  /** Does something else while nobody steps. */
+  alone<Result>(title: string, act: () => Result): Result {
     if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
     this.#enter(title);
     try {
-      work.begin();
-      for (let task = work.next(); task; task = work.next()) this.#run(title, task);
+      return act();
     } finally {
       this.#leave();
     }

@@ -1,7 +1,7 @@
 /** A step: what is measured, decided and written before the kernels update. */
 
 import type { Arena } from "./arena.js";
-import type { overall, Rule } from "./definition.js";
+import { overall, type Rule } from "./definition.js";
 import type { Group, Plan, Snapshot } from "./group.js";
 import type { Job, Scalars } from "./job.js";
 import { show, type ValueOf } from "./option.js";
@@ -59,7 +59,7 @@ export class Step implements Work<readonly Snapshot[]> {
   #phase = 0;
   readonly #rule: Rule;
   readonly #groups: readonly Group[];
-  readonly #overall: Overall;
+  readonly overall: Overall;
   readonly #parts: readonly Part[];
   #sums: Float64Array;
   /** How many steps were made. */
@@ -80,12 +80,12 @@ export class Step implements Work<readonly Snapshot[]> {
   ) {
     this.#rule = rule;
     this.#groups = groups;
-    this.#overall = options as Overall;
+    this.overall = Object.fromEntries(Object.keys(overall).map((name) => [name, options[name]])) as Overall;
     this.#parts = partsOf(groups);
     const sums = sumsIn(this.#parts.at(-1)!.end, this.#parts.length);
     this.#sums = arena.doubles(address, sums);
     const task = layTasks(arena, this.#parts, address, address + DOUBLE * sums);
-    const { clipNorm, clipTensorNorm, lossScale, nonFinite, accumulate, agc } = this.#overall;
+    const { clipNorm, clipTensorNorm, lossScale, nonFinite, accumulate, agc } = this.overall;
     const dynamic = lossScale === "dynamic";
     const measured = Math.min(clipNorm, clipTensorNorm) < Infinity || nonFinite !== "ignore" || dynamic;
     this.lossScale = dynamic ? FIRST_SCALE : lossScale;
@@ -121,16 +121,16 @@ export class Step implements Work<readonly Snapshot[]> {
   /** Goes on with the step only if it is the last of its micro-batches. */
   #gathered(): void {
     this.#microBatches += 1;
-    if (this.#microBatches < this.#overall.accumulate) this.#phase = this.#phases.length;
+    if (this.#microBatches < this.overall.accumulate) this.#phase = this.#phases.length;
     else this.#microBatches = 0;
   }
 
   /** Decides whether the step is made, and writes what the kernels read. Up to here, an error leaves all as it was. */
   #decide(measured: boolean): void {
-    const { clipNorm, clipTensorNorm, clipValue, nonFinite, accumulate, accumulateBy } = this.#overall;
-    const dynamic = this.#overall.lossScale === "dynamic";
+    const { clipNorm, clipTensorNorm, clipValue, nonFinite, accumulate, accumulateBy } = this.overall;
+    const dynamic = this.overall.lossScale === "dynamic";
     const shares = accumulateBy === "mean" ? accumulate : 1;
-    let gradScale = this.#overall.gradScale / this.lossScale / shares;
+    let gradScale = this.overall.gradScale / this.lossScale / shares;
     if (measured) {
       const { report } = this;
       const [norm, clipped] = this.#norms(gradScale, clipTensorNorm);
@@ -176,7 +176,7 @@ export class Step implements Work<readonly Snapshot[]> {
 
   /** How much of the parameters their average takes in at this step. */
   #blend(): number {
-    const { ema, emaWarmup, swa, averageStart } = this.#overall;
+    const { ema, emaWarmup, swa, averageStart } = this.overall;
     const after = this.count - averageStart;
     if (ema > 0) {
       if (after <= 1) return 1;
@@ -189,7 +189,7 @@ export class Step implements Work<readonly Snapshot[]> {
 
   /** Leaves the step out: its gradients are done with. */
   #leaveOut(dynamic: boolean): void {
-    const { accumulate, nonFinite, zeroGrad } = this.#overall;
+    const { accumulate, nonFinite, zeroGrad } = this.overall;
     for (const { params, jobs } of this.#groups) {
       for (const tensor of params) {
         if (accumulate > 1) for (const job of jobs) job.held(tensor)?.sum!.fill(0);

@@ -1,4 +1,4 @@
-import { finite, nonNegative, oneOf, whole } from "../option.js";
+import { finite, nonNegative, oneOf, show, whole } from "../option.js";
 import { complete, type Given, Schedule } from "../schedule.js";
 
 const options = {
@@ -25,6 +25,15 @@ export interface Observed {
   readonly cooling: number;
 }
 
+/** What was given, if it can be what a plateau's schedule has seen; a TypeError or RangeError if not. */
+export function checkObserved({ rate, best, bad, cooling }: Observed): Observed {
+  const title = "reduceLROnPlateau: observed";
+  for (const [name, value] of Object.entries({ rate, bad, cooling })) nonNegative(0).check(`${title}.${name}`, value);
+  if (typeof best !== "number" || Number.isNaN(best))
+    throw new TypeError(`${title}.best must be a number, got ${show(best)}`);
+  return Object.freeze({ rate, best, bad, cooling });
+}
+
 /** The rate, times `factor` whenever what is observed has not improved for more than `patience` observations. */
 export class Plateau extends Schedule {
   #observed: Observed;
@@ -41,12 +50,7 @@ export class Plateau extends Schedule {
   }
 
   set observed(given: Observed) {
-    for (const name of ["rate", "bad", "cooling"] as const) {
-      nonNegative(0).check(`reduceLROnPlateau: observed.${name}`, given[name]);
-    }
-    if (typeof given.best !== "number") throw new TypeError(`reduceLROnPlateau: observed.best must be a number`);
-    const { rate, best, bad, cooling } = given;
-    this.#observed = Object.freeze({ rate, best, bad, cooling });
+    this.#observed = checkObserved(given);
   }
 
   /** Takes a loss, or whatever `mode` says should fall or rise. A TypeError or RangeError for what is no finite number. */

@@ -1,0 +1,493 @@
+/** Checkpoints: what is saved comes back to the bit; what is not as it was saved is told, and nothing is loaded. */
+
+import { execFileSync, spawn } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import fc from "fast-check";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
+import { root } from "../../scripts/project.mjs";
+import { type Arena, createArenaSync } from "../../ts/arena.js";
+import { portableCrc32 } from "../../ts/checkpoint/crc32.js";
+import { load, loadFile, save, saveFile } from "../../ts/checkpoint/index.js";
+import { adam, adamw, sgd } from "../../ts/rules/index.js";
+import { exponentialLR, reduceLROnPlateau, sequentialLR, stepLR } from "../../ts/schedules/index.js";
+import { cases } from "../registry.js";
+import { parts, sealed } from "./files.js";
+import { malformed } from "./malformed.js";
+import { go, keep, resume, type Spec, start } from "./resume.js";
+
+const folder = mkdtempSync(join(tmpdir(), "downhill-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function small(): Arena {
+  const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+  onTestFinished(() => arena.free());
+  return arena;
+}
+
+/** All that an arena's memory holds. */
+const memory = (arena: Arena) => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
+
+/** A model and its optimizer after one step. */
+function trained(shapes: Record<string, readonly number[]> = { w: [3, 4], b: [4] }, factory = adamw, options = {}) {
+  const arena = small();
+  const model = arena.tensors(shapes);
+  Object.values(model).forEach(({ data, grad }, i) => {
+    data.forEach((_, j) => {
+      data[j] = Math.sin(i + j);
+      grad[j] = Math.cos(i + j);
+    });
+  });
+  const optimizer = factory(model, options);
+  optimizer.step();
+  return { arena, model, optimizer };
+}
+
+/** The same, before anything was loaded into it. */
+function untrained(shapes: Record<string, readonly number[]> = { w: [3, 4], b: [4] }, factory = adamw, options = {}) {
+  const arena = small();
+  const model = arena.tensors(shapes);
+  return { arena, model, optimizer: factory(model, options) };
+}
+
+test("steps, saved, loaded in another process, and more steps are the bits of all steps, for every rule", () => {
+  const specs: Spec[] = cases.map(({ rule, options }) => ({ rule: rule.name, options }));
+  writeFileSync(join(folder, "specs.json"), JSON.stringify(specs));
+  const runs = specs.map((spec, i) => {
+    const run = start(spec);
+    go(run, 0, 7); // in the middle of two micro-batches
+    writeFileSync(join(folder, `${i}.safetensors`), keep(run));
+    return run;
+  });
+  const later = join(root, "test/checkpoint/later.ts");
+  execFileSync(process.execPath, ["--import", "tsx", later, folder, "7", "16"], { cwd: root, stdio: "pipe" });
+  runs.forEach((run, i) => {
+    go(run, 7, 16);
+    const resumed = readFileSync(join(folder, `${i}.later.safetensors`));
+    expect(Buffer.compare(keep(run), resumed), cases[i]!.name).toBe(0);
+    expect(run.optimizer.steps).toBe(7);
+  });
+});
+
+test("what is not restored would show", () => {
+  const spec = { rule: "adamw", options: {} };
+  const run = start(spec);
+  go(run, 0, 7);
+  const file = keep(run);
+  const again = start(spec);
+  const { steps, extra, leftOut } = resume(again, file);
+  expect([steps, leftOut]).toEqual([2, []]);
+  expect(extra).toEqual({ batches: run.order.state });
+  expect(again.optimizer.lossScale).toBe(run.optimizer.lossScale);
+  expect(again.optimizer.lossScale).toBe(32768);
+  expect(again.plateau.observed).toEqual(run.plateau.observed);
+  expect(run.plateau.observed.rate).toBeLessThan(0.01);
+  expect(Buffer.compare(keep(again), file)).toBe(0);
+  go(again, 7, 9);
+  expect(Buffer.compare(keep(again), file)).not.toBe(0);
+});
+
+test("the file is as safetensors says, aligned, and nothing but names and numbers", () => {
+  const { model, optimizer } = trained();
+  const file = save(model, optimizer, { epoch: 3 });
+  const { header, data } = parts(file);
+  const { __metadata__: metadata, ...entries } = header;
+  expect((file.length - data.length) % 8).toBe(0);
+  expect(Object.keys(entries)).toEqual([
+    "w",
+    "b",
+    "optimizer.w.expAvg",
+    "optimizer.w.expAvgSq",
+    "optimizer.b.expAvg",
+    "optimizer.b.expAvgSq",
+  ]);
+  expect(entries.w).toEqual({ dtype: "F32", shape: [3, 4], data_offsets: [0, 48] });
+  expect(new Float32Array(data.buffer, 0, 12)).toEqual(new Float32Array(model.w!.data));
+  expect(JSON.parse(metadata.extra)).toEqual({ epoch: 3 });
+  expect(JSON.parse(metadata.rule)).toMatchObject({
+    rule: "adamw",
+    clipNorm: "Infinity",
+    groups: [{ params: ["w", "b"], lr: 1e-3 }],
+  });
+  for (const text of Object.values(metadata)) expect(text).toEqual(expect.any(String));
+});
+
+test("parameters alone", () => {
+  const { model } = trained();
+  const other = untrained();
+  expect(load(save(model), other.model)).toEqual({ steps: 0, extra: undefined, leftOut: [] });
+  expect(other.model.w!.data).toEqual(model.w!.data);
+  const whole = save(model, adamw(model));
+  expect(load(whole.buffer, other.model).leftOut).toEqual([]);
+  const wrong = "load: the checkpoint has no optimizer; nothing was loaded";
+  expect(() => load(save(model), other.model, other.optimizer)).toThrow(wrong);
+});
+
+/** A file of some 4 KiB. */
+function fourKiB() {
+  const shapes = { w: [11, 17], b: [3] };
+  const { model, optimizer } = trained(shapes);
+  return { file: save(model, optimizer, { note: "4 KiB" }), ...untrained(shapes) };
+}
+
+test("every bit that flips is found", () => {
+  const { file, arena, model, optimizer } = fourKiB();
+  expect(file.length).toBeGreaterThan(3500);
+  const before = memory(arena);
+  const passed: number[] = [];
+  for (let bit = 0; bit < 8 * file.length; bit++) {
+    file[bit >> 3]! ^= 1 << (bit & 7);
+    try {
+      load(file, model, optimizer, { strict: false });
+      passed.push(bit);
+    } catch (error) {
+      if (!(error instanceof RangeError && error.message.startsWith("load: "))) throw error;
+    }
+    file[bit >> 3]! ^= 1 << (bit & 7);
+  }
+  expect(passed).toEqual([]);
+  expect(memory(arena).equals(before)).toBe(true);
+  expect(load(file, model, optimizer).steps).toBe(1);
+});
+
+test("wherever the file breaks off, it is found", () => {
+  const { file, arena, model, optimizer } = fourKiB();
+  const before = memory(arena);
+  for (let length = 0; length < file.length; length++) {
+    expect(() => load(file.slice(0, length), model, optimizer, { strict: false })).toThrow(
+      /^load: .*nothing was loaded$/,
+    );
+  }
+  expect(memory(arena).equals(before)).toBe(true);
+});
+
+describe("a malformed file", () => {
+  const { model, optimizer } = (() => {
+    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const model = arena.tensors({ w: [3, 4], b: [4] });
+    const optimizer = adamw(model);
+    optimizer.step();
+    return { model, optimizer };
+  })();
+  const valid = parts(save(model, optimizer));
+  const seen = new Map<string, string>();
+
+  test.each(malformed)("%s", (title, make, message) => {
+    const bytes = make(valid);
+    const other = untrained();
+    const before = memory(other.arena);
+    const start = performance.now();
+    let said = "";
+    try {
+      load(bytes, other.model, other.optimizer);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      said = error.message;
+    }
+    expect(performance.now() - start, "milliseconds").toBeLessThan(1000);
+    expect(said).toContain(message);
+    expect(said).toMatch(/^load: .*; nothing was loaded$/s);
+    expect(memory(other.arena).equals(before)).toBe(true);
+    seen.set(title, said);
+  });
+
+  test("each has an error of its own", () => {
+    expect(malformed.length).toBeGreaterThan(60);
+    expect(new Set(seen.values()).size).toBeGreaterThan(60);
+  });
+
+  test("the valid one is loaded", () => {
+    const other = untrained();
+    expect(load(sealed(save(model, optimizer)), other.model, other.optimizer).steps).toBe(1);
+  });
+});
+
+describe("what is not the same on both sides", () => {
+  const { model, optimizer } = (() => {
+    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const model = arena.tensors({ w: [3, 4], b: [4] });
+    model.w.data.fill(7);
+    model.b.data.fill(8);
+    const optimizer = adamw([{ params: [model.w] }, { params: [model.b], lr: stepLR({ lr: 0.1, stepSize: 30 }) }]);
+    optimizer.step();
+    return { model, optimizer };
+  })();
+  const file = save(model, optimizer);
+  const lr = stepLR({ lr: 0.1, stepSize: 30 });
+  type Made = { model: any; optimizer: any };
+  const table: [title: string, make: (arena: Arena) => Made, says: string[]][] = [
+    [
+      "a shape",
+      (arena) => {
+        const model = arena.tensors({ w: [4, 3], b: [4] });
+        return { model, optimizer: adamw([{ params: [model.w] }, { params: [model.b], lr }]) };
+      },
+      ["w", "optimizer.w.expAvg", "optimizer.w.expAvgSq"].map(
+        (name) => `tensor "${name}" is F32 [3, 4] in the checkpoint, F32 [4, 3] here`,
+      ),
+    ],
+    [
+      "a name",
+      (arena) => {
+        const model = arena.tensors({ w: [3, 4], bias: [4] });
+        return { model, optimizer: adamw([{ params: [model.w] }, { params: [model.bias], lr }]) };
+      },
+      [
+        'groups[1].params[0] is "b" in the checkpoint, "bias" here',
+        ...["bias", "optimizer.bias.expAvg", "optimizer.bias.expAvgSq"].map(
+          (name) => `tensor "${name}" is here, not in the checkpoint`,
+        ),
+        ...["b", "optimizer.b.expAvg", "optimizer.b.expAvgSq"].map(
+          (name) => `tensor "${name}" is in the checkpoint, not here`,
+        ),
+      ],
+    ],
+    [
+      "options",
+      (arena) => {
+        const model = arena.tensors({ w: [3, 4], b: [4] });
+        const groups = [
+          { params: [model.w], betas: [0.8, 0.999] as const },
+          { params: [model.b], lr: stepLR({ lr: 0.1, stepSize: 20 }) },
+        ];
+        return { model, optimizer: adamw(groups, { clipNorm: 1 }) };
+      },
+      [
+        'clipNorm is "Infinity" in the checkpoint, 1 here',
+        "groups[0].betas[0] is 0.9 in the checkpoint, 0.8 here",
+        "groups[1].lr.stepSize is 30 in the checkpoint, 20 here",
+      ],
+    ],
+    [
+      "state that is there",
+      (arena) => {
+        const model = arena.tensors({ w: [3, 4], b: [4] });
+        return { model, optimizer: adamw([{ params: [model.w] }, { params: [model.b], lr }], { ema: 0.9 }) };
+      },
+      [
+        "ema is 0 in the checkpoint, 0.9 here",
+        ...["w", "b"].map((name) => `tensor "optimizer.${name}.average" is here, not in the checkpoint`),
+      ],
+    ],
+    [
+      "groups",
+      (arena) => {
+        const model = arena.tensors({ w: [3, 4], b: [4] });
+        return { model, optimizer: adamw(model) };
+      },
+      [
+        'groups[0].params[1] is nothing in the checkpoint, "b" here',
+        expect.stringMatching(
+          /^groups\[1\] is \{.*"params":\["b"\].*\} in the checkpoint, nothing here$/,
+        ) as unknown as string,
+      ],
+    ],
+    [
+      "the rule",
+      (arena) => {
+        const model = arena.tensors({ w: [3, 4], b: [4] });
+        return { model, optimizer: adam(model) };
+      },
+      ['the optimizer is "adamw" in the checkpoint, "adam" here'],
+    ],
+  ];
+
+  test.each(table)("%s", (_, make, says) => {
+    const arena = small();
+    const other = make(arena);
+    const before = memory(arena);
+    if (typeof says[0] === "string") {
+      expect(() => load(file, other.model, other.optimizer)).toThrow(`load: ${says[0]}; nothing was loaded`);
+    }
+    expect(memory(arena).equals(before)).toBe(true);
+    const { leftOut } = load(file, other.model, other.optimizer, { strict: false });
+    expect(leftOut).toEqual(says);
+    if (_ !== "a shape") expect(other.model.w.data[0]).toBe(model.w.data[0]);
+    else expect(other.model.b.data[0]).toBe(model.b.data[0]);
+    expect(other.optimizer.steps).toBe(_ === "the rule" ? 0 : 1);
+  });
+
+  test("a plateau within another schedule is found", () => {
+    const nested = () => {
+      const plateau = reduceLROnPlateau({ lr: 0.1, patience: Infinity, mode: "max" });
+      return {
+        plateau,
+        lr: sequentialLR({ schedules: [exponentialLR({ lr: 0.1, gamma: 0.9 }), plateau], milestones: [5] }),
+      };
+    };
+    const [one, other] = [nested(), nested()];
+    one.plateau.observe(3);
+    const file = save(...(Object.values(trained(undefined, sgd as any, { lr: one.lr })).slice(1) as [any, any]));
+    const into = untrained(undefined, sgd as any, { lr: other.lr });
+    load(file, into.model, into.optimizer);
+    expect(other.plateau.observed).toEqual(one.plateau.observed);
+  });
+});
+
+describe("refused", () => {
+  test("what is no file, no model, no optimizer, no JSON", () => {
+    const { model, optimizer } = trained();
+    expect(() => load("run.safetensors" as never, model)).toThrow(
+      new TypeError('load: expected a file\'s bytes, got "run.safetensors"'),
+    );
+    expect(() => save(7 as never)).toThrow(new TypeError("save: model must be tensors, by name or in a list, got 7"));
+    expect(() => save(model, {} as never)).toThrow(
+      new TypeError("save: optimizer must be one, got an object (Object)"),
+    );
+    expect(() => save(model, optimizer, () => 0)).toThrow(
+      new TypeError("save: extra must be what JSON can hold, got a function"),
+    );
+    expect(() => load(save(model), model, optimizer, { strictly: true } as never)).toThrow(
+      'load: no option "strictly"; did you mean "strict"?',
+    );
+  });
+
+  test("a model that lacks what the optimizer updates, and names that collide or cannot be written", () => {
+    const arena = small();
+    const { w, b } = arena.tensors({ w: [2], b: [2] });
+    expect(() => save([w], adamw([w, b]))).toThrow(
+      'save: model must hold all that the optimizer updates, got one without tensor "b"',
+    );
+    const clash = arena.tensor("optimizer.w.expAvg", [2]);
+    expect(() => save([w, clash], adamw([w]))).toThrow(
+      'save: two tensors would be "optimizer.w.expAvg" in the file; rename one',
+    );
+    for (const name of ["__metadata__", "a\u0000", "\ud800"]) {
+      expect(() => save([arena.tensor(name, [1])])).toThrow("a tensor's name must be writable, got ");
+    }
+  });
+
+  test("during a step, and after free", async () => {
+    const { arena, model, optimizer } = trained();
+    const file = save(model, optimizer);
+    const step = optimizer.stepAsync();
+    expect(() => save(model, optimizer)).toThrow("save: a stepAsync() is under way in this arena; await it first");
+    expect(() => load(file, model, optimizer)).toThrow(
+      "load: a stepAsync() is under way in this arena; await it first",
+    );
+    await step;
+    arena.free();
+    expect(() => save(model, optimizer)).toThrow("the arena was freed");
+  });
+});
+
+test("names of any kind come back", () => {
+  const name = fc
+    .string({ unit: "grapheme", minLength: 1 })
+    .filter((name) => name !== "__proto__" && !/\p{Cc}/u.test(name));
+  fc.assert(
+    fc.property(fc.uniqueArray(name, { minLength: 1, maxLength: 5 }), (names) => {
+      const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
+      const tensors = names.map((name, i) => arena.tensor(name, [i + 1]));
+      tensors.forEach(({ data }, i) => data.fill(i + 1));
+      const file = save(tensors);
+      tensors.forEach(({ data }) => data.fill(0));
+      load(file, tensors);
+      arena.free();
+      return tensors.every((_, i) => parts(file).header[names[i]!].shape[0] === i + 1);
+    }),
+  );
+});
+
+test("the checksum without zlib is zlib's", () => {
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => portableCrc32(bytes) === crc(bytes)));
+});
+
+describe("files", () => {
+  test("are written, replaced, and read, by path and by URL, and nothing is left beside them", async () => {
+    const place = mkdtempSync(join(folder, "files-"));
+    const { model, optimizer } = trained();
+    const path = join(place, "run.safetensors");
+    await saveFile(path, model, optimizer, { epoch: 1 });
+    await saveFile(pathToFileURL(path), model, optimizer, { epoch: 2 });
+    expect(readdirSync(place)).toEqual(["run.safetensors"]);
+    const other = untrained();
+    expect(await loadFile(path, other.model, other.optimizer)).toEqual({ steps: 1, extra: { epoch: 2 }, leftOut: [] });
+    expect((await loadFile(pathToFileURL(path), other.model)).extra).toEqual({ epoch: 2 });
+    expect(other.model.w!.data).toEqual(model.w!.data);
+  });
+
+  test("hold what was there when they were saved", async () => {
+    const { model, optimizer } = trained();
+    const path = join(folder, "then.safetensors");
+    const expected = save(model, optimizer);
+    const saved = saveFile(path, model, optimizer);
+    optimizer.step();
+    await saved;
+    expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
+  });
+
+  test("follow a link", async () => {
+    const place = mkdtempSync(join(folder, "link-"));
+    const { model } = trained();
+    writeFileSync(join(place, "target"), "old");
+    symlinkSync("target", join(place, "link"));
+    await saveFile(join(place, "link"), model);
+    expect(readFileSync(join(place, "target")).length).toBeGreaterThan(3);
+  });
+
+  test("that cannot be written or read are an error, and the old one stays", async () => {
+    const { model } = trained();
+    const place = mkdtempSync(join(folder, "bad-"));
+    await expect(saveFile(join(place, "none/run"), model)).rejects.toThrow(
+      /^saveFile: .*none\/run cannot be written: ENOENT/,
+    );
+    await expect(loadFile(join(place, "none"), model)).rejects.toThrow(/^loadFile: .*none cannot be read: ENOENT/);
+    mkdirSync(join(place, "folder"));
+    await expect(saveFile(join(place, "folder"), model)).rejects.toThrow("cannot be written");
+    expect(readdirSync(place)).toEqual(["folder"]);
+  });
+
+  /** How many kills: 1,000 of them before a release. */
+  const KILLS = Number(process.env.KILLS ?? 30);
+
+  test(`${KILLS} kills in the middle of saving leave the old file or the new one`, async () => {
+    const place = mkdtempSync(join(folder, "kill-"));
+    const path = join(place, "run.safetensors");
+    const program = `
+      import { createArenaSync, saveFile } from ${JSON.stringify(pathToFileURL(join(root, "dist/index.js")).href)};
+      const w = createArenaSync({ threads: 1, maxBytes: 2 ** 24 }).tensor("w", [50_000]);
+      for (let i = ${Math.trunc(1e6 * Math.random())}; ; i++) {
+        w.data.fill(i);
+        await saveFile(${JSON.stringify(path)}, [w], undefined, i);
+        process.stdout.write(i + "\\n");
+      }`;
+    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const w = arena.tensor("w", [50_000]);
+    let between = 0;
+    for (let kill = 0; kill < KILLS; kill++) {
+      const child = spawn(process.execPath, ["--input-type=module", "-e", program], {
+        stdio: ["ignore", "pipe", "inherit"],
+      });
+      let said = "";
+      let first!: (value: unknown) => void;
+      const begun = new Promise((resolve) => (first = resolve));
+      child.stdout.on("data", (text) => {
+        said += text;
+        first(0);
+      });
+      const gone = new Promise((resolve) => child.on("exit", resolve));
+      await begun;
+      await new Promise((resolve) => setTimeout(resolve, 20 * Math.random()));
+      child.kill("SIGKILL");
+      await gone;
+      const last = Number(said.trimEnd().split("\n").at(-1));
+      const { extra } = await loadFile(path, [w]);
+      // The last that was said to be saved, or the next.
+      expect([last, last + 1]).toContain(extra);
+      expect(w.data.every((x) => x === extra)).toBe(true);
+      const left = readdirSync(place).filter((name) => name !== "run.safetensors");
+      if (left.length > 0) between += 1;
+      for (const name of left) rmSync(join(place, name));
+    }
+    arena.free();
+    console.log(`${KILLS} kills, ${between} of them with a file half written`);
+  });
+});
+
+function crc(bytes: Uint8Array): number {
+  const { crc32 } = process.getBuiltinModule("node:zlib");
+  return crc32(bytes);
+}

@@ -1,0 +1,62 @@
+/** A run that can be stopped and resumed: with all that a checkpoint must bring back. */
+
+import * as downhill from "downhill";
+import { type Batches, batches, createArenaSync, load, type Loaded, type Optimizer, save, type Tensor } from "downhill";
+import { inputs } from "../harness.js";
+
+/** A rule by name, and options as JSON. */
+export interface Spec {
+  readonly rule: string;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+export interface Run {
+  readonly model: Readonly<Record<string, Tensor>>;
+  readonly optimizer: Optimizer<any, any>;
+  readonly order: Batches;
+  readonly plateau: downhill.Plateau;
+}
+
+const shapes = { a: [7, 5], b: [1], c: [33], "ä/frozen": [3] };
+
+/** Two groups, rates by a schedule and by a plateau, averages, micro-batches, a scale of the loss that moves. */
+export function start({ rule, options }: Spec): Run {
+  const factory = (downhill as unknown as Record<string, (params: unknown, options: object) => Optimizer<any, any>>)[
+    rule
+  ]!;
+  const arena = createArenaSync({ maxBytes: 2 ** 19, threads: 1 });
+  const model = arena.tensors(shapes);
+  Object.values(model).forEach(({ data, size }, i) => data.set(inputs(size, 1, i + 1).params));
+  const plateau = downhill.reduceLROnPlateau({ lr: 0.01, patience: 0 });
+  const schedule = downhill.warmupCosineDecay({ peakValue: 0.01, warmupSteps: 3, decaySteps: 9 });
+  const groups = [
+    { params: [model.a, model.b], lr: schedule },
+    { params: [model.c], lr: plateau, maximize: true },
+  ];
+  const around = { clipNorm: 0.5, nonFinite: "skip", ema: 0.9, emaWarmup: true, accumulate: 2, lossScale: "dynamic" };
+  const optimizer = factory(groups, { ...options, ...around });
+  return { model, optimizer, order: batches(10, 3, { seed: 5, epochs: 100 }), plateau };
+}
+
+/** Goes on for so many micro-batches, some of them with a gradient that is not finite. */
+export function go({ model, optimizer, order, plateau }: Run, from: number, to: number): void {
+  for (let i = from; i < to; i++) {
+    const { value: batch } = order.next() as { value: Uint32Array };
+    const scale = optimizer.lossScale;
+    Object.values(model).forEach(({ grad, size }, tensor) => {
+      grad.set(inputs(size, 1, 100 * i + tensor + batch[0]! + 1).grads[0]!.map((g) => g * scale));
+    });
+    if (i === 3) model.c!.grad[0] = Infinity;
+    optimizer.step();
+    if (i % 2) plateau.observe(1 + (i % 3));
+  }
+}
+
+export const keep = ({ model, optimizer, order }: Run) => save(model, optimizer, { batches: order.state });
+
+/** Brings a run that was just started to where it was saved. */
+export function resume(run: Run, bytes: Uint8Array): Loaded {
+  const loaded = load(bytes, run.model, run.optimizer);
+  run.order.state = (loaded.extra as { batches: downhill.BatchState }).batches;
+  return loaded;
+}

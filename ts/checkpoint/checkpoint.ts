@@ -1,0 +1,332 @@
+/** Checkpoints: what they hold, and how what they hold comes back. */
+
+import { overall, type Rule } from "../definition.js";
+import type { Group } from "../group.js";
+import { listTensors, Optimizer, type Tensors } from "../optimizer.js";
+import { count, defaults, flag, type Options, positive, resolve, show } from "../option.js";
+import { Schedule } from "../schedule.js";
+import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
+import type { Counts } from "../step.js";
+import type { Tensor } from "../tensor.js";
+import { crc32 } from "./crc32.js";
+import { type Contents, decode, encodeHeader, type Entry, headerEnd } from "./safetensors.js";
+
+/** What came of loading. */
+export interface Loaded {
+  /** How many steps the optimizer has made; 0 without one. */
+  readonly steps: number;
+  /** What was saved besides, as JSON has it. */
+  readonly extra: unknown;
+  /** What was not as expected, and left out: nothing, unless `strict` is false. */
+  readonly leftOut: readonly string[];
+}
+
+export interface LoadOptions {
+  /**
+   * Whether everything must be as it was saved: tensors' names and shapes, the rule, its options. Otherwise what fits is
+   * loaded, the optimizer keeps its own options, and `leftOut` tells the rest. Damage is an error either way. Default: true.
+   */
+  strict?: boolean;
+}
+
+type AnyOptimizer = Optimizer<any, any>;
+type Json = unknown;
+
+/** The format of what stands here, in the metadata. */
+const VERSION = "1";
+
+/** The header begins with its own checksum, so that there is one place to look for it. */
+const PREFIX = '{"__metadata__":{"checksum":"';
+const CHECKSUM = 8 + PREFIX.length;
+const DIGITS = 8;
+const BLANK = "0".repeat(DIGITS);
+const KEYS = ["checksum", "format", "version", "crc32", "rule", "counts", "extra"];
+
+/**
+ * A checkpoint, in the safetensors format: parameters under their names, the optimizer's state as `optimizer.NAME.SLOT`,
+ * all else as metadata.
+ * @param model the tensors to save, by name or in a list; gradients are not
+ * @param optimizer whose params are among them; without one, parameters alone are saved
+ * @param extra anything that JSON can hold, such as `{ batches: order.state }`; `load` gives it back
+ * A TypeError or RangeError for wrong arguments; an Error during a step.
+ */
+export function save(model: Tensors, optimizer?: AnyOptimizer, extra?: unknown): Uint8Array<ArrayBuffer> {
+  const tensors = contents("save", model, optimizer);
+  return alone("save", model, () => {
+    const entries = [...tensors].map(([name, { tensor, view }]): [string, Entry] => {
+      return [name, { dtype: "F32", shape: tensor.shape, bytes: bytesOf(view) }];
+    });
+    const metadata = new Map([
+      ["checksum", BLANK],
+      ["format", "downhill"],
+      ["version", VERSION],
+      ["crc32", written(Object.fromEntries(entries.map(([name, { bytes }]) => [name, hex(crc32(bytes))])))],
+    ]);
+    if (optimizer) {
+      metadata.set("rule", written(describe(optimizer)));
+      metadata.set(
+        "counts",
+        written({ ...optimizer.inner.step.counts, observed: plateaus(optimizer).map(({ observed }) => observed) }),
+      );
+    }
+    if (extra !== undefined) metadata.set("extra", asJson(extra));
+    const header = encodeHeader({ metadata, tensors: new Map(entries) });
+    header.set(new TextEncoder().encode(hex(crc32(header))), CHECKSUM);
+
+    const file = new Uint8Array(entries.reduce((length, [, { bytes }]) => length + bytes.length, header.length));
+    file.set(header);
+    let at = header.length;
+    for (const [, { bytes }] of entries) {
+      file.set(bytes, at);
+      at += bytes.length;
+    }
+    return file;
+  });
+}
+
+/**
+ * Brings back what `save` wrote. Everything is checked first: the header's checksum and each tensor's, names, shapes, the
+ * rule, its options.
+ * @param bytes the whole file
+ * @param model tensors of the same names and shapes
+ * @param optimizer made as the saved one was; without one, what there is of it in the file is left alone
+ * A RangeError for a damaged file, and for one that does not fit, which names both sides; nothing is loaded then. An
+ * Error during a step.
+ */
+export function load(
+  bytes: Uint8Array | ArrayBuffer,
+  model: Tensors,
+  optimizer?: AnyOptimizer,
+  options: LoadOptions = {},
+): Loaded {
+  const { strict } = resolve("load", { strict: flag(true) }, options) as { strict: boolean };
+  const tensors = contents("load", model, optimizer);
+  const file = bytes instanceof ArrayBuffer ? new Uint8Array(bytes) : bytes;
+  if (!(file instanceof Uint8Array)) throw new TypeError(`load: expected a file's bytes, got ${show(bytes)}`);
+  return alone("load", model, () => {
+    try {
+      return restore(verified(file), tensors, optimizer, strict);
+    } catch (cause) {
+      if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
+      throw new RangeError(`load: ${cause.message}; nothing was loaded`, { cause });
+    }
+  });
+}
+
+/** Writes what fits, once all is known to be right. */
+function restore(
+  found: Contents,
+  tensors: ReturnType<typeof contents>,
+  optimizer: AnyOptimizer | undefined,
+  strict: boolean,
+): Loaded {
+  const leftOut: string[] = [];
+  const differs = (what: string) => {
+    if (strict) throw new RangeError(what);
+    leftOut.push(what);
+  };
+  const course = optimizer && courseOf(found, optimizer, differs);
+  const isMeant = (name: string) => course !== undefined || !name.startsWith(OPTIMIZER);
+  const writes: (() => void)[] = [];
+  for (const [name, { tensor, view }] of tensors) {
+    if (!isMeant(name)) continue;
+    const entry = found.tensors.get(name);
+    if (entry === undefined) differs(`tensor ${show(name)} is here, not in the checkpoint`);
+    else if (entry.dtype !== "F32" || show(entry.shape) !== show(tensor.shape)) {
+      const [there, here] = [entry.shape, tensor.shape].map(show);
+      differs(`tensor ${show(name)} is ${entry.dtype} ${there} in the checkpoint, F32 ${here} here`);
+    } else writes.push(() => bytesOf(view).set(entry.bytes));
+  }
+  for (const name of found.tensors.keys()) {
+    if (!tensors.has(name) && isMeant(name)) differs(`tensor ${show(name)} is in the checkpoint, not here`);
+  }
+  const extra = found.metadata.get("extra");
+  const parsed = extra === undefined ? undefined : parse(extra, "extra");
+  for (const write of writes) write();
+  if (optimizer && course) {
+    optimizer.inner.step.counts = course.counts;
+    for (const [plateau, observed] of course.observed) plateau.observed = observed;
+  }
+  return { steps: optimizer?.steps ?? 0, extra: parsed, leftOut };
+}
+
+const OPTIMIZER = "optimizer.";
+
+/** What is saved, by name: each as long as its tensor. */
+function contents(title: string, model: Tensors, optimizer: AnyOptimizer | undefined) {
+  const tensors = new Set(list(title, model));
+  const all = new Map<string, { tensor: Tensor; view: Float32Array }>();
+  const add = (name: string, tensor: Tensor, view: Float32Array) => {
+    if (all.has(name)) throw new RangeError(`${title}: two tensors would be ${show(name)} in the file; rename one`);
+    all.set(name, { tensor, view });
+  };
+  for (const tensor of tensors) add(tensor.name, tensor, tensor.data);
+  if (optimizer === undefined) return all;
+  if (!(optimizer instanceof Optimizer)) throw new TypeError(`${title}: optimizer must be one, got ${show(optimizer)}`);
+  for (const tensor of groupsOf(optimizer).flatMap(({ params }) => params)) {
+    if (!tensors.has(tensor)) {
+      throw new RangeError(
+        `${title}: model must hold all that the optimizer updates, got one without tensor ${show(tensor.name)}`,
+      );
+    }
+    const { state, average, sum } = optimizer.inner.held(tensor);
+    const views = { ...state, ...(average && { average }), ...(sum && { gradSum: sum }) };
+    for (const [slot, view] of Object.entries(views)) add(`${OPTIMIZER}${tensor.name}.${slot}`, tensor, view);
+  }
+  return all;
+}
+
+const list = (title: string, model: Tensors) =>
+  listTensors(`${title}: model must be tensors, by name or in a list`, model);
+const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Readonly<Record<string, unknown>>>[];
+const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+
+/** Calls `act` while no step is under way. */
+function alone<Result>(title: string, model: Tensors, act: () => Result): Result {
+  const arenas = [...new Set(list(title, model).map(({ arena }) => arena))];
+  return arenas.reduce((act, arena) => () => arena.inner(title).pool.alone(title, act), act)();
+}
+
+/** What a file holds, once every checksum is right. */
+function verified(file: Uint8Array): Contents {
+  const end = headerEnd(file);
+  const header = file.slice(0, end);
+  if (text(header.subarray(8, CHECKSUM)) !== PREFIX) {
+    throw new RangeError(
+      "the file must be a checkpoint that save() wrote, got another; downhill/torch reads other models",
+    );
+  }
+  const said = text(header.subarray(CHECKSUM, CHECKSUM + DIGITS));
+  header.set(new TextEncoder().encode(BLANK), CHECKSUM);
+  damaged("the header", said, hex(crc32(header)));
+  const found = decode(file);
+  const unknown = [...found.metadata.keys()].find((key) => !KEYS.includes(key));
+  const { version, format } = Object.fromEntries(found.metadata);
+  if (format !== "downhill" || version !== VERSION || unknown !== undefined) {
+    const got = unknown === undefined ? `format ${format}, version ${version}` : `metadata ${show(unknown)}`;
+    throw new RangeError(`the checkpoint must be of version ${VERSION}, got ${got}; a later version may read it`);
+  }
+  const sums = new Map(Object.entries(object(found.metadata.get("crc32"), "crc32")));
+  for (const [name, { bytes }] of found.tensors) {
+    if (!sums.has(name)) throw new RangeError(`tensor ${show(name)} must have a checksum, got none`);
+    damaged(`tensor ${show(name)}`, sums.get(name), hex(crc32(bytes)));
+    sums.delete(name);
+  }
+  for (const name of sums.keys()) throw new RangeError(`each checksum must be a tensor's, got one of ${show(name)}`);
+  return found;
+}
+
+function damaged(what: string, said: unknown, is: string): void {
+  if (said !== is) throw new RangeError(`${what} is damaged: its checksum is said to be ${show(said)}, and is "${is}"`);
+}
+
+/** The rule, all options, the groups: what must be the same on both sides. */
+function describe(optimizer: AnyOptimizer): Json {
+  const { rule, step } = optimizer.inner;
+  const groups = groupsOf(optimizer).map(({ params, hyper, fixed }) => {
+    return { params: params.map(({ name }) => name), ...fixed, ...hyper };
+  });
+  return { rule: rule.name, ...step.overall, groups };
+}
+
+/** What a file says of a rule, with the defaults of options that were not there yet when it was written. */
+function completed({ groups, ...rest }: Record<string, Json>, { hyper, fixed }: Rule): Record<string, Json> {
+  const defaultsOf = (options: Options) => object(written(defaults(options)), "rule");
+  const own = defaultsOf({ ...hyper, ...fixed });
+  const all = Array.isArray(groups) ? groups.map((group) => ({ ...own, ...group })) : groups;
+  return { ...defaultsOf(overall), ...rest, groups: all };
+}
+
+/** How far the optimizer had come, if it is by the same rule. */
+function courseOf(found: Contents, optimizer: AnyOptimizer, differs: (what: string) => void) {
+  const { rule, counts } = Object.fromEntries(found.metadata);
+  if (rule === undefined) {
+    differs("the checkpoint has no optimizer");
+    return undefined;
+  }
+  const here = object(written(describe(optimizer)), "rule");
+  const there = completed(object(rule, "rule"), optimizer.inner.rule);
+  if (there.rule !== here.rule) {
+    differs(`the optimizer is ${show(there.rule)} in the checkpoint, ${show(here.rule)} here`);
+    return undefined;
+  }
+  for (const difference of differences("", there, here)) differs(difference);
+  const { observed, steps, lossScale, goodSteps, microBatches } = object(counts, "counts");
+  for (const [name, value] of Object.entries({ steps, goodSteps, microBatches })) count(0, 0).check(name, value);
+  positive(1).check("lossScale", lossScale);
+  const schedules = plateaus(optimizer);
+  if (!Array.isArray(observed) || observed.length !== schedules.length) {
+    const got = Array.isArray(observed) ? observed.length : "none";
+    differs(`of schedules that observe there are ${got} in the checkpoint, ${schedules.length} here`);
+  }
+  return {
+    counts: { steps, lossScale, goodSteps, microBatches } as Counts,
+    observed: schedules.map((plateau, i) => [plateau, seen(observed, i) ?? plateau.observed] as const),
+  };
+}
+
+/** What the schedule `i` has observed, if that is there: of JSON, which has no infinite numbers. */
+function seen(observed: Json, i: number): Observed | undefined {
+  const one: unknown = Array.isArray(observed) ? observed[i] : undefined;
+  if (one === undefined) return undefined;
+  const { best, ...rest } = Object(one) as Observed;
+  return checkObserved({ ...rest, best: Number(best) });
+}
+
+/** The schedules that observe, in the order of the groups and their options. */
+function plateaus(optimizer: AnyOptimizer): Plateau[] {
+  const inside = (value: unknown): Plateau[] => {
+    if (value instanceof Plateau) return [value];
+    if (value instanceof Schedule) return Object.values(value.options).flatMap(inside);
+    return Array.isArray(value) ? value.flatMap(inside) : [];
+  };
+  return groupsOf(optimizer).flatMap(({ hyper }) => Object.values(hyper).flatMap(inside));
+}
+
+/** Where two values of JSON differ, in words. */
+function* differences(path: string, there: Json, here: Json): Generator<string> {
+  const isObject = (value: Json): value is Readonly<Record<string, Json>> =>
+    typeof value === "object" && value !== null;
+  if (!isObject(there) || !isObject(here) || Array.isArray(there) !== Array.isArray(here)) {
+    const [a, b] = [there, here].map((value) => JSON.stringify(value) ?? "nothing");
+    if (a !== b) yield `${path} is ${a} in the checkpoint, ${b} here`;
+    return;
+  }
+  for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {
+    const own = (value: Readonly<Record<string, Json>>) => (Object.hasOwn(value, key) ? value[key] : undefined);
+    const inside = Array.isArray(there) ? `${path}[${key}]` : path === "" ? key : `${path}.${key}`;
+    yield* differences(inside, own(there), own(here));
+  }
+}
+
+/** JSON in which infinite numbers and functions are words. */
+const written = (value: Json): string =>
+  JSON.stringify(value, (_, item) => {
+    if (typeof item === "number" && !Number.isFinite(item)) return String(item);
+    return typeof item === "function" ? "a function" : item;
+  });
+
+function asJson(extra: unknown): string {
+  const text = JSON.stringify(extra);
+  if (text === undefined) throw new TypeError(`save: extra must be what JSON can hold, got ${show(extra)}`);
+  return text;
+}
+
+function parse(text: string, key: string): Json {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new RangeError(`the metadata's ${key} must be JSON, got ${show(text.slice(0, 40))}`);
+  }
+}
+
+/** An object that metadata holds as JSON. */
+function object(text: string | undefined, key: string): Record<string, Json> {
+  if (text === undefined) throw new RangeError(`the metadata must have ${key}, got none`);
+  const value = parse(text, key);
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, Json>;
+  throw new RangeError(`the metadata's ${key} must be an object, got ${show(text.slice(0, 40))}`);
+}
+
+const text = (bytes: Uint8Array) => String.fromCharCode(...bytes);
+const hex = (crc: number) => crc.toString(16).padStart(DIGITS, "0");

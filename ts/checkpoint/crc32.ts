@@ -1,0 +1,43 @@
+/** CRC-32, as zip files and zlib have it. It tells every change of up to 32 bits in a row. */
+
+import { nodeModule } from "../platform.js";
+
+/** `TABLES[k][b]`: what a byte `b` with `k` more bytes behind it adds. */
+const TABLES: readonly Uint32Array[] = /* @__PURE__ */ tables();
+
+function tables(): readonly Uint32Array[] {
+  const first = Uint32Array.from({ length: 256 }, (_, byte) => {
+    for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? 0xedb88320 ^ (byte >>> 1) : byte >>> 1;
+    return byte;
+  });
+  const all = [first];
+  for (let i = 1; i < 8; i++) all.push(all[i - 1]!.map((crc) => (crc >>> 8) ^ first[crc & 255]!));
+  return all;
+}
+
+export function crc32(bytes: Uint8Array): number {
+  const native = nodeModule("zlib")?.crc32;
+  return native ? native(bytes) : portableCrc32(bytes);
+}
+
+/** The same where there is no zlib, eight bytes a turn. */
+export function portableCrc32(bytes: Uint8Array): number {
+  const [t0, t1, t2, t3, t4, t5, t6, t7] = TABLES as [Uint32Array, ...Uint32Array[]];
+  const { length } = bytes;
+  let crc = -1;
+  let i = 0;
+  for (; i + 8 <= length; i += 8) {
+    crc ^= bytes[i]! | (bytes[i + 1]! << 8) | (bytes[i + 2]! << 16) | (bytes[i + 3]! << 24);
+    crc =
+      t7![crc & 255]! ^
+      t6![(crc >>> 8) & 255]! ^
+      t5![(crc >>> 16) & 255]! ^
+      t4![crc >>> 24]! ^
+      t3![bytes[i + 4]!]! ^
+      t2![bytes[i + 5]!]! ^
+      t1![bytes[i + 6]!]! ^
+      t0[bytes[i + 7]!]!;
+  }
+  for (; i < length; i++) crc = (crc >>> 8) ^ t0[(crc ^ bytes[i]!) & 255]!;
+  return ~crc >>> 0;
+}

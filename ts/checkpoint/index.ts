@@ -1,0 +1,28 @@
+import type { Optimizer, Tensors } from "../optimizer.js";
+import { load, type Loaded, type LoadOptions, save } from "./checkpoint.js";
+import { readWhole, writeWhole } from "./files.js";
+
+export { load, type Loaded, type LoadOptions, save } from "./checkpoint.js";
+
+/**
+ * Saves to a file, as it is when called: on disk, where it is whole or the one before whatever happens, or in browsers in
+ * the origin's private file system. As `save`; an Error if the file cannot be written.
+ */
+export async function saveFile(
+  path: string | URL,
+  model: Tensors,
+  optimizer?: Optimizer<any, any>,
+  extra?: unknown,
+): Promise<void> {
+  await writeWhole(path, save(model, optimizer, extra));
+}
+
+/** Loads a file that `saveFile` wrote. As `load`; an Error if the file cannot be read. */
+export async function loadFile(
+  path: string | URL,
+  model: Tensors,
+  optimizer?: Optimizer<any, any>,
+  options?: LoadOptions,
+): Promise<Loaded> {
+  return load(await readWhole(path), model, optimizer, options);
+}
