@@ -72,3 +72,49 @@ test("every order is as likely as another", () => {
   expect(counts.size).toBe(24);
   expect(chiSquare).toBeLessThan(49.7); // 23 degrees of freedom: one seed in a thousand lies above
 });
+
+test("go on from a state, in whichever batches it is put", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 30 }),
+      fc.nat(29),
+      fc.boolean(),
+      fc.nat(40),
+      fc.nat(9),
+      (samples, rest, dropLast, drawn, ahead) => {
+        const size = 1 + (rest % samples);
+        const make = () => batches(samples, size, { seed: 3, epochs: 4, dropLast });
+        const [whole, other] = [make(), make()];
+        for (let i = 0; i < drawn; i++) whole.next();
+        for (let i = 0; i < Math.min(ahead, 3 * Math.floor(samples / size)); i++) other.next();
+        other.state = JSON.parse(JSON.stringify(whole.state));
+        expect([...other].map(String)).toEqual([...whole].map(String));
+      },
+    ),
+  );
+});
+
+test("refuse the state of others", () => {
+  const order = batches(10, 3, { seed: 1 });
+  order.next();
+  const state = order.state;
+  expect(state).toEqual({ samples: 10, size: 3, seed: 1, dropLast: false, epoch: 0, start: 3 });
+  const wrong: [object, string][] = [
+    [{ ...state, seed: 2 }, "batches: seed is 2 in the state, 1 here"],
+    [{ ...state, samples: 11 }, "batches: samples is 11 in the state, 10 here"],
+    [{ ...state, epoch: -1 }, "batches: state.epoch must be a whole number in [0, ∞), got -1"],
+    [{ ...state, start: 4 }, "batches: state.start must be where a batch of 3 begins, got 4"],
+    [{ ...state, start: 15 }, "batches: state.start must be where a batch of 3 begins, got 15"],
+    [null as never, "batches: state must be what batches had as state, got null"],
+  ];
+  for (const [given, message] of wrong) {
+    expect(() => {
+      order.state = given as typeof state;
+    }).toThrow(message);
+  }
+  expect(order.state).toEqual(state);
+  for (const _ of order) break;
+  expect(() => {
+    order.state = state;
+  }).toThrow("batches: these have ended; make new ones and give them the state");
+});

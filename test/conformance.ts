@@ -1,6 +1,8 @@
 /** The published bits, met on whatever engine this runs on: by the kernels alone, and by steps on any number of threads. */
 
 import { type Arena, type ArenaHandle, attachArena, createArena } from "../ts/arena.js";
+import { load, type Loaded, loadFile, save, saveFile } from "../ts/checkpoint/index.js";
+import { nodeModule } from "../ts/platform.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { Shape } from "../ts/tensor.js";
 import { flat, inputs, kernelRun, type Result } from "./harness.js";
@@ -98,6 +100,43 @@ async function attaches(arena: Arena): Promise<boolean> {
   return own.data[0] === Math.fround(before - 1);
 }
 
+/** What is wrong with what comes back of a checkpoint, and in a browser of its file; nothing, one hopes. */
+async function restores(): Promise<string[]> {
+  const make = async () => {
+    const arena = await createArena({ maxBytes: 2 ** 20, threads: 1 });
+    const model = arena.tensors({ w: [100, 7], b: [3] });
+    return { arena, model, optimizer: adamw(model, { ema: 0.9 }) };
+  };
+  const [one, other, third] = [await make(), await make(), await make()];
+  one.model.w.grad.set(starts[0]!.grads[0]!.subarray(0, 700));
+  one.optimizer.step();
+  const file = save(one.model, one.optimizer, "é");
+  const failures: string[] = [];
+  const same = (what: string, { model, optimizer }: typeof one, { extra }: Loaded) => {
+    const again = save(model, optimizer, extra);
+    if (again.length !== file.length || !again.every((byte, i) => byte === file[i])) failures.push(what);
+  };
+  same("a checkpoint", other, load(file, other.model, other.optimizer));
+  file[file.length - 1]! ^= 1;
+  try {
+    load(file, other.model, other.optimizer);
+    failures.push("a damaged checkpoint");
+  } catch {}
+  file[file.length - 1]! ^= 1;
+  if (!nodeModule("fs")) {
+    try {
+      for (let i = 0; i < 2; i++) await saveFile("runs/a.safetensors", one.model, one.optimizer, "é");
+      same("a file", third, await loadFile("runs/a.safetensors", third.model, third.optimizer));
+    } catch (error) {
+      // Older WebKits have the file system, but no way to write a file whole.
+      if (!`${error}`.includes("saveFile: runs/a.safetensors cannot be written")) failures.push(`${error}`);
+      else if (globalThis.FileSystemFileHandle?.prototype.createWritable !== undefined) failures.push(`${error}`);
+    }
+  }
+  for (const { arena } of [one, other, third]) arena.free();
+  return failures;
+}
+
 export interface Report {
   /** What was found wrong; nothing, one hopes. */
   readonly failures: readonly string[];
@@ -133,6 +172,7 @@ export async function conform(published: Published, counts: readonly number[], w
   const { shared, threads } = plain;
   plain.free();
 
+  failures.push(...(await restores()));
   compare("rates", await rateHash(), published.rates);
   for (const { name, gradScale, hash } of published.cases) {
     compare(`${name}, kernel`, await kernelHash(caseOf.get(name)!, gradScale), hash);

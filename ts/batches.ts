@@ -26,7 +26,7 @@ export interface BatchState {
 export interface Batches extends Generator<Uint32Array, void> {
   /**
    * Where it stands: to be kept in a checkpoint, and given back, `order.state = extra.batches`, to go on from there. A
-   * TypeError or RangeError for the state of other batches.
+   * TypeError or RangeError for the state of other batches, an Error once these have ended.
    */
   state: BatchState;
 }
@@ -43,17 +43,24 @@ export function batches(samples: number, size: number, options: BatchOptions = {
   whole(1, 1, samples).check("batches: size", size);
   const { seed, epochs, dropLast } = resolve("batches", choices, options) as Required<BatchOptions>;
   const same = { samples, size, seed, dropLast };
-  const position = { epoch: 0, start: 0 };
+  const position: Position = { epoch: 0, start: 0, ended: false };
   const generator = draw(same, epochs, position);
   return Object.defineProperty(generator, "state", {
-    get: (): BatchState => ({ ...same, ...position }),
+    get: (): BatchState => ({ ...same, epoch: position.epoch, start: position.start }),
     set(state: BatchState) {
+      if (position.ended) throw new Error("batches: these have ended; make new ones and give them the state");
       Object.assign(position, checkState(state, same));
     },
   }) as Batches;
 }
 
 const choices = { seed: whole(0, 0, 2 ** 32 - 1), epochs: whole(1, 1, Infinity), dropLast: flag(false) };
+
+interface Position {
+  epoch: number;
+  start: number;
+  ended: boolean;
+}
 
 type Same = Pick<BatchState, "samples" | "size" | "seed" | "dropLast">;
 
@@ -74,23 +81,27 @@ function checkState(state: BatchState, same: Same) {
   return { epoch, start };
 }
 
-function* draw({ samples, size, seed, dropLast }: Same, epochs: number, position: { epoch: number; start: number }) {
+function* draw({ samples, size, seed, dropLast }: Same, epochs: number, position: Position) {
   let order = new Uint32Array();
   let shuffled = -1;
-  while (position.epoch < epochs) {
-    if (position.start + (dropLast ? size : 1) > samples) {
-      position.epoch += 1;
-      position.start = 0;
-      continue;
+  try {
+    while (position.epoch < epochs) {
+      if (position.start + (dropLast ? size : 1) > samples) {
+        position.epoch += 1;
+        position.start = 0;
+        continue;
+      }
+      if (shuffled !== position.epoch) {
+        order = new Uint32Array(samples);
+        shuffle(order, randomBits(seed, position.epoch));
+        shuffled = position.epoch;
+      }
+      const batch = order.subarray(position.start, position.start + size);
+      position.start += size;
+      yield batch;
     }
-    if (shuffled !== position.epoch) {
-      order = new Uint32Array(samples);
-      shuffle(order, randomBits(seed, position.epoch));
-      shuffled = position.epoch;
-    }
-    const batch = order.subarray(position.start, position.start + size);
-    position.start += size;
-    yield batch;
+  } finally {
+    position.ended = true;
   }
 }
 

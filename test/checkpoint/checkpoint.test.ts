@@ -114,6 +114,19 @@ test("the file is as safetensors says, aligned, and nothing but names and number
   for (const text of Object.values(metadata)) expect(text).toEqual(expect.any(String));
 });
 
+/** Files that versions of the package have written: none is ever changed. Named by format, rule and number of its case. */
+const fixtures = readdirSync(new URL("fixtures", import.meta.url)).filter((name) => name.endsWith(".safetensors"));
+
+test.each(fixtures)("a file that was written before, and the run after it: %s", (name) => {
+  const { spec, params } = JSON.parse(fixture(name.replace(".safetensors", ".json")).toString());
+  const run = start(spec);
+  expect(resume(run, fixture(name)).leftOut).toEqual([]);
+  go(run, 7, 16);
+  for (const [name, values] of Object.entries(params)) expect([...run.model[name]!.data], name).toEqual(values);
+});
+
+const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));
+
 test("parameters alone", () => {
   const { model } = trained();
   const other = untrained();

@@ -53,14 +53,18 @@ const KEYS = ["checksum", "format", "version", "crc32", "rule", "counts", "extra
 export function save(model: Tensors, optimizer?: AnyOptimizer, extra?: unknown): Uint8Array<ArrayBuffer> {
   const tensors = contents("save", model, optimizer);
   return alone("save", model, () => {
-    const entries = [...tensors].map(([name, { tensor, view }]): [string, Entry] => {
-      return [name, { dtype: "F32", shape: tensor.shape, bytes: bytesOf(view) }];
+    let end = 0;
+    const entries = [...tensors].map(([name, { tensor, view }]) => {
+      const begin = end;
+      end += view.byteLength;
+      return [name, { dtype: "F32", shape: tensor.shape, begin, end }] as const;
     });
+    const sums = [...tensors].map(([name, { view }]) => [name, hex(crc32(bytesOf(view)))]);
     const metadata = new Map([
       ["checksum", BLANK],
       ["format", "downhill"],
       ["version", VERSION],
-      ["crc32", written(Object.fromEntries(entries.map(([name, { bytes }]) => [name, hex(crc32(bytes))])))],
+      ["crc32", written(Object.fromEntries(sums))],
     ]);
     if (optimizer) {
       metadata.set("rule", written(describe(optimizer)));
@@ -73,12 +77,12 @@ export function save(model: Tensors, optimizer?: AnyOptimizer, extra?: unknown):
     const header = encodeHeader({ metadata, tensors: new Map(entries) });
     header.set(new TextEncoder().encode(hex(crc32(header))), CHECKSUM);
 
-    const file = new Uint8Array(entries.reduce((length, [, { bytes }]) => length + bytes.length, header.length));
+    const file = new Uint8Array(header.length + end);
     file.set(header);
     let at = header.length;
-    for (const [, { bytes }] of entries) {
-      file.set(bytes, at);
-      at += bytes.length;
+    for (const { view } of tensors.values()) {
+      file.set(bytesOf(view), at);
+      at += view.byteLength;
     }
     return file;
   });
@@ -105,7 +109,7 @@ export function load(
   if (!(file instanceof Uint8Array)) throw new TypeError(`load: expected a file's bytes, got ${show(bytes)}`);
   return alone("load", model, () => {
     try {
-      return restore(verified(file), tensors, optimizer, strict);
+      return restore(file, tensors, optimizer, strict);
     } catch (cause) {
       if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
       throw new RangeError(`load: ${cause.message}; nothing was loaded`, { cause });
@@ -115,11 +119,12 @@ export function load(
 
 /** Writes what fits, once all is known to be right. */
 function restore(
-  found: Contents,
+  file: Uint8Array,
   tensors: ReturnType<typeof contents>,
   optimizer: AnyOptimizer | undefined,
   strict: boolean,
 ): Loaded {
+  const found = verified(file);
   const leftOut: string[] = [];
   const differs = (what: string) => {
     if (strict) throw new RangeError(what);
@@ -135,7 +140,7 @@ function restore(
     else if (entry.dtype !== "F32" || show(entry.shape) !== show(tensor.shape)) {
       const [there, here] = [entry.shape, tensor.shape].map(show);
       differs(`tensor ${show(name)} is ${entry.dtype} ${there} in the checkpoint, F32 ${here} here`);
-    } else writes.push(() => bytesOf(view).set(entry.bytes));
+    } else writes.push(() => bytesOf(view).set(bytesIn(file, found, entry)));
   }
   for (const name of found.tensors.keys()) {
     if (!tensors.has(name) && isMeant(name)) differs(`tensor ${show(name)} is in the checkpoint, not here`);
@@ -181,6 +186,9 @@ const list = (title: string, model: Tensors) =>
 const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Readonly<Record<string, unknown>>>[];
 const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
+const bytesIn = (file: Uint8Array, { start }: { start: number }, { begin, end }: Entry) =>
+  file.subarray(start + begin, start + end);
+
 /** Calls `act` while no step is under way. */
 function alone<Result>(title: string, model: Tensors, act: () => Result): Result {
   const arenas = [...new Set(list(title, model).map(({ arena }) => arena))];
@@ -188,7 +196,7 @@ function alone<Result>(title: string, model: Tensors, act: () => Result): Result
 }
 
 /** What a file holds, once every checksum is right. */
-function verified(file: Uint8Array): Contents {
+function verified(file: Uint8Array): ReturnType<typeof decode> {
   const end = headerEnd(file);
   const header = file.slice(0, end);
   if (text(header.subarray(8, CHECKSUM)) !== PREFIX) {
@@ -207,9 +215,9 @@ function verified(file: Uint8Array): Contents {
     throw new RangeError(`the checkpoint must be of version ${VERSION}, got ${got}; a later version may read it`);
   }
   const sums = new Map(Object.entries(object(found.metadata.get("crc32"), "crc32")));
-  for (const [name, { bytes }] of found.tensors) {
+  for (const [name, entry] of found.tensors) {
     if (!sums.has(name)) throw new RangeError(`tensor ${show(name)} must have a checksum, got none`);
-    damaged(`tensor ${show(name)}`, sums.get(name), hex(crc32(bytes)));
+    damaged(`tensor ${show(name)}`, sums.get(name), hex(crc32(bytesIn(file, found, entry))));
     sums.delete(name);
   }
   for (const name of sums.keys()) throw new RangeError(`each checksum must be a tensor's, got one of ${show(name)}`);

@@ -59,7 +59,10 @@ async function writeOnDisk(path: string | URL, bytes: Uint8Array): Promise<void>
 /** What is written to a file there stands beside it, and takes its place when it is closed. */
 async function writeInOrigin(path: string | URL, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
   const { folder, name } = await inOrigin(path, true);
-  const file = await (await folder.getFileHandle(name, { create: true })).createWritable();
+  const handle = await folder.getFileHandle(name, { create: true });
+  if (!handle.createWritable)
+    throw new Error("this browser cannot write one here (Safari can from 26 on); save() has the bytes");
+  const file = await handle.createWritable();
   try {
     await file.write(bytes);
   } catch (cause) {

@@ -3,11 +3,12 @@
 import { show } from "../option.js";
 import type { Shape } from "../tensor.js";
 
-/** A tensor in a file. */
+/** A tensor in a file, and where its bytes are among those behind the header. */
 export interface Entry {
   readonly dtype: string;
   readonly shape: Shape;
-  readonly bytes: Uint8Array;
+  readonly begin: number;
+  readonly end: number;
 }
 
 export interface Contents {
@@ -15,8 +16,9 @@ export interface Contents {
   readonly tensors: ReadonlyMap<string, Entry>;
 }
 
-/** Bytes of a header: far more than any model has, far less than would hurt. */
+/** Bytes of a header, and tensors: far more than any model has, far less than would hurt. */
 const LONGEST_HEADER = 2 ** 24;
+const MOST_TENSORS = 2 ** 16;
 const LENGTH_BYTES = 8;
 const METADATA = "__metadata__";
 
@@ -29,12 +31,10 @@ const SIZES: Readonly<Record<string, number>> = {
 /** The file's header, with its length before it; the tensors' bytes follow in order. A RangeError for names that it cannot hold. */
 export function encodeHeader({ metadata, tensors }: Contents): Uint8Array<ArrayBuffer> {
   const header: Record<string, unknown> = { [METADATA]: Object.fromEntries(metadata) };
-  let end = 0;
-  for (const [name, { dtype, shape, bytes }] of tensors) {
+  if (tensors.size > MOST_TENSORS) throw tooMany();
+  for (const [name, { dtype, shape, begin, end }] of tensors) {
     const wrong = wrongName(name);
     if (wrong) throw new RangeError(`a tensor's name must be writable, got ${show(name)}, which ${wrong}`);
-    const begin = end;
-    end += bytes.length;
     header[name] = { dtype, shape, data_offsets: [begin, end] };
   }
   const text = new TextEncoder().encode(JSON.stringify(header));
@@ -60,15 +60,16 @@ export function headerEnd(bytes: Uint8Array): number {
   return LENGTH_BYTES + length;
 }
 
+const tooMany = () => new RangeError(`a file must have at most ${MOST_TENSORS} tensors, got more`);
 const tooLong = (length: number) =>
   new RangeError(`the header must have at most ${LONGEST_HEADER} bytes, got ${length}`);
 
 /**
- * What a file holds: views of its bytes.
+ * What a file holds, from the byte `start` on.
  * A RangeError for anything that the format does not allow: other JSON than its own, names or keys that are there twice,
  * sizes that do not fit the shape, bytes that belong to no tensor or to two.
  */
-export function decode(file: Uint8Array): Contents {
+export function decode(file: Uint8Array): Contents & { readonly start: number } {
   const start = headerEnd(file);
   let text: string;
   try {
@@ -78,7 +79,7 @@ export function decode(file: Uint8Array): Contents {
   }
   const reader = new Reader(text);
   const metadata = new Map<string, string>();
-  const found = new Map<string, { dtype: string; shape: number[]; begin: number; end: number }>();
+  const tensors = new Map<string, Entry>();
   let described = false;
   reader.object((name) => {
     if (name === METADATA) {
@@ -92,20 +93,16 @@ export function decode(file: Uint8Array): Contents {
     }
     const wrong = wrongName(name);
     if (wrong) throw new RangeError(`a tensor's name must be usable, got ${show(name)}, which ${wrong}`);
-    if (found.has(name)) throw new RangeError(`each tensor must be there once, got ${show(name)} twice`);
-    found.set(name, readEntry(reader, name));
+    if (tensors.has(name)) throw new RangeError(`each tensor must be there once, got ${show(name)} twice`);
+    if (tensors.size === MOST_TENSORS) throw tooMany();
+    tensors.set(name, readEntry(reader, name));
   });
   reader.end();
-
-  const tensors = new Map<string, Entry>();
-  for (const [name, { dtype, shape, begin, end }] of found) {
-    tensors.set(name, { dtype, shape, bytes: file.subarray(start + begin, start + end) });
-  }
-  checkLayout(found, file.length - start);
-  return { metadata, tensors };
+  checkLayout(tensors, file.length - start);
+  return { metadata, tensors, start };
 }
 
-function readEntry(reader: Reader, name: string) {
+function readEntry(reader: Reader, name: string): Entry {
   const title = `tensor ${show(name)}`;
   let dtype: string | undefined;
   let shape: number[] | undefined;
@@ -136,7 +133,7 @@ function readEntry(reader: Reader, name: string) {
 }
 
 /** Holds tensors to covering all `length` bytes, each byte once. */
-function checkLayout(tensors: ReadonlyMap<string, { begin: number; end: number }>, length: number): void {
+function checkLayout(tensors: Contents["tensors"], length: number): void {
   const inOrder = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
   let at = 0;
   for (const [name, { begin, end }] of inOrder) {
