@@ -134,7 +134,7 @@ test("parameters alone", () => {
   expect(other.model.w!.data).toEqual(model.w!.data);
   const whole = save(model, adamw(model));
   expect(load(whole.buffer, other.model).leftOut).toEqual([]);
-  const wrong = "load: the checkpoint has no optimizer; nothing was loaded";
+  const wrong = "load: the file has no optimizer; nothing was loaded";
   expect(() => load(save(model), other.model, other.optimizer)).toThrow(wrong);
 });
 
@@ -238,7 +238,7 @@ describe("what is not the same on both sides", () => {
         return { model, optimizer: adamw([{ params: [model.w] }, { params: [model.b], lr }]) };
       },
       ["w", "optimizer.w.expAvg", "optimizer.w.expAvgSq"].map(
-        (name) => `tensor "${name}" is F32 [3, 4] in the checkpoint, F32 [4, 3] here`,
+        (name) => `tensor "${name}" is F32 [3, 4] in the file, F32 [4, 3] here`,
       ),
     ],
     [
@@ -248,12 +248,12 @@ describe("what is not the same on both sides", () => {
         return { model, optimizer: adamw([{ params: [model.w] }, { params: [model.bias], lr }]) };
       },
       [
-        'groups[1].params[0] is "b" in the checkpoint, "bias" here',
+        'groups[1].params[0] is "b" in the file, "bias" here',
         ...["bias", "optimizer.bias.expAvg", "optimizer.bias.expAvgSq"].map(
-          (name) => `tensor "${name}" is here, not in the checkpoint`,
+          (name) => `tensor "${name}" is here, not in the file`,
         ),
         ...["b", "optimizer.b.expAvg", "optimizer.b.expAvgSq"].map(
-          (name) => `tensor "${name}" is in the checkpoint, not here`,
+          (name) => `tensor "${name}" is in the file, not here`,
         ),
       ],
     ],
@@ -268,9 +268,9 @@ describe("what is not the same on both sides", () => {
         return { model, optimizer: adamw(groups, { clipNorm: 1 }) };
       },
       [
-        'clipNorm is "Infinity" in the checkpoint, 1 here',
-        "groups[0].betas[0] is 0.9 in the checkpoint, 0.8 here",
-        "groups[1].lr.stepSize is 30 in the checkpoint, 20 here",
+        'clipNorm is "Infinity" in the file, 1 here',
+        "groups[0].betas[0] is 0.9 in the file, 0.8 here",
+        "groups[1].lr.stepSize is 30 in the file, 20 here",
       ],
     ],
     [
@@ -280,8 +280,8 @@ describe("what is not the same on both sides", () => {
         return { model, optimizer: adamw([{ params: [model.w] }, { params: [model.b], lr }], { ema: 0.9 }) };
       },
       [
-        "ema is 0 in the checkpoint, 0.9 here",
-        ...["w", "b"].map((name) => `tensor "optimizer.${name}.average" is here, not in the checkpoint`),
+        "ema is 0 in the file, 0.9 here",
+        ...["w", "b"].map((name) => `tensor "optimizer.${name}.average" is here, not in the file`),
       ],
     ],
     [
@@ -291,9 +291,9 @@ describe("what is not the same on both sides", () => {
         return { model, optimizer: adamw(model) };
       },
       [
-        'groups[0].params[1] is nothing in the checkpoint, "b" here',
+        'groups[0].params[1] is nothing in the file, "b" here',
         expect.stringMatching(
-          /^groups\[1\] is \{.*"params":\["b"\].*\} in the checkpoint, nothing here$/,
+          /^groups\[1\] is \{.*"params":\["b"\].*\} in the file, nothing here$/,
         ) as unknown as string,
       ],
     ],
@@ -303,7 +303,7 @@ describe("what is not the same on both sides", () => {
         const model = arena.tensors({ w: [3, 4], b: [4] });
         return { model, optimizer: adam(model) };
       },
-      ['the optimizer is "adamw" in the checkpoint, "adam" here'],
+      ['the optimizer is "adamw" in the file, "adam" here'],
     ],
   ];
 

@@ -142,7 +142,7 @@ export const malformed: readonly Malformed[] = [
   [
     "another dtype of the size",
     header(({ b }) => void (b.dtype = "I32")),
-    'tensor "b" is I32 [4] in the checkpoint, F32 [4] here',
+    'tensor "b" is I32 [4] in the file, F32 [4] here',
   ],
   ["three offsets", header(({ b }) => b.data_offsets.push(64)), 'tensor "b": data_offsets must be two, got 3'],
   ["one offset", header(({ b }) => b.data_offsets.pop()), 'tensor "b": data_offsets must be two, got 1'],
@@ -227,25 +227,17 @@ export const malformed: readonly Malformed[] = [
     header(({ __metadata__: all }) => void (all.crc32 = all.crc32.replace(/"b":"\w+"/, '"b":7'))),
     'tensor "b" is damaged: its checksum is said to be 7',
   ],
-  ["no rule", metadata("rule", undefined), "the checkpoint has no optimizer"],
+  ["no rule", metadata("rule", undefined), "the file has no optimizer"],
   ["a rule that is no JSON", metadata("rule", "adamw"), 'the metadata\'s rule must be JSON, got "adamw"'],
   ["a rule that is null", metadata("rule", "null"), 'the metadata\'s rule must be an object, got "null"'],
-  ["another rule", changed("rule", '"adamw"', '"adam"'), 'the optimizer is "adam" in the checkpoint, "adamw" here'],
-  [
-    "another option",
-    changed("rule", '"lr":0.001', '"lr":0.002'),
-    "groups[0].lr is 0.002 in the checkpoint, 0.001 here",
-  ],
+  ["another rule", changed("rule", '"adamw"', '"adam"'), 'the optimizer is "adam" in the file, "adamw" here'],
+  ["another option", changed("rule", '"lr":0.001', '"lr":0.002'), "groups[0].lr is 0.002 in the file, 0.001 here"],
   [
     "an option too many",
     changed("rule", '"lr":0.001', '"lr":0.001,"__proto__":1'),
-    "groups[0].__proto__ is 1 in the checkpoint, nothing here",
+    "groups[0].__proto__ is 1 in the file, nothing here",
   ],
-  [
-    "another group",
-    changed("rule", '["w","b"]', '["w"]'),
-    'groups[0].params[1] is nothing in the checkpoint, "b" here',
-  ],
+  ["another group", changed("rule", '["w","b"]', '["w"]'), 'groups[0].params[1] is nothing in the file, "b" here'],
   ["no counts", metadata("counts", undefined), "the metadata must have counts, got none"],
   [
     "fewer steps than none",
@@ -255,11 +247,7 @@ export const malformed: readonly Malformed[] = [
   ["half a step", changed("counts", '"steps":1', '"steps":1.5'), "steps must be a whole number in [0, ∞), got 1.5"],
   ["steps in words", changed("counts", '"steps":1', '"steps":"1"'), 'steps must be a whole number in [0, ∞), got "1"'],
   ["no loss scale", changed("counts", '"lossScale":1', '"lossScale":0'), "lossScale must be in (0, ∞], got 0"],
-  [
-    "a schedule too many",
-    changed("counts", "[]", "[{}]"),
-    "of schedules that observe there are 1 in the checkpoint, 0 here",
-  ],
-  ["no schedules", changed("counts", "[]", "7"), "of schedules that observe there are none in the checkpoint, 0 here"],
+  ["a schedule too many", changed("counts", "[]", "[{}]"), "of schedules that observe there are 1 in the file, 0 here"],
+  ["no schedules", changed("counts", "[]", "7"), "of schedules that observe there are none in the file, 0 here"],
   ["something else besides", metadata("extra", "{"), 'the metadata\'s extra must be JSON, got "{"'],
 ];

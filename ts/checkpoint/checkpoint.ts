@@ -2,13 +2,24 @@
 
 import { overall, type Rule } from "../definition.js";
 import type { Group } from "../group.js";
-import { listTensors, Optimizer, type Tensors } from "../optimizer.js";
-import { count, defaults, flag, type Options, positive, resolve, show } from "../option.js";
+import type { Tensors } from "../optimizer.js";
+import { count, defaults, type Options, positive, show } from "../option.js";
 import { Schedule } from "../schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import type { Counts } from "../step.js";
-import type { Tensor } from "../tensor.js";
+import type { Shape, Tensor } from "../tensor.js";
 import { crc32 } from "./crc32.js";
+import {
+  alone,
+  type AnyOptimizer,
+  asBytes,
+  checkOptimizer,
+  type Differs,
+  listModel,
+  loading,
+  type LoadOptions,
+  matched,
+} from "./loading.js";
 import { type Contents, decode, encodeHeader, type Entry, headerEnd } from "./safetensors.js";
 
 /** What came of loading. */
@@ -21,15 +32,6 @@ export interface Loaded {
   readonly leftOut: readonly string[];
 }
 
-export interface LoadOptions {
-  /**
-   * Whether everything must be as it was saved: tensors' names and shapes, the rule, its options. Otherwise what fits is
-   * loaded, the optimizer keeps its own options, and `leftOut` tells the rest. Damage is an error either way. Default: true.
-   */
-  strict?: boolean;
-}
-
-type AnyOptimizer = Optimizer<any, any>;
 type Json = unknown;
 
 /** The format of what stands here, in the metadata. */
@@ -52,12 +54,12 @@ const KEYS = ["checksum", "format", "version", "crc32", "rule", "counts", "extra
  */
 export function save(model: Tensors, optimizer?: AnyOptimizer, extra?: unknown): Uint8Array<ArrayBuffer> {
   const tensors = contents("save", model, optimizer);
-  return alone("save", model, () => {
+  return alone("save", listModel("save", model), () => {
     let end = 0;
-    const entries = [...tensors].map(([name, { tensor, view }]) => {
+    const entries = [...tensors].map(([name, { shape, view }]) => {
       const begin = end;
       end += view.byteLength;
-      return [name, { dtype: "F32", shape: tensor.shape, begin, end }] as const;
+      return [name, { dtype: "F32", shape, begin, end }] as const;
     });
     const sums = [...tensors].map(([name, { view }]) => [name, hex(crc32(bytesOf(view)))]);
     const metadata = new Map([
@@ -103,71 +105,40 @@ export function load(
   optimizer?: AnyOptimizer,
   options: LoadOptions = {},
 ): Loaded {
-  const { strict } = resolve("load", { strict: flag(true) }, options) as { strict: boolean };
-  const tensors = contents("load", model, optimizer);
-  const file = bytes instanceof ArrayBuffer ? new Uint8Array(bytes) : bytes;
-  if (!(file instanceof Uint8Array)) throw new TypeError(`load: expected a file's bytes, got ${show(bytes)}`);
-  return alone("load", model, () => {
-    try {
-      return restore(file, tensors, optimizer, strict);
-    } catch (cause) {
-      if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
-      throw new RangeError(`load: ${cause.message}; nothing was loaded`, { cause });
-    }
+  const all = contents("load", model, optimizer);
+  const file = asBytes("load", bytes);
+  return loading("load", listModel("load", model), options, (differs) => {
+    const found = verified(file);
+    const course = optimizer && courseOf(found, optimizer, differs);
+    const meant = <Value>(map: ReadonlyMap<string, Value>) =>
+      course ? map : new Map([...map].filter(([name]) => !name.startsWith(OPTIMIZER)));
+    const pairs = matched(meant(all), meant(found.tensors), ["F32"], differs);
+    const text = found.metadata.get("extra");
+    const extra = text === undefined ? undefined : parse(text, "extra");
+    return () => {
+      for (const [{ view }, entry] of pairs) bytesOf(view).set(bytesIn(file, found, entry));
+      if (optimizer && course) {
+        optimizer.inner.step.counts = course.counts;
+        for (const [plateau, observed] of course.observed) plateau.observed = observed;
+      }
+      return { steps: optimizer?.steps ?? 0, extra };
+    };
   });
-}
-
-/** Writes what fits, once all is known to be right. */
-function restore(
-  file: Uint8Array,
-  tensors: ReturnType<typeof contents>,
-  optimizer: AnyOptimizer | undefined,
-  strict: boolean,
-): Loaded {
-  const found = verified(file);
-  const leftOut: string[] = [];
-  const differs = (what: string) => {
-    if (strict) throw new RangeError(what);
-    leftOut.push(what);
-  };
-  const course = optimizer && courseOf(found, optimizer, differs);
-  const isMeant = (name: string) => course !== undefined || !name.startsWith(OPTIMIZER);
-  const writes: (() => void)[] = [];
-  for (const [name, { tensor, view }] of tensors) {
-    if (!isMeant(name)) continue;
-    const entry = found.tensors.get(name);
-    if (entry === undefined) differs(`tensor ${show(name)} is here, not in the checkpoint`);
-    else if (entry.dtype !== "F32" || show(entry.shape) !== show(tensor.shape)) {
-      const [there, here] = [entry.shape, tensor.shape].map(show);
-      differs(`tensor ${show(name)} is ${entry.dtype} ${there} in the checkpoint, F32 ${here} here`);
-    } else writes.push(() => bytesOf(view).set(bytesIn(file, found, entry)));
-  }
-  for (const name of found.tensors.keys()) {
-    if (!tensors.has(name) && isMeant(name)) differs(`tensor ${show(name)} is in the checkpoint, not here`);
-  }
-  const extra = found.metadata.get("extra");
-  const parsed = extra === undefined ? undefined : parse(extra, "extra");
-  for (const write of writes) write();
-  if (optimizer && course) {
-    optimizer.inner.step.counts = course.counts;
-    for (const [plateau, observed] of course.observed) plateau.observed = observed;
-  }
-  return { steps: optimizer?.steps ?? 0, extra: parsed, leftOut };
 }
 
 const OPTIMIZER = "optimizer.";
 
 /** What is saved, by name: each as long as its tensor. */
 function contents(title: string, model: Tensors, optimizer: AnyOptimizer | undefined) {
-  const tensors = new Set(list(title, model));
-  const all = new Map<string, { tensor: Tensor; view: Float32Array }>();
-  const add = (name: string, tensor: Tensor, view: Float32Array) => {
+  const tensors = new Set(listModel(title, model));
+  const all = new Map<string, { shape: Shape; view: Float32Array }>();
+  const add = (name: string, { shape }: Tensor, view: Float32Array) => {
     if (all.has(name)) throw new RangeError(`${title}: two tensors would be ${show(name)} in the file; rename one`);
-    all.set(name, { tensor, view });
+    all.set(name, { shape, view });
   };
   for (const tensor of tensors) add(tensor.name, tensor, tensor.data);
   if (optimizer === undefined) return all;
-  if (!(optimizer instanceof Optimizer)) throw new TypeError(`${title}: optimizer must be one, got ${show(optimizer)}`);
+  checkOptimizer(title, optimizer);
   for (const tensor of groupsOf(optimizer).flatMap(({ params }) => params)) {
     if (!tensors.has(tensor)) {
       throw new RangeError(
@@ -181,19 +152,10 @@ function contents(title: string, model: Tensors, optimizer: AnyOptimizer | undef
   return all;
 }
 
-const list = (title: string, model: Tensors) =>
-  listTensors(`${title}: model must be tensors, by name or in a list`, model);
 const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Readonly<Record<string, unknown>>>[];
 const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-
 const bytesIn = (file: Uint8Array, { start }: { start: number }, { begin, end }: Entry) =>
   file.subarray(start + begin, start + end);
-
-/** Calls `act` while no step is under way. */
-function alone<Result>(title: string, model: Tensors, act: () => Result): Result {
-  const arenas = [...new Set(list(title, model).map(({ arena }) => arena))];
-  return arenas.reduce((act, arena) => () => arena.inner(title).pool.alone(title, act), act)();
-}
 
 /** What a file holds, once every checksum is right. */
 function verified(file: Uint8Array): ReturnType<typeof decode> {
@@ -246,16 +208,16 @@ function completed({ groups, ...rest }: Record<string, Json>, { hyper, fixed }: 
 }
 
 /** How far the optimizer had come, if it is by the same rule. */
-function courseOf(found: Contents, optimizer: AnyOptimizer, differs: (what: string) => void) {
+function courseOf(found: Contents, optimizer: AnyOptimizer, differs: Differs) {
   const { rule, counts } = Object.fromEntries(found.metadata);
   if (rule === undefined) {
-    differs("the checkpoint has no optimizer");
+    differs("the file has no optimizer");
     return undefined;
   }
   const here = object(written(describe(optimizer)), "rule");
   const there = completed(object(rule, "rule"), optimizer.inner.rule);
   if (there.rule !== here.rule) {
-    differs(`the optimizer is ${show(there.rule)} in the checkpoint, ${show(here.rule)} here`);
+    differs(`the optimizer is ${show(there.rule)} in the file, ${show(here.rule)} here`);
     return undefined;
   }
   for (const difference of differences("", there, here)) differs(difference);
@@ -265,7 +227,7 @@ function courseOf(found: Contents, optimizer: AnyOptimizer, differs: (what: stri
   const schedules = plateaus(optimizer);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
     const got = Array.isArray(observed) ? observed.length : "none";
-    differs(`of schedules that observe there are ${got} in the checkpoint, ${schedules.length} here`);
+    differs(`of schedules that observe there are ${got} in the file, ${schedules.length} here`);
   }
   return {
     counts: { steps, lossScale, goodSteps, microBatches } as Counts,
@@ -297,7 +259,7 @@ function* differences(path: string, there: Json, here: Json): Generator<string> 
     typeof value === "object" && value !== null;
   if (!isObject(there) || !isObject(here) || Array.isArray(there) !== Array.isArray(here)) {
     const [a, b] = [there, here].map((value) => JSON.stringify(value) ?? "nothing");
-    if (a !== b) yield `${path} is ${a} in the checkpoint, ${b} here`;
+    if (a !== b) yield `${path} is ${a} in the file, ${b} here`;
     return;
   }
   for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {

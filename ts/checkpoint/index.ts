@@ -1,8 +1,10 @@
 import type { Optimizer, Tensors } from "../optimizer.js";
-import { load, type Loaded, type LoadOptions, save } from "./checkpoint.js";
+import { load, type Loaded, save } from "./checkpoint.js";
 import { readWhole, writeWhole } from "./files.js";
+import type { LoadOptions } from "./loading.js";
 
-export { load, type Loaded, type LoadOptions, save } from "./checkpoint.js";
+export { load, type Loaded, save } from "./checkpoint.js";
+export type { LoadOptions } from "./loading.js";
 
 /**
  * Saves to a file, as it is when called: on disk, where it is whole or the one before whatever happens, or in browsers in

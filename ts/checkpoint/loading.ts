@@ -1,0 +1,90 @@
+/** What all loading has in common: everything is checked before anything is written. */
+
+import { listTensors, Optimizer, type Tensors } from "../optimizer.js";
+import { flag, resolve, show } from "../option.js";
+import type { Shape, Tensor } from "../tensor.js";
+
+export interface LoadOptions {
+  /**
+   * Whether everything must be as it was saved: tensors' names and shapes, the rule, its options. Otherwise what fits is
+   * loaded, the optimizer keeps its own options, and `leftOut` tells the rest. Damage is an error either way. Default: true.
+   */
+  strict?: boolean;
+}
+
+export type AnyOptimizer = Optimizer<any, any>;
+
+/** Takes a difference between file and program. */
+export type Differs = (what: string) => void;
+
+/** The tensors of a model, or the error that says what was expected. */
+export const listModel = (title: string, model: Tensors): readonly Tensor[] =>
+  listTensors(`${title}: model must be tensors, by name or in a list`, model);
+
+export function checkOptimizer(title: string, optimizer: AnyOptimizer): void {
+  if (!(optimizer instanceof Optimizer)) throw new TypeError(`${title}: optimizer must be one, got ${show(optimizer)}`);
+}
+
+/** A file's bytes. */
+export function asBytes(title: string, file: Uint8Array | ArrayBuffer): Uint8Array {
+  const bytes = file instanceof ArrayBuffer ? new Uint8Array(file) : file;
+  if (!(bytes instanceof Uint8Array)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
+  return bytes;
+}
+
+/** Calls `act` while no step is under way in the tensors' arenas. */
+export function alone<Result>(title: string, tensors: readonly Tensor[], act: () => Result): Result {
+  const arenas = [...new Set(tensors.map(({ arena }) => arena))];
+  return arenas.reduce((act, arena) => () => arena.inner(title).pool.alone(title, act), act)();
+}
+
+/**
+ * Loads while no step is under way.
+ * @param check finds out what is to be written, and returns what writes it
+ */
+export function loading<Result extends object>(
+  title: string,
+  tensors: readonly Tensor[],
+  options: LoadOptions,
+  check: (differs: Differs) => () => Result,
+): Result & { readonly leftOut: readonly string[] } {
+  const { strict } = resolve(title, { strict: flag(true) }, options);
+  const leftOut: string[] = [];
+  const differs = (what: string) => {
+    if (strict) throw new RangeError(what);
+    leftOut.push(what);
+  };
+  return alone(title, tensors, () => {
+    let write: () => Result;
+    try {
+      write = check(differs);
+    } catch (cause) {
+      if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
+      throw new RangeError(`${title}: ${cause.message}; nothing was loaded`, { cause });
+    }
+    return { ...write(), leftOut };
+  });
+}
+
+interface Shaped {
+  readonly shape: Shape;
+}
+
+/** The tensors that are on both sides, with the same shape; the others differ. */
+export function matched<Here extends Shaped, There extends Shaped & { readonly dtype: string }>(
+  here: ReadonlyMap<string, Here>,
+  there: ReadonlyMap<string, There>,
+  dtypes: readonly string[],
+  differs: Differs,
+): [Here, There][] {
+  const pairs: [Here, There][] = [];
+  for (const [name, one] of here) {
+    const other = there.get(name);
+    if (other === undefined) differs(`tensor ${show(name)} is here, not in the file`);
+    else if (!dtypes.includes(other.dtype) || show(one.shape) !== show(other.shape)) {
+      differs(`tensor ${show(name)} is ${other.dtype} ${show(other.shape)} in the file, F32 ${show(one.shape)} here`);
+    } else pairs.push([one, other]);
+  }
+  for (const name of there.keys()) if (!here.has(name)) differs(`tensor ${show(name)} is in the file, not here`);
+  return pairs;
+}
