@@ -1,4 +1,4 @@
-// Makes dist: one module, its source map, and declarations whose comments tell each option's range and default.
+// Makes dist: the package's modules, readable as they are, and declarations whose comments tell each option's range and default.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,11 +7,16 @@ import { fingerprint, root } from "./project.mjs";
 
 const dist = join(root, "dist");
 rmSync(dist, { recursive: true, force: true });
-const bundle = { bundle: true, target: "es2022", charset: "utf8", sourcemap: true };
 
 // Threads are started from text, so that no bundler has to find a file; the file is for pages that forbid that.
-const worker = { ...bundle, entryPoints: [join(root, "ts/worker.ts")], format: "iife", minify: true };
-const [{ text }] = (await build({ ...worker, sourcemap: false, write: false })).outputFiles;
+const worker = {
+  entryPoints: [join(root, "ts/worker.ts")],
+  bundle: true,
+  format: "iife",
+  target: "es2022",
+  minify: true,
+};
+const [{ text }] = (await build({ ...worker, write: false })).outputFiles;
 writeFileSync(
   join(root, "ts/worker-source.ts"),
   `// Made from worker.ts by \`npm run build\`; not to be edited.
@@ -20,9 +25,15 @@ export const source: string =
   ${JSON.stringify(text)};
 `,
 );
+// One module for each of ours, so that bundlers leave out what is not used, and downhill/torch shares the rest.
+await build({
+  entryPoints: [join(root, "ts/**/*.ts")],
+  outdir: dist,
+  format: "esm",
+  target: "es2022",
+  charset: "utf8",
+});
 await build({ ...worker, outfile: join(dist, "worker.js") });
-
-await build({ ...bundle, entryPoints: [join(root, "ts/index.ts")], outfile: join(dist, "index.js"), format: "esm" });
 execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"], {
   cwd: root,
   stdio: "inherit",

@@ -38,8 +38,7 @@ test("it holds what it needs and nothing else, and depends on nothing", () => {
   ]);
   expect(packed).toContain("dist/index.js");
   expect(packed).not.toContain("dist/fingerprint");
-  expect(packed).toContain("dist/index.js.map");
-  expect(packed).toContain("dist/worker.js");
+  for (const module of ["worker", "torch/index"]) expect(packed).toContain(`dist/${module}.js`);
   const { dependencies, scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   expect(dependencies).toBeUndefined();
   expect(Object.keys(scripts).filter((name) => /install/.test(name))).toEqual([]);
@@ -66,6 +65,25 @@ test("a fresh project imports it, and requires it", () => {
   expect(node(...(major < 22 ? ["--experimental-require-module", "--no-warnings"] : []), "run.cjs")).toBe(
     "-0.5,-0.5,-0.5",
   );
+});
+
+test("its checkpoints are PyTorch's to read, by a module of its own over the same classes", () => {
+  const torch = `
+    import { adamw, createArenaSync, loadFile, saveFile } from "downhill";
+    import { loadOptimizer, saveOptimizer } from "downhill/torch";
+    const make = () => {
+      const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", [3]);
+      w.grad.fill(1);
+      return { w, optimizer: adamw([w], { lr: 0.5 }) };
+    };
+    const [one, two, three] = [make(), make(), make()];
+    one.optimizer.step();
+    loadOptimizer(saveOptimizer(one.optimizer), two.optimizer);
+    await saveFile("run.safetensors", [one.w], one.optimizer);
+    await loadFile("run.safetensors", [three.w], three.optimizer);
+    console.log(two.optimizer.steps, String(two.optimizer.state(two.w).expAvg), String(three.w.data));`;
+  writeFileSync(join(project, "torch.mjs"), torch);
+  expect(node("torch.mjs")).toBe(`1 ${Float32Array.of(0.1, 0.1, 0.1)} -0.5,-0.5,-0.5`);
 });
 
 test("its threads start from text, and from the file that it exports", () => {
@@ -100,6 +118,7 @@ test("what a bundler keeps of it is what is used", async () => {
   expect(adamw).not.toMatch(/initialAccumulatorValue|centered|nesterov/);
   expect(adagrad).toContain("initialAccumulatorValue");
   expect(adagrad).not.toMatch(/biasCorrection|centered|nesterov/);
+  for (const bundle of [adamw, adagrad]) expect(bundle).not.toMatch(/safetensors|__metadata__|torch\.save/);
 });
 
 test("an editor shows each rule's options with their ranges and defaults", () => {

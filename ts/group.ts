@@ -39,6 +39,8 @@ export class Group<Hyper = unknown> {
   readonly params: readonly Tensor[];
   /** Live: what is written here holds from the next step on. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;
+  /** Checks several hyper-parameters at once; what it returns writes them. @internal */
+  readonly prepare: (changes: Values) => () => void;
   /** What was settled when the optimizer was made. @internal */
   readonly fixed: Values;
   /** @internal */
@@ -62,10 +64,12 @@ export class Group<Hyper = unknown> {
     this.jobs = Object.freeze(jobs);
     this.params = params;
     this.fixed = Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]]));
-    this.hyper = liveHyper(rule, values, () => {
+    const { hyper, prepare } = liveHyper(rule, values, () => {
       arena.inner(rule.name);
       this.#snapshot = undefined;
-    }) as Hyper;
+    });
+    this.hyper = hyper as Hyper;
+    this.prepare = prepare;
     this.#rule = rule;
     this.sign = values.maximize ? -1 : 1;
     this.#block = arena.doubles(address, BLOCK / 8);

@@ -105,31 +105,45 @@ export function fields(rule: Rule, values: Values): number[] {
     .map(Number);
 }
 
-/**
- * The hyper-parameters among the values, as an object that checks what is written to it.
- * @param beforeChange called before a value that is right takes the place of another
- */
-export function liveHyper(rule: Rule, values: Values, beforeChange: () => void): Values {
+/** The hyper-parameters, live. */
+export interface Live {
+  /** An object that checks what is written to it. */
+  readonly hyper: Values;
+  /** Checks several at once; what it returns writes them. */
+  prepare(changes: Values): () => void;
+}
+
+/** The hyper-parameters among the values. `beforeChange` is called before values that are right take the place of others. */
+export function liveHyper(rule: Rule, values: Values, beforeChange: () => void): Live {
   const options = liveOptions(rule);
   const hyper = Object.fromEntries(Object.keys(rule.hyper).map((name) => [name, values[name]]));
-  return new Proxy(Object.seal(hyper), {
-    set(_, key, value) {
-      const name = String(key);
+  Object.seal(hyper);
+  const prepare = (changes: Values) => {
+    const accepted: Record<string, unknown> = {};
+    for (const [name, value] of Object.entries(changes)) {
       if (!Object.hasOwn(rule.hyper, name)) refuse(rule, name);
-      const accepted = accept(`${rule.name}: ${name}`, options[name]!, value);
+      accepted[name] = accept(`${rule.name}: ${name}`, options[name]!, value);
       const slot = Object.keys(rule.adds).find((slot) => rule.adds[slot] === name);
-      if (slot !== undefined && Boolean(accepted) !== Boolean(hyper[name])) {
+      if (slot !== undefined && Boolean(accepted[name]) !== Boolean(hyper[name])) {
         throw new TypeError(
           `${rule.name}: ${name} decides whether there is a ${slot}, and was ${hyper[name]} when the optimizer was made; make a new one`,
         );
       }
-      valuesAt(rule, { ...hyper, [name]: accepted }, 0);
+    }
+    valuesAt(rule, { ...hyper, ...accepted }, 0);
+    return () => {
       beforeChange();
-      hyper[name] = accepted;
+      Object.assign(hyper, accepted);
+    };
+  };
+  const proxy = new Proxy(hyper, {
+    set(_, key, value) {
+      prepare({ [String(key)]: value })();
       return true;
     },
     defineProperty: () => false,
   });
+  return { hyper: proxy, prepare };
 }
 
 function checkConflict(rule: Rule, values: Values): void {

@@ -138,6 +138,14 @@ test("parameters alone", () => {
   expect(() => load(save(model), other.model, other.optimizer)).toThrow(wrong);
 });
 
+test("loading leaves the file as it is, a Buffer too", () => {
+  const { model, optimizer } = trained();
+  const file = Buffer.concat([Buffer.from("before"), save(model, optimizer)]).subarray(6);
+  const before = Uint8Array.from(file);
+  for (let i = 0; i < 2; i++) load(file, model, optimizer);
+  expect(Buffer.compare(file, before)).toBe(0);
+});
+
 /** A file of some 4 KiB. */
 function fourKiB() {
   const shapes = { w: [11, 17], b: [3] };

@@ -173,7 +173,8 @@ function verified(file: Uint8Array): ReturnType<typeof decode> {
   const unknown = [...found.metadata.keys()].find((key) => !KEYS.includes(key));
   const { version, format } = Object.fromEntries(found.metadata);
   if (format !== "downhill" || version !== VERSION || unknown !== undefined) {
-    const got = unknown === undefined ? `format ${format}, version ${version}` : `metadata ${show(unknown)}`;
+    const got =
+      unknown === undefined ? `format ${format ?? "none"}, version ${version ?? "none"}` : `metadata ${show(unknown)}`;
     throw new RangeError(`the checkpoint must be of version ${VERSION}, got ${got}; a later version may read it`);
   }
   const sums = new Map(Object.entries(object(found.metadata.get("crc32"), "crc32")));

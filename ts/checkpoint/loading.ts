@@ -25,11 +25,11 @@ export function checkOptimizer(title: string, optimizer: AnyOptimizer): void {
   if (!(optimizer instanceof Optimizer)) throw new TypeError(`${title}: optimizer must be one, got ${show(optimizer)}`);
 }
 
-/** A file's bytes. */
+/** A file's bytes, without what Node's Buffer makes of them: its `slice` is no copy. */
 export function asBytes(title: string, file: Uint8Array | ArrayBuffer): Uint8Array {
-  const bytes = file instanceof ArrayBuffer ? new Uint8Array(file) : file;
-  if (!(bytes instanceof Uint8Array)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
-  return bytes;
+  if (file instanceof ArrayBuffer) return new Uint8Array(file);
+  if (!(file instanceof Uint8Array)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
+  return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
 }
 
 /** Calls `act` while no step is under way in the tensors' arenas. */

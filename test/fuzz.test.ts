@@ -1,0 +1,153 @@
+/**
+ * Files that were damaged at random, and then sealed again so that their checksums are right: loading tells, or loads what
+ * is there, and never does anything else. FUZZ_SECONDS is how long each.
+ */
+
+import { readFileSync } from "node:fs";
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { createArenaSync } from "../ts/arena.js";
+import { load, save } from "../ts/checkpoint/index.js";
+import { adamw } from "../ts/rules/index.js";
+import { loadModel, loadOptimizer, readTorch } from "../ts/torch/index.js";
+import { unzip, zip } from "../ts/torch/zip.js";
+import { file, parts, sealed } from "./checkpoint/files.js";
+
+const seconds = Number(process.env.FUZZ_SECONDS ?? 1);
+const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
+const model = arena.tensors({ w: [3, 4], b: [4] });
+const optimizer = adamw([{ params: [model.w] }, { params: [model.b], lr: 0.02 }]);
+optimizer.step();
+/** Those of the runs that PyTorch's files are of. */
+const theirs = arena.tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
+const twin = adamw([{ params: [theirs["0.weight"], theirs.scale] }, { params: [theirs["0.bias"]] }]);
+const memory = () => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
+
+/** What may be done to some bytes: change them, take some out, put some in, say a part again. */
+const damage = fc.array(
+  fc.record({
+    kind: fc.constantFrom("set", "cut", "put", "again" as const),
+    at: fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
+    length: fc.integer({ min: 1, max: 20 }),
+    bytes: fc.oneof(
+      fc.uint8Array({ minLength: 1, maxLength: 8 }),
+      fc
+        .constantFrom(
+          '"',
+          "{",
+          "}",
+          "[",
+          "]",
+          ",",
+          ":",
+          "0",
+          "-1",
+          "1e9",
+          "9007199254740993",
+          "null",
+          '"__proto__"',
+          "\\u0000",
+          "(",
+          ".",
+          "R",
+          "t",
+          "Q",
+          "}",
+          "cos\nsystem\n",
+        )
+        .map((text) => new TextEncoder().encode(text)),
+    ),
+  }),
+  { minLength: 1, maxLength: 4 },
+);
+type Damage = typeof damage extends fc.Arbitrary<infer T> ? T : never;
+
+function damaged(bytes: Uint8Array, list: Damage): Uint8Array {
+  let now = Buffer.from(bytes);
+  for (const { kind, at, length, bytes } of list) {
+    const start = Math.floor(at * now.length);
+    const [before, part, after] = [
+      now.subarray(0, start),
+      now.subarray(start, start + length),
+      now.subarray(start + length),
+    ];
+    if (kind === "set") now = Buffer.concat([before, bytes, now.subarray(start + bytes.length)]);
+    else if (kind === "cut") now = Buffer.concat([before, after]);
+    else if (kind === "put") now = Buffer.concat([before, bytes, part, after]);
+    else now = Buffer.concat([before, part, part, after]);
+  }
+  return now;
+}
+
+/** What engines say, and we do not. */
+const native =
+  /Cannot |is not (a func|iter|def|an obj|ext)|Invalid |outside the bounds|call stack|out of range|properties of/;
+
+/** Runs until the time is up; how often, and how often what came was loaded all the same. */
+function fuzz(
+  title: string,
+  make: (list: Damage) => Uint8Array,
+  act: (bytes: Uint8Array) => void,
+  changesNothing = true,
+) {
+  test(`${title}, for ${seconds} seconds`, { timeout: 1000 * (seconds + 60) }, () => {
+    let [runs, loaded] = [0, 0];
+    const end = performance.now() + 1000 * seconds;
+    while (performance.now() < end) {
+      fc.assert(
+        fc.property(damage, (list) => {
+          const bytes = make(list);
+          const before = changesNothing ? memory() : undefined;
+          runs += 1;
+          try {
+            act(bytes);
+            loaded += 1;
+          } catch (error) {
+            if (!(error instanceof RangeError) || !/^(load|loadModel|loadOptimizer|readTorch): /.test(error.message))
+              throw error;
+            expect(error.message).not.toMatch(native);
+            if (before) expect(memory().equals(before)).toBe(true);
+          }
+        }),
+        { numRuns: 200 },
+      );
+    }
+    console.log(`${title}: ${runs} files, ${loaded} of them loaded`);
+    expect(runs).toBeGreaterThan(100);
+  });
+}
+
+const valid = save(model, optimizer, { note: "fuzz" });
+const { text, data } = parts(valid);
+fuzz(
+  "a checkpoint with damaged text, sealed",
+  (list) => {
+    const bytes = file(damaged(new TextEncoder().encode(text), list), data);
+    try {
+      return sealed(bytes);
+    } catch {
+      return bytes;
+    }
+  },
+  (bytes) => load(bytes, model, optimizer, { strict: false }),
+);
+fuzz(
+  "a checkpoint",
+  (list) => damaged(valid, list),
+  (bytes) => load(bytes, model, optimizer),
+);
+fuzz(
+  "another's safetensors",
+  (list) => damaged(readFileSync(new URL("golden/resume/model.safetensors", import.meta.url)), list),
+  (bytes) => loadModel(bytes, model, { strict: false }),
+);
+
+const torch = readFileSync(new URL("torch/fixtures/adamw.pt", import.meta.url));
+const files = unzip(Uint8Array.from(torch));
+fuzz("a file of PyTorch's", (list) => damaged(torch, list), readTorch, false);
+fuzz(
+  "a file of PyTorch's with a damaged pickle, sealed",
+  (list) =>
+    zip(new Map([...files].map(([name, bytes]) => [name, name.endsWith("/data.pkl") ? damaged(bytes, list) : bytes]))),
+  (bytes) => loadOptimizer(bytes, twin, { strict: false }),
+);

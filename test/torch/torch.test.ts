@@ -1,0 +1,495 @@
+/** PyTorch's files, in and out: what it wrote goes on here as it went on there, and what is hostile does nothing. */
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
+import { type Arena, createArenaSync } from "../../ts/arena.js";
+import { save } from "../../ts/checkpoint/index.js";
+import { adam, adamw, momentum, sgd } from "../../ts/rules/index.js";
+import { stepLR } from "../../ts/schedules/index.js";
+import type { Tensor } from "../../ts/tensor.js";
+import {
+  type Dict,
+  loadModel,
+  loadOptimizer,
+  readTorch,
+  saveModel,
+  saveOptimizer,
+  type TorchTensor,
+} from "../../ts/torch/index.js";
+import { unzip, zip } from "../../ts/torch/zip.js";
+import { file } from "../checkpoint/files.js";
+import { error } from "../harness.js";
+import { factories } from "../registry.js";
+
+const here = (name: string) => readFileSync(new URL(name, import.meta.url));
+const resume = JSON.parse(here("../golden/resume/resume.json").toString());
+const { grads, cases } = JSON.parse(here("fixtures/cases.json").toString());
+
+const folder = mkdtempSync(join(tmpdir(), "downhill-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function small(): Arena {
+  const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+  onTestFinished(() => arena.free());
+  return arena;
+}
+
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
+
+test("a real run of PyTorch's goes on to where PyTorch arrived", () => {
+  const model: Record<string, Tensor> = small().tensors({
+    "0.weight": [7, 9],
+    "0.bias": [7],
+    "2.weight": [3, 7],
+    "2.bias": [3],
+  });
+  const weights = [model["0.weight"]!, model["2.weight"]!];
+  const biases = [model["0.bias"]!, model["2.bias"]!];
+  const optimizer = adamw([
+    { params: weights, weightDecay: 0.5 },
+    { params: biases, lr: 7 },
+  ]);
+  expect(loadModel(here("../golden/resume/model.safetensors"), model)).toEqual({ leftOut: [] });
+  expect(loadOptimizer(here("../golden/resume/optimizer.pt"), optimizer)).toEqual({ leftOut: [] });
+  expect(optimizer.steps).toBe(resume.saved_after);
+  expect(optimizer.groups.map(({ hyper: { lr, weightDecay } }) => [lr, weightDecay])).toEqual([
+    [0.01, 0.1],
+    [0.01, 0],
+  ]);
+  for (let step = 0; step < 5; step++) {
+    for (const name in model)
+      model[name]!.grad.set(
+        resume.grads[name]
+          .map((all: number[]) => all)
+          .at(step)
+          .flat(),
+      );
+    optimizer.step();
+  }
+  for (const name in model) expect(error(model[name]!.data, resume.after_10[name]), name).toBeLessThan(1);
+});
+
+describe.each(Object.keys(cases))("%s", (rule) => {
+  const { options, before, after } = cases[rule];
+  const factory = factories.find((factory) => factory.rule.name === rule)!;
+
+  /** The run's model and optimizer, with other rates than in the file. */
+  function make() {
+    const model: Record<string, Tensor> = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
+    const renamed = Object.fromEntries(Object.entries(options).map(([name, value]) => [camel(name), value]));
+    const groups = [{ params: [model["0.weight"], model.scale] }, { params: [model["0.bias"]] }];
+    return { model, optimizer: factory(groups, { ...renamed, lr: 1 }) };
+  }
+  const go = ({ model, optimizer }: ReturnType<typeof make>) => {
+    for (let step = 5; step < 10; step++) {
+      for (const name in model) model[name]!.grad.set(grads[step][name]);
+      optimizer.step();
+    }
+    for (const name in model) expect(error(model[name]!.data, after[name]), name).toBeLessThan(1);
+  };
+
+  test("goes on from PyTorch's file", () => {
+    const run = make();
+    for (const name in run.model) run.model[name]!.data.set(before[name]);
+    loadOptimizer(here(`fixtures/${rule}.pt`), run.optimizer, { steps: 5 });
+    expect(run.optimizer.steps).toBe(5);
+    go(run);
+  });
+
+  test("goes out again as it came in, to PyTorch and to Python's own unpickler", () => {
+    const run = make();
+    for (const name in run.model) run.model[name]!.data.set(before[name]);
+    loadOptimizer(here(`fixtures/${rule}.pt`), run.optimizer, { steps: 5 });
+    const [model, optimizer] = [saveModel(run.model), saveOptimizer(run.optimizer)];
+    const there = readTorch(here(`fixtures/${rule}.pt`)) as any;
+    const out = readTorch(optimizer) as any;
+    for (const group of [0, 1]) {
+      for (const key of Object.keys(there.param_groups[group]).filter((key) => key !== "initial_accumulator_value")) {
+        expect(out.param_groups[group][key], key).toEqual(there.param_groups[group][key]);
+      }
+    }
+    const numbers = (state: Record<string, Record<string, TorchTensor>>) =>
+      Object.entries(state).flatMap(([index, slots]) =>
+        Object.entries(slots).map(([name, tensor]) => [index, name, tensor.shape, [...tensor.read()]]),
+      );
+    expect(numbers(out.state).sort()).toEqual(numbers(there.state).sort());
+
+    const again = make();
+    loadModel(model, again.model);
+    loadOptimizer(optimizer, again.optimizer, { steps: 5 });
+    go(again);
+    const place = process.env.TORCH_OUT; // for scripts/pytorch.py check
+    if (place) {
+      writeFileSync(join(place, `${rule}.model.pt`), model);
+      writeFileSync(join(place, `${rule}.pt`), optimizer);
+    }
+  });
+});
+
+const python = spawnSync("python3", ["--version"]).status === 0;
+
+test.skipIf(!python)("Python's own unpickler reads it, under an allow-list", () => {
+  const { w, b } = small().tensors({ w: [2, 3], b: [1] });
+  w.data.set([1, 2, 3, 4, 5, 6]);
+  const optimizer = adamw([w, b], { lr: 0.5, weightDecay: 0, betas: [0.5, 0.25] });
+  w.grad.fill(2);
+  optimizer.step();
+  const script = fileURLToPath(new URL("unpickle.py", import.meta.url));
+  const read = (bytes: Uint8Array) => {
+    writeFileSync(join(folder, "out.pt"), bytes);
+    return JSON.parse(execFileSync("python3", [script, join(folder, "out.pt")], { encoding: "utf8" }));
+  };
+  expect(read(saveModel({ w, b }))).toEqual({
+    w: { size: [2, 3], stride: [3, 1], numbers: [...w.data] },
+    b: { size: [1], stride: [1], numbers: [0] },
+  });
+  const { state, param_groups: groups } = read(saveOptimizer(optimizer));
+  expect(state[0].exp_avg).toEqual({ size: [2, 3], stride: [3, 1], numbers: Array(6).fill(1) });
+  expect(state[1].step).toEqual({ size: [], stride: [], numbers: [1] });
+  expect(groups).toEqual([
+    {
+      ...{ lr: 0.5, betas: [0.5, 0.25], eps: 1e-8, weight_decay: 0, amsgrad: false, maximize: false },
+      ...{ foreach: null, capturable: false, differentiable: false, fused: null, decoupled_weight_decay: true },
+      params: [0, 1],
+    },
+  ]);
+});
+
+test("data of every kind, in parts", () => {
+  const whole = readTorch(here("fixtures/whole.pt")) as any;
+  expect([whole.epoch, whole.big]).toEqual([3, 2 ** 40]);
+  const weight: number[] = JSON.parse(here("fixtures/whole.json").toString());
+  const read = (part: string): number[] => {
+    const { shape } = whole[part].w as TorchTensor;
+    const w = small().tensor("w", shape);
+    loadModel(whole[part], [w]);
+    return [...w.data];
+  };
+  expect(read("half")).toEqual(weight);
+  expect(read("bfloat")).toEqual(
+    [1.5, -2, Math.fround(3.0039e38), Infinity].map((x, i) => (i === 2 ? expect.closeTo(3e38, -36) : x)),
+  );
+  expect(read("double")).toEqual([1.5, -2.25]);
+  expect(read("transposed")).toEqual([0, 3, 1, 4, 2, 5].map((i) => weight[i]));
+  expect(read("sliced")).toEqual([5, 6, 9, 10]);
+  expect(read("parameter")).toEqual([4, 5]);
+  expect([...(whole.model["0.weight"] as TorchTensor).read()]).toEqual(weight);
+  expect(whole.model["1.num_batches_tracked"].dtype).toBe("I64");
+});
+
+test("half precision, to the bit", () => {
+  // Sign, exponent and fraction, by the definition of IEEE 754.
+  const bits = Uint16Array.from({ length: 65536 }, (_, i) => i);
+  const header = JSON.stringify({ w: { dtype: "F16", shape: [65536], data_offsets: [0, 131072] } });
+  const w = small().tensor("w", [65536]);
+  loadModel(file(header, new Uint8Array(bits.buffer)), [w]);
+  for (let i = 0; i < 65536; i++) {
+    const [sign, exponent, fraction] = [i >> 15 ? -1 : 1, (i >> 10) & 31, i & 1023];
+    const expected =
+      exponent === 31
+        ? fraction
+          ? Number.NaN
+          : sign * Infinity
+        : exponent === 0
+          ? (sign * fraction) / 2 ** 24
+          : sign * 2 ** (exponent - 15) * (1 + fraction / 1024);
+    expect(w.data[i]).toBe(expected);
+  }
+});
+
+test("schedules stay, averages begin, micro-batches begin", () => {
+  const model: Record<string, Tensor> = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
+  const lr = stepLR({ lr: 0.5, stepSize: 2 });
+  const groups = [{ params: [model["0.weight"]!, model.scale!] }, { params: [model["0.bias"]!], lr }];
+  const optimizer = adamw(groups, { ema: 0.9, accumulate: 2 });
+  optimizer.step();
+  model.scale!.data.fill(3);
+  loadOptimizer(here("fixtures/adamw.pt"), optimizer);
+  expect([optimizer.groups[0]!.hyper.lr, optimizer.groups[1]!.hyper.lr]).toEqual([0.01, lr]);
+  expect([...optimizer.average(model.scale!)]).toEqual([3]);
+  optimizer.step();
+  expect(optimizer.steps).toBe(5);
+  optimizer.step();
+  expect(optimizer.steps).toBe(6);
+});
+
+describe("what does not fit", () => {
+  const model = () => small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] }) as Record<string, Tensor>;
+  const groups = (of: Record<string, Tensor>) => [
+    { params: [of["0.weight"]!, of.scale!] },
+    { params: [of["0.bias"]!] },
+  ];
+  const adamwFile = here("fixtures/adamw.pt");
+  const table: [title: string, act: () => unknown, message: string][] = [
+    [
+      "another rule's file",
+      () => loadOptimizer(adamwFile, adam(groups(model()))),
+      "loadOptimizer: groups[0].decoupled_weight_decay is true in the file, false here; nothing was loaded",
+    ],
+    [
+      "a rule that PyTorch lacks",
+      () => loadOptimizer(adamwFile, momentum(groups(model()))),
+      "loadOptimizer: momentum must be one of those that PyTorch has here: sgd, adagrad",
+    ],
+    [
+      "out, a rule that PyTorch lacks",
+      () => saveOptimizer(momentum(groups(model()))),
+      "saveOptimizer: momentum must be one of those that PyTorch has here: sgd, adagrad",
+    ],
+    [
+      "an option that PyTorch lacks",
+      () => loadOptimizer(adamwFile, adamw(groups(model()), { biasCorrection: false })),
+      "loadOptimizer: groups[0].biasCorrection is false here, and PyTorch has but true",
+    ],
+    [
+      "out, an option that PyTorch lacks",
+      () => saveOptimizer(adamw(groups(model()), { biasCorrection: false })),
+      "saveOptimizer: groups[0].biasCorrection must be true for PyTorch, got false",
+    ],
+    [
+      "an option that is settled",
+      () => loadOptimizer(adamwFile, adamw(groups(model()), { amsgrad: true })),
+      "loadOptimizer: groups[0].amsgrad is false in the file, true here",
+    ],
+    [
+      "momentum there and none here",
+      () => loadOptimizer(here("fixtures/sgd.pt"), sgd(groups(model()))),
+      "loadOptimizer: sgd: momentum decides whether there is a momentumBuffer, and was 0 when the optimizer was made",
+    ],
+    [
+      "other groups",
+      () => loadOptimizer(adamwFile, adamw(model())),
+      "loadOptimizer: there are 2 groups in the file, 1 here",
+    ],
+    [
+      "fewer params",
+      () => loadOptimizer(adamwFile, adamw(groups(model()).map(({ params }) => ({ params: params.slice(0, 1) })))),
+      "loadOptimizer: groups[0] has 2 params in the file, 1 here",
+    ],
+    [
+      "another order",
+      () => loadOptimizer(adamwFile, adamw(groups(model()).map(({ params }) => ({ params: [...params].reverse() })))),
+      'loadOptimizer: tensor "scale.exp_avg" is F32 [7, 9] in the file, F32 [] here',
+    ],
+    [
+      "a model for an optimizer",
+      () => loadOptimizer(readTorch(here("fixtures/whole.pt")), adamw(groups(model()))),
+      'loadOptimizer: the file must hold what optimizer.state_dict() gave, got a dictionary of "epoch", "big", "model", "half", "bfloat", "double", "transposed", "sliced"',
+    ],
+    [
+      "an optimizer for a model",
+      () => loadModel(adamwFile, model()),
+      'loadModel: the file must hold what model.state_dict() gave, got a dictionary of "state", "param_groups"; a part of it is had by readTorch(bytes).PART',
+    ],
+    [
+      "other names",
+      () => loadModel((readTorch(here("fixtures/whole.pt")) as Dict).half!, model()),
+      'loadModel: tensor "0.weight" is here, not in the file',
+    ],
+    [
+      "whole numbers",
+      () =>
+        loadModel(file('{"w":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}}', new Uint8Array(4)), [
+          small().tensor("w", [1]),
+        ]),
+      'loadModel: tensor "w" is I32 [1] in the file, F32 [1] here',
+    ],
+    [
+      "steps that are none",
+      () => loadOptimizer(adamwFile, adamw(groups(model())), { steps: -1 }),
+      "loadOptimizer: steps must be a whole number in [0, ∞), got -1",
+    ],
+    ["no file", () => readTorch("optimizer.pt" as never), 'readTorch: expected a file\'s bytes, got "optimizer.pt"'],
+    ["no optimizer", () => saveOptimizer({} as never), "saveOptimizer: optimizer must be one, got an object (Object)"],
+  ];
+  test.each(table)("%s", (_, act, message) => expect(act).toThrow(message));
+
+  test("is left out, if so asked", () => {
+    const [here_, there] = [model(), readTorch(here("fixtures/whole.pt")) as any];
+    const { leftOut } = loadModel(there.parameter, here_, { strict: false });
+    expect(leftOut).toHaveLength(4);
+    const optimizer = adamw(groups(here_), { biasCorrection: false });
+    expect(loadOptimizer(adamwFile, optimizer, { strict: false }).leftOut).toHaveLength(2);
+    expect(optimizer.steps).toBe(5);
+  });
+
+  test("changes nothing", () => {
+    const arena = small();
+    const model = arena.tensors({ "0.weight": [7, 9], "0.bias": [8], scale: [] });
+    const optimizer = adamw([{ params: [model["0.weight"], model.scale] }, { params: [model["0.bias"]] }], { lr: 7 });
+    const before = save(model, optimizer);
+    expect(() => loadOptimizer(adamwFile, optimizer)).toThrow(
+      'tensor "0.bias.exp_avg" is F32 [7] in the file, F32 [8] here',
+    );
+    expect(Buffer.compare(save(model, optimizer), before)).toBe(0);
+  });
+});
+
+describe("hostile", () => {
+  const valid = here("fixtures/adamw.pt");
+  /** The file with another pickle. */
+  const pickled = (...bytes: (number | string)[]) => {
+    const pickle = Buffer.concat(
+      bytes.map((part) => (typeof part === "string" ? Buffer.from(part, "latin1") : Buffer.from([part]))),
+    );
+    return zip(
+      new Map([
+        ["a/data.pkl", pickle],
+        ["a/data/0", new Uint8Array(16)],
+      ]),
+    );
+  };
+  const storage = (type: string, key: string, size: string) =>
+    `(X\x07\0\0\0storagectorch\n${type}\nX\x01\0\0\0${key}X\x03\0\0\0cpu${size}tQ`;
+  const tensor = (offset: string, shape: string, strides: string, of = storage("FloatStorage", "0", "K\x04")) =>
+    `\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(${of}${offset}${shape}${strides}\x89)tR.`;
+  const table: [title: string, file: Uint8Array, message: string][] = [
+    ["a command", pickled("\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R."), "got a call of os.system, which is not made"],
+    [
+      "eval",
+      pickled("\x80\x02cbuiltins\neval\nX\x01\0\0\x001\x85R."),
+      "got a call of builtins.eval, which is not made",
+    ],
+    [
+      "a dictionary with arguments",
+      pickled("\x80\x02ccollections\nOrderedDict\nK\x01\x85R."),
+      "got a call of collections.OrderedDict",
+    ],
+    [
+      "an instance",
+      pickled("\x80\x02cos\nsystem\n)\x81."),
+      "the pickle must have only what torch.save writes, got opcode 0x81",
+    ],
+    ["an extension", pickled("\x80\x02\x82\x01."), "got opcode 0x82"],
+    ["a later protocol", pickled("\x80\x04N."), "the pickle must have protocol 2, PyTorch's default"],
+    [
+      "a call of what is no function",
+      pickled("\x80\x02K\x01)R."),
+      "the pickle must have a call of a function by its name",
+    ],
+    ["nothing on the stack", pickled("\x80\x02a."), "the pickle must have something on its stack"],
+    ["no mark", pickled("\x80\x02K\x01t."), "the pickle must have a mark on its stack"],
+    ["a mark for a value", pickled("\x80\x02(q\x00."), "the pickle must have something on its stack"],
+    ["what was never remembered", pickled("\x80\x02h\x07."), "the pickle must have what it remembers, got number 7"],
+    [
+      "a dictionary that is none",
+      pickled("\x80\x02K\x01K\x02K\x03s."),
+      "the pickle must have a dictionary to write to",
+    ],
+    ["a list that is none", pickled("\x80\x02K\x01K\x02a."), "the pickle must have a list to append to"],
+    ["a key that is a list", pickled("\x80\x02}]Ns."), "the pickle must have keys of text or numbers, got []"],
+    ["attributes of a number", pickled("\x80\x02K\x01}b."), "the pickle must have a dictionary to write to"],
+    ["text beyond the end", pickled("\x80\x02X\xff\xff\xff\x7fa."), "the pickle must go on, got 9 bytes"],
+    ["no end", pickled("\x80\x02N"), "the pickle must go on, got 3 bytes"],
+    ["a name without an end", pickled("\x80\x02cos"), "the pickle must have a name that ends"],
+    [
+      "a number of 200 bytes",
+      pickled(`\x80\x02\x8a\xc8${"\0".repeat(200)}.`),
+      "the pickle must have whole numbers of at most 8 bytes, got 200",
+    ],
+    [
+      "a storage that is not there",
+      pickled(tensor("K\0", ")", ")", storage("FloatStorage", "7", "K\x04"))),
+      'number "7"',
+    ],
+    ["a storage outside", pickled(tensor("K\0", ")", ")", storage("FloatStorage", "/", "K\x04"))), 'number "/"'],
+    [
+      "a storage of an unknown type",
+      pickled(tensor("K\0", ")", ")", storage("constructor", "0", "K\x04"))),
+      'got "torch.constructor" number "0"',
+    ],
+    [
+      "a storage that says too much",
+      pickled(tensor("K\0", ")", ")", storage("FloatStorage", "0", "M\xff\xff"))),
+      'storage "0" must have 262140 bytes, got 16',
+    ],
+    [
+      "a tensor beyond its storage",
+      pickled(tensor("K\0", "K\x05\x85", "K\x01\x85")),
+      "a tensor of [5] must lie within its 4 elements, got 4",
+    ],
+    [
+      "a tensor from beyond its storage",
+      pickled(tensor("K\x04", ")", ")")),
+      "a tensor of [] must lie within its 4 elements, got 4",
+    ],
+    [
+      "a tensor from before its storage",
+      pickled(tensor("J\xff\xff\xff\xff", ")", ")")),
+      "got a call of torch._utils._rebuild_tensor_v2",
+    ],
+    [
+      "a tensor of other dimensions than strides",
+      pickled(tensor("K\0", "K\x01\x85", ")")),
+      "got a call of torch._utils._rebuild_tensor_v2",
+    ],
+    ["no zip archive", new Uint8Array(100), "the file must be a zip archive, as torch.save writes from PyTorch 1.6 on"],
+    ["no pickle", zip(new Map([["a", new Uint8Array()]])), "the archive must hold data.pkl"],
+    [
+      "big-endian",
+      zip(
+        new Map([
+          ["a/data.pkl", Buffer.from("\x80\x02N.", "latin1")],
+          ["a/byteorder", Buffer.from("big")],
+        ]),
+      ),
+      "the file must be little-endian",
+    ],
+  ];
+  test.each(table)("%s", (_, bytes, message) => {
+    expect(() => readTorch(bytes)).toThrow(RangeError);
+    expect(() => readTorch(bytes)).toThrow(/^readTorch: /);
+    expect(() => readTorch(bytes)).toThrow(message);
+  });
+
+  test("__proto__ is a key like others", () => {
+    const read = readTorch(pickled("\x80\x02}X\x09\0\0\0__proto__K\x07s.")) as Dict;
+    expect(Object.getPrototypeOf(read)).toBe(null);
+    expect(Object.entries(read)).toEqual([["__proto__", 7]]);
+  });
+
+  test("a tensor that is one number a thousand billion times takes nothing, and fits no model", () => {
+    const huge = readTorch(pickled(tensor("K\0", "\x8a\x06\0\0\0\0\0\x01\x85", "K\0\x85"))) as TorchTensor;
+    expect(huge.shape).toEqual([2 ** 40]);
+    const dict = Object.assign(Object.create(null), { w: huge });
+    expect(() => loadModel(dict, [small().tensor("w", [4])])).toThrow('tensor "w" is F32 [1099511627776] in the file');
+  });
+
+  test("wherever it breaks off, whichever bit flips, it is an error or what it was", () => {
+    const expected = JSON.stringify(plain(readTorch(valid)));
+    for (let length = 0; length < valid.length; length++)
+      expect(() => readTorch(valid.subarray(0, length))).toThrow(RangeError);
+    let unseen = 0;
+    for (let bit = 0; bit < 8 * valid.length; bit++) {
+      const bytes = Uint8Array.from(valid);
+      bytes[bit >> 3]! ^= 1 << (bit & 7);
+      try {
+        expect(JSON.stringify(plain(readTorch(bytes)))).toBe(expected);
+        unseen += 1; // dates, padding, names that are not used
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error;
+      }
+    }
+    expect(unseen).toBeLessThan(8 * valid.length);
+  });
+
+  const plain = (value: any): unknown => {
+    if (value && typeof value.read === "function") return [...value.read()];
+    return value && typeof value === "object" ? Object.entries(value).map(([key, item]) => [key, plain(item)]) : value;
+  };
+});
+
+test("archives come back", () => {
+  const files = new Map([
+    ["a/ä", Uint8Array.of(1, 2, 3)],
+    ["b", new Uint8Array()],
+    ["c", new Uint8Array(1000).fill(7)],
+  ]);
+  const archive = zip(files);
+  expect(unzip(archive)).toEqual(files);
+  for (const content of unzip(archive).values()) expect(content.byteOffset % 64).toBe(0);
+});

@@ -1,0 +1,180 @@
+/** What an optimizer's `state_dict()` says, and the optimizer here. */
+
+import { type AnyOptimizer, type Differs, matched } from "../checkpoint/loading.js";
+import { areScheduled, snake, type Values, valuesAt } from "../hyper.js";
+import type { Group } from "../group.js";
+import { count, show } from "../option.js";
+import type { Shape } from "../tensor.js";
+import { type Dict, isDict, Stored, Tuple, type Value, type Writable } from "./pickle.js";
+import { FLOATS, TorchTensor } from "./tensor.js";
+
+/** A rule that torch.optim has: what its groups say besides, what of ours it lacks, and whether it counts steps. */
+interface Twin {
+  readonly says?: Readonly<Record<string, boolean>>;
+  readonly lacks?: readonly string[];
+  readonly uncounted?: boolean;
+}
+
+const twins: Readonly<Record<string, Twin>> = {
+  sgd: { uncounted: true },
+  adagrad: {},
+  rmsprop: {},
+  adam: { says: { decoupled_weight_decay: false }, lacks: ["biasCorrection"] },
+  adamw: { says: { decoupled_weight_decay: true }, lacks: ["biasCorrection"] },
+};
+
+/** How PyTorch computes, and what has been done with by the first step: of no meaning here. */
+const ignored = [
+  "foreach",
+  "capturable",
+  "differentiable",
+  "fused",
+  "params",
+  "param_names",
+  "initial_lr",
+  "initial_accumulator_value",
+];
+
+function twinOf({ inner: { rule } }: AnyOptimizer): Twin {
+  const twin = Object.hasOwn(twins, rule.name) ? twins[rule.name] : undefined;
+  if (twin) return twin;
+  throw new RangeError(`${rule.name} must be one of those that PyTorch has here: ${Object.keys(twins).join(", ")}`);
+}
+
+const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Values>[];
+const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
+/** Checks all that a state_dict says; what it returns writes it. */
+export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | undefined, differs: Differs): () => void {
+  const twin = twinOf(optimizer);
+  if (!isDict(file) || !isDict(file.state) || !Array.isArray(file.param_groups)) {
+    throw new RangeError(`the file must hold what optimizer.state_dict() gave, got ${described(file)}`);
+  }
+  const { state, param_groups: there } = file;
+  const here = groupsOf(optimizer);
+  if (there.length !== here.length)
+    throw new RangeError(`there are ${there.length} groups in the file, ${here.length} here`);
+
+  const writes: (() => void)[] = [];
+  const views = new Map<string, { shape: Shape; view: Float32Array }>();
+  const found = new Map<string, TorchTensor>();
+  const counts = new Set<number>();
+  here.forEach((group, index) => {
+    const title = `groups[${index}]`;
+    const said = there[index]!;
+    const indices = isDict(said) ? said.params : undefined;
+    if (!isDict(said) || !Array.isArray(indices)) throw new RangeError(`${title} must have params in the file`);
+    if (indices.length !== group.params.length) {
+      throw new RangeError(`${title} has ${indices.length} params in the file, ${group.params.length} here`);
+    }
+    writes.push(group.prepare(optionsOf(title, said, group, optimizer, twin, differs)));
+    group.params.forEach((tensor, i) => {
+      for (const [slot, view] of Object.entries(optimizer.inner.held(tensor).state)) {
+        views.set(`${tensor.name}.${snake(slot)}`, { shape: tensor.shape, view });
+      }
+      const slots = state[String(indices[i])] ?? Object.create(null);
+      if (!isDict(slots))
+        throw new RangeError(`the state of ${show(tensor.name)} must be by name, got ${described(slots)}`);
+      for (const [slot, value] of Object.entries(slots)) {
+        if (slot === "step") counts.add(number(`step of ${show(tensor.name)}`, value));
+        else if (value instanceof TorchTensor) found.set(`${tensor.name}.${slot}`, value);
+        else if (value !== null)
+          throw new RangeError(`${slot} of ${show(tensor.name)} must be a tensor, got ${described(value)}`);
+      }
+    });
+  });
+  if (counts.size > 1) throw new RangeError(`step must be the same for all params, got ${[...counts].join(" and ")}`);
+  const [counted = steps ?? (found.size > 0 ? 1 : 0)] = counts;
+  count(0, 0).check("step", counted);
+  const pairs = matched(views, found, FLOATS, differs);
+  return () => {
+    for (const [{ view }, tensor] of pairs) tensor.readInto(view);
+    for (const write of writes) write();
+    for (const tensor of here.flatMap(({ params }) => params)) {
+      const { average, sum } = optimizer.inner.held(tensor);
+      average?.set(tensor.data); // PyTorch keeps none: it begins here
+      sum?.fill(0);
+    }
+    const { step } = optimizer.inner;
+    step.counts = { ...step.counts, steps: counted, microBatches: 0 };
+  };
+}
+
+/** A group's hyper-parameters as the file has them, but for those that a schedule decides. */
+function optionsOf(
+  title: string,
+  said: Dict,
+  { hyper, fixed }: Group<Values>,
+  { inner: { rule } }: AnyOptimizer,
+  { says = {}, lacks = [] }: Twin,
+  differs: Differs,
+): Values {
+  const changes: Record<string, unknown> = {};
+  const scheduled = (name: string) => areScheduled(rule, { [name]: hyper[name] });
+  for (const [key, given] of Object.entries(said)) {
+    if (ignored.includes(key)) continue;
+    const name = camel(key);
+    const value = Array.isArray(given) ? given.map(plain) : plain(given);
+    const expected = Object.hasOwn(says, key) ? says[key] : fixed[name];
+    if (expected !== undefined) {
+      if (value !== expected) differs(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
+    } else if (!Object.hasOwn(rule.hyper, name) || lacks.includes(name)) {
+      differs(`${title}.${key} is ${show(value)} in the file, no option here`);
+    } else if (!scheduled(name)) changes[name] = value;
+  }
+  for (const name of lacks) {
+    const { default: needed } = rule.hyper[name]!;
+    if (hyper[name] !== needed)
+      differs(`${title}.${name} is ${show(hyper[name])} here, and PyTorch has but ${show(needed)}`);
+  }
+  return changes;
+}
+
+/** A number that may be a tensor of one. */
+const plain = (value: Value): Value =>
+  value instanceof TorchTensor && value.shape.length === 0 ? value.read()[0]! : value;
+
+function number(title: string, value: Value): number {
+  const x = plain(value);
+  if (typeof x !== "number") throw new RangeError(`${title} must be a number, got ${described(value)}`);
+  return x;
+}
+
+/** What a value of a file is, for a message; of a dictionary, what it holds. */
+export function described(value: Value): string {
+  if (isDict(value)) return `a dictionary of ${Object.keys(value).slice(0, 8).map(show).join(", ") || "nothing"}`;
+  return show(value);
+}
+
+/** The state_dict, and the numbers that go with it. `store` takes a tensor's. */
+export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array, shape: Shape) => Stored): Writable {
+  const { rule, step, held } = optimizer.inner;
+  const { says = {}, lacks = [], uncounted } = twinOf(optimizer);
+  const state = new Map<number, Writable>();
+  let index = 0;
+  const groups = groupsOf(optimizer).map(({ params, hyper, fixed }, group) => {
+    const values = { ...valuesAt(rule, hyper, step.count), ...fixed };
+    for (const name of lacks) {
+      const { default: needed } = rule.hyper[name]!;
+      if (values[name] !== needed)
+        throw new RangeError(`groups[${group}].${name} must be ${show(needed)} for PyTorch, got ${show(values[name])}`);
+    }
+    const options = Object.entries(values)
+      .filter(([name]) => !lacks.includes(name))
+      .map(([name, value]) => [snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const);
+    const defaults = { foreach: null, capturable: false, differentiable: false, fused: null };
+    const indices = params.map((tensor) => {
+      const slots = Object.entries(held(tensor).state).map(
+        ([name, view]) => [snake(name), store(view, tensor.shape)] as const,
+      );
+      const counted = uncounted ? [] : [["step", store(Float32Array.of(step.count), [])] as const];
+      if (step.count > 0 && slots.length > 0) state.set(index, new Map([...counted, ...slots]));
+      return index++;
+    });
+    return new Map<string, Writable>([...options, ...Object.entries({ ...defaults, ...says }), ["params", indices]]);
+  });
+  return new Map<string, Writable>([
+    ["state", state],
+    ["param_groups", groups],
+  ]);
+}

@@ -1,0 +1,101 @@
+/** A tensor in another library's file: its bytes as they lie there, until they are wanted as numbers. */
+
+import { show } from "../option.js";
+import type { Shape } from "../tensor.js";
+
+/** How an element is read. */
+const readers: Readonly<Record<string, [bytes: number, read: (view: DataView, at: number) => number]>> = {
+  F64: [8, (view, at) => view.getFloat64(at, true)],
+  F32: [4, (view, at) => view.getFloat32(at, true)],
+  F16: [2, (view, at) => half(view.getUint16(at, true))],
+  BF16: [2, bfloat],
+  I64: [8, (view, at) => Number(view.getBigInt64(at, true))],
+  I32: [4, (view, at) => view.getInt32(at, true)],
+  I16: [2, (view, at) => view.getInt16(at, true)],
+  I8: [1, (view, at) => view.getInt8(at)],
+  U8: [1, (view, at) => view.getUint8(at)],
+  BOOL: [1, (view, at) => view.getUint8(at)],
+};
+
+/** Those of floating-point numbers, which parameters and state may have. */
+export const FLOATS = ["F32", "F64", "F16", "BF16"];
+
+const scratch = new DataView(new ArrayBuffer(4));
+function bfloat(view: DataView, at: number): number {
+  scratch.setUint32(0, view.getUint16(at, true) << 16);
+  return scratch.getFloat32(0);
+}
+
+function half(bits: number): number {
+  const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
+  const sign = bits >> 15 ? -1 : 1;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Infinity;
+  scratch.setUint32(0, (exponent + 112) << 23); // two to the power exponent - 15
+  return sign * (exponent ? scratch.getFloat32(0) * (1 + fraction / 1024) : fraction / 2 ** 24);
+}
+
+/** A tensor in a file. */
+export class TorchTensor {
+  /** As safetensors names them: `F32`, `F64`, `F16`, `BF16`, `I64`, … */
+  readonly dtype: string;
+  readonly shape: Shape;
+  readonly #bytes: Uint8Array;
+  readonly #strides: readonly number[];
+  readonly #offset: number;
+
+  /**
+   * A RangeError for elements that lie beyond the bytes. @internal
+   * @param strides elements between neighbours in each dimension
+   */
+  constructor(dtype: string, shape: Shape, bytes: Uint8Array, strides = stridesOf(shape), offset = 0) {
+    const last = shape.includes(0) ? -1 : shape.reduce((at, size, i) => at + (size - 1) * strides[i]!, offset);
+    const [size] = readers[dtype] ?? [0];
+    const there = Math.floor(bytes.length / size); // of a type that is not read, any number
+    if (last >= there)
+      throw new RangeError(`a tensor of ${show(shape)} must lie within its ${there} elements, got ${last}`);
+    this.dtype = dtype;
+    this.shape = Object.freeze([...shape]);
+    this.#bytes = bytes;
+    this.#strides = strides;
+    this.#offset = offset;
+    Object.freeze(this);
+  }
+
+  /** Its elements, row by row, each rounded to single precision. */
+  read(): Float32Array<ArrayBuffer> {
+    const into = new Float32Array(this.shape.reduce((product, size) => product * size, 1));
+    this.readInto(into);
+    return into;
+  }
+
+  /** The same into an array of that size. @internal */
+  readInto(into: Float32Array): void {
+    const { byteOffset, buffer, length } = this.#bytes;
+    const contiguous = show(this.#strides) === show(stridesOf(this.shape));
+    if (this.dtype === "F32" && contiguous) {
+      const start = 4 * this.#offset;
+      const bytes = this.#bytes.subarray(start, start + 4 * into.length);
+      new Uint8Array(into.buffer, into.byteOffset, into.byteLength).set(bytes);
+      return;
+    }
+    const reader = readers[this.dtype];
+    if (!reader)
+      throw new RangeError(`a tensor's numbers must be ${Object.keys(readers).join(", ")}, got ${this.dtype}`);
+    const [size, read] = reader;
+    const view = new DataView(buffer, byteOffset, length);
+    const at = this.shape.map(() => 0);
+    let element = this.#offset;
+    for (let i = 0; i < into.length; i++) {
+      into[i] = read(view, element * size);
+      for (let d = at.length - 1; d >= 0; d--) {
+        element += this.#strides[d]!;
+        if (++at[d]! < this.shape[d]!) break;
+        element -= this.shape[d]! * this.#strides[d]!;
+        at[d] = 0;
+      }
+    }
+  }
+}
+
+const stridesOf = (shape: Shape) =>
+  shape.map((_, i) => shape.slice(i + 1).reduce((product, size) => product * size, 1));
