@@ -89,17 +89,25 @@ test("gradients from workers that share the arena train the network to the same 
 });
 
 describe("the command", () => {
-  const command = (...flags: string[]) =>
+  /** Runs it, and presses Ctrl-C when it has said what is asked for last. */
+  const command = (...given: string[]) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
-      const tsx = join(root, "node_modules/tsx/dist/cli.mjs");
-      execFile(
+      const [said, ...others] = given.filter((flag) => flag.startsWith("interrupt when: "));
+      expect(others).toEqual([]);
+      const flags = given.filter((flag) => flag !== said);
+      const child = execFile(
         process.execPath,
-        [tsx, "examples/mnist/main.ts", "--data", folder, ...flags],
+        ["--import", "tsx", "examples/mnist/main.ts", "--data", folder, ...flags],
         { cwd: root },
         (error, stdout, stderr) => {
           resolve({ code: Number(error?.code ?? 0), stdout, stderr });
         },
       );
+      let heard = "";
+      child.stdout!.on("data", (text) => {
+        heard += text;
+        if (said && heard.includes(said.slice("interrupt when: ".length))) child.kill("SIGINT");
+      });
     });
 
   test("prints a table and writes a report that loads nothing", async () => {
@@ -127,10 +135,54 @@ describe("the command", () => {
     expect(html).not.toMatch(/<script|<link|src=|url\(|NaN/);
   });
 
+  test("Ctrl-C saves and says how to go on, to the same numbers as without", async () => {
+    const kept = join(folder, "runs.safetensors");
+    const flags = ["--optimizers", "gd,adam,sgd", "--epochs", "20", "--batch", "10", "--threads", "1"];
+    flags.push("--out", join(folder, "kept.html"));
+    /** The table without times. */
+    const numbers = (stdout: string) =>
+      stdout
+        .split("\n")
+        .filter((line) => line.startsWith("│"))
+        .map((line) => line.split("│").slice(1, 5));
+    const whole = await command(...flags);
+    expect(whole.code).toBe(0);
+    expect(numbers(whole.stdout)).toHaveLength(4);
+
+    const broken = await command(...flags, "--save", kept, "interrupt when: Adam: epoch 3 of");
+    expect(broken.stdout).toMatch(
+      /saved (\S+) at step \d+ of Adam; to go on: npm start -- --data \S+ --optimizers gd,adam,sgd .* --resume \1\n$/,
+    );
+    expect(broken.code).toBe(130);
+    const again = await command(...flags, "--resume", kept, "interrupt when: SGD: epoch 2 of");
+    expect(again.code).toBe(130);
+    const resumed = await command(...flags, "--resume", kept);
+    expect([resumed.code, resumed.stderr]).toEqual([0, ""]);
+    expect(resumed.stdout).not.toContain("Adam: epoch");
+    expect(numbers(resumed.stdout)).toEqual(numbers(whole.stdout));
+
+    const other = await command(...flags, "--seed", "2", "--resume", kept);
+    expect(other.stderr).toMatch(/^error: --resume: .* is of a run with seed 1, this is one with 2\n$/);
+    const none = await command(...flags, "--resume", join(folder, "none"));
+    expect(none.stderr).toMatch(/^error: loadFile: .*none cannot be read: ENOENT.*\n$/);
+  });
+
   test("--help lists the flags", async () => {
     const { code, stdout } = await command("--help");
     expect(code).toBe(0);
-    for (const flag of ["optimizers", "epochs", "batch", "lr", "hidden", "seed", "threads", "data", "out"])
+    for (const flag of [
+      "optimizers",
+      "epochs",
+      "batch",
+      "lr",
+      "hidden",
+      "seed",
+      "threads",
+      "data",
+      "save",
+      "resume",
+      "out",
+    ])
       expect(stdout).toContain(`--${flag} `);
   });
 

@@ -4,6 +4,7 @@ import { accessSync, constants, existsSync, statSync, writeFileSync } from "node
 import { availableParallelism, cpus } from "node:os";
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { Checkpoints } from "./checkpoints.js";
 import { loadData } from "./data.js";
 import { UserError } from "./errors.js";
 import { Network, startJax } from "./network.js";
@@ -11,7 +12,7 @@ import { report } from "./report.js";
 import { type Entry, entries } from "./runs.js";
 import { compareThreads } from "./speed.js";
 import { showProgress, showSpeeds, showTable } from "./terminal.js";
-import { type Result, train } from "./train.js";
+import { Interrupted, pointsOf, type Result, stepsOf, train } from "./train.js";
 
 const names = entries.map(({ name }) => name);
 
@@ -30,6 +31,8 @@ const help = `Trains a network on MNIST with one optimizer after the other, and 
   --seed N           decides the first weights and the order of the samples (default: 1)
   --threads N        how many threads update the parameters (default: all cores)
   --data DIR         a folder with other IDX files, such as Fashion-MNIST's (default: MNIST)
+  --save FILE        keep the runs there, after every epoch and on Ctrl-C
+  --resume FILE      go on from where they were broken off, and keep them there
   --out FILE         where the report goes (default: report.html)
   --help             this
 `;
@@ -46,6 +49,8 @@ function flags() {
         seed: { type: "string", default: "1" },
         threads: { type: "string", default: `${Math.min(availableParallelism(), 256)}` },
         data: { type: "string" },
+        save: { type: "string" },
+        resume: { type: "string" },
         out: { type: "string", default: "report.html" },
         help: { type: "boolean", default: false },
       },
@@ -109,6 +114,16 @@ function chosen(list: string | undefined, rates: string): Entry[] {
   }));
 }
 
+/** Whether Ctrl-C was pressed. Pressed again, two seconds later or more, it ends the process. */
+function untilAsked(): () => boolean {
+  let first = 0;
+  process.on("SIGINT", () => {
+    if (first > 0 && performance.now() - first > 2000) process.exit(130);
+    first ||= performance.now();
+  });
+  return () => first > 0;
+}
+
 async function main() {
   const given = flags();
   if (given.help) {
@@ -124,6 +139,8 @@ async function main() {
   };
   const hidden = items(given.hidden).map((size) => whole("--hidden", size, 1));
   const out = writable("--out", given.out);
+  const file = given.save ?? given.resume;
+  if (file !== undefined) writable("--save", file);
   const data = loadData(given.data);
   if (settings.batch > data.train.count) {
     throw new UserError(`--batch must be at most the ${data.train.count} samples there are, got ${settings.batch}`);
@@ -139,12 +156,37 @@ async function main() {
   ];
   console.log(setting.join("\n"));
 
+  const { batch, epochs, seed } = settings;
+  const rates = Object.fromEntries(runs.map(({ name, options }) => [name, options]));
+  const steps = Object.fromEntries(runs.map((entry) => [entry.name, stepsOf(entry, data.train.count, settings)]));
+  const checkpoints = new Checkpoints(file, steps, { optimizers: rates, sizes, batch, epochs, seed });
+  if (given.resume !== undefined) await checkpoints.resume(given.resume);
+  const isInterrupted = file === undefined ? () => false : untilAsked();
+
   const progress = showProgress(runs);
   const results: Result[] = [];
   try {
     for (const entry of runs) {
-      results.push(await train(entry, network, data, settings, (now) => progress.update(entry, now)));
+      const finished = checkpoints.finished(entry);
+      const keep = checkpoints.of(entry);
+      const result = finished
+        ? { ...finished, entry, losses: pointsOf(keep.log) }
+        : await train(entry, network, data, settings, (now) => progress.update(entry, now), keep, isInterrupted);
+      const { entry: _, losses, ...rest } = result;
+      checkpoints.finish(entry, rest);
+      results.push(result);
     }
+  } catch (cause) {
+    if (!(cause instanceof Interrupted)) throw cause;
+    progress.stop();
+    const flags = process.argv
+      .slice(2)
+      .filter((flag, i, all) => !/^--(save|resume)/.test(all[i - 1]!) && !/^--(save|resume)/.test(flag));
+    console.log(
+      `saved ${file} at step ${cause.step} of ${runs[results.length]!.title}; to go on: npm start -- ${[...flags, "--resume", file].join(" ")}`,
+    );
+    process.exitCode = 130;
+    return;
   } finally {
     progress.stop();
   }

@@ -1,0 +1,86 @@
+/** A comparison that may be broken off and gone on with: one file holds the run under way and what came before. */
+
+import { createArenaSync, loadFile, saveFile, type Tensor } from "downhill";
+import { UserError } from "./errors.js";
+import type { Entry } from "./runs.js";
+import type { Course, Finished, Keep } from "./train.js";
+
+/** What is kept besides tensors. */
+interface Extra {
+  /** What must be the same to go on. */
+  readonly setting: Readonly<Record<string, unknown>>;
+  readonly finished: Readonly<Record<string, Finished>>;
+  /** The run under way. */
+  readonly name: string;
+  readonly course: Course;
+}
+
+export class Checkpoints {
+  readonly #path: string | undefined;
+  readonly #setting: Extra["setting"];
+  /** Each step's loss and time, for every run. */
+  readonly #logs: Readonly<Record<string, Tensor>>;
+  #finished: Readonly<Record<string, Finished>> = {};
+  #resumed: { readonly path: string; readonly extra: Extra } | undefined;
+
+  /**
+   * @param path where to save; undefined for nowhere
+   * @param steps how many each run has, by name
+   * @param setting what decides the numbers
+   */
+  constructor(path: string | undefined, steps: Readonly<Record<string, number>>, setting: Extra["setting"]) {
+    this.#path = path;
+    this.#setting = setting;
+    const shapes = Object.entries(steps).flatMap(([name, steps]) =>
+      ["loss", "seconds"].map((what) => [`${name}.${what}`, [steps]] as const),
+    );
+    this.#logs = createArenaSync({ threads: 1 }).tensors(Object.fromEntries(shapes));
+  }
+
+  /** Takes up what a file holds of the runs that are done; the one under way comes back when it is its turn. */
+  async resume(path: string): Promise<void> {
+    const { extra } = (await loadFile(path, this.#logs, undefined, { strict: false }).catch(explain)) as {
+      extra?: Extra;
+    };
+    for (const [name, here] of Object.entries(this.#setting)) {
+      const [was, is] = [extra?.setting?.[name], here].map((value) => JSON.stringify(value));
+      if (was !== is) throw new UserError(`--resume: ${path} is of a run with ${name} ${was}, this is one with ${is}`);
+    }
+    this.#finished = extra!.finished;
+    this.#resumed = { path, extra: extra! };
+  }
+
+  /** What a run had come to, if it was done before. */
+  finished({ name }: Entry): Finished | undefined {
+    return this.#finished[name];
+  }
+
+  finish({ name }: Entry, result: Finished): void {
+    this.#finished = { ...this.#finished, [name]: result };
+  }
+
+  /** What a run keeps. */
+  of({ name }: Entry): Keep {
+    const tensors = (model: Readonly<Record<string, Tensor>>) => [
+      ...Object.values(model),
+      ...Object.values(this.#logs),
+    ];
+    return {
+      log: { loss: this.#logs[`${name}.loss`]!.data, seconds: this.#logs[`${name}.seconds`]!.data },
+      restore: async (model, optimizer) => {
+        if (this.#resumed?.extra.name !== name) return undefined;
+        await loadFile(this.#resumed.path, tensors(model), optimizer);
+        return this.#resumed.extra.course;
+      },
+      save: async (model, optimizer, course) => {
+        if (this.#path === undefined) return;
+        const extra: Extra = { setting: this.#setting, finished: this.#finished, name, course };
+        await saveFile(this.#path, tensors(model), optimizer, extra).catch(explain);
+      },
+    };
+  }
+}
+
+function explain(error: Error): never {
+  throw new UserError(error.message);
+}
