@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import * as downhill from "downhill";
 import { layTask, PENDING, REMAINING, Runner } from "../ts/work.js";
+import { compare, median, rest } from "./measure.js";
 import { decimals, machine, print } from "./print.js";
 
 const { values: flags } = parseArgs({
@@ -42,38 +43,13 @@ function alwaysShared({ arena, optimizer }: Awaited<ReturnType<typeof contender>
   const runner = new Runner(space.memory, kernels);
   optimizer.step(); // writes the hyper-parameters
   const table = arena.tensor("table", [16]).data.byteOffset;
-  const task = layTask(space.memory, table, [(optimizer.groups[0] as any).jobs[0].entry]);
+  const task = layTask(space.memory, table, [(optimizer.groups[0] as any).jobs[0].update]);
   return () => {
     runner.publish(task);
     Atomics.notify(runner.control, REMAINING, threads - 1);
     while (runner.claim());
     for (let pending: number; (pending = Atomics.load(runner.control, PENDING)) > 0;) runner.wait(PENDING, pending, 50);
   };
-}
-
-const median = (samples: number[]) => samples.sort((a, b) => a - b)[samples.length >> 1]!;
-const rest = (milliseconds: number) => {
-  for (const end = performance.now() + milliseconds; performance.now() < end;);
-};
-
-/** Nanoseconds of each function, which take turns: medians of `rounds`, after `pause` milliseconds without work each. */
-function compare(functions: readonly (() => void)[], { rounds = 31, pause = 0, least = 2e5 } = {}): number[] {
-  const counts = functions.map((run) => {
-    const start = performance.now();
-    run();
-    return pause > 0 ? 1 : Math.max(1, Math.ceil(least / ((performance.now() - start) * 1e6)));
-  });
-  const samples = functions.map((): number[] => []);
-  for (let round = 0; round < rounds; round++) {
-    for (const [i, run] of functions.entries()) {
-      if (pause > 0) rest(pause);
-      else for (let j = 0; j < 3; j++) run(); // wakes the threads
-      const start = performance.now();
-      for (let j = 0; j < counts[i]!; j++) run();
-      samples[i]!.push(((performance.now() - start) * 1e6) / counts[i]!);
-    }
-  }
-  return samples.map(median);
 }
 
 /** A copy of as many bytes as a step reads and writes, by as many threads. */
@@ -165,7 +141,7 @@ const { arena, optimizer } = await contender("sgd", 16, 2);
 const { space, kernels } = (arena as any).inner("bench");
 const runner = new Runner(space.memory, kernels);
 const task = layTask(space.memory, arena.tensor("task", [16]).data.byteOffset, [
-  (optimizer.groups[0] as any).jobs[0].entry,
+  (optimizer.groups[0] as any).jobs[0].update,
 ]);
 const wakes = [0, 0.1, 1, 10].map((pause) => {
   const samples = Array.from({ length: 300 }, () => {

@@ -13,7 +13,8 @@ interface NodeWorker {
 }
 
 interface NodeFile {
-  writeFile(bytes: Uint8Array): Promise<void>;
+  stat(): Promise<{ size: number }>;
+  read(into: Uint8Array, at: number, length: number, position: number): Promise<{ bytesRead: number }>;
   sync(): Promise<void>;
   close(): Promise<void>;
 }
@@ -22,10 +23,14 @@ interface NodeModules {
   worker_threads: { parentPort: Port | null; Worker: new (source: string | URL, options: object) => NodeWorker };
   os: { availableParallelism(): number };
   fs: {
+    existsSync(path: string | URL): boolean;
+    realpathSync(path: string | URL): string;
+    openSync(path: string, flags: string): number;
+    writeSync(file: number, bytes: Uint8Array): number;
+    fsync(file: number, done: (error: Error | null) => void): void;
+    closeSync(file: number): void;
     promises: {
-      open(path: string, flags: string): Promise<NodeFile>;
-      readFile(path: string | URL): Promise<Uint8Array>;
-      realpath(path: string): Promise<string>;
+      open(path: string | URL, flags: string): Promise<NodeFile>;
       rename(from: string, to: string): Promise<void>;
       unlink(path: string): Promise<void>;
     };

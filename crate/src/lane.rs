@@ -28,8 +28,10 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// Four sums in double precision, one a place.
     type Sums: Copy;
     const NOTHING: Self::Sums;
-    /// The sums with the squares of the elements added, each to its own.
-    fn add_squares(self, sums: Self::Sums) -> Self::Sums;
+    /// The sums with the squares of the elements from `at` added, each to its own.
+    /// # Safety
+    /// As for `load`.
+    unsafe fn add_squares(at: *const f32, sums: Self::Sums) -> Self::Sums;
     fn total(sums: Self::Sums) -> f64;
 }
 
@@ -91,10 +93,11 @@ mod simd {
         type Sums = [v128; 2];
         const NOTHING: [v128; 2] = [f64x2(0.0, 0.0); 2];
         #[inline(always)]
-        fn add_squares(self, [first, last]: [v128; 2]) -> [v128; 2] {
-            let low = f64x2_promote_low_f32x4(self.0);
-            let high = f64x2_promote_low_f32x4(i32x4_shuffle::<2, 3, 2, 3>(self.0, self.0));
-            [f64x2_add(first, f64x2_mul(low, low)), f64x2_add(last, f64x2_mul(high, high))]
+        unsafe fn add_squares(at: *const f32, sums: [v128; 2]) -> [v128; 2] {
+            core::array::from_fn(|half| {
+                let pair = f64x2_promote_low_f32x4(unsafe { v128_load64_zero(at.add(2 * half).cast()) });
+                f64x2_add(sums[half], f64x2_mul(pair, pair))
+            })
         }
         #[inline(always)]
         fn total([first, last]: [v128; 2]) -> f64 {
@@ -163,8 +166,11 @@ mod scalar {
 
         type Sums = [f64; WIDTH];
         const NOTHING: [f64; WIDTH] = [0.0; WIDTH];
-        fn add_squares(self, sums: [f64; WIDTH]) -> [f64; WIDTH] {
-            core::array::from_fn(|i| sums[i] + f64::from(self.0[i]) * f64::from(self.0[i]))
+        unsafe fn add_squares(at: *const f32, sums: [f64; WIDTH]) -> [f64; WIDTH] {
+            core::array::from_fn(|i| {
+                let x = f64::from(unsafe { *at.add(i) });
+                sums[i] + x * x
+            })
         }
         fn total([a, b, c, d]: [f64; WIDTH]) -> f64 {
             (a + b) + (c + d)

@@ -77,7 +77,6 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, job: &Job<N>, b
 unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, job: &Job<N>, begin: usize, end: usize) {
     let Job { step, grad_scale, clip, blend, params, grads, averages, zero_grad, slots } = *job;
     let riding = clip < f64::INFINITY || blend > 0.0 || zero_grad != 0;
-    let average = Average::new(1.0 - blend);
     let update = rule.update::<V>(step);
     let scale = V::splat(grad_scale);
     let tiny = rule.tiny();
@@ -108,7 +107,8 @@ unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, j
                 unsafe {
                     if blend > 0.0 {
                         let at = averages.add(at(lane));
-                        average.of(V::load(at), next).store(at);
+                        let average = V::load(at);
+                        (average + V::splat(blend) * (next - average)).store(at);
                     }
                     if zero_grad != 0 {
                         V::splat(0.0).store(grads.add(at(lane)));
@@ -126,15 +126,17 @@ unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, j
 /// As for [`run`]; `sum` is valid.
 #[inline(always)]
 pub unsafe fn add_squares<V: Lane>(sum: &mut f64, job: &Job<0>, begin: usize, end: usize) {
-    let mut sums = [V::NOTHING; 2];
-    let mut i = begin;
-    while i < end {
-        for (lane, sums) in sums.iter_mut().enumerate() {
-            *sums = unsafe { V::load(job.grads.add(i + lane * WIDTH)) }.add_squares(*sums);
+    const STREAMS: usize = 4;
+    let mut sums = [V::NOTHING; STREAMS];
+    let part = (end - begin) / (STREAMS * WIDTH) * WIDTH;
+    let mut i = 0;
+    while i < part {
+        for (stream, sums) in sums.iter_mut().enumerate() {
+            *sums = unsafe { V::add_squares(job.grads.add(begin + stream * part + i), *sums) };
         }
-        i += WIDTH * sums.len();
+        i += WIDTH;
     }
-    *sum += V::total(sums[0]) + V::total(sums[1]);
+    *sum += sums.into_iter().map(V::total).sum::<f64>();
 }
 
 /// What [`clip_units`] must know: the largest share of a unit's norm that its gradient's may have, and how many
@@ -180,7 +182,7 @@ unsafe fn sum_of_squares<V: Lane>(of: *const f32, length: usize) -> f64 {
     let whole = length / WIDTH * WIDTH;
     let mut i = 0;
     while i < whole {
-        sums = unsafe { V::load(of.add(i)) }.add_squares(sums);
+        sums = unsafe { V::add_squares(of.add(i), sums) };
         i += WIDTH;
     }
     let mut total = V::total(sums);

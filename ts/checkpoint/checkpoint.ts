@@ -9,6 +9,7 @@ import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import type { Counts } from "../step.js";
 import type { Shape, Tensor } from "../tensor.js";
 import { crc32 } from "./crc32.js";
+import { joined } from "./files.js";
 import {
   alone,
   type AnyOptimizer,
@@ -53,8 +54,19 @@ const KEYS = ["checksum", "format", "version", "crc32", "rule", "counts", "extra
  * A TypeError or RangeError for wrong arguments; an Error during a step.
  */
 export function save(model: Tensors, optimizer?: AnyOptimizer, extra?: unknown): Uint8Array<ArrayBuffer> {
-  const tensors = contents("save", model, optimizer);
-  return alone("save", listModel("save", model), () => {
+  return saving("save", model, optimizer, extra, joined);
+}
+
+/** Hands `write` a checkpoint in parts, while no step is under way. */
+export function saving<Result>(
+  title: string,
+  model: Tensors,
+  optimizer: AnyOptimizer | undefined,
+  extra: unknown,
+  write: (parts: readonly Uint8Array[]) => Result,
+): Result {
+  const tensors = contents(title, model, optimizer);
+  return alone(title, listModel(title, model), () => {
     let end = 0;
     const entries = [...tensors].map(([name, { shape, view }]) => {
       const begin = end;
@@ -75,18 +87,11 @@ export function save(model: Tensors, optimizer?: AnyOptimizer, extra?: unknown):
         written({ ...optimizer.inner.step.counts, observed: plateaus(optimizer).map(({ observed }) => observed) }),
       );
     }
-    if (extra !== undefined) metadata.set("extra", asJson(extra));
+    if (extra !== undefined) metadata.set("extra", asJson(title, extra));
     const header = encodeHeader({ metadata, tensors: new Map(entries) });
     header.set(new TextEncoder().encode(hex(crc32(header))), CHECKSUM);
 
-    const file = new Uint8Array(header.length + end);
-    file.set(header);
-    let at = header.length;
-    for (const { view } of tensors.values()) {
-      file.set(bytesOf(view), at);
-      at += view.byteLength;
-    }
-    return file;
+    return write([header, ...[...tensors.values()].map(({ view }) => bytesOf(view))]);
   });
 }
 
@@ -277,9 +282,9 @@ const written = (value: Json): string =>
     return typeof item === "function" ? "a function" : item;
   });
 
-function asJson(extra: unknown): string {
+function asJson(title: string, extra: unknown): string {
   const text = JSON.stringify(extra);
-  if (text === undefined) throw new TypeError(`save: extra must be what JSON can hold, got ${show(extra)}`);
+  if (text === undefined) throw new TypeError(`${title}: extra must be what JSON can hold, got ${show(extra)}`);
   return text;
 }
 

@@ -6,22 +6,33 @@ import { nodeModule } from "../platform.js";
 let begun = 0;
 
 /**
- * Writes a file in the place of another: whatever happens on the way, either the old one is there or the new one.
+ * Writes parts, one behind the other, as a file in the place of another: whatever happens on the way, either the old one is
+ * there or the new one. The parts are not needed any more once this returns its promise.
  * An Error, whose cause tells more, if it cannot be written.
  */
-export async function writeWhole(path: string | URL, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+export async function writeWhole(path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
   try {
-    await (nodeModule("fs") ? writeOnDisk(path, bytes) : writeInOrigin(path, bytes));
+    await (nodeModule("fs") ? writeOnDisk(path, parts) : writeInOrigin(path, parts));
   } catch (cause) {
     throw failed("saveFile", path, "written", cause);
   }
 }
 
+/** The parts as one. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
 /** A file's bytes. An Error, whose cause tells more, if it cannot be read. */
 export async function readWhole(path: string | URL): Promise<Uint8Array> {
   try {
-    const fs = nodeModule("fs");
-    if (fs) return await fs.promises.readFile(path);
+    if (nodeModule("fs")) return await readFromDisk(path);
     const { folder, name } = await inOrigin(path, false);
     return new Uint8Array(await (await (await folder.getFileHandle(name)).getFile()).arrayBuffer());
   } catch (cause) {
@@ -32,32 +43,54 @@ export async function readWhole(path: string | URL): Promise<Uint8Array> {
 const failed = (title: string, path: string | URL, verb: string, cause: unknown) =>
   new Error(`${title}: ${path} cannot be ${verb}: ${(cause as Error).message}`, { cause });
 
-async function writeOnDisk(path: string | URL, bytes: Uint8Array): Promise<void> {
-  const { open, realpath, rename, unlink } = nodeModule("fs")!.promises;
-  const named = path instanceof URL ? nodeModule("url")!.fileURLToPath(path) : path;
-  const target = await realpath(named).catch(() => named);
+const named = (path: string | URL) => (path instanceof URL ? nodeModule("url")!.fileURLToPath(path) : path);
+
+/** At once up to the file beside the target, which costs less than a copy; what takes long after that, between turns. */
+async function writeOnDisk(path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
+  const fs = nodeModule("fs")!;
+  const target = fs.existsSync(path) ? fs.realpathSync(path) : named(path);
   const partial = `${target}.${nodeModule("process")!.pid}-${begun++}.partial`;
   try {
-    const file = await open(partial, "w");
+    const file = fs.openSync(partial, "w");
     try {
-      await file.writeFile(bytes);
-      await file.sync();
+      for (const part of parts) for (let at = 0; at < part.length;) at += fs.writeSync(file, part.subarray(at));
+      await new Promise<void>((resolve, reject) => fs.fsync(file, (error) => (error ? reject(error) : resolve())));
     } finally {
-      await file.close();
+      fs.closeSync(file);
     }
-    await rename(partial, target);
+    await fs.promises.rename(partial, target);
   } catch (cause) {
-    await unlink(partial).catch(() => {});
+    await fs.promises.unlink(partial).catch(() => {});
     throw cause;
   }
   // The new name, too, must be there after a power failure. Windows has no folders to open.
-  const folder = await open(nodeModule("path")!.dirname(target), "r").catch(() => undefined);
+  const folder = await fs.promises.open(nodeModule("path")!.dirname(target), "r").catch(() => undefined);
   await folder?.sync().catch(() => {});
   await folder?.close();
 }
 
+/** Bytes that are read at once: many, as each time costs a turn of the event loop. */
+const READ = 2 ** 24;
+
+async function readFromDisk(path: string | URL): Promise<Uint8Array> {
+  const file = await nodeModule("fs")!.promises.open(path, "r");
+  try {
+    const { size } = await file.stat();
+    const bytes = new Uint8Array(size);
+    for (let at = 0; at < size;) {
+      const { bytesRead } = await file.read(bytes, at, Math.min(READ, size - at), at);
+      if (bytesRead === 0) return bytes.subarray(0, at);
+      at += bytesRead;
+    }
+    return bytes;
+  } finally {
+    await file.close();
+  }
+}
+
 /** What is written to a file there stands beside it, and takes its place when it is closed. */
-async function writeInOrigin(path: string | URL, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+async function writeInOrigin(path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
+  const bytes = joined(parts);
   const { folder, name } = await inOrigin(path, true);
   const handle = await folder.getFileHandle(name, { create: true });
   if (!handle.createWritable)

@@ -1,5 +1,5 @@
 import type { Optimizer, Tensors } from "../optimizer.js";
-import { load, type Loaded, save } from "./checkpoint.js";
+import { load, type Loaded, saving } from "./checkpoint.js";
 import { readWhole, writeWhole } from "./files.js";
 import type { LoadOptions } from "./loading.js";
 
@@ -16,7 +16,7 @@ export async function saveFile(
   optimizer?: Optimizer<any, any>,
   extra?: unknown,
 ): Promise<void> {
-  await writeWhole(path, save(model, optimizer, extra));
+  await saving("saveFile", model, optimizer, extra, (parts) => writeWhole(path, parts));
 }
 
 /** Loads a file that `saveFile` wrote. As `load`; an Error if the file cannot be read. */

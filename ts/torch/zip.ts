@@ -1,6 +1,7 @@
 /** Zip archives as `torch.save` writes them: stored, not compressed. */
 
 import { crc32 } from "../checkpoint/crc32.js";
+import { joined } from "../checkpoint/files.js";
 import { show } from "../option.js";
 
 const LOCAL = 0x04034b50;
@@ -98,13 +99,7 @@ export function zip(files: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuf
   }
   const count = short(files.size);
   add(record(long(END), short(0), short(0), count, count, long(at - start), long(start), short(0)));
-  const archive = new Uint8Array(at);
-  let offset = 0;
-  for (const part of parts) {
-    archive.set(part, offset);
-    offset += part.length;
-  }
-  return archive;
+  return joined(parts);
 }
 
 type Field = readonly [bytes: 2 | 4, value: number];
