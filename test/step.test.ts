@@ -286,6 +286,26 @@ describe("averages", () => {
     }
   });
 
+  test("before the first step it is the parameters, and no exchange is made during a step", async () => {
+    const w = small().tensor("w", [3]);
+    w.data.fill(7);
+    const optimizer = sgd([w], { ema: 0.9 });
+    expect([...optimizer.average(w)]).toEqual([7, 7, 7]);
+    optimizer.swapAverages();
+    expect([...w.data]).toEqual([7, 7, 7]);
+    const step = optimizer.stepAsync();
+    expect(() => optimizer.swapAverages()).toThrow("sgd: swapAverages: a stepAsync() is under way in this arena");
+    await step;
+  });
+
+  test("what there is no average for", () => {
+    const w = small().tensor("w", [3]);
+    const message = "sgd: emaWarmup needs ema, and averageStart ema or swa; there is no such average";
+    for (const options of [{ emaWarmup: true }, { emaWarmup: true, swa: 2 }, { averageStart: 3 }]) {
+      expect(() => sgd([w], options)).toThrow(message);
+    }
+  });
+
   test("one at a time", () => {
     const w = small().tensor("w", [3]);
     expect(() => sgd([w], { ema: 0.9, swa: 2 })).toThrow("sgd: ema and swa cannot both be given; there is one average");
@@ -305,7 +325,7 @@ test.each(["throw", "skip"])("micro-batches whose sum is not finite are dropped:
   if (nonFinite === "skip") expect(optimizer.step().skipped).toBe(true);
   else {
     expect(() => optimizer.step()).toThrow(
-      'sgd: the sum of the micro-batches\' gradients of tensor "c" must be finite, got NaN at index 7; nothing was updated',
+      'sgd: the sum of the micro-batches\' gradients of tensor "c" must be finite, got NaN at index 7; the 2 micro-batches were dropped, and nothing was updated',
     );
   }
   expect([state(), optimizer.steps]).toEqual([before, 0]);
@@ -368,6 +388,24 @@ test("a report is one object for all steps, and one of its own for each asynchro
   expect([a.gradNorm, b.gradNorm]).toEqual([first, first]);
   expect(report.gradNorm).not.toBe(first);
   expect(a).not.toBe(b);
+});
+
+test("one tensor's infinite gradient is its own when each is clipped by itself", () => {
+  const { x, y } = small().tensors({ x: [1], y: [1] });
+  x.grad.fill(Infinity);
+  y.grad.fill(0.5);
+  sgd([x, y], { lr: 1, clipTensorNorm: 1 }).step();
+  expect([x.data[0], y.data[0]]).toEqual([Number.NaN, -0.5]);
+});
+
+test("small gradients add up", () => {
+  const w = small().tensor("w", [1]);
+  const optimizer = sgd([w], { lr: 1, accumulate: 2, accumulateBy: "sum", gradScale: 1e15 });
+  for (let i = 0; i < 2; i++) {
+    w.grad.fill(1e-21);
+    optimizer.step();
+  }
+  expect(error(w.data, [-2e-6])).toBeLessThan(0.1);
 });
 
 test("infinite and NaN norms do to all gradients what PyTorch's do, unless told otherwise", () => {

@@ -52,11 +52,11 @@ export const overall = {
   clipTensorNorm: positive(Infinity),
   /** The gradients' norm, over all tensors, above which they are scaled down to it (`clip_grad_norm_`). */
   clipNorm: positive(Infinity),
-  /** How many times as large as the norm of a tensor's row that of its gradient may be before it is scaled down to that, in place; a row is what stands under one first index, and a vector is one row (adaptive gradient clipping, https://arxiv.org/abs/2102.06171). */
+  /** How many times as large as the norm of a tensor's row that of its gradient may be before it is scaled down to that, in place; a row is what stands under one first index, in PyTorch's layout an output's weights, and a vector is one row (adaptive gradient clipping, https://arxiv.org/abs/2102.06171). */
   agc: positive(Infinity),
   /** The distance from zero within which each gradient is kept, after all scaling (`clip_grad_value_`). */
   clipValue: positive(Infinity),
-  /** What to do before anything is written if a gradient is infinite or NaN: update all the same, throw, or leave the step out. */
+  /** What to do before anything is updated if a gradient, or the sum of micro-batches', is infinite or NaN: update all the same, throw, or leave the step out. Micro-batches are dropped then. */
   nonFinite: oneOf("ignore", "throw", "skip"),
   /** Decay of an exponential moving average of the parameters, `opt.average(tensor)`; 0 for none. */
   ema: unit(0),

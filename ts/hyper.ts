@@ -15,6 +15,10 @@ export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path 
   }
   const values = resolve(rule.name, options, own, path, resolve(rule.name, { ...options, ...overall }, given));
   valuesAt(rule, values, 0);
+  const averaged = values.ema || values.swa;
+  if ((values.emaWarmup && !values.ema) || (values.averageStart && !averaged)) {
+    throw new RangeError(`${rule.name}: emaWarmup needs ema, and averageStart ema or swa; there is no such average`);
+  }
   if (values.ema && values.swa)
     throw new RangeError(`${rule.name}: ema and swa cannot both be given; there is one average`);
   return values;

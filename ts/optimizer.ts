@@ -89,25 +89,32 @@ export class Optimizer<Hyper, State> {
     return pool.stepAsync(this.#rule.name, this.#step, snapshots, () => ({ ...this.#step.report }));
   }
 
-  /** The parameters' average, by the option `ema` or `swa`: a view. A RangeError if there is none. */
+  /** The parameters' average, by the option `ema` or `swa`: a view; the parameters until it begins. A RangeError if there is none. */
   average(tensor: Tensor): Float32Array {
-    return this.#ofJob(
+    const view = this.#ofJob(
       (job) => job.held(tensor)?.average,
       () =>
         `average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
     );
+    if (this.#step.averaged === 0) view.set(tensor.data);
+    return view;
   }
 
-  /** Exchanges all parameters with their averages, in place: for an evaluation, and again to go on. As `average`. */
+  /**
+   * Exchanges all parameters with their averages, in place: for an evaluation, and again to go on. As `average`; an Error
+   * during a step.
+   */
   swapAverages(): void {
     const pairs = this.groups.flatMap(({ params }) =>
       params.map((tensor) => [tensor.data, this.average(tensor)] as const),
     );
-    for (const [data, average] of pairs) {
-      const kept = data.slice();
-      data.set(average);
-      average.set(kept);
-    }
+    this.#arena.inner(this.#rule.name).pool.alone(`${this.#rule.name}: swapAverages`, () => {
+      for (const [data, average] of pairs) {
+        const kept = data.slice();
+        data.set(average);
+        average.set(kept);
+      }
+    });
   }
 
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */

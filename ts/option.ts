@@ -96,7 +96,7 @@ export function flag<const D extends boolean | undefined>(value: D): Option<bool
 /** One of some words. */
 /* @__NO_SIDE_EFFECTS__ */
 export function oneOf<const Words extends readonly string[]>(...words: Words): Option<Words[number], string, Words[0]> {
-  const range = words.map(show).join(" or ");
+  const range = words.map((word) => show(word)).join(" or ");
   return {
     default: words[0] as Words[0],
     range,
@@ -230,11 +230,18 @@ function sharedLetters(a: string, b: string): number {
 }
 
 /** A value as a message shows it. */
-export function show(value: unknown): string {
+export function show(value: unknown, depth = 3): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return `${value}n`;
-  if (Array.isArray(value)) return `[${Array.from(value, show).join(", ")}]`;
+  if (Array.isArray(value)) return depth === 0 ? "[…]" : `[${listed(value, depth - 1)}]`;
   if (typeof value === "function") return "a function";
   if (typeof value === "object" && value !== null) return `an object (${value.constructor?.name ?? "no class"})`;
   return String(value);
 }
+
+/** A list's first items. */
+function listed(list: readonly unknown[], depth: number): string {
+  const items = Array.from(list.slice(0, MOST), (item) => show(item, depth));
+  return [...items, ...(list.length > MOST ? ["…"] : [])].join(", ");
+}
+const MOST = 16;

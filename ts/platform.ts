@@ -25,7 +25,8 @@ interface NodeModules {
   fs: {
     existsSync(path: string | URL): boolean;
     realpathSync(path: string | URL): string;
-    openSync(path: string, flags: string): number;
+    statSync(path: string | URL): { mode: number };
+    openSync(path: string, flags: string, mode: number): number;
     writeSync(file: number, bytes: Uint8Array): number;
     fsync(file: number, done: (error: Error | null) => void): void;
     closeSync(file: number): void;
@@ -36,7 +37,6 @@ interface NodeModules {
     };
   };
   path: { dirname(path: string): string };
-  process: { pid: number };
   url: { fileURLToPath(url: URL): string };
   /** Without `crc32` before Node 20.15 and 22.2. */
   zlib: { crc32?(bytes: Uint8Array): number };

@@ -41,6 +41,7 @@ export interface Counts {
   readonly lossScale: number;
   readonly goodSteps: number;
   readonly microBatches: number;
+  readonly averaged: number;
 }
 
 export class Step implements Work<readonly Snapshot[]> {
@@ -69,6 +70,8 @@ export class Step implements Work<readonly Snapshot[]> {
   #goodSteps = 0;
   /** How many micro-batches were added up for the next step. */
   #microBatches = 0;
+  /** How many steps' parameters their average has taken in. */
+  averaged = 0;
 
   /** Lays the step's tables out at `address`. */
   constructor(
@@ -88,7 +91,7 @@ export class Step implements Work<readonly Snapshot[]> {
     const { clipNorm, clipTensorNorm, lossScale, nonFinite, accumulate, agc } = this.overall;
     const dynamic = lossScale === "dynamic";
     const measured = Math.min(clipNorm, clipTensorNorm) < Infinity || nonFinite !== "ignore" || dynamic;
-    this.lossScale = dynamic ? FIRST_SCALE : lossScale;
+    this.lossScale = this.firstScale;
     this.#phases = [
       ...(accumulate > 1 ? [task.gather!, () => this.#gathered()] : []),
       ...(measured ? [task.measure] : []),
@@ -142,10 +145,10 @@ export class Step implements Work<readonly Snapshot[]> {
         return;
       }
       // PyTorch's: a little more than the norm, so that it may be zero.
-      gradScale *= Math.min(1, clipNorm / (clipped + 1e-6));
+      if (clipNorm < Infinity) gradScale *= Math.min(1, clipNorm / (clipped + 1e-6));
     }
     if (dynamic && ++this.#goodSteps === GOOD_STEPS) {
-      this.lossScale *= 2;
+      this.lossScale = Math.min(2 * this.lossScale, 2 ** 127);
       this.#goodSteps = 0;
     }
     this.count += 1;
@@ -153,7 +156,7 @@ export class Step implements Work<readonly Snapshot[]> {
     const scalars = this.#scalars;
     scalars.step = this.count;
     scalars.clip = clipValue;
-    scalars.blend = this.#blend();
+    scalars.blend = this.#average();
     for (const { job, sign, scale } of this.#parts) {
       scalars.gradScale = sign * gradScale * scale;
       job.begin(scalars);
@@ -174,30 +177,28 @@ export class Step implements Work<readonly Snapshot[]> {
     return [gradScale * Math.sqrt(squares), gradScale * Math.sqrt(clipped)];
   }
 
-  /** How much of the parameters their average takes in at this step. */
-  #blend(): number {
+  /** How much of the parameters their average takes in at this step: all of them until it begins. */
+  #average(): number {
     const { ema, emaWarmup, swa, averageStart } = this.overall;
     const after = this.count - averageStart;
-    if (ema > 0) {
-      if (after <= 1) return 1;
-      return 1 - (emaWarmup ? Math.min(ema, after / (9 + after)) : ema);
-    }
-    if (swa === 0) return 0;
-    if (after < swa) return 1;
-    return after % swa === 0 ? swa / after : 0;
+    if (ema === 0 && swa === 0) return 0;
+    const isDue = ema > 0 ? after > 0 : after >= swa && after % swa === 0;
+    if (!isDue) return this.averaged === 0 ? 1 : 0;
+    const taken = ++this.averaged;
+    if (taken === 1) return 1;
+    if (swa > 0) return 1 / taken;
+    return 1 - (emaWarmup ? Math.min(ema, taken / (9 + taken)) : ema);
   }
 
   /** Leaves the step out: its gradients are done with. */
   #leaveOut(dynamic: boolean): void {
     const { accumulate, nonFinite, zeroGrad } = this.overall;
-    for (const { params, jobs } of this.#groups) {
-      for (const tensor of params) {
-        if (accumulate > 1) for (const job of jobs) job.held(tensor)?.sum!.fill(0);
-        else if (zeroGrad && (dynamic || nonFinite === "skip")) tensor.grad.fill(0);
-      }
+    if (accumulate > 1) this.dropMicroBatches();
+    else if (zeroGrad && (dynamic || nonFinite === "skip")) {
+      for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
     }
     if (dynamic) {
-      this.lossScale /= 2;
+      this.lossScale = Math.max(this.lossScale / 2, 1 / 2 ** 126);
       this.#goodSteps = 0;
     }
     this.report.skipped = true;
@@ -214,7 +215,7 @@ export class Step implements Work<readonly Snapshot[]> {
         if (index < 0) continue;
         const what = sum ? "the sum of the micro-batches' gradients" : "the gradient";
         return new RangeError(
-          `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}; nothing was updated`,
+          `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}; ${sum ? `the ${this.overall.accumulate} micro-batches were dropped, and ` : ""}nothing was updated`,
         );
       }
     }
@@ -223,15 +224,29 @@ export class Step implements Work<readonly Snapshot[]> {
 
   /** What goes into a checkpoint. */
   get counts(): Counts {
-    const { count: steps, lossScale } = this;
-    return { steps, lossScale, goodSteps: this.#goodSteps, microBatches: this.#microBatches };
+    const { count: steps, lossScale, averaged } = this;
+    return { steps, lossScale, goodSteps: this.#goodSteps, microBatches: this.#microBatches, averaged };
   }
 
-  set counts({ steps, lossScale, goodSteps, microBatches }: Counts) {
+  set counts({ steps, lossScale, goodSteps, microBatches, averaged }: Counts) {
     this.count = steps;
     this.lossScale = lossScale;
     this.#goodSteps = goodSteps;
     this.#microBatches = microBatches;
+    this.averaged = averaged;
+  }
+
+  /** What the scale of the loss begins with. */
+  get firstScale(): number {
+    return this.overall.lossScale === "dynamic" ? FIRST_SCALE : this.overall.lossScale;
+  }
+
+  /** Begins the next step's sums anew. */
+  dropMicroBatches(): void {
+    this.#microBatches = 0;
+    for (const { params, jobs } of this.#groups) {
+      for (const tensor of params) for (const job of jobs) job.held(tensor)?.sum?.fill(0);
+    }
   }
 
   /** Lets go of the memory. */

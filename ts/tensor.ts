@@ -14,6 +14,8 @@ export function padded(size: number): number {
 /** Sizes of a tensor's dimensions: positive whole numbers; none for a scalar. */
 export type Shape = readonly number[];
 
+export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((size, i) => size === b[i]);
+
 /** Parameters and their gradients, in an arena. */
 export class Tensor {
   readonly arena: Arena;
@@ -38,7 +40,7 @@ export class Tensor {
     return (this.#views ?? freed(this.name)).data;
   }
 
-  /** The gradient, shaped as `data`: a view, too. Yours to write before each step, which only reads it. */
+  /** The gradient, shaped as `data`: a view, too. Yours to write before each step, which reads it, and writes it only for `zeroGrad` and `agc`. */
   get grad(): Float32Array {
     return (this.#views ?? freed(this.name)).grad;
   }

@@ -27,7 +27,7 @@ pub const SMALLEST: f64 = f32::MIN_POSITIVE as f64;
 /// What [`Rule::tiny`] is where gradients are only multiplied: by the rate, and by shares near one. State still moves
 /// at a rate of zero.
 pub fn smallest_to_scale(lr: f64) -> f64 {
-    SMALLEST / lr.clamp(1.0 / (1u64 << 60) as f64, 1.0 / 16.0)
+    SMALLEST / lr.abs().clamp(1.0 / (1u64 << 60) as f64, 1.0 / 16.0)
 }
 
 /// `eps` as a denominator may have it: at least the root of the smallest mean square that is kept, or zero state would

@@ -115,13 +115,14 @@ function chosen(list: string | undefined, rates: string): Entry[] {
 }
 
 /** Whether Ctrl-C was pressed. Pressed again, two seconds later or more, it ends the process. */
-function untilAsked(): () => boolean {
+function untilAsked() {
   let first = 0;
-  process.on("SIGINT", () => {
+  const hear = () => {
     if (first > 0 && performance.now() - first > 2000) process.exit(130);
     first ||= performance.now();
-  });
-  return () => first > 0;
+  };
+  process.on("SIGINT", hear);
+  return { isAsked: () => first > 0, stop: () => void process.off("SIGINT", hear) };
 }
 
 async function main() {
@@ -161,7 +162,7 @@ async function main() {
   const steps = Object.fromEntries(runs.map((entry) => [entry.name, stepsOf(entry, data.train.count, settings)]));
   const checkpoints = new Checkpoints(file, steps, { optimizers: rates, sizes, batch, epochs, seed });
   if (given.resume !== undefined) await checkpoints.resume(given.resume);
-  const isInterrupted = file === undefined ? () => false : untilAsked();
+  const interruption = file === undefined ? { isAsked: () => false, stop: () => {} } : untilAsked();
 
   const progress = showProgress(runs);
   const results: Result[] = [];
@@ -171,7 +172,7 @@ async function main() {
       const keep = checkpoints.of(entry);
       const result = finished
         ? { ...finished, entry, losses: pointsOf(keep.log) }
-        : await train(entry, network, data, settings, (now) => progress.update(entry, now), keep, isInterrupted);
+        : await train(entry, network, data, settings, (now) => progress.update(entry, now), keep, interruption.isAsked);
       const { entry: _, losses, ...rest } = result;
       checkpoints.finish(entry, rest);
       results.push(result);
@@ -179,16 +180,18 @@ async function main() {
   } catch (cause) {
     if (!(cause instanceof Interrupted)) throw cause;
     progress.stop();
-    const flags = process.argv
-      .slice(2)
-      .filter((flag, i, all) => !/^--(save|resume)/.test(all[i - 1]!) && !/^--(save|resume)/.test(flag));
+    const others = process.argv.slice(2).filter((flag, i, all) => {
+      const isKept = (flag = "") => !/^--(save|resume)$/.test(flag);
+      return isKept(flag) && isKept(all[i - 1]) && !/^--(save|resume)=/.test(flag);
+    });
     console.log(
-      `saved ${file} at step ${cause.step} of ${runs[results.length]!.title}; to go on: npm start -- ${[...flags, "--resume", file].join(" ")}`,
+      `saved ${file} at step ${cause.step} of ${runs[results.length]!.title}; to go on: npm start -- ${[...others, "--resume", file].join(" ")}`,
     );
     process.exitCode = 130;
     return;
   } finally {
     progress.stop();
+    interruption.stop();
   }
   console.log(showTable(results));
   const compared =

@@ -144,6 +144,11 @@ export const malformed: readonly Malformed[] = [
     header(({ b }) => void (b.dtype = "I32")),
     'tensor "b" is I32 [4] in the file, F32 [4] here',
   ],
+  [
+    "a hundred dimensions",
+    header(({ b }) => void (b.shape = Array(100).fill(1))),
+    'tensor "b": shape must have at most 64 dimensions, got 100',
+  ],
   ["three offsets", header(({ b }) => b.data_offsets.push(64)), 'tensor "b": data_offsets must be two, got 3'],
   ["one offset", header(({ b }) => b.data_offsets.pop()), 'tensor "b": data_offsets must be two, got 1'],
   [

@@ -217,6 +217,42 @@ test("schedules stay, averages begin, micro-batches begin", () => {
   expect(optimizer.steps).toBe(6);
 });
 
+test("what was saved before the first step begins anew", () => {
+  for (const factory of factories.filter(({ rule: { name } }) => Object.keys(cases).includes(name))) {
+    const w = small().tensor("w", [3]);
+    const options = factory.rule.name === "adagrad" ? { initialAccumulatorValue: 0.5 } : {};
+    const [fresh, stepped] = [factory([w], options), factory([w], options)];
+    w.grad.fill(1);
+    stepped.step();
+    const file = saveOptimizer(fresh);
+    loadOptimizer(file, stepped);
+    expect(stepped.steps).toBe(0);
+    expect(stepped.state(w)).toEqual(fresh.state(w));
+  }
+  // As PyTorch saves Adam before its first step.
+  const w = small().tensor("w", [3]);
+  const optimizer = adam([w], {});
+  w.grad.fill(1);
+  optimizer.step();
+  const { param_groups } = readTorch(saveOptimizer(optimizer)) as Dict;
+  loadOptimizer({ state: {}, param_groups: param_groups! }, optimizer);
+  expect([optimizer.steps, ...optimizer.state(w).expAvg]).toEqual([0, 0, 0, 0]);
+});
+
+test("a dictionary made by hand", () => {
+  const { w } = (readTorch(here("fixtures/whole.pt")) as any).parameter;
+  const renamed = small().tensor("layer.w", [2]);
+  loadModel({ "layer.w": w }, [renamed]);
+  expect([...renamed.data]).toEqual([4, 5]);
+});
+
+test("a header of a length that begins like a zip archive's name", () => {
+  const header = JSON.stringify({ w: { dtype: "F32", shape: [1], data_offsets: [0, 4] } }).padEnd(0x4b50);
+  const w = small().tensor("w", [1]);
+  loadModel(file(header, new Uint8Array(Float32Array.of(3).buffer)), [w]);
+  expect(w.data[0]).toBe(3);
+});
+
 describe("what does not fit", () => {
   const model = () => small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] }) as Record<string, Tensor>;
   const groups = (of: Record<string, Tensor>) => [
@@ -228,7 +264,7 @@ describe("what does not fit", () => {
     [
       "another rule's file",
       () => loadOptimizer(adamwFile, adam(groups(model()))),
-      "loadOptimizer: groups[0].decoupled_weight_decay is true in the file, false here; nothing was loaded",
+      "loadOptimizer: groups[0].decoupled_weight_decay is true in the file, false here (strict: false loads the rest); nothing was loaded",
     ],
     [
       "a rule that PyTorch lacks",
@@ -444,6 +480,42 @@ describe("hostile", () => {
     expect(() => readTorch(bytes)).toThrow(RangeError);
     expect(() => readTorch(bytes)).toThrow(/^readTorch: /);
     expect(() => readTorch(bytes)).toThrow(message);
+  });
+
+  test("lists that hold each other a billion times are told of in a line", () => {
+    // Each holds the one before ten times; the last is where a group belongs.
+    const lists =
+      "]q\0" +
+      [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        .map((i) => `0](${`h${String.fromCharCode(i - 1)}`.repeat(10)}eq${String.fromCharCode(i)}`)
+        .join("")
+        .replaceAll("0]", "]");
+    const file = pickled(`\x80\x02}(X\x05\0\0\0state}X\x0c\0\0\0param_groups${lists}u.`);
+    const optimizer = adamw([small().tensor("w", [1])]);
+    let message = "";
+    try {
+      loadOptimizer(file, optimizer);
+    } catch (error) {
+      message = (error as Error).message;
+    }
+    expect(message).toMatch(/^loadOptimizer: /);
+    expect(message.length).toBeLessThan(10_000);
+  });
+
+  test("an archive whose files overlap", () => {
+    const archive = zip(
+      new Map([
+        ["a", new Uint8Array(100_000)],
+        ["b", new Uint8Array(1)],
+      ]),
+    );
+    const view = new DataView(archive.buffer);
+    const first = view.getUint32(archive.length - 22 + 16, true);
+    const second = first + 46 + 1;
+    for (const offset of [16, 20, 24, 42]) view.setUint32(second + offset, view.getUint32(first + offset, true), true);
+    expect(() => readTorch(archive)).toThrow(
+      "readTorch: the archive's files must not overlap, got 200000 bytes of them",
+    );
   });
 
   test("__proto__ is a key like others", () => {

@@ -7,7 +7,7 @@ import { count, defaults, type Options, positive, show } from "../option.js";
 import { Schedule } from "../schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import type { Counts } from "../step.js";
-import type { Shape, Tensor } from "../tensor.js";
+import type { Shape } from "../tensor.js";
 import { crc32 } from "./crc32.js";
 import { joined } from "./files.js";
 import {
@@ -88,7 +88,7 @@ export function saving<Result>(
       );
     }
     if (extra !== undefined) metadata.set("extra", asJson(title, extra));
-    const header = encodeHeader({ metadata, tensors: new Map(entries) });
+    const header = encodeHeader(title, { metadata, tensors: new Map(entries) });
     header.set(new TextEncoder().encode(hex(crc32(header))), CHECKSUM);
 
     return write([header, ...[...tensors.values()].map(({ view }) => bytesOf(view))]);
@@ -124,6 +124,12 @@ export function load(
       for (const [{ view }, entry] of pairs) bytesOf(view).set(bytesIn(file, found, entry));
       if (optimizer && course) {
         optimizer.inner.step.counts = course.counts;
+        const loaded = new Set(pairs.map(([{ view }]) => view));
+        for (const tensor of groupsOf(optimizer).flatMap(({ params }) => params)) {
+          const { average, sum } = optimizer.inner.held(tensor);
+          if (average && !loaded.has(average)) average.set(tensor.data);
+          if (sum && (!loaded.has(sum) || course.counts.microBatches === 0)) sum.fill(0);
+        }
         for (const [plateau, observed] of course.observed) plateau.observed = observed;
       }
       return { steps: optimizer?.steps ?? 0, extra };
@@ -137,11 +143,15 @@ const OPTIMIZER = "optimizer.";
 function contents(title: string, model: Tensors, optimizer: AnyOptimizer | undefined) {
   const tensors = new Set(listModel(title, model));
   const all = new Map<string, { shape: Shape; view: Float32Array }>();
-  const add = (name: string, { shape }: Tensor, view: Float32Array) => {
-    if (all.has(name)) throw new RangeError(`${title}: two tensors would be ${show(name)} in the file; rename one`);
-    all.set(name, { shape, view });
-  };
-  for (const tensor of tensors) add(tensor.name, tensor, tensor.data);
+  for (const { name, shape, data } of tensors) {
+    if (name.startsWith(OPTIMIZER)) {
+      throw new RangeError(
+        `${title}: a tensor's name must not begin with "${OPTIMIZER}", as state does, got ${show(name)}`,
+      );
+    }
+    if (all.has(name)) throw new RangeError(`${title}: names must differ, got ${show(name)} of two arenas`);
+    all.set(name, { shape, view: data });
+  }
   if (optimizer === undefined) return all;
   checkOptimizer(title, optimizer);
   for (const tensor of groupsOf(optimizer).flatMap(({ params }) => params)) {
@@ -152,7 +162,9 @@ function contents(title: string, model: Tensors, optimizer: AnyOptimizer | undef
     }
     const { state, average, sum } = optimizer.inner.held(tensor);
     const views = { ...state, ...(average && { average }), ...(sum && { gradSum: sum }) };
-    for (const [slot, view] of Object.entries(views)) add(`${OPTIMIZER}${tensor.name}.${slot}`, tensor, view);
+    for (const [slot, view] of Object.entries(views)) {
+      all.set(`${OPTIMIZER}${tensor.name}.${slot}`, { shape: tensor.shape, view });
+    }
   }
   return all;
 }
@@ -227,16 +239,29 @@ function courseOf(found: Contents, optimizer: AnyOptimizer, differs: Differs) {
     return undefined;
   }
   for (const difference of differences("", there, here)) differs(difference);
-  const { observed, steps, lossScale, goodSteps, microBatches } = object(counts, "counts");
-  for (const [name, value] of Object.entries({ steps, goodSteps, microBatches })) count(0, 0).check(name, value);
-  positive(1).check("lossScale", lossScale);
+  const { observed, ...numbers } = object(counts, "counts");
+  const { step } = optimizer.inner;
+  const course = Object.fromEntries(
+    Object.keys(step.counts).map((name) => {
+      (name === "lossScale" ? positive(1) : count(0, 0)).check(name, numbers[name]);
+      return [name, numbers[name]];
+    }),
+  ) as unknown as Counts;
+  // What belongs to an option that is another one here.
+  const kept = (...options: string[]) => options.every((option) => there[option] === here[option]);
+  const adapted: Counts = {
+    ...course,
+    ...(!kept("lossScale") && { lossScale: step.firstScale, goodSteps: 0 }),
+    ...(!kept("accumulate", "accumulateBy") && { microBatches: 0 }),
+    ...(!kept("ema", "swa") && { averaged: 0 }),
+  };
   const schedules = plateaus(optimizer);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
     const got = Array.isArray(observed) ? observed.length : "none";
     differs(`of schedules that observe there are ${got} in the file, ${schedules.length} here`);
   }
   return {
-    counts: { steps, lossScale, goodSteps, microBatches } as Counts,
+    counts: adapted,
     observed: schedules.map((plateau, i) => [plateau, seen(observed, i) ?? plateau.observed] as const),
   };
 }
@@ -245,8 +270,8 @@ function courseOf(found: Contents, optimizer: AnyOptimizer, differs: Differs) {
 function seen(observed: Json, i: number): Observed | undefined {
   const one: unknown = Array.isArray(observed) ? observed[i] : undefined;
   if (one === undefined) return undefined;
-  const { best, ...rest } = Object(one) as Observed;
-  return checkObserved({ ...rest, best: Number(best) });
+  const { best, cooling, ...rest } = Object(one) as Observed;
+  return checkObserved({ ...rest, best: Number(best), cooling: Number(cooling) });
 }
 
 /** The schedules that observe, in the order of the groups and their options. */
@@ -283,7 +308,12 @@ const written = (value: Json): string =>
   });
 
 function asJson(title: string, extra: unknown): string {
-  const text = JSON.stringify(extra);
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(extra);
+  } catch (cause) {
+    throw new TypeError(`${title}: extra must be what JSON can hold: ${(cause as Error).message}`, { cause });
+  }
   if (text === undefined) throw new TypeError(`${title}: extra must be what JSON can hold, got ${show(extra)}`);
   return text;
 }

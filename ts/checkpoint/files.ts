@@ -2,9 +2,6 @@
 
 import { nodeModule } from "../platform.js";
 
-/** How many files this process has begun. */
-let begun = 0;
-
 /**
  * Writes parts, one behind the other, as a file in the place of another: whatever happens on the way, either the old one is
  * there or the new one. The parts are not needed any more once this returns its promise.
@@ -48,10 +45,12 @@ const named = (path: string | URL) => (path instanceof URL ? nodeModule("url")!.
 /** At once up to the file beside the target, which costs less than a copy; what takes long after that, between turns. */
 async function writeOnDisk(path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
   const fs = nodeModule("fs")!;
-  const target = fs.existsSync(path) ? fs.realpathSync(path) : named(path);
-  const partial = `${target}.${nodeModule("process")!.pid}-${begun++}.partial`;
+  const old = fs.existsSync(path);
+  const target = old ? fs.realpathSync(path) : named(path);
+  const mode = old ? fs.statSync(path).mode & 0o777 : 0o666;
+  const partial = `${target}.${crypto.randomUUID()}.partial`;
   try {
-    const file = fs.openSync(partial, "w");
+    const file = fs.openSync(partial, "wx", mode);
     try {
       for (const part of parts) for (let at = 0; at < part.length;) at += fs.writeSync(file, part.subarray(at));
       await new Promise<void>((resolve, reject) => fs.fsync(file, (error) => (error ? reject(error) : resolve())));

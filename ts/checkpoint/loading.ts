@@ -2,12 +2,12 @@
 
 import { listTensors, Optimizer, type Tensors } from "../optimizer.js";
 import { flag, resolve, show } from "../option.js";
-import type { Shape, Tensor } from "../tensor.js";
+import { sameShape, type Shape, type Tensor } from "../tensor.js";
 
 export interface LoadOptions {
   /**
    * Whether everything must be as it was saved: tensors' names and shapes, the rule, its options. Otherwise what fits is
-   * loaded, the optimizer keeps its own options, and `leftOut` tells the rest. Damage is an error either way. Default: true.
+   * loaded, what does not is left as it is here, and `leftOut` tells what that was. Damage is an error either way. Default: true.
    */
   strict?: boolean;
 }
@@ -51,7 +51,7 @@ export function loading<Result extends object>(
   const { strict } = resolve(title, { strict: flag(true) }, options);
   const leftOut: string[] = [];
   const differs = (what: string) => {
-    if (strict) throw new RangeError(what);
+    if (strict) throw new RangeError(`${what} (strict: false loads the rest)`);
     leftOut.push(what);
   };
   return alone(title, tensors, () => {
@@ -81,7 +81,7 @@ export function matched<Here extends Shaped, There extends Shaped & { readonly d
   for (const [name, one] of here) {
     const other = there.get(name);
     if (other === undefined) differs(`tensor ${show(name)} is here, not in the file`);
-    else if (!dtypes.includes(other.dtype) || show(one.shape) !== show(other.shape)) {
+    else if (!dtypes.includes(other.dtype) || !sameShape(one.shape, other.shape)) {
       differs(`tensor ${show(name)} is ${other.dtype} ${show(other.shape)} in the file, F32 ${show(one.shape)} here`);
     } else pairs.push([one, other]);
   }

@@ -19,6 +19,8 @@ export interface Contents {
 /** Bytes of a header, and tensors: far more than any model has, far less than would hurt. */
 const LONGEST_HEADER = 2 ** 24;
 const MOST_TENSORS = 2 ** 16;
+/** As many as NumPy has. */
+export const MOST_DIMENSIONS = 64;
 const LENGTH_BYTES = 8;
 const METADATA = "__metadata__";
 
@@ -29,15 +31,18 @@ const SIZES: Readonly<Record<string, number>> = {
 };
 
 /** The file's header, with its length before it; the tensors' bytes follow in order. A RangeError for names that it cannot hold. */
-export function encodeHeader({ metadata, tensors }: Contents): Uint8Array<ArrayBuffer> {
-  const header: Record<string, unknown> = { [METADATA]: Object.fromEntries(metadata) };
+export function encodeHeader(title: string, { metadata, tensors }: Contents): Uint8Array<ArrayBuffer> {
+  // Entry by entry, as objects put names that are whole numbers first.
+  const header: string[] = [];
+  const add = (name: string, value: unknown) => header.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
+  add(METADATA, Object.fromEntries(metadata));
   if (tensors.size > MOST_TENSORS) throw tooMany();
   for (const [name, { dtype, shape, begin, end }] of tensors) {
     const wrong = wrongName(name);
-    if (wrong) throw new RangeError(`a tensor's name must be writable, got ${show(name)}, which ${wrong}`);
-    header[name] = { dtype, shape, data_offsets: [begin, end] };
+    if (wrong) throw new RangeError(`${title}: a tensor's name must be writable, got ${show(name)}, which ${wrong}`);
+    add(name, { dtype, shape, data_offsets: [begin, end] });
   }
-  const text = new TextEncoder().encode(JSON.stringify(header));
+  const text = new TextEncoder().encode(`{${header.join(",")}}`);
   const length = Math.ceil(text.length / LENGTH_BYTES) * LENGTH_BYTES; // so that what follows is aligned
   if (length > LONGEST_HEADER) throw tooLong(length);
   const encoded = new Uint8Array(LENGTH_BYTES + length).fill(0x20, LENGTH_BYTES);
@@ -118,6 +123,9 @@ function readEntry(reader: Reader, name: string): Entry {
   }
   if (!Object.hasOwn(SIZES, dtype)) {
     throw new RangeError(`${title}: dtype must be one of ${Object.keys(SIZES).join(", ")}, got ${show(dtype)}`);
+  }
+  if (shape.length > MOST_DIMENSIONS) {
+    throw new RangeError(`${title}: shape must have at most ${MOST_DIMENSIONS} dimensions, got ${shape.length}`);
   }
   const [begin, end] = offsets;
   if (begin === undefined || end === undefined || offsets.length !== 2) {

@@ -28,7 +28,8 @@ export interface Observed {
 /** What was given, if it can be what a plateau's schedule has seen; a TypeError or RangeError if not. */
 export function checkObserved({ rate, best, bad, cooling }: Observed): Observed {
   const title = "reduceLROnPlateau: observed";
-  for (const [name, value] of Object.entries({ rate, bad, cooling })) nonNegative(0).check(`${title}.${name}`, value);
+  nonNegative(0).check(`${title}.rate`, rate);
+  for (const [name, value] of Object.entries({ bad, cooling })) whole(0, 0, Infinity).check(`${title}.${name}`, value);
   if (typeof best !== "number" || Number.isNaN(best))
     throw new TypeError(`${title}.best must be a number, got ${show(best)}`);
   return Object.freeze({ rate, best, bad, cooling });

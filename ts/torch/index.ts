@@ -137,7 +137,8 @@ const isBytes = (file: unknown): file is Uint8Array | ArrayBuffer =>
 /** What is in a file that `torch.save` wrote, if it is not known yet. */
 const contentOf = (file: TorchFile): Value => (isBytes(file) ? readArchive(asBytes("", file)) : file);
 
-const isArchive = (bytes: Uint8Array) => bytes[0] === 0x50 && bytes[1] === 0x4b;
+/** Of a safetensors file these bytes would be a header of 67 MB, which none has. */
+const isArchive = (bytes: Uint8Array) => [0x50, 0x4b, 0x03, 0x04].every((byte, i) => bytes[i] === byte);
 
 function tensorsIn(file: TorchFile): ReadonlyMap<string, TorchTensor> {
   if (isBytes(file)) {

@@ -56,7 +56,7 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
     throw new RangeError(`there are ${there.length} groups in the file, ${here.length} here`);
 
   const writes: (() => void)[] = [];
-  const views = new Map<string, { shape: Shape; view: Float32Array }>();
+  const views = new Map<string, { shape: Shape; view: Float32Array; start: number }>();
   const found = new Map<string, TorchTensor>();
   const counts = new Set<number>();
   here.forEach((group, index) => {
@@ -70,7 +70,8 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
     writes.push(group.prepare(optionsOf(title, said, group, optimizer, twin, differs)));
     group.params.forEach((tensor, i) => {
       for (const [slot, view] of Object.entries(optimizer.inner.held(tensor).state)) {
-        views.set(`${tensor.name}.${snake(slot)}`, { shape: tensor.shape, view });
+        const start = Number(group.fixed[optimizer.inner.rule.fill[slot] ?? ""] ?? 0);
+        views.set(`${tensor.name}.${snake(slot)}`, { shape: tensor.shape, view, start });
       }
       const slots = state[String(indices[i])] ?? Object.create(null);
       if (!isDict(slots))
@@ -86,17 +87,16 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
   if (counts.size > 1) throw new RangeError(`step must be the same for all params, got ${[...counts].join(" and ")}`);
   const [counted = steps ?? (found.size > 0 ? 1 : 0)] = counts;
   count(0, 0).check("step", counted);
-  const pairs = matched(views, found, FLOATS, differs);
+  // Saved before the first step, when PyTorch has no state.
+  const fresh = found.size === 0 && counted === 0;
+  const pairs = fresh ? [] : matched(views, found, FLOATS, differs);
   return () => {
+    if (fresh) for (const { start, view } of views.values()) view.fill(start);
     for (const [{ view }, tensor] of pairs) tensor.readInto(view);
     for (const write of writes) write();
-    for (const tensor of here.flatMap(({ params }) => params)) {
-      const { average, sum } = optimizer.inner.held(tensor);
-      average?.set(tensor.data); // PyTorch keeps none: it begins here
-      sum?.fill(0);
-    }
     const { step } = optimizer.inner;
-    step.counts = { ...step.counts, steps: counted, microBatches: 0 };
+    step.counts = { ...step.counts, steps: counted, averaged: 0 }; // PyTorch keeps no average: it begins here
+    step.dropMicroBatches();
   };
 }
 
@@ -142,7 +142,13 @@ function number(title: string, value: Value): number {
 
 /** What a value of a file is, for a message; of a dictionary, what it holds. */
 export function described(value: Value): string {
-  if (isDict(value)) return `a dictionary of ${Object.keys(value).slice(0, 8).map(show).join(", ") || "nothing"}`;
+  if (isDict(value))
+    return `a dictionary of ${
+      Object.keys(value)
+        .slice(0, 8)
+        .map((key) => show(key))
+        .join(", ") || "nothing"
+    }`;
   return show(value);
 }
 
@@ -168,7 +174,8 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
         ([name, view]) => [snake(name), store(view, tensor.shape)] as const,
       );
       const counted = uncounted ? [] : [["step", store(Float32Array.of(step.count), [])] as const];
-      if (step.count > 0 && slots.length > 0) state.set(index, new Map([...counted, ...slots]));
+      // A buffer that is zero is not yet one to PyTorch's SGD.
+      if (slots.length > 0 && !(uncounted && step.count === 0)) state.set(index, new Map([...counted, ...slots]));
       return index++;
     });
     return new Map<string, Writable>([...options, ...Object.entries({ ...defaults, ...says }), ["params", indices]]);

@@ -4,6 +4,7 @@
  */
 
 import { show } from "../option.js";
+import { stridesOf } from "./tensor.js";
 
 /** What a pickle may hold. Dictionaries have no prototype; their keys are strings or numbers. */
 export type Value = null | boolean | number | string | Value[] | Dict | object;
@@ -222,8 +223,9 @@ class Unpickler {
   }
 }
 
+/** What is unpickled, or made of that by hand. */
 export const isDict = (value: unknown): value is Dict =>
-  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === null;
+  typeof value === "object" && value !== null && [null, Object.prototype].includes(Object.getPrototypeOf(value));
 
 /** A tensor in a file that is written: its storage's key, and its shape. */
 export class Stored {
@@ -278,7 +280,6 @@ function write(value: Writable, out: number[]): void {
   } else if (value instanceof Stored) {
     const { key, shape } = value;
     const size = shape.reduce((product, dimension) => product * dimension, 1);
-    const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, dimension) => product * dimension, 1));
     name("torch._utils", "_rebuild_tensor_v2");
     op("(");
     op("(");
@@ -289,7 +290,7 @@ function write(value: Writable, out: number[]): void {
     op("Q");
     write(0, out);
     write(new Tuple(shape), out);
-    write(new Tuple(strides), out);
+    write(new Tuple(stridesOf(shape)), out);
     write(false, out);
     name("collections", "OrderedDict");
     for (const character of [")", "R", "t", "R"]) op(character);

@@ -1,7 +1,8 @@
 /** A tensor in another library's file: its bytes as they lie there, until they are wanted as numbers. */
 
 import { show } from "../option.js";
-import type { Shape } from "../tensor.js";
+import { MOST_DIMENSIONS } from "../checkpoint/safetensors.js";
+import { sameShape, type Shape } from "../tensor.js";
 
 /** How an element is read. */
 const readers: Readonly<Record<string, [bytes: number, read: (view: DataView, at: number) => number]>> = {
@@ -47,8 +48,12 @@ export class TorchTensor {
    * A RangeError for elements that lie beyond the bytes. @internal
    * @param strides elements between neighbours in each dimension
    */
-  constructor(dtype: string, shape: Shape, bytes: Uint8Array, strides = stridesOf(shape), offset = 0) {
-    const last = shape.includes(0) ? -1 : shape.reduce((at, size, i) => at + (size - 1) * strides[i]!, offset);
+  constructor(dtype: string, shape: Shape, bytes: Uint8Array, strides?: readonly number[], offset = 0) {
+    if (shape.length > MOST_DIMENSIONS) {
+      throw new RangeError(`a tensor must have at most ${MOST_DIMENSIONS} dimensions, got ${shape.length}`);
+    }
+    const steps = strides ?? stridesOf(shape);
+    const last = shape.includes(0) ? -1 : shape.reduce((at, size, i) => at + (size - 1) * steps[i]!, offset);
     const [size] = readers[dtype] ?? [0];
     const there = Math.floor(bytes.length / size); // of a type that is not read, any number
     if (last >= there)
@@ -56,7 +61,7 @@ export class TorchTensor {
     this.dtype = dtype;
     this.shape = Object.freeze([...shape]);
     this.#bytes = bytes;
-    this.#strides = strides;
+    this.#strides = steps;
     this.#offset = offset;
     Object.freeze(this);
   }
@@ -71,7 +76,7 @@ export class TorchTensor {
   /** The same into an array of that size. @internal */
   readInto(into: Float32Array): void {
     const { byteOffset, buffer, length } = this.#bytes;
-    const contiguous = show(this.#strides) === show(stridesOf(this.shape));
+    const contiguous = sameShape(this.#strides, stridesOf(this.shape));
     if (this.dtype === "F32" && contiguous) {
       const start = 4 * this.#offset;
       const bytes = this.#bytes.subarray(start, start + 4 * into.length);
@@ -97,5 +102,13 @@ export class TorchTensor {
   }
 }
 
-const stridesOf = (shape: Shape) =>
-  shape.map((_, i) => shape.slice(i + 1).reduce((product, size) => product * size, 1));
+/** Elements between neighbours in each dimension, where rows follow each other. */
+export function stridesOf(shape: Shape): number[] {
+  const strides: number[] = [];
+  let size = 1;
+  for (const dimension of shape.toReversed()) {
+    strides.unshift(size);
+    size *= dimension;
+  }
+  return strides;
+}

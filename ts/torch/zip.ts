@@ -27,6 +27,7 @@ export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
   }
 
   const files = new Map<string, Uint8Array>();
+  let total = 0;
   for (let i = 0; i < count; i++) {
     within(at, CENTRAL_BYTES, "its directory");
     if (view.getUint32(at, true) !== CENTRAL) throw new RangeError(`the archive's directory is damaged at byte ${at}`);
@@ -49,6 +50,8 @@ export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
       throw new RangeError(`${show(name)} must begin at byte ${local}, got something else there`);
     const start = local + LOCAL_BYTES + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
     within(start, size, show(name));
+    total += size;
+    if (total > bytes.length) throw new RangeError(`the archive's files must not overlap, got ${total} bytes of them`);
     const content = bytes.subarray(start, start + size);
     if (files.has(name)) throw new RangeError(`the archive must hold each file once, got ${show(name)} twice`);
     if (crc32(content) !== crc)
