@@ -106,7 +106,7 @@ describe("the command", () => {
       let heard = "";
       child.stdout!.on("data", (text) => {
         heard += text;
-        if (said && heard.includes(said.slice("interrupt when: ".length))) child.kill("SIGINT");
+        if (said && heard.includes(said.slice("interrupt when: ".length)) && !child.killed) child.kill("SIGINT");
       });
     });
 

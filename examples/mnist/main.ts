@@ -191,8 +191,8 @@ async function main() {
     return;
   } finally {
     progress.stop();
-    interruption.stop();
   }
+  interruption.stop();
   console.log(showTable(results));
   const compared =
     settings.threads > 1 ? await compareThreads(runs, [results[0]!.params, ...LARGER], settings.threads) : [];
