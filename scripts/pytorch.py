@@ -16,6 +16,10 @@ RULES = {
     "sgd": (torch.optim.SGD, dict(lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01)),
     "adagrad": (torch.optim.Adagrad, dict(lr=0.05, lr_decay=0.1)),
     "rmsprop": (torch.optim.RMSprop, dict(lr=0.01, momentum=0.8, centered=True)),
+    "rprop": (torch.optim.Rprop, dict(lr=0.02, etas=(0.6, 1.3))),
+    "adadelta": (torch.optim.Adadelta, dict(lr=0.5, rho=0.8)),
+    "adamax": (torch.optim.Adamax, dict(lr=0.01, weight_decay=0.01)),
+    "radam": (torch.optim.RAdam, dict(lr=0.01, betas=(0.8, 0.99), decoupled_weight_decay=True, weight_decay=0.01)),
     "adam": (torch.optim.Adam, dict(lr=0.01, amsgrad=True, weight_decay=0.01)),
     "adamw": (torch.optim.AdamW, dict(lr=0.01, betas=(0.8, 0.99))),
 }

@@ -20,6 +20,19 @@ function refuses(arena: Arena, act: () => unknown, type: new (...args: never) =>
   expect(contents(arena).equals(bytes)).toBe(true);
 }
 
+/** Numbers that an interval does not hold. */
+function outside(range: string): number[] {
+  const [, open, low, high, close] = range.match(/^([[(])(.+), (.+)([\])])$/)!;
+  const [least, most] = [low, high].map((bound) => Number(bound!.replace("∞", "Infinity"))) as [number, number];
+  return [
+    Number.NaN,
+    ...(least === -Infinity ? [] : [least - 0.1, -Infinity]),
+    ...(open === "(" ? [least] : []),
+    ...(most === Infinity ? [] : [most + 0.1, Infinity]),
+    ...(close === ")" ? [most] : []),
+  ];
+}
+
 describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ name, factory }) => {
   const arena = small();
   const w = arena.tensor("w", [20]);
@@ -42,15 +55,15 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
       const [first, ...rest] = value as number[];
       bad(0.5, TypeError, `${title} must be a list of ${value.length} numbers, got 0.5`);
       bad(rest, RangeError, `${title} must have ${value.length} numbers, got ${rest.length}`);
-      bad([first, "0.5"], TypeError, `${title}[1] must be a number in ${range}, got "0.5"`);
-      for (const wrong of [1, -0.1, Number.NaN, Infinity]) {
+      bad([first, "0.5", ...value.slice(2)], TypeError, `${title}[1] must be a number in ${range}, got "0.5"`);
+      for (const wrong of outside(range)) {
         bad([wrong, ...rest], RangeError, `${title}[0] must be in ${range}, got ${wrong}`);
       }
     } else {
       bad("0.1", TypeError, `${title} must be a number in ${range}, got "0.1"`);
       bad(null, TypeError, `${title} must be a number in ${range}, got null`);
       bad([0.1], TypeError, `${title} must be a number in ${range}, got [0.1]`);
-      for (const wrong of [Number.NaN, -1, Infinity, -Infinity, ...(range === "[0, 1)" ? [1] : [])]) {
+      for (const wrong of outside(range)) {
         bad(wrong, RangeError, `${title} must be in ${range}, got ${wrong}`);
       }
     }
@@ -74,7 +87,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
   });
 
   test("a rate where options belong", () => {
-    const message = `${name}: options must be an object such as { lr: … }, got`;
+    const message = `${name}: options must be an object such as { ${options[0]![0]}: … }, got`;
     refuses(arena, () => factory([w], 0.1), TypeError, `${message} 0.1`);
     refuses(arena, () => factory([w], null), TypeError, `${message} null`);
     refuses(arena, () => factory([w], []), TypeError, `${message} []`);
@@ -104,8 +117,9 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
   });
 
   test("an option given as undefined is not given", () => {
-    const [group] = factory([{ params: [w], lr: undefined }], { lr: 0.5 }).groups;
-    expect(group.hyper.lr).toBe(0.5);
+    const [option, given] = [options[0]![0], another(options[0]![1])];
+    const [group] = factory([{ params: [w], [option]: undefined }], { [option]: given }).groups;
+    expect(group.hyper[option]).toEqual(given);
   });
 
   test("options read once", () => {

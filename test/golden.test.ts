@@ -1,4 +1,4 @@
-/** PyTorch's trajectories, and the article's. Each option there is an option here: one unknown to a rule is an error. */
+/** PyTorch's trajectories, Optax', and the article's. Each option there is an option here: one unknown to a rule is an error. */
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -11,6 +11,7 @@ const read = (name: string) => JSON.parse(readFileSync(new URL(`golden/${name}`,
 const inputs = read("inputs.json");
 
 interface Golden {
+  readonly from: "torch" | "optax";
   readonly file: string;
   readonly case: string;
   readonly factory: AnyFactory;
@@ -28,16 +29,22 @@ const renamed = (record: object, rename: (name: string) => string) =>
 
 /** Files that are named after an option: `rule.FILE.json` holds runs of the rule here. */
 const namedAfterAnOption: Record<string, string> = { momentum: "sgd", amsgrad: "adam" };
-const ruleOf = (file: string) => named(namedAfterAnOption[file] ?? file.split("_")[0]!);
+const ruleOf = (file: string) => named(namedAfterAnOption[file] ?? camel(file)) ?? named(file.split("_")[0]!);
 
-const pytorch: Golden[] = readdirSync(new URL("golden", import.meta.url))
+/** Optax' options under our names: PyTorch's in camelCase, but for these. */
+function fromOptax({ learning_rate: lr, b1, b2, b3, ...rest }: Record<string, any>) {
+  const betas = [b1, b2, b3].filter((beta) => beta !== undefined);
+  return { lr, ...(betas.length > 0 && { betas }), ...renamed(rest, camel) };
+}
+
+const libraries: Golden[] = readdirSync(new URL("golden", import.meta.url))
   .flatMap((name) => name.match(/^rule\.(\w+)\.json$/)?.[1] ?? [])
   .flatMap((file) =>
     read(`rule.${file}.json`).cases.map((golden: Golden) => ({
       ...golden,
       file,
       factory: ruleOf(file),
-      options: renamed(golden.options, camel),
+      options: golden.from === "optax" ? fromOptax(golden.options) : renamed(golden.options, camel),
     })),
   );
 
@@ -58,11 +65,13 @@ const article: Golden[] = [
 ].map((golden) => ({ ...golden, file: "article" }));
 
 test("every rule has a golden file", () => {
-  const covered = new Set([...pytorch, ...article].map(({ factory }) => factory.rule.name));
-  expect([...covered].sort()).toEqual(factories.map(({ rule }) => rule.name).sort());
+  const covered = new Set([...libraries, ...article].map(({ factory }) => factory.rule.name));
+  const missing = factories.map(({ rule }) => rule.name).filter((name) => !covered.has(name));
+  // Optax' file for Adan holds another formula (test/golden/README.md).
+  expect(missing).toEqual(["adan"]);
 });
 
-describe.each([...pytorch, ...article])("$file: $case", ({ factory, options, params, state }) => {
+describe.each([...libraries, ...article])("$file: $case", ({ factory, options, params, state }) => {
   const { shapes, params: initial, grads } = inputs.vectors;
 
   test("parameters at every kept step, and the final state", () => {

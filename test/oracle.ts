@@ -47,6 +47,93 @@ export const oracle: Record<string, Update> = {
   adamw(options, t, p, g, state) {
     return p * (1 - options.lr * options.weightDecay) - adamStep(options, t, g, state);
   },
+
+  signSgd({ lr }, _t, p, g) {
+    return p - lr * Math.sign(g);
+  },
+
+  lion({ lr, betas: [b1, b2], weightDecay }, _t, p, g, state) {
+    const update = Math.sign(b1 * state.expAvg! + (1 - b1) * g);
+    state.expAvg = b2 * state.expAvg! + (1 - b2) * g;
+    return p * (1 - lr * weightDecay) - lr * update;
+  },
+
+  rprop({ etas: [etaminus, etaplus], stepSizes: [least, most] }, _t, p, g, state) {
+    const kept = Math.sign(g) * Math.sign(state.prev!);
+    const factor = kept > 0 ? etaplus : kept < 0 ? etaminus : 1;
+    state.stepSize = Math.min(Math.max(state.stepSize! * factor, least), most);
+    state.prev = kept < 0 ? 0 : g;
+    return p - Math.sign(state.prev) * state.stepSize;
+  },
+
+  adadelta({ lr, rho, eps, weightDecay }, _t, p, g, state) {
+    g += weightDecay * p;
+    state.squareAvg = rho * state.squareAvg! + (1 - rho) * g ** 2;
+    const delta = (Math.sqrt(state.accDelta! + eps) / Math.sqrt(state.squareAvg + eps)) * g;
+    state.accDelta = rho * state.accDelta! + (1 - rho) * delta ** 2;
+    return p - lr * delta;
+  },
+
+  adamax({ lr, betas: [b1, b2], eps, weightDecay }, t, p, g, state) {
+    g += weightDecay * p;
+    state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
+    state.expInf = Math.max(b2 * state.expInf!, Math.abs(g) + eps);
+    return p - ((lr / (1 - b1 ** t)) * state.expAvg) / state.expInf;
+  },
+
+  radam({ lr, betas: [b1, b2], eps, weightDecay, decoupledWeightDecay }, t, p, g, state) {
+    g += (decoupledWeightDecay ? 0 : weightDecay) * p;
+    p *= decoupledWeightDecay ? 1 - lr * weightDecay : 1;
+    state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
+    state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
+    const mean = state.expAvg / (1 - b1 ** t);
+    const longest = 2 / (1 - b2) - 1;
+    const length = longest - (2 * t * b2 ** t) / (1 - b2 ** t);
+    if (length <= 5) return p - lr * mean;
+    const rectified = Math.sqrt(((length - 4) * (length - 2) * longest) / ((longest - 4) * (longest - 2) * length));
+    return p - (lr * mean * rectified * Math.sqrt(1 - b2 ** t)) / (Math.sqrt(state.expAvgSq) + eps);
+  },
+
+  adabelief({ lr, betas: [b1, b2], eps, epsRoot }, t, p, g, state) {
+    state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
+    const surprise = g - state.expAvg;
+    const expAvgVar = b2 * state.expAvgVar! + (1 - b2) * surprise ** 2 + epsRoot;
+    state.expAvgVar = expAvgVar;
+    return p - (lr * (state.expAvg / (1 - b1 ** t))) / (Math.sqrt(expAvgVar / (1 - b2 ** t)) + eps);
+  },
+
+  yogi({ lr, betas: [b1, b2], eps }, t, p, g, state) {
+    state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
+    state.expAvgSq = state.expAvgSq! - (1 - b2) * Math.sign(state.expAvgSq! - g ** 2) * g ** 2;
+    return p - (lr * (state.expAvg / (1 - b1 ** t))) / (Math.sqrt(state.expAvgSq / (1 - b2 ** t)) + eps);
+  },
+
+  adopt({ lr, betas: [b1, b2], eps }, t, p, g, state) {
+    const most = (t - 1) ** 0.25;
+    const ratio = g / Math.max(Math.sqrt(state.expAvgSq!), eps);
+    state.expAvg = b1 * state.expAvg! + (1 - b1) * Math.min(Math.max(ratio, -most), most);
+    state.expAvgSq = t === 1 ? g ** 2 : b2 * state.expAvgSq! + (1 - b2) * g ** 2;
+    return p - lr * state.expAvg;
+  },
+
+  ademamix({ lr, betas: [b1, b2, b3], alpha, eps, weightDecay }, t, p, g, state) {
+    state.expAvgFast = b1 * state.expAvgFast! + (1 - b1) * g;
+    state.expAvgSlow = b3 * state.expAvgSlow! + (1 - b3) * g;
+    state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
+    const mean = state.expAvgFast / (1 - b1 ** t) + alpha * state.expAvgSlow;
+    return p * (1 - lr * weightDecay) - (lr * mean) / (Math.sqrt(state.expAvgSq / (1 - b2 ** t)) + eps);
+  },
+
+  adan({ lr, betas: [b1, b2, b3], eps, weightDecay, noProx }, t, p, g, state) {
+    const change = t === 1 ? 0 : g - state.prevGrad!;
+    state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
+    state.expAvgDiff = b2 * state.expAvgDiff! + (1 - b2) * change;
+    state.expAvgSq = b3 * state.expAvgSq! + (1 - b3) * (g + b2 * change) ** 2;
+    state.prevGrad = g;
+    const mean = state.expAvg / (1 - b1 ** t) + (b2 * state.expAvgDiff) / (1 - b2 ** t);
+    const update = (lr * mean) / (Math.sqrt(state.expAvgSq / (1 - b3 ** t)) + eps);
+    return noProx ? p * (1 - lr * weightDecay) - update : (p - update) / (1 + lr * weightDecay);
+  },
 };
 
 function adamStep({ lr, betas: [b1, b2], eps, biasCorrection, amsgrad }: Options, t: number, g: number, state: State) {

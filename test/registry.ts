@@ -26,7 +26,11 @@ export interface Case {
 /** A value in an option's range that is not its default. */
 export function another(option: Option): unknown {
   if (typeof option.default === "boolean") return !option.default;
-  const values = option.range === "[0, ∞)" ? [0.02, 0.03] : [0.8, 0.95];
+  if (option.range === "(0, ∞]") {
+    const next = (x: number) => x * 0.9;
+    return Array.isArray(option.default) ? option.default.map(next) : next(option.default as number);
+  }
+  const values = option.range === "[0, ∞)" ? [0.02, 0.03] : [0.8, 0.95, 0.9];
   return Array.isArray(option.default) ? option.default.map((_, index) => values[index]) : values[0];
 }
 

@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createArenaSync } from "../ts/arena.js";
+import type { Rule } from "../ts/definition.js";
 import { resolveRule } from "../ts/hyper.js";
 import { bits, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { cases } from "./registry.js";
@@ -69,7 +70,8 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
   });
 
   test("random numbers follow the oracle", () => {
-    const float = fc.float({ min: -1000, max: 1000, noNaN: true });
+    // Numbers that are all but zero count as zero.
+    const float = fc.float({ min: -1000, max: 1000, noNaN: true }).map((x) => (Math.abs(x) < 1e-30 ? 0 : x));
     const element = fc.record({ p: float, g: fc.array(float, { minLength: 3, maxLength: 3 }) });
     fc.assert(
       fc.property(fc.array(element, { minLength: 1, maxLength: 9 }), (elements) => {
@@ -85,13 +87,13 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
   });
 
   test("zero gradients and no decay move nothing", () => {
-    const still = resolveRule(rule, { ...options, ...("weightDecay" in rule.hyper && { weightDecay: 0 }) });
+    const still = resolveRule(rule, { ...options, ...atRest(rule) });
     const grads = run.grads.map(() => new Float32Array(83));
     const { params } = kernelRun(rule, still, { params: run.params, grads });
     expect([...params]).toEqual([...run.params]);
   });
 
-  test("lr 0 changes no parameter", () => {
+  test.runIf("lr" in rule.hyper)("lr 0 changes no parameter", () => {
     const { params } = kernelRun(rule, resolveRule(rule, { ...options, lr: 0 }), run);
     expect([...params]).toEqual([...run.params]);
   });
@@ -107,14 +109,15 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     const actual = kernelRun(rule, values, { params, grads });
     const expected = oracleRun(rule, values, { params, grads });
     for (let i = 0; i < 24; i++) {
-      if ([0, 3, 6, 10, 13, 16].includes(i)) expect(actual.params[i], `${i}`).toEqual(expected.params[i]);
+      if ([0, 3, 6, 10, 13, 16].includes(i))
+        expect(error([actual.params[i]!], [expected.params[i]!]), `${i}`).toBeLessThan(1);
       else expect(actual.params[i]).toBe(clean.params[i]);
     }
   });
 
   test("state dies out to zero, never to subnormal numbers", () => {
     const grads = [new Float32Array(16).fill(1e-18), ...Array.from({ length: 400 }, () => new Float32Array(16))];
-    const still = resolveRule(rule, { ...options, ...("weightDecay" in rule.hyper && { weightDecay: 0 }) });
+    const still = resolveRule(rule, { ...options, ...atRest(rule) });
     const { state } = kernelRun(rule, still, { params: new Float32Array(16), grads });
     for (const [slot, view] of Object.entries(state)) {
       expect(
@@ -195,6 +198,12 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     expect(optimizer.steps).toBe(steps);
   });
 });
+
+/** What of a rule's options moves parameters without a gradient, turned off. */
+function atRest({ hyper, fill }: Rule): object {
+  const starts = Object.values(fill).filter((option) => option === "initialAccumulatorValue");
+  return Object.fromEntries([...("weightDecay" in hyper ? ["weightDecay"] : []), ...starts].map((name) => [name, 0]));
+}
 
 /** Another value of the same kind, on the same side of zero. */
 function nudged(value: unknown): unknown {

@@ -68,9 +68,8 @@ export class Job {
       bytes: arrays * length * 4,
     });
 
-    const state = Object.entries(slots).map(([name, start]) => {
+    const state = Object.keys(slots).map((name) => {
       const pointer = take(length * 4);
-      if (start !== 0) arena.floats(pointer, length).fill(start);
       return [name, pointer] as const;
     });
     const average = averaged ? take(length * 4) : 0;
@@ -103,6 +102,9 @@ export class Job {
       sum: accumulated ? view(sum, tensor) : undefined,
     });
     this.#held = new Map(tensors.map((tensor) => [tensor, held(tensor)]));
+    // Not the padding, which stays zero; nor zeros, which would take memory.
+    const starts = Object.entries(slots).filter(([, start]) => start !== 0);
+    for (const { state } of this.#held.values()) for (const [name, start] of starts) state[name]!.fill(start);
     this.#scalars = arena.doubles(own, 4);
   }
 

@@ -15,6 +15,8 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn max(self, other: Self) -> Self;
     /// `other` where it is smaller, otherwise `self`; as to NaN, as `max`.
     fn min(self, other: Self) -> Self;
+    /// 1 or -1 as the element is above zero or below; zero and NaN stay.
+    fn sign(self) -> Self;
     /// Zero in place of every element nearer to it than the bound.
     fn zero_below(self, bound: Self) -> Self;
 
@@ -75,6 +77,14 @@ mod simd {
         #[inline(always)]
         fn min(self, other: Self) -> Self {
             Self(f32x4_pmin(self.0, other.0))
+        }
+        #[inline(always)]
+        fn sign(self) -> Self {
+            let zero = f32x4_splat(0.0);
+            let one = v128_or(v128_and(self.0, f32x4_splat(-0.0)), f32x4_splat(1.0));
+            // Zero and NaN: neither above nor below.
+            let signed = v128_or(f32x4_lt(self.0, zero), f32x4_gt(self.0, zero));
+            Self(v128_bitselect(one, self.0, signed))
         }
         #[inline(always)]
         fn zero_below(self, bound: Self) -> Self {
@@ -153,6 +163,17 @@ mod scalar {
         }
         fn min(self, other: Self) -> Self {
             self.zip(other, |a, b| if b < a { b } else { a })
+        }
+        fn sign(self) -> Self {
+            Self(self.0.map(|x| {
+                if x > 0.0 {
+                    1.0
+                } else if x < 0.0 {
+                    -1.0
+                } else {
+                    x
+                }
+            }))
         }
         fn zero_below(self, bound: Self) -> Self {
             self.zip(bound, |x, bound| if x.abs() < bound { 0.0 } else { x })

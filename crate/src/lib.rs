@@ -12,7 +12,10 @@ pub mod rules;
 #[macro_export]
 macro_rules! kernels {
     ($make:ident) => {
-        use $crate::rules::{adagrad::*, adam::*, adamw::*, momentum::*, rmsprop::*, sgd::*};
+        use $crate::rules::{
+            adabelief::*, adadelta::*, adagrad::*, adam::*, adamax::*, adamw::*, adan::*, ademamix::*, adopt::*,
+            lion::*, momentum::*, radam::*, rmsprop::*, rprop::*, sgd::*, sign_sgd::*, yogi::*,
+        };
 
         $make! {
             sgd: Sgd, 0;
@@ -27,6 +30,17 @@ macro_rules! kernels {
             adam_amsgrad: Adam, 3;
             adamw: AdamW, 2;
             adamw_amsgrad: AdamW, 3;
+            sign_sgd: SignSgd, 0;
+            lion: Lion, 1;
+            rprop: Rprop, 2;
+            adadelta: Adadelta, 2;
+            adamax: Adamax, 2;
+            radam: RAdam, 2;
+            adabelief: AdaBelief, 2;
+            yogi: Yogi, 2;
+            adopt: Adopt, 2;
+            ademamix: AdEMAMix, 3;
+            adan: Adan, 4;
         }
     };
 }

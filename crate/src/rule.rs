@@ -33,8 +33,13 @@ pub fn smallest_to_scale(lr: f64) -> f64 {
 /// `eps` as a denominator may have it: at least the root of the smallest mean square that is kept, or zero state would
 /// be divided by zero.
 pub fn epsilon<V: Lane>(eps: f64) -> V {
+    V::splat(epsilon_of(eps))
+}
+
+/// The same as a scalar.
+pub fn epsilon_of(eps: f64) -> f64 {
     let least = sqrt(SMALLEST);
-    V::splat(if eps > least { eps } else { least })
+    if eps > least { eps } else { least }
 }
 
 /// What a call works on, as TypeScript lays it out in memory.

@@ -21,17 +21,16 @@ const shapes = { a: [7, 5], b: [1], c: [33], "ä/frozen": [3] };
 
 /** Two groups, rates by a schedule and by a plateau, averages, micro-batches, a scale of the loss that moves. */
 export function start({ rule, options }: Spec): Run {
-  const factory = (downhill as unknown as Record<string, (params: unknown, options: object) => Optimizer<any, any>>)[
-    rule
-  ]!;
+  const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
+  const live = "lr" in factory.rule.hyper;
   const arena = createArenaSync({ maxBytes: 2 ** 19, threads: 1 });
   const model = arena.tensors(shapes);
   Object.values(model).forEach(({ data, size }, i) => data.set(inputs(size, 1, i + 1).params));
   const plateau = downhill.reduceLROnPlateau({ lr: 0.01, patience: 0 });
   const schedule = downhill.warmupCosineDecay({ peakValue: 0.01, warmupSteps: 3, decaySteps: 9 });
   const groups = [
-    { params: [model.a, model.b], lr: schedule },
-    { params: [model.c], lr: plateau, maximize: true },
+    { params: [model.a, model.b], ...(live && { lr: schedule }) },
+    { params: [model.c], ...(live && { lr: plateau }), maximize: true },
   ];
   const around = { clipNorm: 0.5, nonFinite: "skip", ema: 0.9, emaWarmup: true, accumulate: 2, lossScale: "dynamic" };
   const optimizer = factory(groups, { ...options, ...around });

@@ -82,7 +82,7 @@ describe.each(Object.keys(cases))("%s", (rule) => {
     const model: Record<string, Tensor> = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
     const renamed = Object.fromEntries(Object.entries(options).map(([name, value]) => [camel(name), value]));
     const groups = [{ params: [model["0.weight"], model.scale] }, { params: [model["0.bias"]] }];
-    return { model, optimizer: factory(groups, { ...renamed, lr: 1 }) };
+    return { model, optimizer: factory(groups, { ...renamed, ...("lr" in factory.rule.hyper && { lr: 1 }) }) };
   }
   const go = ({ model, optimizer }: ReturnType<typeof make>) => {
     for (let step = 5; step < 10; step++) {

@@ -19,6 +19,10 @@ const twins: Readonly<Record<string, Twin>> = {
   sgd: { uncounted: true },
   adagrad: {},
   rmsprop: {},
+  rprop: {},
+  adadelta: {},
+  adamax: {},
+  radam: {},
   adam: { says: { decoupled_weight_decay: false }, lacks: ["biasCorrection"] },
   adamw: { says: { decoupled_weight_decay: true }, lacks: ["biasCorrection"] },
 };

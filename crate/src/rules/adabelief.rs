@@ -1,0 +1,29 @@
+//! AdaBelief: Adam, over how far the gradient is from what was expected of it. Zhuang et al., 2020.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct AdaBelief { lr: f64, betas: [f64; 2], eps: f64, eps_root: f64 }
+}
+
+impl Rule<2> for AdaBelief {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[1]))
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+        let [lr, scale] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [lr, scale, root] = [self.lr / lr, 1.0 / sqrt(scale), self.eps_root].map(V::splat);
+        let [mean, mean_square] = self.betas.map(Average::new);
+        let eps = epsilon(self.eps);
+        move |p, g, [m, s]| {
+            let m = mean.of(m, g);
+            let surprise = g - m;
+            let s = mean_square.of(s, surprise * surprise) + root;
+            (p - lr * m / (s.sqrt() * scale + eps), [m, s])
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Adadelta: the gradient over its running root mean square, times that of the moves so far. Zeiler, 2012.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct Adadelta { lr: f64, rho: f64, eps: f64, weight_decay: f64 }
+}
+
+/// The slots are the mean squares of the gradient and of the moves.
+impl Rule<2> for Adadelta {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.rho))
+    }
+
+    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+        let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
+        let eps = V::splat(if self.eps > SMALLEST { self.eps } else { SMALLEST });
+        let average = Average::new(self.rho);
+        move |p, g, [square, moves]| {
+            let g = g + decay * p;
+            let square = average.of(square, g * g);
+            let delta = (moves + eps).sqrt() / (square + eps).sqrt() * g;
+            (p - lr * delta, [square, average.of(moves, delta * delta)])
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Adamax: Adam with the largest gradient, decaying, in place of the root of the mean square. Kingma & Ba, 2015, section 7.1.
+
+use crate::{lane::Lane, rule::*};
+
+hyper! {
+    pub struct Adamax { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64 }
+}
+
+impl Rule<2> for Adamax {
+    fn tiny(&self) -> f64 {
+        SMALLEST / (1.0 - self.betas[0])
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+        let lr = V::splat(self.lr / (1.0 - power(self.betas[0], step)));
+        let [decay, beta, zero] = [self.weight_decay, self.betas[1], 0.0].map(V::splat);
+        let mean = Average::new(self.betas[0]);
+        let eps = epsilon(self.eps);
+        move |p, g, [m, largest]| {
+            let g = g + decay * p;
+            let m = mean.of(m, g);
+            let largest = (g.max(zero - g) + eps).max(beta * largest);
+            (p - lr * m / largest, [m, largest])
+        }
+    }
+}

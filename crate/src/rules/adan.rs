@@ -1,0 +1,38 @@
+//! Adan: Adam with Nesterov's look ahead, by the gradient's own change. Xie et al., 2022.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct Adan { lr: f64, betas: [f64; 3], eps: f64, weight_decay: f64, no_prox: f64 }
+}
+
+/// The slots are the means of the gradient, of its change, and of the square of both, and the last gradient.
+impl Rule<4> for Adan {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[2]))
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
+        let [m, d, n] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let decay = self.lr * self.weight_decay;
+        let prox = 1.0 / (1.0 + decay);
+        let [keep, lr] = if self.no_prox != 0.0 { [1.0 - decay, self.lr] } else { [prox, self.lr * prox] };
+        // All over the root of the square's correction.
+        let root = sqrt(n);
+        let [m, d] = [lr * root / m, lr * root * self.betas[1] / d].map(V::splat);
+        let [keep, ahead, eps] = [keep, self.betas[1], epsilon_of(self.eps) * root].map(V::splat);
+        let [mean, mean_change, mean_square] = self.betas.map(Average::new);
+        let first = step == 1.0;
+        move |p, g, [mut mg, mut change, mut square, last]| {
+            let delta = g - if first { g } else { last };
+            let look = g + ahead * delta;
+            mg = mean.of(mg, g);
+            change = mean_change.of(change, delta);
+            square = mean_square.of(square, look * look);
+            (keep * p - (m * mg + d * change) / (square.sqrt() + eps), [mg, change, square, g])
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! AdEMAMix: Adam with a second, slower mean of the gradient beside the first. Pagliardini, Ablin & Grangier, 2024.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct AdEMAMix { lr: f64, betas: [f64; 3], alpha: f64, eps: f64, weight_decay: f64 }
+}
+
+/// The slots are the fast mean, the slow one, and the mean square.
+impl Rule<3> for AdEMAMix {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[1]))
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
+        let [fast, square, _] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [fast, scale] = [1.0 / fast, 1.0 / sqrt(square)].map(V::splat);
+        let [lr, keep, alpha] = [self.lr, 1.0 - self.lr * self.weight_decay, self.alpha].map(V::splat);
+        let [mean, mean_square, slow_mean] = self.betas.map(Average::new);
+        let eps = epsilon(self.eps);
+        move |p, g, [m, slow, v]| {
+            let (m, slow, v) = (mean.of(m, g), slow_mean.of(slow, g), mean_square.of(v, g * g));
+            (keep * p - lr * (m * fast + alpha * slow) / (v.sqrt() * scale + eps), [m, slow, v])
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! ADOPT: Adam that divides by the mean square of before, which knows nothing of the gradient. Taniguchi et al., 2024.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct Adopt { lr: f64, betas: [f64; 2], eps: f64 }
+}
+
+impl Rule<2> for Adopt {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[1]))
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+        // The first step only takes in the square.
+        let [lr, most, zero] = [self.lr, sqrt(sqrt(step - 1.0)), 0.0].map(V::splat);
+        let mean = Average::new(self.betas[0]);
+        let mean_square = Average::new(if step == 1.0 { 0.0 } else { self.betas[1] });
+        let eps = epsilon(self.eps);
+        move |p, g, [m, v]| {
+            let m = mean.of(m, (g / v.sqrt().max(eps)).max(zero - most).min(most));
+            (p - lr * m, [m, mean_square.of(v, g * g)])
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Lion: the sign of an average of the gradient. Chen et al., 2023.
+
+use crate::{lane::Lane, rule::*};
+
+hyper! {
+    pub struct Lion { lr: f64, betas: [f64; 2], weight_decay: f64 }
+}
+
+impl Rule<1> for Lion {
+    const UNROLL: usize = 2;
+
+    fn tiny(&self) -> f64 {
+        SMALLEST / (1.0 - if self.betas[0] > self.betas[1] { self.betas[0] } else { self.betas[1] })
+    }
+
+    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let [lr, keep] = [self.lr, 1.0 - self.lr * self.weight_decay].map(V::splat);
+        let [sooner, later] = self.betas.map(Average::new);
+        move |p, g, [m]| (keep * p - lr * sooner.of(m, g).sign(), [later.of(m, g)])
+    }
+}

@@ -1,0 +1,41 @@
+//! RAdam: Adam that waits with dividing until the mean square's own variance is known. Liu et al., 2020.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct RAdam { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, decoupled_weight_decay: f64 }
+}
+
+impl Rule<2> for RAdam {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[1]))
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+        let powers = self.betas.map(|beta| power(beta, step));
+        let longest = 2.0 / (1.0 - self.betas[1]) - 1.0;
+        let length = longest - 2.0 * step * powers[1] / (1.0 - powers[1]);
+        let lr = self.lr / (1.0 - powers[0]);
+        // The rate, and what is divided by: `root * sqrt(v) + rest`.
+        let [lr, root, rest] = if length > 5.0 {
+            let longer = (longest - 4.0) * (longest - 2.0) * length;
+            let rectified = sqrt((length - 4.0) * (length - 2.0) * longest / longer);
+            [lr * rectified * sqrt(1.0 - powers[1]), 1.0, epsilon_of(self.eps)]
+        } else {
+            [lr, 0.0, 1.0]
+        }
+        .map(V::splat);
+        let decoupled = self.decoupled_weight_decay != 0.0;
+        let decay = V::splat(if decoupled { 0.0 } else { self.weight_decay });
+        let keep = V::splat(if decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 });
+        let [mean, mean_square] = self.betas.map(Average::new);
+        move |p, g, [m, v]| {
+            let g = g + decay * p;
+            let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
+            (keep * p - lr * m / (root * v.sqrt() + rest), [m, v])
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Sign descent: every parameter moves by the rate, whatever its gradient's size. Bernstein et al., 2018.
+
+use crate::{lane::Lane, rule::*};
+
+hyper! {
+    pub struct SignSgd { lr: f64 }
+}
+
+impl Rule<0> for SignSgd {
+    const UNROLL: usize = 2;
+
+    fn tiny(&self) -> f64 {
+        SMALLEST
+    }
+
+    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+        let lr = V::splat(self.lr);
+        move |p, g, []| (p - lr * g.sign(), [])
+    }
+}

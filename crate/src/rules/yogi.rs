@@ -1,0 +1,28 @@
+//! Yogi: Adam whose mean square moves by no more than the gradient's square at a time. Zaheer et al., 2018.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct Yogi { lr: f64, betas: [f64; 2], eps: f64 }
+}
+
+impl Rule<2> for Yogi {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[1]))
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+        let [lr, scale] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [lr, scale, take] = [self.lr / lr, 1.0 / sqrt(scale), 1.0 - self.betas[1]].map(V::splat);
+        let mean = Average::new(self.betas[0]);
+        let eps = epsilon(self.eps);
+        move |p, g, [m, v]| {
+            let (m, square) = (mean.of(m, g), g * g);
+            let v = v - take * ((v - square).sign() * square);
+            (p - lr * m / (v.sqrt() * scale + eps), [m, v])
+        }
+    }
+}

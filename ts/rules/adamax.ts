@@ -1,0 +1,22 @@
+import { nonNegative, unit } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * Adam with the largest gradient so far, decaying, in place of the root of the mean square: `u = max(b2 * u, abs(g) + eps); p = p
+ * - lr * (m / (1 - b1 ** t)) / u`.
+ *
+ * Kingma & Ba, 2015, section 7.1, https://arxiv.org/abs/1412.6980; eps as in PyTorch
+ */
+export const adamax = rule("adamax", {
+  hyper: {
+    /** Learning rate. */
+    lr: nonNegative(2e-3),
+    /** Exponential decay rates of the gradient's running mean, and of its largest size. */
+    betas: unit([0.9, 0.999]),
+    /** Added to the gradient's size. */
+    eps: nonNegative(1e-8),
+    /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
+    weightDecay: nonNegative(0),
+  },
+  state: ["expAvg", "expInf"],
+});

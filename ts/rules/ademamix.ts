@@ -1,0 +1,24 @@
+import { nonNegative, unit } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * Adam with a slow running mean of the gradient beside the fast one: `p = p - lr * ((m / (1 - b1 ** t) + alpha * slow) / (sqrt(v /
+ * (1 - b2 ** t)) + eps) + weightDecay * p)`. `alpha` and `betas[2]` may be schedules; the paper warms both up.
+ *
+ * Pagliardini, Ablin & Grangier, 2024, https://arxiv.org/abs/2409.03137; as in Optax
+ */
+export const ademamix = rule("ademamix", {
+  hyper: {
+    /** Learning rate. */
+    lr: nonNegative(1e-3),
+    /** Exponential decay rates of the fast mean, the second moment, and the slow mean. */
+    betas: unit([0.9, 0.999, 0.9999]),
+    /** The slow mean's weight beside the fast one's. */
+    alpha: nonNegative(5),
+    /** Added to the root of the second moment, after bias correction. */
+    eps: nonNegative(1e-8),
+    /** Decoupled weight decay: each step first multiplies the parameter by `1 - lr * weightDecay`. */
+    weightDecay: nonNegative(0),
+  },
+  state: ["expAvgFast", "expAvgSlow", "expAvgSq"],
+});

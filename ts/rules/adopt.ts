@@ -1,0 +1,21 @@
+import { nonNegative, unit } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * Adam that divides by the second moment of the steps before, then averages: it converges whatever `betas[1]`. `m = b1 * m + (1 -
+ * b1) * clamp(g / max(sqrt(v), eps), (t - 1) ** 0.25); p = p - lr * m; v = b2 * v + (1 - b2) * g ** 2`; the first step only
+ * takes in the square.
+ *
+ * Taniguchi et al., 2024, https://arxiv.org/abs/2411.02853; as in Optax
+ */
+export const adopt = rule("adopt", {
+  hyper: {
+    /** Learning rate. */
+    lr: nonNegative(1e-3),
+    /** Exponential decay rates of the mean, and of the second moment. */
+    betas: unit([0.9, 0.9999]),
+    /** What the root of the second moment counts as at least. */
+    eps: nonNegative(1e-6),
+  },
+  state: ["expAvg", "expAvgSq"],
+});

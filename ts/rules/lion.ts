@@ -1,0 +1,20 @@
+import { nonNegative, unit } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * The sign of an average of the gradient, and decoupled weight decay: `p = (1 - lr * weightDecay) * p - lr * sign(b1 * m + (1 -
+ * b1) * g); m = b2 * m + (1 - b2) * g`. Its rate is a third to a tenth of AdamW's, its decay as many times larger.
+ *
+ * Chen et al., 2023, https://arxiv.org/abs/2302.06675; weight decay as in Optax
+ */
+export const lion = rule("lion", {
+  hyper: {
+    /** Learning rate. */
+    lr: nonNegative(1e-4),
+    /** How much of the average the sign sees beside the gradient, and how much of it is kept. */
+    betas: unit([0.9, 0.99]),
+    /** Decoupled weight decay: each step first multiplies the parameter by `1 - lr * weightDecay`. */
+    weightDecay: nonNegative(1e-3),
+  },
+  state: ["expAvg"],
+});
