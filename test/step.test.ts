@@ -2,22 +2,17 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { describe, expect, onTestFinished, test } from "vitest";
-import { type Arena, type ArenaOptions, createArena, createArenaSync } from "../ts/arena.js";
+import { describe, expect, test } from "vitest";
+import { type Arena, createArena } from "../ts/arena.js";
 import { overall } from "../ts/definition.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { Shape, Tensor } from "../ts/tensor.js";
 import { bits, error, inputs } from "./harness.js";
+import { small } from "./small.js";
 import { type AnyFactory, type Case, cases } from "./registry.js";
 
 const read = (name: string) => JSON.parse(readFileSync(new URL(`golden/${name}`, import.meta.url), "utf8"));
 const golden = read("inputs.json");
-
-function small(options: ArenaOptions = {}): Arena {
-  const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1, ...options });
-  onTestFinished(() => arena.free());
-  return arena;
-}
 
 /** An optimizer over three tensors, two of them side by side, with gradients of its own for every step. */
 function make(

@@ -15,13 +15,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import fc from "fast-check";
-import { afterAll, describe, expect, onTestFinished, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { root } from "../../scripts/project.mjs";
 import { type Arena, createArenaSync } from "../../ts/arena.js";
 import { portableCrc32 } from "../../ts/checkpoint/crc32.js";
 import { load, loadFile, save, saveFile } from "../../ts/checkpoint/index.js";
 import { adam, adamw, sgd } from "../../ts/rules/index.js";
 import { exponentialLR, reduceLROnPlateau, sequentialLR, stepLR } from "../../ts/schedules/index.js";
+import { small } from "../small.js";
 import { cases } from "../registry.js";
 import { parts, sealed } from "./files.js";
 import { malformed } from "./malformed.js";
@@ -29,12 +30,6 @@ import { go, keep, resume, type Spec, start } from "./resume.js";
 
 const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-function small(): Arena {
-  const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
-  onTestFinished(() => arena.free());
-  return arena;
-}
 
 /** All that an arena's memory holds. */
 const memory = (arena: Arena) => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));

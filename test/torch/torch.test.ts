@@ -5,8 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, describe, expect, onTestFinished, test } from "vitest";
-import { type Arena, createArenaSync } from "../../ts/arena.js";
+import { afterAll, describe, expect, test } from "vitest";
 import { save } from "../../ts/checkpoint/index.js";
 import { adam, adamw, momentum, sgd } from "../../ts/rules/index.js";
 import { stepLR } from "../../ts/schedules/index.js";
@@ -23,6 +22,7 @@ import {
 import { unzip, zip } from "../../ts/torch/zip.js";
 import { file } from "../checkpoint/files.js";
 import { error } from "../harness.js";
+import { small } from "../small.js";
 import { factories } from "../registry.js";
 
 const here = (name: string) => readFileSync(new URL(name, import.meta.url));
@@ -31,12 +31,6 @@ const { grads, cases } = JSON.parse(here("fixtures/cases.json").toString());
 
 const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-function small(): Arena {
-  const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
-  onTestFinished(() => arena.free());
-  return arena;
-}
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 

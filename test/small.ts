@@ -1,0 +1,9 @@
+import { onTestFinished } from "vitest";
+import { type Arena, type ArenaOptions, createArenaSync } from "../ts/arena.js";
+
+/** A small arena, freed when the test is over. */
+export function small(options: ArenaOptions = {}): Arena {
+  const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1, ...options });
+  onTestFinished(() => arena.free());
+  return arena;
+}
