@@ -7,6 +7,7 @@ import { expect, test } from "vitest";
 import { createArena } from "../ts/arena.js";
 import { fields, variantOf } from "../ts/hyper.js";
 import { conform, kernelHash, LENGTH, type Published, rateHash, ridingHash, STEPS, stepHash } from "./conformance.js";
+import { scalarsOf } from "./harness.js";
 import { cases } from "./registry.js";
 
 let published: Published;
@@ -21,6 +22,7 @@ test("every kernel, step and schedule, to the bit", async () => {
       name: one.name,
       kernel,
       hyper: fields(one.rule, one.values),
+      ...(Object.keys(one.rule.scalars).length > 0 && { scalars: scalarsOf(one.rule, one.values, STEPS) }),
       slots: Object.values(slots),
       gradScale,
       hash: await kernelHash(one, gradScale),

@@ -53,16 +53,28 @@ export function kernelRun(
   tensor.data.set(params);
   const variant = variantOf(rule, values);
   const hyper = into.reserve(BLOCK, "hyper");
-  into.doubles(hyper, BLOCK / 8).set(fields(rule, values));
+  const block = into.doubles(hyper, BLOCK / 8);
+  block.set(fields(rule, values));
+  const scalars = scalarsOf(rule, values, grads.length);
   const job = new Job(into, variant, hyper, into.reserve(Job.bytes([tensor], variant), "job"), [tensor]);
   const kernel = into.inner("test").kernels[variant.kernel]!;
   grads.forEach((grad, index) => {
     tensor.grad.set(grad);
     const sign = values.maximize ? -1 : 1;
+    block.set(scalars[index]!, fields(rule, values).length);
     job.begin({ step: index + 1, gradScale: sign * gradScale, clip: Infinity, blend: 0 });
     for (const [begin, end] of spans) kernel(hyper, job.update.block, begin, end);
   });
   return { params: tensor.data, state: job.held(tensor)!.state };
+}
+
+/** What a rule computes once a step, for so many steps. */
+export function scalarsOf(rule: Rule, values: Values, steps: number): number[][] {
+  let now = rule.scalars;
+  return Array.from({ length: steps }, (_, i) => {
+    now = rule.advance(now, values, i + 1);
+    return Object.values(now);
+  });
 }
 
 /** Where it takes them in doubles, by the oracle, with the same values at each step or a step's own. */

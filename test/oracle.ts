@@ -124,6 +124,29 @@ export const oracle: Record<string, Update> = {
     return p * (1 - lr * weightDecay) - (lr * mean) / (Math.sqrt(state.expAvgSq / (1 - b2 ** t)) + eps);
   },
 
+  nadam(options, t, p, g, state) {
+    const { lr, betas, eps, weightDecay, momentumDecay, decoupledWeightDecay } = options;
+    const [b1, b2] = betas;
+    const mu = (t: number) => b1 * (1 - 0.5 * 0.96 ** (t * momentumDecay));
+    state.muProduct = (t === 1 ? 1 : state.muProduct!) * mu(t);
+    g += (decoupledWeightDecay ? 0 : weightDecay) * p;
+    p *= decoupledWeightDecay ? 1 - lr * weightDecay : 1;
+    state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
+    state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
+    const root = Math.sqrt(state.expAvgSq / (1 - b2 ** t)) + eps;
+    const now = ((1 - mu(t)) / (1 - state.muProduct)) * g;
+    return p - (lr * (now + (mu(t + 1) / (1 - state.muProduct * mu(t + 1))) * state.expAvg)) / root;
+  },
+
+  asgd({ lr, lambd, alpha, t0, weightDecay }, t, p, g, state) {
+    g += weightDecay * p;
+    const eta = lr / (1 + lambd * lr * (t - 1)) ** alpha;
+    p = p * (1 - lambd * eta) - eta * g;
+    const mu = 1 / Math.max(1, t - 1 - t0);
+    state.ax = state.ax! + (mu === 1 ? p - state.ax! : mu * (p - state.ax!));
+    return p;
+  },
+
   adan({ lr, betas: [b1, b2, b3], eps, weightDecay, noProx }, t, p, g, state) {
     const change = t === 1 ? 0 : g - state.prevGrad!;
     state.expAvg = b1 * state.expAvg! + (1 - b1) * g;

@@ -202,7 +202,8 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
 /** What of a rule's options moves parameters without a gradient, turned off. */
 function atRest({ hyper, fill }: Rule): object {
   const starts = Object.values(fill).filter((option) => option === "initialAccumulatorValue");
-  return Object.fromEntries([...("weightDecay" in hyper ? ["weightDecay"] : []), ...starts].map((name) => [name, 0]));
+  const decays = ["weightDecay", "lambd"].filter((name) => name in hyper);
+  return Object.fromEntries([...decays, ...starts].map((name) => [name, 0]));
 }
 
 /** Another value of the same kind, on the same side of zero. */

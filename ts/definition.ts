@@ -2,6 +2,8 @@
 
 import { count, flag, nonNegative, oneOf, type Options, orWord, positive, unit, type ValueOf } from "./option.js";
 
+export type Scalars = Readonly<Record<string, number>>;
+
 /** What a rule is besides its formula, which stands in crate/src/rules under the same name. */
 export interface Definition<
   Hyper extends Options = Options,
@@ -19,16 +21,29 @@ export interface Definition<
   readonly adds?: Readonly<Record<Added, keyof (Hyper & Fixed) & string>>;
   /** Slots that start at an option's value; the others start at zero. */
   readonly fill?: { readonly [Slot in Slots | Added]?: keyof (Hyper & Fixed) & string };
+  /**
+   * Numbers that the kernel reads behind the hyper-parameters, in the order of the Rust struct's fields, as they are before
+   * the first step.
+   */
+  readonly scalars?: Scalars;
+  /** What they are at a step, counted from 1, from what they were at the one before. A group has its own. */
+  readonly advance?: (
+    before: Scalars,
+    hyper: { readonly [Name in keyof Hyper]: ValueOf<Hyper[Name]> },
+    step: number,
+  ) => Scalars;
   /** What is wrong with hyper-parameters that are right one by one. */
   readonly conflict?: (hyper: { readonly [Name in keyof Hyper]: ValueOf<Hyper[Name]> }) => string | undefined;
 }
 
 /** A definition with its name, its types forgotten: what the code below the factories works with. */
-export interface Rule extends Omit<Definition, "conflict"> {
+export interface Rule extends Omit<Definition, "conflict" | "advance"> {
   readonly name: string;
   readonly fixed: Options;
   readonly adds: Readonly<Record<string, string>>;
   readonly fill: Readonly<Record<string, string>>;
+  readonly scalars: Scalars;
+  readonly advance: (before: Scalars, hyper: Readonly<Record<string, unknown>>, step: number) => Scalars;
   readonly conflict: (hyper: Readonly<Record<string, unknown>>) => string | undefined;
 }
 

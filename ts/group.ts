@@ -1,7 +1,7 @@
 /** A group: tensors that share hyper-parameters. */
 
 import type { Arena } from "./arena.js";
-import type { Rule } from "./definition.js";
+import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { BLOCK, extent, Job, sideBySide } from "./job.js";
 import type { Tensor } from "./tensor.js";
@@ -25,14 +25,11 @@ export function plan(rule: Rule, values: Values, params: readonly Tensor[]): Pla
   return { values, variant, params, runs, bytes, length };
 }
 
-/** What a group's hyper-parameters are on the wire, at a step counted from 0. */
-export type Snapshot = (step: number) => readonly number[];
+/** What a group's hyper-parameters are at a step counted from 0. */
+export type Snapshot = (step: number) => Values;
 
-function snapshotOf(rule: Rule, values: Values): Snapshot {
-  if (areScheduled(rule, values)) return (step) => fields(rule, valuesAt(rule, values, step));
-  const same = fields(rule, values);
-  return () => same;
-}
+const snapshotOf = (rule: Rule, values: Values): Snapshot =>
+  areScheduled(rule, values) ? (step) => valuesAt(rule, values, step) : () => values;
 
 /** Tensors that share hyper-parameters. */
 export class Group<Hyper = unknown> {
@@ -51,7 +48,8 @@ export class Group<Hyper = unknown> {
   #block: Float64Array | undefined;
   /** The hyper-parameters as they are now, unless one has changed since; and as they stand in the block. */
   #snapshot: Snapshot | undefined;
-  #written: readonly number[] | undefined;
+  #written: Values | undefined;
+  #scalars: Scalars;
 
   /** @internal */
   constructor(arena: Arena, rule: Rule, { values, variant, params, runs }: Plan, address: number) {
@@ -71,6 +69,7 @@ export class Group<Hyper = unknown> {
     this.hyper = hyper as Hyper;
     this.prepare = prepare;
     this.#rule = rule;
+    this.#scalars = rule.scalars;
     this.sign = values.maximize ? -1 : 1;
     this.#block = arena.doubles(address, BLOCK / 8);
     arena.own(this);
@@ -83,11 +82,26 @@ export class Group<Hyper = unknown> {
     return this.#snapshot;
   }
 
-  /** Hands the kernels the hyper-parameters for the step to come. @internal */
-  begin(fields: readonly number[]): void {
-    if (fields === this.#written) return;
-    this.#block?.set(fields);
-    this.#written = fields;
+  /** Hands the kernels the hyper-parameters for the step to come, counted from 1. @internal */
+  begin(values: Values, step: number): void {
+    if (values !== this.#written) {
+      this.#block?.set(fields(this.#rule, values));
+      this.#written = values;
+    }
+    const { scalars, advance } = this.#rule;
+    if (Object.keys(scalars).length === 0) return;
+    this.#scalars = advance(this.#scalars, values, step);
+    this.#block?.set(Object.values(this.#scalars), fields(this.#rule, values).length);
+  }
+
+  /** What the rule computes once a step, as it was at the last one. @internal */
+  get scalars(): Scalars {
+    return this.#scalars;
+  }
+
+  /** @internal */
+  set scalars(scalars: Scalars) {
+    this.#scalars = Object.freeze({ ...scalars });
   }
 
   /** @internal */

@@ -36,13 +36,15 @@ export function rule<
   const Slots extends string,
   const Added extends string = never,
 >(name: string, definition: Definition<Hyper, Fixed, Slots, Added>): Factory<Hyper, Known<Fixed>, Slots, Added> {
-  const { fixed, adds, fill, conflict, ...rest } = definition;
+  const { fixed, adds, fill, scalars, advance, conflict, ...rest } = definition;
   const rule = {
     name,
     ...rest,
     fixed: { ...fixed, ...common },
     adds: adds ?? {},
     fill: fill ?? {},
+    scalars: scalars ?? {},
+    advance: advance ?? ((before) => before),
     conflict: conflict ?? (() => undefined),
   } as Rule;
   const factory = (params: Params<object>, options: object = {}) => new Optimizer(rule, params, options);

@@ -3,6 +3,7 @@
 import type { Arena } from "./arena.js";
 import { overall, type Rule } from "./definition.js";
 import type { Group, Plan, Snapshot } from "./group.js";
+import type { Values } from "./hyper.js";
 import type { Job, Scalars } from "./job.js";
 import { show, type ValueOf } from "./option.js";
 import type { Work } from "./pool.js";
@@ -53,7 +54,7 @@ export class Step implements Work<readonly Snapshot[]> {
     clip: Infinity,
     blend: 0,
   };
-  readonly #fields: (readonly number[])[] = [];
+  readonly #values: Values[] = [];
   /** Tasks, and what is decided between them. */
   readonly #phases: readonly (Task | (() => void))[];
   /** The next of the phases. */
@@ -104,7 +105,7 @@ export class Step implements Work<readonly Snapshot[]> {
 
   begin(snapshots?: readonly Snapshot[]): void {
     for (let i = 0; i < this.#groups.length; i++) {
-      this.#fields[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
+      this.#values[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
     this.#sums.fill(0);
     this.#phase = 0;
@@ -152,7 +153,7 @@ export class Step implements Work<readonly Snapshot[]> {
       this.#goodSteps = 0;
     }
     this.count += 1;
-    for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#fields[i]!);
+    for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#values[i]!, this.count);
     const scalars = this.#scalars;
     scalars.step = this.count;
     scalars.clip = clipValue;

@@ -14,7 +14,7 @@ macro_rules! kernels {
     ($make:ident) => {
         use $crate::rules::{
             adabelief::*, adadelta::*, adagrad::*, adam::*, adamax::*, adamw::*, adan::*, ademamix::*, adopt::*,
-            lion::*, momentum::*, radam::*, rmsprop::*, rprop::*, sgd::*, sign_sgd::*, yogi::*,
+            asgd::*, lion::*, momentum::*, nadam::*, radam::*, rmsprop::*, rprop::*, sgd::*, sign_sgd::*, yogi::*,
         };
 
         $make! {
@@ -41,6 +41,8 @@ macro_rules! kernels {
             adopt: Adopt, 2;
             ademamix: AdEMAMix, 3;
             adan: Adan, 4;
+            nadam: NAdam, 2;
+            asgd: Asgd, 1;
         }
     };
 }

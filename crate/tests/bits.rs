@@ -20,6 +20,9 @@ struct Case {
     name: String,
     kernel: String,
     hyper: Vec<f64>,
+    /// What stands behind them, step by step.
+    #[serde(default)]
+    scalars: Vec<Vec<f64>>,
     /// What each slot starts at.
     slots: Vec<f32>,
     #[serde(rename = "gradScale")]
@@ -87,7 +90,9 @@ fn every_kernel_meets_the_published_bits() {
         };
         for step in 1..=steps {
             blocks.grads = padded((0..length).map(|i| (next() / 2f64.powi(i as i32 % 24)) as f32).collect());
-            kernels[case.kernel.as_str()](&case.hyper, &mut blocks, step, case.grad_scale);
+            let scalars = case.scalars.get(step - 1).cloned().unwrap_or_default();
+            let hyper = [case.hyper.clone(), scalars].concat();
+            kernels[case.kernel.as_str()](&hyper, &mut blocks, step, case.grad_scale);
         }
         let mut hash = Sha256::new();
         for block in [&blocks.params].into_iter().chain(&blocks.slots) {

@@ -3,7 +3,7 @@
 import { overall, type Rule } from "../definition.js";
 import type { Group } from "../group.js";
 import type { Tensors } from "../optimizer.js";
-import { count, defaults, type Options, positive, show } from "../option.js";
+import { count, defaults, finite, type Options, positive, show } from "../option.js";
 import { Schedule } from "../schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import type { Counts } from "../step.js";
@@ -84,7 +84,11 @@ export function saving<Result>(
       metadata.set("rule", written(describe(optimizer)));
       metadata.set(
         "counts",
-        written({ ...optimizer.inner.step.counts, observed: plateaus(optimizer).map(({ observed }) => observed) }),
+        written({
+          ...optimizer.inner.step.counts,
+          scalars: groupsOf(optimizer).map(({ scalars }) => scalars),
+          observed: plateaus(optimizer).map(({ observed }) => observed),
+        }),
       );
     }
     if (extra !== undefined) metadata.set("extra", asJson(title, extra));
@@ -124,6 +128,7 @@ export function load(
       for (const [{ view }, entry] of pairs) bytesOf(view).set(bytesIn(file, found, entry));
       if (optimizer && course) {
         optimizer.inner.step.counts = course.counts;
+        for (const [group, scalars] of course.scalars) group.scalars = scalars;
         const loaded = new Set(pairs.map(([{ view }]) => view));
         for (const tensor of groupsOf(optimizer).flatMap(({ params }) => params)) {
           const { average, sum } = optimizer.inner.held(tensor);
@@ -239,7 +244,7 @@ function courseOf(found: Contents, optimizer: AnyOptimizer, differs: Differs) {
     return undefined;
   }
   for (const difference of differences("", there, here)) differs(difference);
-  const { observed, ...numbers } = object(counts, "counts");
+  const { observed, scalars, ...numbers } = object(counts, "counts");
   const { step } = optimizer.inner;
   const course = Object.fromEntries(
     Object.keys(step.counts).map((name) => {
@@ -260,8 +265,18 @@ function courseOf(found: Contents, optimizer: AnyOptimizer, differs: Differs) {
     const got = Array.isArray(observed) ? observed.length : "none";
     differs(`of schedules that observe there are ${got} in the file, ${schedules.length} here`);
   }
+  const ofGroups = groupsOf(optimizer).map((group, i) => {
+    const given: unknown = Array.isArray(scalars) ? scalars[i] : undefined;
+    const read = Object.keys(group.scalars).map((name) => {
+      const value: unknown = Object(given)[name];
+      finite(0).check(`groups[${i}].${name}`, value);
+      return [name, value as number] as const;
+    });
+    return [group, Object.fromEntries(read)] as const;
+  });
   return {
     counts: adapted,
+    scalars: ofGroups,
     observed: schedules.map((plateau, i) => [plateau, seen(observed, i) ?? plateau.observed] as const),
   };
 }

@@ -17,3 +17,5 @@ export { yogi } from "./yogi.js";
 export { adopt } from "./adopt.js";
 export { ademamix } from "./ademamix.js";
 export { adan } from "./adan.js";
+export { nadam } from "./nadam.js";
+export { asgd } from "./asgd.js";

@@ -1,0 +1,23 @@
+//! Averaged SGD: gradient descent with a falling rate, and the average of where it was. Polyak & Juditsky, 1992.
+
+use crate::{lane::Lane, rule::*};
+
+hyper! {
+    pub struct Asgd { lr: f64, lambd: f64, alpha: f64, t0: f64, weight_decay: f64, eta: f64, mu: f64 }
+}
+
+/// The slot is the average.
+impl Rule<1> for Asgd {
+    fn tiny(&self) -> f64 {
+        smallest_to_scale(self.eta)
+    }
+
+    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let [eta, keep, decay, mu] = [self.eta, 1.0 - self.lambd * self.eta, self.weight_decay, self.mu].map(V::splat);
+        let follows = self.mu == 1.0;
+        move |p, g, [average]| {
+            let p = keep * p - eta * (g + decay * p);
+            (p, [if follows { p } else { average + mu * (p - average) }])
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! NAdam: Adam with Nesterov's look ahead, on a schedule of its own. Dozat, 2016, as PyTorch has it.
+
+use crate::{
+    lane::{Lane, sqrt},
+    rule::*,
+};
+
+hyper! {
+    pub struct NAdam {
+        lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, momentum_decay: f64, decoupled_weight_decay: f64,
+        mu: f64, mu_next: f64, mu_product: f64,
+    }
+}
+
+impl Rule<2> for NAdam {
+    fn tiny(&self) -> f64 {
+        sqrt(SMALLEST / (1.0 - self.betas[1]))
+    }
+
+    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+        let now = self.lr * (1.0 - self.mu) / (1.0 - self.mu_product);
+        let ahead = self.lr * self.mu_next / (1.0 - self.mu_product * self.mu_next);
+        let scale = 1.0 / sqrt(1.0 - power(self.betas[1], step));
+        let [now, ahead, scale] = [now, ahead, scale].map(V::splat);
+        let decoupled = self.decoupled_weight_decay != 0.0;
+        let decay = V::splat(if decoupled { 0.0 } else { self.weight_decay });
+        let keep = V::splat(if decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 });
+        let [mean, mean_square] = self.betas.map(Average::new);
+        let eps = epsilon(self.eps);
+        move |p, g, [m, v]| {
+            let g = g + decay * p;
+            let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
+            (keep * p - (now * g + ahead * m) / (v.sqrt() * scale + eps), [m, v])
+        }
+    }
+}

@@ -1,0 +1,30 @@
+import { power } from "../math.js";
+import { nonNegative } from "../option.js";
+import { rule } from "../rule.js";
+
+/**
+ * Gradient descent with a rate that falls, `e = lr / (1 + lambd * lr * (t - 1)) ** alpha; p = (1 - lambd * e) * p - e * g`, and in
+ * `state(tensor).ax` the average of where it was after `t0` steps.
+ *
+ * Polyak & Juditsky, 1992, https://doi.org/10.1137/0330046; as in PyTorch
+ */
+export const asgd = rule("asgd", {
+  hyper: {
+    /** Learning rate at first. */
+    lr: nonNegative(1e-2),
+    /** Decay of the parameters, and how fast the rate falls. */
+    lambd: nonNegative(1e-4),
+    /** The power by which the rate falls. */
+    alpha: nonNegative(0.75),
+    /** After how many steps averaging begins. */
+    t0: nonNegative(1e6),
+    /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
+    weightDecay: nonNegative(0),
+  },
+  state: ["ax"],
+  scalars: { eta: 0, mu: 1 },
+  advance: (_, { lr, lambd, alpha, t0 }, step) => ({
+    eta: lr / power(1 + lambd * lr * (step - 1), alpha),
+    mu: 1 / Math.max(1, step - 1 - t0),
+  }),
+});
