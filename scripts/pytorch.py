@@ -19,6 +19,8 @@ RULES = {
     "rprop": (torch.optim.Rprop, dict(lr=0.02, etas=(0.6, 1.3))),
     "adadelta": (torch.optim.Adadelta, dict(lr=0.5, rho=0.8)),
     "adamax": (torch.optim.Adamax, dict(lr=0.01, weight_decay=0.01)),
+    "nadam": (torch.optim.NAdam, dict(lr=0.01, momentum_decay=0.01)),
+    "asgd": (torch.optim.ASGD, dict(lr=0.05, lambd=0.01, t0=3, weight_decay=0.01)),
     "radam": (torch.optim.RAdam, dict(lr=0.01, betas=(0.8, 0.99), decoupled_weight_decay=True, weight_decay=0.01)),
     "adam": (torch.optim.Adam, dict(lr=0.01, amsgrad=True, weight_decay=0.01)),
     "adamw": (torch.optim.AdamW, dict(lr=0.01, betas=(0.8, 0.99))),

@@ -13,6 +13,9 @@ interface Twin {
   readonly says?: Readonly<Record<string, boolean>>;
   readonly lacks?: readonly string[];
   readonly uncounted?: boolean;
+  /** The rule's scalars that PyTorch keeps with each tensor: of the last step, or already of the next. */
+  readonly keeps?: readonly string[];
+  readonly ofNext?: boolean;
 }
 
 const twins: Readonly<Record<string, Twin>> = {
@@ -23,6 +26,8 @@ const twins: Readonly<Record<string, Twin>> = {
   adadelta: {},
   adamax: {},
   radam: {},
+  nadam: { keeps: ["muProduct"] },
+  asgd: { keeps: ["eta", "mu"], ofNext: true },
   adam: { says: { decoupled_weight_decay: false }, lacks: ["biasCorrection"] },
   adamw: { says: { decoupled_weight_decay: true }, lacks: ["biasCorrection"] },
 };
@@ -51,6 +56,7 @@ const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => le
 /** Checks all that a state_dict says; what it returns writes it. */
 export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | undefined, differs: Differs): () => void {
   const twin = twinOf(optimizer);
+  const { keeps = [], ofNext = false } = twin;
   if (!isDict(file) || !isDict(file.state) || !Array.isArray(file.param_groups)) {
     throw new RangeError(`the file must hold what optimizer.state_dict() gave, got ${described(file)}`);
   }
@@ -72,6 +78,8 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
       throw new RangeError(`${title} has ${indices.length} params in the file, ${group.params.length} here`);
     }
     writes.push(group.prepare(optionsOf(title, said, group, optimizer, twin, differs)));
+    const scalars = { ...optimizer.inner.rule.scalars };
+    if (keeps.length > 0) writes.push(() => void (group.scalars = scalars));
     group.params.forEach((tensor, i) => {
       for (const [slot, view] of Object.entries(optimizer.inner.held(tensor).state)) {
         const start = Number(group.fixed[optimizer.inner.rule.fill[slot] ?? ""] ?? 0);
@@ -81,7 +89,11 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
       if (!isDict(slots))
         throw new RangeError(`the state of ${show(tensor.name)} must be by name, got ${described(slots)}`);
       for (const [slot, value] of Object.entries(slots)) {
-        if (slot === "step") counts.add(number(`step of ${show(tensor.name)}`, value));
+        const scalar = keeps.find((name) => snake(name) === slot);
+        if (scalar) {
+          const kept = number(`${slot} of ${show(tensor.name)}`, value);
+          if (!ofNext) scalars[scalar] = kept;
+        } else if (slot === "step") counts.add(number(`step of ${show(tensor.name)}`, value));
         else if (value instanceof TorchTensor) found.set(`${tensor.name}.${slot}`, value);
         else if (value !== null)
           throw new RangeError(`${slot} of ${show(tensor.name)} must be a tensor, got ${described(value)}`);
@@ -159,10 +171,10 @@ export function described(value: Value): string {
 /** The state_dict, and the numbers that go with it. `store` takes a tensor's. */
 export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array, shape: Shape) => Stored): Writable {
   const { rule, step, held } = optimizer.inner;
-  const { says = {}, lacks = [], uncounted } = twinOf(optimizer);
+  const { says = {}, lacks = [], uncounted, keeps = [], ofNext } = twinOf(optimizer);
   const state = new Map<number, Writable>();
   let index = 0;
-  const groups = groupsOf(optimizer).map(({ params, hyper, fixed }, group) => {
+  const groups = groupsOf(optimizer).map(({ params, hyper, fixed, scalars }, group) => {
     const values = { ...valuesAt(rule, hyper, step.count), ...fixed };
     for (const name of lacks) {
       const { default: needed } = rule.hyper[name]!;
@@ -172,12 +184,17 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
     const options = Object.entries(values)
       .filter(([name]) => !lacks.includes(name))
       .map(([name, value]) => [snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const);
+    const kept = ofNext ? rule.advance(scalars, values, step.count + 1) : scalars;
     const defaults = { foreach: null, capturable: false, differentiable: false, fused: null };
     const indices = params.map((tensor) => {
       const slots = Object.entries(held(tensor).state).map(
         ([name, view]) => [snake(name), store(view, tensor.shape)] as const,
       );
-      const counted = uncounted ? [] : [["step", store(Float32Array.of(step.count), [])] as const];
+      const numbers = [...(uncounted ? [] : [["step", step.count]]), ...keeps.map((name) => [name, kept[name]])] as [
+        string,
+        number,
+      ][];
+      const counted = numbers.map(([name, x]) => [snake(name), store(Float32Array.of(x), [])] as const);
       // A buffer that is zero is not yet one to PyTorch's SGD.
       if (slots.length > 0 && !(uncounted && step.count === 0)) state.set(index, new Map([...counted, ...slots]));
       return index++;
