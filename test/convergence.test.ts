@@ -1,0 +1,109 @@
+/**
+ * Every rule arrives: on the two functions of Optax' own tests (alias_test.py), from the same start, after as many steps, as
+ * near; and on a logistic regression, at the minimum that Newton's method finds.
+ */
+
+import { describe, expect, test } from "vitest";
+import { createArenaSync } from "../ts/arena.js";
+import { exponentialLR } from "../ts/schedules/index.js";
+import { factories } from "./registry.js";
+import { numbers } from "./harness.js";
+
+/** Optax' rates where it has the rule; for the others what serves. */
+const options: Record<string, object> = {
+  sgd: { lr: 1e-3, momentum: 0.9 },
+  momentum: { lr: 1e-3 },
+  adagrad: { lr: 1 },
+  rmsprop: { lr: 5e-3 },
+  adam: { lr: 1e-1 },
+  adamw: { lr: 1e-1, weightDecay: 1e-4 },
+  signSgd: { lr: 2e-3 },
+  lion: { lr: exponentialLR({ lr: 1e-2, gamma: 0.9995 }), weightDecay: 1e-4 },
+  rprop: { lr: 1e-1 },
+  adadelta: { lr: 1 },
+  adamax: { lr: 1e-1 },
+  radam: { lr: 5e-3 },
+  adabelief: { lr: 1e-2 },
+  yogi: { lr: 1e-1 },
+  adopt: { lr: 1e-2, betas: [0.9, 0.99] },
+  ademamix: { lr: 1e-3, betas: [0.9, 0.999, 0.99] },
+  adan: { lr: 1e-1 },
+  nadam: { lr: 1e-2 },
+  asgd: { lr: 1e-3, lambd: 0 },
+};
+
+/** Others where one function needs them: a rate that falls where moves have one size, a larger one where slopes are gentle. */
+const others: Record<string, object> = {
+  "signSgd rosenbrock": { lr: exponentialLR({ lr: 2e-3, gamma: 0.9993 }) },
+  "adadelta rosenbrock": { lr: 0.05 },
+  "asgd regression": { lr: 0.5, lambd: 0 },
+};
+
+interface Problem {
+  readonly start: readonly number[];
+  readonly best: readonly number[];
+  readonly gradient: (x: Float32Array) => readonly number[];
+}
+
+const parabola: Problem = {
+  start: [-1, 10, 1],
+  best: [1, -1, 1],
+  gradient: (x) => [1, -1, 1].map((best, i) => 2 * (x[i]! - best)),
+};
+
+const rosenbrock: Problem = {
+  start: [0, 0],
+  best: [1, 1],
+  gradient: ([x, y]) => [2 * (x! - 1) - 400 * x! * (y! - x! ** 2), 200 * (y! - x! ** 2)],
+};
+
+/** Points of two classes that overlap, with a constant; the best weights by Newton's method. */
+const regression: Problem = (() => {
+  const next = numbers(5);
+  const points = Array.from({ length: 60 }, (_, i) => [1, 2 * next() + (i % 2 ? 0.8 : -0.8), next()]);
+  const likely = (w: ArrayLike<number>, x: number[]) =>
+    1 / (1 + Math.exp(-x.reduce((sum, x, i) => sum + x * w[i]!, 0)));
+  const gradient = (w: ArrayLike<number>) =>
+    [0, 1, 2].map((i) => points.reduce((sum, x, n) => sum + (likely(w, x) - (n % 2)) * x[i]!, 0) / points.length);
+  let best = [0, 0, 0];
+  for (let round = 0; round < 20; round++) {
+    const curvature = [0, 1, 2].map((i) =>
+      [0, 1, 2].map((j) => points.reduce((sum, x) => sum + likely(best, x) * (1 - likely(best, x)) * x[i]! * x[j]!, 0)),
+    );
+    const step = solve(
+      curvature,
+      gradient(best).map((g) => g * points.length),
+    );
+    best = best.map((w, i) => w - step[i]!);
+  }
+  return { start: [0, 0, 0], best, gradient };
+})();
+
+/** Gauss' elimination. */
+function solve(matrix: number[][], right: number[]): number[] {
+  const rows = matrix.map((row, i) => [...row, right[i]!]);
+  for (let i = 0; i < rows.length; i++) {
+    for (let j = 0; j < rows.length; j++) {
+      if (i === j) continue;
+      const factor = rows[j]![i]! / rows[i]![i]!;
+      rows[j] = rows[j]!.map((x, k) => x - factor * rows[i]![k]!);
+    }
+  }
+  return rows.map((row, i) => row.at(-1)! / row[i]!);
+}
+
+describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ name, factory }) => {
+  test.each(Object.entries({ parabola, rosenbrock, regression }))("%s", (problem, { start, best, gradient }) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
+    const w = arena.tensor("w", [start.length]);
+    w.data.set(start);
+    const optimizer = factory([w], others[`${name} ${problem}`] ?? options[name]);
+    for (let step = 0; step < 10_000; step++) {
+      w.grad.set(gradient(w.data));
+      optimizer.step();
+    }
+    const off = Math.max(...best.map((x, i) => Math.abs(w.data[i]! - x) / (0.01 + 0.01 * Math.abs(x))));
+    expect(off, `${[...w.data]} for ${best}`).toBeLessThan(1);
+    arena.free();
+  });
+});
