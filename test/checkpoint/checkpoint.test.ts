@@ -20,7 +20,7 @@ import { root } from "../../scripts/project.mjs";
 import { type Arena, createArenaSync } from "../../ts/arena.js";
 import { portableCrc32 } from "../../ts/checkpoint/crc32.js";
 import { load, loadFile, save, saveFile } from "../../ts/checkpoint/index.js";
-import { adam, adamw, sgd } from "../../ts/rules/index.js";
+import { adam, adamw, nadam, sgd } from "../../ts/rules/index.js";
 import { exponentialLR, reduceLROnPlateau, sequentialLR, stepLR } from "../../ts/schedules/index.js";
 import { small } from "../small.js";
 import { cases } from "../registry.js";
@@ -444,6 +444,16 @@ describe("without strictness, what belongs to options that differ begins anew", 
     load(save([before.w], before.optimizer), [a, b], wider, { strict: false });
     expect([...wider.average(b)]).toEqual([7, 7]);
     expect([...wider.average(a)]).toEqual([...before.optimizer.average(before.w)]);
+  });
+
+  test("what a rule computes once a step, of groups that are new", () => {
+    const arena = small();
+    const { a, b } = arena.tensors({ a: [2], b: [2] });
+    const [one, two] = [nadam([a, b]), nadam([{ params: [a] }, { params: [b] }])];
+    for (let i = 0; i < 3; i++) one.step();
+    load(save([a, b], one), [a, b], two, { strict: false });
+    expect(two.groups[0]!.scalars.muProduct).toBe(one.groups[0]!.scalars.muProduct);
+    expect([two.groups[1]!.scalars.muProduct, two.steps]).toEqual([1, 3]);
   });
 
   test("micro-batches", () => {

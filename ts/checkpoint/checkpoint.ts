@@ -267,6 +267,7 @@ function courseOf(found: Contents, optimizer: AnyOptimizer, differs: Differs) {
   }
   const ofGroups = groupsOf(optimizer).map((group, i) => {
     const given: unknown = Array.isArray(scalars) ? scalars[i] : undefined;
+    if (given === undefined) return [group, group.scalars] as const;
     const read = Object.keys(group.scalars).map((name) => {
       const value: unknown = Object(given)[name];
       finite(0).check(`groups[${i}].${name}`, value);
