@@ -50,6 +50,8 @@ export class Group<Hyper = unknown> {
   #snapshot: Snapshot | undefined;
   #written: Values | undefined;
   #scalars: Scalars;
+  /** Where they stand in the block; 0 if there are none. */
+  readonly #scalarsAt: number;
 
   /** @internal */
   constructor(arena: Arena, rule: Rule, { values, variant, params, runs }: Plan, address: number) {
@@ -70,6 +72,7 @@ export class Group<Hyper = unknown> {
     this.prepare = prepare;
     this.#rule = rule;
     this.#scalars = rule.scalars;
+    this.#scalarsAt = Object.keys(rule.scalars).length > 0 ? fields(rule, values).length : 0;
     this.sign = values.maximize ? -1 : 1;
     this.#block = arena.doubles(address, BLOCK / 8);
     arena.own(this);
@@ -88,10 +91,9 @@ export class Group<Hyper = unknown> {
       this.#block?.set(fields(this.#rule, values));
       this.#written = values;
     }
-    const { scalars, advance } = this.#rule;
-    if (Object.keys(scalars).length === 0) return;
-    this.#scalars = advance(this.#scalars, values, step);
-    this.#block?.set(Object.values(this.#scalars), fields(this.#rule, values).length);
+    if (this.#scalarsAt === 0) return;
+    this.#scalars = this.#rule.advance(this.#scalars, values, step);
+    this.#block?.set(Object.values(this.#scalars), this.#scalarsAt);
   }
 
   /** What the rule computes once a step, as it was at the last one. @internal */

@@ -56,10 +56,9 @@ export class Job {
     const kernels = Object.keys(arena.inner("job").kernels);
     let next = block;
     const take = (bytes: number) => (next += bytes) - bytes;
-    const blockOf = (scalars: Scalars, pointers: readonly number[]) => {
-      const { step, gradScale, clip, blend } = scalars;
+    const blockOf = (pointers: readonly number[]) => {
       const address = take(BLOCK);
-      arena.doubles(address, 4).set([step, gradScale, clip, blend]);
+      arena.doubles(address, 4).set([0, 1, Infinity, 0]); // scalars of which nothing follows
       new Uint32Array(data.buffer, address + POINTERS, pointers.length).set(pointers);
       return address;
     };
@@ -68,23 +67,19 @@ export class Job {
       bytes: arrays * length * 4,
     });
 
-    const state = Object.keys(slots).map((name) => {
-      const pointer = take(length * 4);
-      return [name, pointer] as const;
-    });
+    const state = Object.keys(slots).map((name) => [name, take(length * 4)] as const);
     const average = averaged ? take(length * 4) : 0;
     const sum = accumulated ? take(length * 4) : 0;
-    const nothing = { step: 0, gradScale: 1, clip: Infinity, blend: 0 };
     if (accumulated) {
       // Gradient descent at a rate of -1: the first of its hyper-parameters, the others zero.
       const hyper = take(BLOCK);
       arena.doubles(hyper, 1)[0] = -1;
-      const adding = blockOf(nothing, [sum, grad.byteOffset, 0, Number(zeroGrad)]);
+      const adding = blockOf([sum, grad.byteOffset, 0, Number(zeroGrad)]);
       this.gather = entry("sgd", hyper, adding, 3 + Number(zeroGrad));
     }
     const zeroed = accumulated || zeroGrad;
     const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(zeroed)];
-    const own = blockOf(nothing, [...pointers, ...state.map(([, pointer]) => pointer)]);
+    const own = blockOf([...pointers, ...state.map(([, pointer]) => pointer)]);
     // The gradient is read, and written if it is zeroed; parameters, state and averages are read and written.
     this.update = entry(variant.kernel, hyper, own, 3 + Number(zeroed) + 2 * (state.length + Number(averaged)));
     this.measure = entry("add_squares", 0, own, 1);

@@ -95,7 +95,7 @@ export class Step implements Work<readonly Snapshot[]> {
     this.lossScale = this.firstScale;
     this.#phases = [
       ...(accumulate > 1 ? [task.gather!, () => this.#gathered()] : []),
-      ...(measured ? [task.measure] : []),
+      ...(measured ? [() => void this.#sums.fill(0), task.measure] : []),
       () => this.#decide(measured),
       ...(agc < Infinity ? [task.clip!] : []),
       task.update,
@@ -107,7 +107,6 @@ export class Step implements Work<readonly Snapshot[]> {
     for (let i = 0; i < this.#groups.length; i++) {
       this.#values[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
-    this.#sums.fill(0);
     this.#phase = 0;
     this.report.gradNorm = undefined;
     this.report.skipped = false;

@@ -1,21 +1,22 @@
 /** Checkpoints: what they hold, and how what they hold comes back. */
 
 import { overall, type Rule } from "../definition.js";
-import type { Group } from "../group.js";
 import type { Tensors } from "../optimizer.js";
 import { count, defaults, finite, type Options, positive, show } from "../option.js";
 import { Schedule } from "../schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import type { Counts } from "../step.js";
-import type { Shape } from "../tensor.js";
+import type { Shape, Tensor } from "../tensor.js";
 import { crc32 } from "./crc32.js";
 import { joined } from "./files.js";
 import {
   alone,
   type AnyOptimizer,
   asBytes,
+  bytesOf,
   checkOptimizer,
   type Differs,
+  groupsOf,
   listModel,
   loading,
   type LoadOptions,
@@ -65,8 +66,9 @@ export function saving<Result>(
   extra: unknown,
   write: (parts: readonly Uint8Array[]) => Result,
 ): Result {
-  const tensors = contents(title, model, optimizer);
-  return alone(title, listModel(title, model), () => {
+  const list = listModel(title, model);
+  const tensors = contents(title, list, optimizer);
+  return alone(title, list, () => {
     let end = 0;
     const entries = [...tensors].map(([name, { shape, view }]) => {
       const begin = end;
@@ -114,9 +116,10 @@ export function load(
   optimizer?: AnyOptimizer,
   options: LoadOptions = {},
 ): Loaded {
-  const all = contents("load", model, optimizer);
+  const tensors = listModel("load", model);
+  const all = contents("load", tensors, optimizer);
   const file = asBytes("load", bytes);
-  return loading("load", listModel("load", model), options, (differs) => {
+  return loading("load", tensors, options, (differs) => {
     const found = verified(file);
     const course = optimizer && courseOf(found, optimizer, differs);
     const meant = <Value>(map: ReadonlyMap<string, Value>) =>
@@ -145,8 +148,8 @@ export function load(
 const OPTIMIZER = "optimizer.";
 
 /** What is saved, by name: each as long as its tensor. */
-function contents(title: string, model: Tensors, optimizer: AnyOptimizer | undefined) {
-  const tensors = new Set(listModel(title, model));
+function contents(title: string, list: readonly Tensor[], optimizer: AnyOptimizer | undefined) {
+  const tensors = new Set(list);
   const all = new Map<string, { shape: Shape; view: Float32Array }>();
   for (const { name, shape, data } of tensors) {
     if (name.startsWith(OPTIMIZER)) {
@@ -174,8 +177,6 @@ function contents(title: string, model: Tensors, optimizer: AnyOptimizer | undef
   return all;
 }
 
-const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Readonly<Record<string, unknown>>>[];
-const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 const bytesIn = (file: Uint8Array, { start }: { start: number }, { begin, end }: Entry) =>
   file.subarray(start + begin, start + end);
 

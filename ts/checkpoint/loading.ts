@@ -1,5 +1,7 @@
 /** What all loading has in common: everything is checked before anything is written. */
 
+import type { Group } from "../group.js";
+import type { Values } from "../hyper.js";
 import { listTensors, Optimizer, type Tensors } from "../optimizer.js";
 import { flag, resolve, show } from "../option.js";
 import { sameShape, type Shape, type Tensor } from "../tensor.js";
@@ -13,6 +15,11 @@ export interface LoadOptions {
 }
 
 export type AnyOptimizer = Optimizer<any, any>;
+
+export const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Values>[];
+
+/** An array's bytes, in place. */
+export const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
 /** Takes a difference between file and program. */
 export type Differs = (what: string) => void;

@@ -4,13 +4,14 @@ import {
   alone,
   type AnyOptimizer,
   asBytes,
+  bytesOf,
   checkOptimizer,
   listModel,
   loading,
   type LoadOptions,
   matched,
 } from "../checkpoint/loading.js";
-import { decode } from "../checkpoint/safetensors.js";
+import { decode, SIZES } from "../checkpoint/safetensors.js";
 import type { Optimizer, Tensors } from "../optimizer.js";
 import { count, show } from "../option.js";
 import type { Shape } from "../tensor.js";
@@ -168,17 +169,17 @@ class Storage {
   ) {}
 }
 
-const storages: Readonly<Record<string, [dtype: string, size: number]>> = {
-  "torch.FloatStorage": ["F32", 4],
-  "torch.DoubleStorage": ["F64", 8],
-  "torch.HalfStorage": ["F16", 2],
-  "torch.BFloat16Storage": ["BF16", 2],
-  "torch.LongStorage": ["I64", 8],
-  "torch.IntStorage": ["I32", 4],
-  "torch.ShortStorage": ["I16", 2],
-  "torch.CharStorage": ["I8", 1],
-  "torch.ByteStorage": ["U8", 1],
-  "torch.BoolStorage": ["BOOL", 1],
+const storages: Readonly<Record<string, string>> = {
+  "torch.FloatStorage": "F32",
+  "torch.DoubleStorage": "F64",
+  "torch.HalfStorage": "F16",
+  "torch.BFloat16Storage": "BF16",
+  "torch.LongStorage": "I64",
+  "torch.IntStorage": "I32",
+  "torch.ShortStorage": "I16",
+  "torch.CharStorage": "I8",
+  "torch.ByteStorage": "U8",
+  "torch.BoolStorage": "BOOL",
 };
 
 function readArchive(bytes: Uint8Array): Value {
@@ -231,10 +232,10 @@ const meaning = (read: (key: string) => Uint8Array | undefined): Meaning => ({
         `the file must hold each tensor's numbers, of a known type, got ${show(type instanceof Name ? type.name : type)} number ${show(key)}`,
       );
     }
-    const length = (size as number) * found[1];
+    const length = (size as number) * SIZES[found]!;
     if (length > bytes.length)
       throw new RangeError(`storage ${show(key)} must have ${length} bytes, got ${bytes.length}`);
-    return new Storage(found[0], bytes.subarray(0, length));
+    return new Storage(found, bytes.subarray(0, length));
   },
 });
 
@@ -244,7 +245,7 @@ function archive(
 ): Uint8Array<ArrayBuffer> {
   const numbers: Uint8Array[] = [];
   const value = content((view, shape) => {
-    numbers.push(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+    numbers.push(bytesOf(view));
     return new Stored(String(numbers.length - 1), shape);
   });
   const text = (text: string) => new TextEncoder().encode(text);

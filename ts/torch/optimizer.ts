@@ -1,6 +1,6 @@
 /** What an optimizer's `state_dict()` says, and the optimizer here. */
 
-import { type AnyOptimizer, type Differs, matched } from "../checkpoint/loading.js";
+import { type AnyOptimizer, type Differs, groupsOf, matched } from "../checkpoint/loading.js";
 import { areScheduled, snake, type Values, valuesAt } from "../hyper.js";
 import type { Group } from "../group.js";
 import { count, show } from "../option.js";
@@ -50,7 +50,6 @@ function twinOf({ inner: { rule } }: AnyOptimizer): Twin {
   throw new RangeError(`${rule.name} must be one of those that PyTorch has here: ${Object.keys(twins).join(", ")}`);
 }
 
-const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Values>[];
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 
 /** Checks all that a state_dict says; what it returns writes it. */

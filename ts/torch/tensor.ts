@@ -1,21 +1,22 @@
 /** A tensor in another library's file: its bytes as they lie there, until they are wanted as numbers. */
 
 import { show } from "../option.js";
-import { MOST_DIMENSIONS } from "../checkpoint/safetensors.js";
+import { bytesOf } from "../checkpoint/loading.js";
+import { MOST_DIMENSIONS, SIZES } from "../checkpoint/safetensors.js";
 import { sameShape, type Shape } from "../tensor.js";
 
 /** How an element is read. */
-const readers: Readonly<Record<string, [bytes: number, read: (view: DataView, at: number) => number]>> = {
-  F64: [8, (view, at) => view.getFloat64(at, true)],
-  F32: [4, (view, at) => view.getFloat32(at, true)],
-  F16: [2, (view, at) => half(view.getUint16(at, true))],
-  BF16: [2, bfloat],
-  I64: [8, (view, at) => Number(view.getBigInt64(at, true))],
-  I32: [4, (view, at) => view.getInt32(at, true)],
-  I16: [2, (view, at) => view.getInt16(at, true)],
-  I8: [1, (view, at) => view.getInt8(at)],
-  U8: [1, (view, at) => view.getUint8(at)],
-  BOOL: [1, (view, at) => view.getUint8(at)],
+const readers: Readonly<Record<string, (view: DataView, at: number) => number>> = {
+  F64: (view, at) => view.getFloat64(at, true),
+  F32: (view, at) => view.getFloat32(at, true),
+  F16: (view, at) => half(view.getUint16(at, true)),
+  BF16: bfloat,
+  I64: (view, at) => Number(view.getBigInt64(at, true)),
+  I32: (view, at) => view.getInt32(at, true),
+  I16: (view, at) => view.getInt16(at, true),
+  I8: (view, at) => view.getInt8(at),
+  U8: (view, at) => view.getUint8(at),
+  BOOL: (view, at) => view.getUint8(at),
 };
 
 /** Those of floating-point numbers, which parameters and state may have. */
@@ -54,8 +55,7 @@ export class TorchTensor {
     }
     const steps = strides ?? stridesOf(shape);
     const last = shape.includes(0) ? -1 : shape.reduce((at, size, i) => at + (size - 1) * steps[i]!, offset);
-    const [size] = readers[dtype] ?? [0];
-    const there = Math.floor(bytes.length / size); // of a type that is not read, any number
+    const there = Math.floor(bytes.length / SIZES[dtype]!);
     if (last >= there)
       throw new RangeError(`a tensor of ${show(shape)} must lie within its ${there} elements, got ${last}`);
     this.dtype = dtype;
@@ -79,14 +79,11 @@ export class TorchTensor {
     const contiguous = sameShape(this.#strides, stridesOf(this.shape));
     if (this.dtype === "F32" && contiguous) {
       const start = 4 * this.#offset;
-      const bytes = this.#bytes.subarray(start, start + 4 * into.length);
-      new Uint8Array(into.buffer, into.byteOffset, into.byteLength).set(bytes);
+      bytesOf(into).set(this.#bytes.subarray(start, start + 4 * into.length));
       return;
     }
-    const reader = readers[this.dtype];
-    if (!reader)
-      throw new RangeError(`a tensor's numbers must be ${Object.keys(readers).join(", ")}, got ${this.dtype}`);
-    const [size, read] = reader;
+    const [read, size] = [readers[this.dtype], SIZES[this.dtype]!];
+    if (!read) throw new RangeError(`a tensor's numbers must be ${Object.keys(readers).join(", ")}, got ${this.dtype}`);
     const view = new DataView(buffer, byteOffset, length);
     const at = this.shape.map(() => 0);
     let element = this.#offset;
