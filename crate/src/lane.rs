@@ -16,8 +16,12 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn max(self, other: Self) -> Self;
     /// `other` where it is smaller, otherwise `self`; as to NaN, as `max`.
     fn min(self, other: Self) -> Self;
-    /// 1 or -1 as the element is above zero or below; zero and NaN stay.
-    fn sign(self) -> Self;
+    /// 1 or -1 as the element is above zero or below, if it is a normal number; zero and NaN stay.
+    #[inline(always)]
+    fn sign(self) -> Self {
+        let [least, one, large] = [-1.0, 1.0, (1u128 << 127) as f64].map(Self::splat);
+        (self * large).max(least).min(one) // comparing takes twice as many operations
+    }
     /// Zero in place of every element whose magnitude is below the bound.
     fn zero_below(self, bound: Self) -> Self;
     /// The nearest whole number, of two the even one.
@@ -121,14 +125,6 @@ mod simd {
         #[inline(always)]
         fn min(self, other: Self) -> Self {
             Self(f32x4_pmin(self.0, other.0))
-        }
-        #[inline(always)]
-        fn sign(self) -> Self {
-            let zero = f32x4_splat(0.0);
-            let one = v128_or(v128_and(self.0, f32x4_splat(-0.0)), f32x4_splat(1.0));
-            // Zero and NaN: neither above nor below.
-            let signed = v128_or(f32x4_lt(self.0, zero), f32x4_gt(self.0, zero));
-            Self(v128_bitselect(one, self.0, signed))
         }
         #[inline(always)]
         fn zero_below(self, bound: Self) -> Self {
@@ -290,17 +286,6 @@ mod scalar {
         }
         fn min(self, other: Self) -> Self {
             self.zip(other, |a, b| if b < a { b } else { a })
-        }
-        fn sign(self) -> Self {
-            Self(self.0.map(|x| {
-                if x > 0.0 {
-                    1.0
-                } else if x < 0.0 {
-                    -1.0
-                } else {
-                    x
-                }
-            }))
         }
         fn zero_below(self, bound: Self) -> Self {
             self.zip(bound, |x, bound| if x.abs() < bound { 0.0 } else { x })

@@ -15,15 +15,15 @@ impl Rule<2> for Rprop {
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let ([shrink, grow], [least, most]) = (self.etas.map(V::splat), self.step_sizes.map(V::splat));
-        let [zero, one, infinity] = [0.0, 1.0, f64::INFINITY].map(V::splat);
+        let [one, huge] = [1.0, f32::MAX as f64].map(V::splat);
+        let zero_all = V::splat(f64::NEG_INFINITY);
         move |p, g, [last, size]| {
             let kept = g.sign() * last.sign();
-            let same = kept.max(zero);
-            let turned = (zero - kept).max(zero);
-            let size = size * (same * grow + turned * shrink + (one - same - turned));
-            let size = size.max(least).min(most);
+            // Of the two the second counts where the sign has changed; elsewhere it is huge.
+            let factor = (kept * grow).max(one).min((kept + one) * huge + shrink);
+            let size = (size * factor).max(least).min(most);
             // Where the sign has changed, the parameter rests, and the next step begins anew.
-            let g = g.zero_below(turned * infinity);
+            let g = g.zero_below(kept * zero_all);
             (p - size * g.sign(), [g, size])
         }
     }
