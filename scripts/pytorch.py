@@ -24,12 +24,16 @@ RULES = {
     "radam": (torch.optim.RAdam, dict(lr=0.01, betas=(0.8, 0.99), decoupled_weight_decay=True, weight_decay=0.01)),
     "adam": (torch.optim.Adam, dict(lr=0.01, amsgrad=True, weight_decay=0.01)),
     "adamw": (torch.optim.AdamW, dict(lr=0.01, betas=(0.8, 0.99))),
+    "muon": (torch.optim.Muon, dict(lr=0.02, weight_decay=0.01)),
+    "adafactor": (torch.optim.Adafactor, dict(lr=0.05)),
 }
 
 
-def params(seed):
+def params(seed, rule=""):
+    """Muon is for matrices: it has all as such."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+    model = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
+    return {name: tensor.reshape((*tensor.shape, 1, 1)[:2]) for name, tensor in model.items()} if rule == "muon" else model
 
 
 def groups(model):
@@ -39,7 +43,7 @@ def groups(model):
 def steps(model, optimizer, count, first):
     for i in range(first, first + count):
         for name, grad in params(100 + i).items():
-            model[name].grad = grad
+            model[name].grad = grad.reshape(model[name].shape)
         optimizer.step()
 
 
@@ -51,7 +55,7 @@ def make():
     HERE.mkdir(exist_ok=True)
     cases = {}
     for rule, (Optimizer, options) in RULES.items():
-        model = {name: tensor.requires_grad_() for name, tensor in params(1).items()}
+        model = {name: tensor.requires_grad_() for name, tensor in params(1, rule).items()}
         optimizer = Optimizer(groups(model), **options)
         steps(model, optimizer, 5, 0)
         torch.save(optimizer.state_dict(), HERE / f"{rule}.pt")

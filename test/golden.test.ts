@@ -3,7 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { Tensor } from "../ts/tensor.js";
-import { error } from "./harness.js";
+import { error, strayed } from "./harness.js";
 import { type AnyFactory, factories } from "./registry.js";
 import { small } from "./small.js";
 
@@ -90,12 +90,6 @@ const fromTorch = ({ adjust_lr_fn: adjustLr, ...rest }: Record<string, any>) => 
   ...(adjustLr && { adjustLr }),
   ...renamed(rest, camel),
 });
-
-/** How far something has gone another way, as a share of the way: PyTorch makes matrices orthogonal in bfloat16. */
-function strayed(actual: Float32Array, expected: readonly number[], start: readonly number[]): number {
-  const away = (from: readonly number[]) => Math.hypot(...expected.map((x, i) => x - from[i]!));
-  return away([...actual]) / away(start);
-}
 
 const libraries: Golden[] = readdirSync(new URL("golden", import.meta.url))
   .flatMap((name) => name.match(/^rule\.(\w+)\.json$/)?.[1] ?? [])

@@ -202,3 +202,9 @@ export function error(actual: ArrayLike<number>, expected: ArrayLike<number>): n
   }
   return worst;
 }
+
+/** How far something has gone another way, as a share of the way: PyTorch makes matrices orthogonal in bfloat16. */
+export function strayed(actual: Float32Array, expected: readonly number[], start: readonly number[]): number {
+  const away = (from: readonly number[]) => Math.hypot(...expected.map((x, i) => x - from[i]!));
+  return away([...actual]) / away(start);
+}

@@ -21,6 +21,7 @@ import {
   loading,
   type LoadOptions,
   matched,
+  shapeOf,
   startFromParams,
 } from "./loading.js";
 import { type Contents, decode, encodeHeader, type Entry, headerEnd } from "./safetensors.js";
@@ -176,8 +177,7 @@ function contents(title: string, list: readonly Tensor[], optimizer: Resumable |
     const { state, average, sum, added } = optimizer.inner.held(tensor);
     const views = { ...state, ...added, ...(average && { average }), ...(sum && { gradSum: sum }) };
     for (const [slot, view] of Object.entries(views)) {
-      const shape = optimizer.inner.rule.shapes?.[slot]?.(tensor.shape) ?? tensor.shape;
-      all.set(`${OPTIMIZER}${tensor.name}.${slot}`, { shape, view });
+      all.set(`${OPTIMIZER}${tensor.name}.${slot}`, { shape: shapeOf(optimizer, slot, tensor), view });
     }
   }
   return all;

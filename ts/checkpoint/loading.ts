@@ -30,6 +30,10 @@ export type Differs = (what: string) => void;
 export const listModel = (title: string, model: Tensors): readonly Tensor[] =>
   listTensors(`${title}: model must be tensors, by name or in a list`, model);
 
+/** The shape of a tensor's slot of state. */
+export const shapeOf = ({ inner: { rule } }: Resumable, slot: string, { shape }: Tensor): Shape =>
+  rule.shapes?.[slot]?.(shape) ?? shape;
+
 /** Throws unless it is an optimizer and its parameters are those of training. */
 export function checkOptimizer(title: string, optimizer: Resumable): void {
   if (!(optimizer instanceof Resumable))

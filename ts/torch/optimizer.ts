@@ -1,17 +1,19 @@
 /** What an optimizer's `state_dict()` says, and the optimizer here. */
 
-import { type AnyOptimizer, type Differs, groupsOf, matched, startFromParams } from "../checkpoint/loading.js";
+import { type AnyOptimizer, type Differs, groupsOf, matched, shapeOf, startFromParams } from "../checkpoint/loading.js";
 import { areScheduled, snake, type Values, valuesAt } from "../hyper.js";
 import type { Group } from "../group.js";
-import { count, show } from "../option.js";
+import { count, type Options, show } from "../option.js";
 import type { Shape } from "../tensor.js";
 import { type Dict, isDict, Stored, Tuple, type Value, type Writable } from "./pickle.js";
 import { FLOATS, TorchTensor } from "./tensor.js";
 
-/** A rule that torch.optim has: what its groups say besides, what of ours it lacks, and whether it counts steps. */
+/** A rule that torch.optim has: what its groups say besides, what of ours it lacks, and whether it counts no steps. */
 interface Twin {
   readonly says?: Readonly<Record<string, boolean>>;
   readonly lacks?: readonly string[];
+  /** Our names of what is not the same in another spelling. */
+  readonly names?: Readonly<Record<string, string>>;
   readonly uncounted?: boolean;
   /** The rule's scalars that PyTorch keeps with each tensor: of the last step, or already of the next. */
   readonly keeps?: readonly string[];
@@ -32,6 +34,12 @@ const twins: Readonly<Record<string, Twin>> = {
   asgd: { keeps: ["eta", "mu"], ofNext: true },
   adam: { says: { decoupled_weight_decay: false }, lacks: ownOfAdam },
   adamw: { says: { decoupled_weight_decay: true }, lacks: ownOfAdam },
+  muon: {
+    names: { adjust_lr_fn: "adjustLr" },
+    lacks: ["biasCorrection", "inputsFirst", "epsAdded", "maximize"],
+    uncounted: true,
+  },
+  adafactor: {},
 };
 
 /** How PyTorch computes, and what has been done with by the first step: of no meaning here. */
@@ -55,6 +63,7 @@ function twinOf({ inner: { rule } }: AnyOptimizer): Twin {
 }
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+const optionsIn = ({ inner: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
 
 /** Checks all that a state_dict says; what it returns writes it. */
 export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | undefined, differs: Differs): () => void {
@@ -87,7 +96,7 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
     group.params.forEach((tensor, i) => {
       for (const [slot, view] of Object.entries(optimizer.inner.held(tensor).state)) {
         const start = Number(group.fixed[optimizer.inner.rule.fill[slot] ?? ""] ?? 0);
-        views.set(`${tensor.name}.${snake(slot)}`, { shape: tensor.shape, view, start });
+        views.set(`${tensor.name}.${snake(slot)}`, { shape: shapeOf(optimizer, slot, tensor), view, start });
       }
       const slots = state[String(indices[i])] ?? Object.create(null);
       if (!isDict(slots))
@@ -134,16 +143,21 @@ function optionsOf(
   title: string,
   said: Dict,
   { hyper, fixed }: Group<Values>,
-  { inner: { rule } }: AnyOptimizer,
-  { says = {}, lacks = [] }: Twin,
+  optimizer: AnyOptimizer,
+  { says = {}, lacks = [], names = {} }: Twin,
   differs: Differs,
 ): Values {
+  const { rule } = optimizer.inner;
+  const all = new Map(Object.entries(optionsIn(optimizer)));
   const changes: Record<string, unknown> = {};
   const scheduled = (name: string) => areScheduled(rule, { [name]: hyper[name] });
   for (const [key, given] of Object.entries(said)) {
     if (ignored.includes(key)) continue;
-    const name = camel(key);
-    const value = Array.isArray(given) ? given.map(plain) : plain(given);
+    const name = Object.hasOwn(names, key) ? names[key]! : camel(key);
+    const usual = all.get(name)?.default; // what it means where PyTorch has None
+    const value = Array.isArray(given)
+      ? given.map((item, i) => plain(item) ?? (usual as Value[] | undefined)?.[i])
+      : (plain(given) ?? usual);
     const expected = Object.hasOwn(says, key) ? says[key] : fixed[name];
     if (expected !== undefined) {
       if (value !== expected) differs(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
@@ -151,10 +165,11 @@ function optionsOf(
       differs(`${title}.${key} is ${show(value)} in the file, no option here`);
     } else if (!scheduled(name)) changes[name] = value;
   }
+  const here = { ...hyper, ...fixed };
   for (const name of lacks) {
-    const { default: needed } = rule.hyper[name]!;
-    if (hyper[name] !== needed)
-      differs(`${title}.${name} is ${show(hyper[name])} here, and PyTorch has but ${show(needed)}`);
+    const { default: needed } = all.get(name)!;
+    if (here[name] !== needed)
+      differs(`${title}.${name} is ${show(here[name])} here, and PyTorch has but ${show(needed)}`);
   }
   return changes;
 }
@@ -184,25 +199,29 @@ export function described(value: Value): string {
 /** The state_dict, and the numbers that go with it. `store` takes a tensor's. */
 export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array, shape: Shape) => Stored): Writable {
   const { rule, step, held } = optimizer.inner;
-  const { says = {}, lacks = [], uncounted, keeps = [], ofNext } = twinOf(optimizer);
+  const { says = {}, lacks = [], names = {}, uncounted, keeps = [], ofNext } = twinOf(optimizer);
+  const spelt = new Map(Object.entries(names).map(([there, here]) => [here, there]));
   const state = new Map<number, Writable>();
   let index = 0;
   const groups = groupsOf(optimizer).map(({ params, hyper, fixed, since, scalars: [scalars] }, group) => {
     const made = step.count - since;
     const values = { ...valuesAt(rule, hyper, step.count), ...fixed };
     for (const name of lacks) {
-      const { default: needed } = rule.hyper[name]!;
+      const { default: needed } = optionsIn(optimizer)[name]!;
       if (values[name] !== needed)
         throw new RangeError(`groups[${group}].${name} must be ${show(needed)} for PyTorch, got ${show(values[name])}`);
     }
     const options = Object.entries(values)
       .filter(([name]) => !lacks.includes(name))
-      .map(([name, value]) => [snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const);
+      .map(
+        ([name, value]) =>
+          [spelt.get(name) ?? snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const,
+      );
     const kept = ofNext ? rule.advance(scalars!, values, made + 1, {}, params[0]!) : scalars!;
     const defaults = { foreach: null, capturable: false, differentiable: false, fused: null };
     const indices = params.map((tensor) => {
       const slots = Object.entries(held(tensor).state).map(
-        ([name, view]) => [snake(name), store(view, tensor.shape)] as const,
+        ([name, view]) => [snake(name), store(view, shapeOf(optimizer, name, tensor))] as const,
       );
       const numbers = [...(uncounted ? [] : [["step", made]]), ...keeps.map((name) => [name, kept[name]])] as [
         string,
