@@ -1,5 +1,5 @@
-// Makes ts/binary.ts from crate/, installing what that needs. `--check` changes nothing: it fails unless the
-// committed binary comes out of the sources byte for byte.
+// Makes ts/binary.ts from crate/, and test/kernels.txt, what the binary says of itself, installing what that needs.
+// `--check` changes nothing: it fails unless what is committed comes out of the sources byte for byte.
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -101,7 +101,18 @@ function build() {
     "-o",
     optimized,
   );
-  return readFileSync(optimized);
+  return withoutAbout(readFileSync(optimized));
+}
+
+/** The binary, and what it says of itself: its last section, which is for tests and not for every page to carry. */
+function withoutAbout(whole) {
+  const name = "downhill";
+  const [about] = WebAssembly.Module.customSections(new WebAssembly.Module(whole), name);
+  const contents = 1 + name.length + about.byteLength;
+  const size = Math.ceil(Math.log2(contents + 1) / 7); // as LEB128
+  const bytes = whole.subarray(0, whole.length - contents - size - 1);
+  new WebAssembly.Module(bytes); // throws should it not have been the last
+  return { bytes, about: Buffer.from(about) };
 }
 
 // Characters that a string holds as they are. Bytes below `alphabet.length - 2` are one each, others two: a byte always looks the
@@ -127,21 +138,26 @@ export const binary: string =
   "${[...bytes].map(encode).join("")}";
 `;
 
-let bytes;
+let made;
 try {
   install();
-  bytes = build();
+  const { bytes, about } = build();
+  console.log(`${bytes.length} bytes of WebAssembly`);
+  made = [
+    ["ts/binary.ts", text(bytes)],
+    ["test/kernels.txt", about.toString()],
+  ];
 } catch (error) {
   console.error(error.message);
   process.exit(1);
 }
-const target = join(root, "ts/binary.ts");
-if (!process.argv.includes("--check")) {
-  writeFileSync(target, text(bytes));
-  console.log(`ts/binary.ts: ${bytes.length} bytes of WebAssembly`);
-} else if (existsSync(target) && readFileSync(target, "utf8") === text(bytes)) {
-  console.log(`ts/binary.ts comes out of crate/ byte for byte (${bytes.length} bytes of WebAssembly)`);
-} else {
-  console.error("ts/binary.ts is not what crate/ gives; run `npm run kernels` and commit it");
-  process.exit(1);
+for (const [name, content] of made) {
+  const file = join(root, name);
+  if (!process.argv.includes("--check")) {
+    writeFileSync(file, content);
+  } else if (!existsSync(file) || readFileSync(file, "utf8") !== content) {
+    console.error(`${name} is not what crate/ gives; run \`npm run kernels\` and commit it`);
+    process.exit(1);
+  }
 }
+console.log("ts/binary.ts and test/kernels.txt come out of crate/ byte for byte");

@@ -102,7 +102,7 @@ pub mod exports {
                 )?
             )*
 
-            /// What the binary says of itself, in a custom section: each kernel's name, slots, sums and fields.
+            /// What the binary says of itself, in a section that is taken out of it: each kernel's name, slots, sums and fields.
             const ABOUT: &str = constcat::concat!(
                 $(stringify!($name), " ", stringify!($slots), $(" by ", stringify!($sums),)? " ", <$rule>::FIELDS, "\n"),*
             );
