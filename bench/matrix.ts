@@ -39,6 +39,8 @@ const { buffer } = (await wabt()).parseWat("peak.wat", text, { simd: true }).toB
 const { peak } = new WebAssembly.Instance(new WebAssembly.Module(Uint8Array.from(buffer))).exports as {
   peak: (turns: number, x: number) => number;
 };
+/** Rows and columns of a tile, as in crate/src/matrix.rs. */
+const TILE = 64;
 const TURNS = 500_000;
 const most = TURNS * TURN * SUMS * 4 * 2;
 
@@ -53,8 +55,9 @@ for (const size of flags.sizes.split(",").map(Number)) {
   const optimizer = muon([w], { nsSteps: steps });
   const [step, alone] = compare([() => void optimizer.step(), () => void peak(TURNS, 0.5)], { rounds: 7 });
   arena.free();
-  // Three products an iteration; all else that a step does is in its time too.
-  const reached = (steps * 3 * 2 * size ** 3) / step!;
+  // Three products an iteration, of two of them the tiles on one side of the diagonal; all else that a step does is in its time too.
+  const tiles = Math.ceil(size / TILE);
+  const reached = (steps * (1 + 2 * ((tiles + 1) / (2 * tiles))) * 2 * size ** 3) / step!;
   const possible = most / alone!;
   rows.push([
     `${size} x ${size}`,

@@ -14,8 +14,15 @@ import { type Case, cases } from "./registry.js";
 const programs = cases.filter(({ rule }) => rule.program);
 const small = () => createArenaSync({ maxBytes: 2 ** 24, threads: 1 });
 
-/** `beta * D + alpha * A'B` by the kernels, of numbers that the seed decides; done piece by piece in an order of its own. */
-function productRun(arena: Arena, [depth, rows, columns]: readonly [number, number, number], pieces?: number[]) {
+/**
+ * `beta * D + alpha * A'B` by the kernels, or `alpha * A'A`, half of it mirrored or not; of numbers that the dimensions decide;
+ * done piece by piece in an order of its own.
+ */
+function productRun(
+  arena: Arena,
+  [depth, rows, columns]: readonly [number, number, number],
+  { pieces, ofItself }: { pieces?: readonly number[]; ofItself?: { symmetric: boolean } } = {},
+) {
   const next = numbers(depth + 31 * rows + 961 * columns);
   const matrices = new Matrices<unknown>([], 0);
   const shapes = { a: [depth, rows], b: [depth, columns], d: [rows, columns], out: [columns, rows] } as const;
@@ -32,7 +39,9 @@ function productRun(arena: Arena, [depth, rows, columns]: readonly [number, numb
   const result = matrices.matrix(rows, columns);
   const program = programOf(matrices, [
     ...[a!, b!, d!].map((matrix, i) => matrices.copy(matrix, held["abd"[i]!]!.slot)),
-    matrices.product(result, a!, b!, { alpha: 0.5, beta: -2, plus: d! }),
+    ofItself
+      ? matrices.product(result, a!, a!, { alpha: 0.5, ...ofItself })
+      : matrices.product(result, a!, b!, { alpha: 0.5, beta: -2, plus: d! }),
     matrices.copy(out!, result, { transposed: true, scale: 3 }),
     matrices.copy(held.out!.slot, out!),
   ]);
@@ -74,17 +83,29 @@ test("products of all shapes, and transposes", () => {
   }
 });
 
+const splits = [
+  [0, 1, 2, 3, 5, 8, 100],
+  [0, 7, 100],
+  [0, 3, 3, 4, 100],
+];
+
 test("any split gives the same bits", () => {
   const [arena, shape] = [createArenaSync({ maxBytes: 2 ** 26 }), [130, 200, 150]] as const;
   const whole = productRun(arena, shape);
-  for (const pieces of [
-    [0, 1, 2, 3, 5, 8, 100],
-    [0, 7, 100],
-    [0, 3, 3, 4, 100],
-  ]) {
-    expect(productRun(arena, shape, pieces).out).toEqual(whole.out);
-  }
+  for (const pieces of splits) expect(productRun(arena, shape, { pieces }).out).toEqual(whole.out);
 });
+
+test.each([1, 8, 64, 65, 130, 200])(
+  "a product of %i columns and themselves has the same bits when half is mirrored",
+  (n) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 26 });
+    const all = productRun(arena, [9, n, n], { ofItself: { symmetric: false } });
+    const ofItself = { symmetric: true };
+    for (const pieces of [undefined, ...splits])
+      expect(productRun(arena, [9, n, n], { pieces, ofItself }).out).toEqual(all.out);
+    arena.free();
+  },
+);
 
 const digest = (arrays: readonly Float32Array[]) => {
   const hash = createHash("sha256");
@@ -94,7 +115,8 @@ const digest = (arrays: readonly Float32Array[]) => {
 
 /** What kernels are given where their bits are published, in numbers of which gradients are the first. */
 const published = [
-  { kernel: "multiply", amounts: [0.5, -2], places: [0, 1000, 2000, 4000], counts: [24, 16, 80], pieces: 2 },
+  { kernel: "multiply", amounts: [0.5, -2], places: [0, 1000, 2000, 4000], counts: [24, 16, 80, 0], pieces: 2 },
+  { kernel: "multiply", amounts: [0.5, -2], places: [0, 0, 800, 800], counts: [8, 72, 72, 1], pieces: 3 },
   { kernel: "average_rows", amounts: [0.3], places: [0, 0, 3000], counts: [2, 41, 13], pieces: 2 },
   { kernel: "average_columns", amounts: [0.3], places: [0, 0, 3000], counts: [2, 13, 71], pieces: 4 },
   { kernel: "cover_rows", amounts: [0], places: [2000, 2500, 3000], counts: [1, 71, 13], pieces: 2 },

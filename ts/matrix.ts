@@ -69,21 +69,32 @@ export class Matrices<Now> {
     return this.bytes - 4 * floats;
   }
 
-  /** `out = alpha * transpose(left) * right + beta * plus`. `out` may be `plus`, and neither side. */
+  /**
+   * `out = alpha * transpose(left) * right + beta * plus`. `out` may be `plus`, and neither side. Where what comes out is
+   * symmetric, half of it need not be computed.
+   */
   product(
     out: Matrix,
     left: Matrix,
     right: Matrix,
-    { alpha = 1, beta = 1, plus }: { alpha?: Amount<Now>; beta?: Amount<Now>; plus?: Matrix } = {},
+    {
+      alpha = 1,
+      beta = 1,
+      plus,
+      symmetric = false,
+    }: { alpha?: Amount<Now>; beta?: Amount<Now>; plus?: Matrix; symmetric?: boolean } = {},
   ): Operation<Now> {
     const [depth, rows, columns] = [left.rows, out.rows, out.columns].map(whole) as [number, number, number];
+    const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
+    const pieces = symmetric ? (down * (down + 1)) / 2 : down * across;
     return {
       kernel: "multiply",
       amounts: [alpha, beta],
       places: [left.at, right.at, plus?.at, out.at],
-      counts: [depth, rows, columns],
-      pieces: Math.ceil(rows / TILE) * Math.ceil(columns / TILE),
-      bytes: (depth * rows * columns) / 2, // it is no slower than four products of numbers a byte
+      counts: [depth, rows, columns, Number(symmetric)],
+      pieces,
+      // It is no slower than four products of numbers a byte.
+      bytes: (depth * rows * columns * pieces) / (2 * down * across),
     };
   }
 

@@ -5,7 +5,7 @@ use core::array::from_fn;
 use crate::{
     axes::{get, lanes, put},
     lane::{Lane, WIDTH, sqrt},
-    matrix::{PANEL, pieces},
+    matrix::{PANEL, pieces, place},
     rule::{Average, SMALLEST, epsilon},
 };
 
@@ -121,22 +121,18 @@ pub struct Order {
     pub piece: u32,
 }
 
-fn place(rows: u32, row: usize, column: usize) -> usize {
-    column / PANEL * PANEL * rows as usize + row * PANEL + column % PANEL
-}
-
 /// Orders columns by the sums of the products of the one matrix' and the other's, the largest first.
 ///
 /// # Safety
 /// What is said is valid.
 #[inline(always)]
 pub unsafe fn rank(order: &Order, _begin: usize, _end: usize) {
-    let columns = order.columns as usize;
+    let [rows, columns] = [order.rows, order.columns].map(|count| count as usize);
     unsafe {
         for column in 0..columns {
             let mut sum = 0.0;
-            for row in 0..order.rows as usize {
-                let at = place(order.rows, row, column);
+            for row in 0..rows {
+                let at = place(rows, row, column);
                 sum += f64::from(*order.left.add(at)) * f64::from(*order.right.add(at));
             }
             *order.sums.add(column) = sum as f32;
@@ -161,11 +157,12 @@ pub unsafe fn rank(order: &Order, _begin: usize, _end: usize) {
 #[inline(always)]
 pub unsafe fn reorder(order: &Order, begin: usize, end: usize) {
     let to = order.right.cast_mut();
+    let rows = order.rows as usize;
     for column in pieces(order.piece, begin, end) {
         unsafe {
             let from = *order.order.add(column) as usize;
-            for row in 0..order.rows as usize {
-                *to.add(place(order.rows, row, column)) = *order.left.add(place(order.rows, row, from));
+            for row in 0..rows {
+                *to.add(place(rows, row, column)) = *order.left.add(place(rows, row, from));
             }
         }
     }

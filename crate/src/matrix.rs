@@ -6,6 +6,8 @@
 //!
 //! An operation is shared out in pieces: those that begin in `begin..end`, where all are as long as `piece` says.
 
+use core::ops::Range;
+
 use crate::{
     lane::{Lane, WIDTH},
     rule::SMALLEST,
@@ -33,21 +35,31 @@ pub struct Product {
     pub depth: u32,
     pub rows: u32,
     pub columns: u32,
+    /// Whether what comes out is its own transpose: then pieces below the diagonal are mirrored, not computed.
+    pub symmetric: u32,
     pub piece: u32,
 }
 
 /// Computes the pieces of a product that begin in `begin..end`. An element is the sum over the depth from first to last.
 ///
 /// # Safety
-/// The dimensions are multiples of [`PANEL`], the pointers valid for as much, and `out` is neither side.
+/// The dimensions are multiples of [`PANEL`], the pointers valid for as much, and `out` is neither side. What is symmetric
+/// is square.
 #[inline(always)]
 pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
-    let Product { alpha, beta, left, right, plus, out, depth, rows, columns, piece } = *product;
+    let Product { alpha, beta, left, right, plus, out, depth, rows, columns, symmetric, piece } = *product;
     let [depth, rows, columns] = [depth, rows, columns].map(|count| count as usize);
+    let symmetric = symmetric != 0;
     let [alpha, beta, smallest] = [alpha, beta, SMALLEST].map(V::splat);
-    let down = rows.div_ceil(TILE).max(1);
+    // Column by column; of what is symmetric, down to the diagonal.
+    let down = |across: usize| if symmetric { across + 1 } else { rows.div_ceil(TILE) };
     for index in pieces(piece, begin, end) {
-        let [top, start] = [index % down, index / down].map(|tile| tile * TILE);
+        let [mut top, mut start] = [index, 0];
+        while top >= down(start) {
+            top -= down(start);
+            start += 1;
+        }
+        let [top, start] = [top, start].map(|tile| tile * TILE);
         let (bottom, stop) = (rows.min(top + TILE), columns.min(start + TILE));
         let mut column = start;
         while column < stop {
@@ -71,12 +83,30 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
             }
             column += PANEL;
         }
+        if symmetric && top != start {
+            unsafe { mirror(out, rows, top..bottom, start..stop) };
+        }
     }
+}
+
+/// Copies a part of a matrix in panels to where it stands in the transpose.
+#[inline(always)]
+unsafe fn mirror(matrix: *mut f32, size: usize, rows: Range<usize>, columns: Range<usize>) {
+    for column in columns {
+        for row in rows.clone() {
+            unsafe { *matrix.add(place(size, column, row)) = *matrix.add(place(size, row, column)) };
+        }
+    }
+}
+
+/// Where an element stands in panels of so many rows.
+pub fn place(rows: usize, row: usize, column: usize) -> usize {
+    column / PANEL * PANEL * rows + row * PANEL + column % PANEL
 }
 
 /// The pieces that begin in `begin..end`.
 #[inline(always)]
-pub fn pieces(piece: u32, begin: usize, end: usize) -> core::ops::Range<usize> {
+pub fn pieces(piece: u32, begin: usize, end: usize) -> Range<usize> {
     let piece = (piece as usize).max(1);
     begin.div_ceil(piece)..end.div_ceil(piece)
 }

@@ -81,6 +81,7 @@ fn every_kernel_meets_the_published_bits() {
                         depth: c(0),
                         rows: c(1),
                         columns: c(2),
+                        symmetric: c(3),
                         piece: 1,
                     },
                     0,

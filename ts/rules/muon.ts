@@ -68,11 +68,12 @@ export const muon = rule("muon", {
       const turned = { ...other, rows: n, columns: m };
       const operations = [
         matrices.copy(turned, x, { transposed: true }),
-        matrices.product(square, turned, turned),
+        matrices.product(square, turned, turned, { symmetric: true }),
         matrices.product(polynomial, square, square, {
           alpha: ({ nsCoefficients }) => nsCoefficients[2],
           beta: ({ nsCoefficients }) => nsCoefficients[1],
           plus: square,
+          symmetric: true,
         }),
         matrices.product(other, polynomial, x, { beta: ({ nsCoefficients }) => nsCoefficients[0], plus: x }),
       ];

@@ -60,7 +60,7 @@ export const shampoo = rule("shampoo", {
       const load = [matrices.copy(root, { ...slot, at: `${name}Root` })];
       const gather = [
         matrices.copy(sum, slot),
-        matrices.product(sum, factor, factor, { plus: sum }),
+        matrices.product(sum, factor, factor, { plus: sum, symmetric: true }),
         matrices.copy(slot, sum),
       ];
       const renewed = inverseFourthRoot(matrices, all, size);
@@ -115,12 +115,14 @@ function inverseFourthRoot<Now extends Known>(matrices: Matrices<Now>, [a, b, ro
     matrices.copy(b, a, { scale, shift: (known) => scale(known) * least(known, size) }),
     matrices.copy(root, b, { scale: 0, shift: (known) => Math.sqrt(Math.sqrt(scale(known))) }),
   ];
+  // All are polynomials of one symmetric matrix.
+  const symmetric = { symmetric: true };
   const iteration = (x: Matrix, m: Matrix, free: Matrix) => [
     matrices.copy(t, m, { scale: -0.25, shift: 1.25 }),
-    matrices.product(free, x, t),
-    matrices.product(x, t, t),
-    matrices.product(t, x, x),
-    matrices.product(x, t, m),
+    matrices.product(free, x, t, symmetric),
+    matrices.product(x, t, t, symmetric),
+    matrices.product(t, x, x, symmetric),
+    matrices.product(x, t, m, symmetric),
   ];
   // What comes of `x` is where nothing was, and of `m` where `x` was: after three all are where they were.
   const three = [...iteration(root, b, a), ...iteration(a, root, b), ...iteration(b, a, root)];

@@ -136,6 +136,7 @@ function side<Now extends { readonly betas: readonly [number, number] }>(
         alpha: ({ betas }) => 1 - betas[1],
         beta: ({ betas }) => betas[1],
         plus: gg,
+        symmetric: true,
       }),
       matrices.copy(held, gg),
     ],
