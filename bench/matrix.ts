@@ -1,10 +1,10 @@
-/** Muon's products beside what the machine's four lanes can multiply and add at most. */
+/** Muon's products beside what the machine's four lanes can multiply and add at most; and what the data does to rules of matrices. */
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { createArena, muon } from "downhill";
+import { createArena, muon, shampoo, soap } from "downhill";
 import wabt from "wabt";
-import { compare } from "./measure.js";
+import { compare, median } from "./measure.js";
 import { machine, print } from "./print.js";
 
 const { values: flags } = parseArgs({
@@ -15,7 +15,7 @@ const { values: flags } = parseArgs({
   },
 });
 if (flags.help) {
-  console.log(`Measures a step of Muon on one thread beside a kernel that does nothing but multiply and add.
+  console.log(`Measures a step of Muon on one thread beside a kernel that does nothing but multiply and add, and steps over gradients that fade.
 
   npm run bench:matrix -- [--sizes 512,1024] [--out FILE.json]`);
   process.exit();
@@ -70,5 +70,44 @@ for (const size of flags.sizes.split(",").map(Number)) {
 }
 console.log("\na step of Muon: its products beside what multiplying and adding alone reaches, and the share");
 print(["matrix", "ms", "GFLOP/s", "possible", "share"], rows);
+
+/** Gradients of several kinds, of an element at a row and a step, out of ordinary ones. */
+const kinds: Record<string, (ordinary: number, row: number, step: number) => number> = {
+  "ordinary gradients": (x) => x,
+  "of half the rows died": (x, row, step) => (step > 10 && row < SIDE / 2 ? 0 : x),
+  "dying at different rates": (x, row, step) => x * 0.9 ** (step * (row % 3)),
+  "gradients of 1e-17": (x) => x * 1e-17,
+};
+const SIDE = 64;
+/** As many steps as it takes for averages to fade; and the time of a few, of which there may be none that take longer. */
+const [STEPS, FEW] = [1500, 100];
+
+const slowest: string[][] = [];
+for (const factory of [muon, shampoo, soap]) {
+  const times: number[] = [];
+  for (const kind of Object.values(kinds)) {
+    const arena = await createArena({ threads: 1 });
+    const w = arena.tensor("w", [SIDE, SIDE]);
+    const optimizer = factory([w], {});
+    const few: number[] = [];
+    for (let step = 0; step < STEPS; step += FEW) {
+      const samples = Array.from({ length: FEW }, (_, i) => {
+        const at = (j: number) => Math.sin((j + 1) * (j + 1) * (step + i + 1));
+        w.grad.set(Float32Array.from(w.grad, (_, j) => kind(at(j), Math.floor(j / SIDE), step + i)));
+        const start = performance.now();
+        optimizer.step();
+        return performance.now() - start;
+      });
+      few.push(median(samples));
+    }
+    // Of ordinary ones the ordinary time.
+    times.push(times.length === 0 ? median(few) : Math.max(...few));
+    arena.free();
+  }
+  const [own, ...others] = times as [number, ...number[]];
+  slowest.push([factory.rule.name, ...others.map((time) => (time / own).toFixed(2))]);
+}
+console.log(`\n${SIDE} x ${SIDE}; the slowest ${FEW} of ${STEPS} steps as a multiple of those with ordinary gradients`);
+print(["rule", ...Object.keys(kinds).slice(1)], slowest);
 
 if (flags.out) writeFileSync(flags.out, `${JSON.stringify({ machine, record }, null, 1)}\n`);

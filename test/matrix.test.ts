@@ -115,8 +115,8 @@ const digest = (arrays: readonly Float32Array[]) => {
 
 /** What kernels are given where their bits are published, in numbers of which gradients are the first. */
 const published = [
-  { kernel: "multiply", amounts: [0.5, -2], places: [0, 1000, 2000, 4000], counts: [24, 16, 80, 0], pieces: 2 },
-  { kernel: "multiply", amounts: [0.5, -2], places: [0, 0, 800, 800], counts: [8, 72, 72, 1], pieces: 3 },
+  { kernel: "multiply", amounts: [0.5, -2, 1e-3], places: [0, 1000, 2000, 4000], counts: [24, 16, 80, 0], pieces: 2 },
+  { kernel: "multiply", amounts: [0.5, -2, 1e-3], places: [0, 0, 800, 800], counts: [8, 72, 72, 1], pieces: 3 },
   { kernel: "average_rows", amounts: [0.3], places: [0, 0, 3000], counts: [2, 41, 13], pieces: 2 },
   { kernel: "average_columns", amounts: [0.3], places: [0, 0, 3000], counts: [2, 13, 71], pieces: 4 },
   { kernel: "cover_rows", amounts: [0], places: [2000, 2500, 3000], counts: [1, 71, 13], pieces: 2 },

@@ -8,6 +8,10 @@ import { CHUNK, type Entry, layTask, type Task, taskBytes } from "./work.js";
 export const PANEL = 8;
 const TILE = 64;
 
+/** The smallest normal number; and its root: no product of two numbers that are as large is subnormal, which would take tens of times as long. */
+export const SMALLEST = 2 ** -126;
+export const TINY = 2 ** -63;
+
 /** A matrix, row by row or in panels. */
 export interface Matrix {
   readonly rows: number;
@@ -70,8 +74,8 @@ export class Matrices<Now> {
   }
 
   /**
-   * `out = alpha * transpose(left) * right + beta * plus`. `out` may be `plus`, and neither side. Where what comes out is
-   * symmetric, half of it need not be computed.
+   * `out = alpha * transpose(left) * right + beta * plus`, and zero where that is nearer to it than `least`. `out` may be `plus`,
+   * and neither side. Where what comes out is symmetric, half of it need not be computed.
    */
   product(
     out: Matrix,
@@ -80,16 +84,17 @@ export class Matrices<Now> {
     {
       alpha = 1,
       beta = 1,
+      least = TINY,
       plus,
       symmetric = false,
-    }: { alpha?: Amount<Now>; beta?: Amount<Now>; plus?: Matrix; symmetric?: boolean } = {},
+    }: { alpha?: Amount<Now>; beta?: Amount<Now>; least?: number; plus?: Matrix; symmetric?: boolean } = {},
   ): Operation<Now> {
     const [depth, rows, columns] = [left.rows, out.rows, out.columns].map(whole) as [number, number, number];
     const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
     const pieces = symmetric ? (down * (down + 1)) / 2 : down * across;
     return {
       kernel: "multiply",
-      amounts: [alpha, beta],
+      amounts: [alpha, beta, least],
       places: [left.at, right.at, plus?.at, out.at],
       counts: [depth, rows, columns, Number(symmetric)],
       pieces,
@@ -98,22 +103,23 @@ export class Matrices<Now> {
     };
   }
 
-  /** `out = scale * from + shift * I`, or of its transpose. */
+  /** `out = scale * from + shift * I`, or of its transpose, and zero where that is nearer to it than `least`. */
   copy(
     out: Matrix,
     from: Matrix,
     {
       scale = 1,
       shift = 0,
+      least = 0,
       transposed = false,
-    }: { scale?: Amount<Now>; shift?: Amount<Now>; transposed?: boolean } = {},
+    }: { scale?: Amount<Now>; shift?: Amount<Now>; least?: number; transposed?: boolean } = {},
   ): Operation<Now> {
     const source = transposed ? [from.columns, from.rows] : [from.rows, from.columns];
     const filled = out.panels ? [whole(out.rows), whole(out.columns)] : [out.rows, out.columns];
     const layout = layoutOf(from);
     return {
       kernel: "arrange",
-      amounts: [scale, shift],
+      amounts: [scale, shift, least],
       places: [from.at, out.at],
       counts: [
         ...(transposed ? [...layout.slice(2), ...layout.slice(0, 2)] : layout),

@@ -9,6 +9,9 @@ use crate::{
     rule::{Average, SMALLEST, epsilon},
 };
 
+/// What is nearer to zero counts as zero, so that no product of two numbers is subnormal: the root of the smallest normal one.
+const TINY: f32 = 1.0 / (1u64 << 63) as f32;
+
 /// Lanes in a row of a panel.
 const LANES: usize = PANEL / WIDTH;
 
@@ -62,7 +65,8 @@ pub unsafe fn find_reflections<V: Lane>(reflect: &Reflect, _begin: usize, _end: 
             let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
             *at(top) = head as f32;
             for row in top..rows {
-                *at(row) = (f64::from(*at(row)) * scale) as f32;
+                let x = (f64::from(*at(row)) * scale) as f32;
+                *at(row) = if x.abs() < TINY { 0.0 } else { x };
             }
             // Columns behind it alone.
             let mask = from_fn(|lane| V::gather(|i| if lane * WIDTH + i > column { 1.0 } else { 0.0 }));
@@ -99,11 +103,12 @@ unsafe fn apply<V: Lane>(of: *const f32, to: *mut f32, top: usize, rows: usize, 
         let at: [_; LANES] = lanes(row);
         along = from_fn(|lane| along[lane] + v(row) * unsafe { V::load(at[lane]) });
     }
-    along = from_fn(|lane| mask[lane] * along[lane]);
+    let tiny = V::splat(f64::from(TINY));
+    along = from_fn(|lane| (mask[lane] * along[lane]).zero_below(tiny));
     for row in top..rows {
         let at: [_; LANES] = lanes(row);
         for (at, along) in at.into_iter().zip(along) {
-            unsafe { (V::load(at) - v(row) * along).store(at) };
+            unsafe { (V::load(at) - v(row) * along).zero_below(tiny).store(at) };
         }
     }
 }

@@ -8,10 +8,7 @@
 
 use core::ops::Range;
 
-use crate::{
-    lane::{Lane, WIDTH},
-    rule::SMALLEST,
-};
+use crate::lane::{Lane, WIDTH};
 
 /// Columns of a panel.
 pub const PANEL: usize = 8;
@@ -27,6 +24,8 @@ const ROWS: usize = 4;
 pub struct Product {
     pub alpha: f64,
     pub beta: f64,
+    /// What comes out nearer to zero than this is zero.
+    pub least: f64,
     pub left: *const f32,
     pub right: *const f32,
     pub plus: *const f32,
@@ -47,10 +46,10 @@ pub struct Product {
 /// is square.
 #[inline(always)]
 pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
-    let Product { alpha, beta, left, right, plus, out, depth, rows, columns, symmetric, piece } = *product;
+    let Product { alpha, beta, least, left, right, plus, out, depth, rows, columns, symmetric, piece } = *product;
     let [depth, rows, columns] = [depth, rows, columns].map(|count| count as usize);
     let symmetric = symmetric != 0;
-    let [alpha, beta, smallest] = [alpha, beta, SMALLEST].map(V::splat);
+    let [alpha, beta, least] = [alpha, beta, least].map(V::splat);
     // Column by column; of what is symmetric, down to the diagonal.
     let down = |across: usize| if symmetric { across + 1 } else { rows.div_ceil(TILE) };
     for index in pieces(piece, begin, end) {
@@ -76,7 +75,7 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
                         if !plus.is_null() {
                             sum = sum + beta * V::load(plus.add(at));
                         }
-                        sum.zero_below(smallest).store(out.add(at));
+                        sum.zero_below(least).store(out.add(at));
                     }
                 }
                 row += ROWS;
@@ -150,11 +149,13 @@ impl Layout {
     }
 }
 
-/// `to = scale * from + shift * I`, from one layout to another, and with zeros where `to` is larger.
+/// `to = scale * from + shift * I`, from one layout to another, and with zeros where `to` is larger or it comes out nearer
+/// to zero than `least`.
 #[repr(C)]
 pub struct Arrange {
     pub scale: f64,
     pub shift: f64,
+    pub least: f64,
     pub from: *const f32,
     pub to: *mut f32,
     pub from_laid: Layout,
@@ -172,7 +173,7 @@ pub struct Arrange {
 /// The pointers are valid for as much as is said.
 #[inline(always)]
 pub unsafe fn arrange(arrange: &Arrange, begin: usize, end: usize) {
-    let (scale, shift) = (arrange.scale as f32, arrange.shift as f32);
+    let [scale, shift, least] = [arrange.scale, arrange.shift, arrange.least].map(|x| x as f32);
     for panel in pieces(arrange.piece, begin, end) {
         let start = panel * PANEL;
         for row in 0..arrange.rows as usize {
@@ -184,6 +185,9 @@ pub unsafe fn arrange(arrange: &Arrange, begin: usize, end: usize) {
                         x = scale * *arrange.from.add(arrange.from_laid.at(row, column));
                         if row == column {
                             x += shift;
+                        }
+                        if x.abs() < least {
+                            x = 0.0;
                         }
                     }
                     *arrange.to.add(arrange.to_laid.at(row, column)) = x;

@@ -74,6 +74,7 @@ fn every_kernel_meets_the_published_bits() {
                     &Product {
                         alpha: amounts(0),
                         beta: amounts(1),
+                        least: amounts(2),
                         left: at(0),
                         right: at(1),
                         plus: at(2),

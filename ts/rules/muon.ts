@@ -1,3 +1,4 @@
+import { TINY } from "../matrix.js";
 import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -83,7 +84,7 @@ export const muon = rule("muon", {
     const first = nsSteps % 2 ? other : x;
     return [
       "measure",
-      matrices.copy(first, direction, { scale: ({ norm }) => 1 / norm, transposed }),
+      matrices.copy(first, direction, { scale: ({ norm }) => 1 / norm, least: TINY, transposed }),
       ...iterations.flat(),
       matrices.copy(direction, x, { transposed }),
       "update",

@@ -1,4 +1,4 @@
-import type { Matrices, Matrix } from "../matrix.js";
+import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix.js";
 import { count, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -60,7 +60,7 @@ export const shampoo = rule("shampoo", {
       const load = [matrices.copy(root, { ...slot, at: `${name}Root` })];
       const gather = [
         matrices.copy(sum, slot),
-        matrices.product(sum, factor, factor, { plus: sum, symmetric: true }),
+        matrices.product(sum, factor, factor, { plus: sum, symmetric: true, least: SMALLEST }),
         matrices.copy(slot, sum),
       ];
       const renewed = inverseFourthRoot(matrices, all, size);
@@ -112,13 +112,13 @@ function needed(known: Known, size: number): number {
 function inverseFourthRoot<Now extends Known>(matrices: Matrices<Now>, [a, b, root, t]: Four, size: number) {
   const scale = (known: Known) => 2.5 / most(known, size);
   const begin = [
-    matrices.copy(b, a, { scale, shift: (known) => scale(known) * least(known, size) }),
+    matrices.copy(b, a, { scale, shift: (known) => scale(known) * least(known, size), least: TINY }),
     matrices.copy(root, b, { scale: 0, shift: (known) => Math.sqrt(Math.sqrt(scale(known))) }),
   ];
   // All are polynomials of one symmetric matrix.
   const symmetric = { symmetric: true };
   const iteration = (x: Matrix, m: Matrix, free: Matrix) => [
-    matrices.copy(t, m, { scale: -0.25, shift: 1.25 }),
+    matrices.copy(t, m, { scale: -0.25, shift: 1.25, least: TINY }),
     matrices.product(free, x, t, symmetric),
     matrices.product(x, t, t, symmetric),
     matrices.product(t, x, x, symmetric),

@@ -1,5 +1,5 @@
 import { adapted, orthonormalized, ranked, reordered } from "../basis.js";
-import type { Matrices, Matrix } from "../matrix.js";
+import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix.js";
 import { count, flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -47,6 +47,8 @@ export const soap = rule("soap", {
   takes: "matrices",
   perTensor: true,
   sums: ["squares"],
+  scalars: { trace: 0 },
+  advance: ({ trace }, { betas: [, beta] }, _, { squares }) => ({ trace: beta * trace + (1 - beta) * squares }),
   program(matrices, { preconditionFrequency }) {
     const [rows, columns] = matrices.shape as [number, number];
     const slot = (at: string | number) => ({ rows, columns, at });
@@ -58,7 +60,7 @@ export const soap = rule("soap", {
     const right = side(matrices, work, "right", columns, g);
     /** `to = transpose(QL) * from * QR`, or between the bases' transposes. */
     const rotated = (to: string | number, from: string, transposed: boolean) => [
-      matrices.copy(other, slot(from)),
+      matrices.copy(other, slot(from), { least: TINY }),
       left.load(transposed),
       matrices.product(otherTurned, other, left.q),
       right.load(transposed),
@@ -114,7 +116,7 @@ function room(matrices: Matrices<any>, size: number) {
 }
 
 /** A side's preconditioner and basis. */
-function side<Now extends { readonly betas: readonly [number, number] }>(
+function side<Now extends { readonly betas: readonly [number, number]; readonly trace: number }>(
   matrices: Matrices<Now>,
   work: ReturnType<typeof room>,
   name: "left" | "right",
@@ -137,12 +139,14 @@ function side<Now extends { readonly betas: readonly [number, number] }>(
         beta: ({ betas }) => betas[1],
         plus: gg,
         symmetric: true,
+        least: SMALLEST,
       }),
       matrices.copy(held, gg),
     ],
     begin: [matrices.copy(basis, held, { scale: 0, shift: 1 })],
     improve: [
-      matrices.copy(gg, held),
+      // Its vectors are the same at any scale.
+      matrices.copy(gg, held, { scale: ({ trace }) => 1 / Math.max(trace, SMALLEST), least: TINY }),
       matrices.copy(q, basis),
       matrices.product(p, gg, q),
       ranked(work, q, p),

@@ -3,7 +3,7 @@
 use crate::{lane::Lane, rule::*};
 
 hyper! {
-    pub struct Soap { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, bias_correction: f64 }
+    pub struct Soap { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, bias_correction: f64, trace: f64 }
 }
 
 /// The slots are the average, and the direction: what [`Measure`] leaves there is the gradient, of which the program makes
