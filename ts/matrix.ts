@@ -9,8 +9,8 @@ export const PANEL = 8;
 const TILE = 64;
 
 /** The smallest normal number; and its root: no product of two numbers that are as large is subnormal, which would take tens of times as long. */
-export const SMALLEST = 2 ** -126;
-export const TINY = 2 ** -63;
+export const SMALLEST = 1.1754943508222875e-38;
+export const TINY = Math.sqrt(SMALLEST);
 
 /** A matrix, row by row or in panels. */
 export interface Matrix {
