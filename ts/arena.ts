@@ -1,6 +1,6 @@
 /** The arena: one WebAssembly memory, tensors in it, and the threads that work on it. */
 
-import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Program } from "./kernels.js";
+import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "./kernels.js";
 import { LIMIT, ownSpace, PAGE, type Space, spaceIn } from "./memory.js";
 import { flag, type Option, resolve, show, whole } from "./option.js";
 import { cores, sharingAllowed } from "./platform.js";
@@ -58,10 +58,10 @@ export interface ArenaOptions {
  */
 export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
   const { space, threads, asked, workerUrl } = prepare("createArena", given);
-  const program = { memory: space.memory, module: await compile(space.shared) };
-  const arena = new Arena(space, program, await instantiate(program));
+  const binary = { memory: space.memory, module: await compile(space.shared) };
+  const arena = new Arena(space, binary, await instantiate(binary));
   try {
-    await arena.inner("createArena").pool.start(program, threads, workerUrl);
+    await arena.inner("createArena").pool.start(binary, threads, workerUrl);
   } catch (cause) {
     if (asked) {
       arena.free();
@@ -82,17 +82,17 @@ export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
  */
 export function createArenaSync(given: ArenaOptions = {}): Arena {
   const { space, threads, workerUrl } = prepare("createArenaSync", given);
-  const program = { memory: space.memory, module: compileSync(space.shared) };
-  const arena = new Arena(space, program, instantiateSync(program));
+  const binary = { memory: space.memory, module: compileSync(space.shared) };
+  const arena = new Arena(space, binary, instantiateSync(binary));
   arena
     .inner("createArenaSync")
-    .pool.start(program, threads, workerUrl)
+    .pool.start(binary, threads, workerUrl)
     .catch(() => {}); // `arena.threads` tells
   return arena;
 }
 
 /** What `arena.share()` gives: to be posted to another thread, and handed to `attachArena` there. */
-export interface ArenaHandle extends Program {
+export interface ArenaHandle extends Binary {
   readonly protocol: string;
   readonly tensors: readonly { readonly name: string; readonly shape: Shape; readonly at: readonly [number, number] }[];
 }
@@ -143,7 +143,7 @@ const dropped = new FinalizationRegistry<Pool>((pool) => pool.end());
 
 interface Inner {
   readonly space: Space;
-  readonly program: Program;
+  readonly binary: Binary;
   readonly kernels: Kernels;
   readonly pool: Pool;
 }
@@ -157,10 +157,10 @@ export class Arena {
   #inner: Inner | undefined;
 
   /** @internal */
-  constructor(space: Space, program: Program, kernels: Kernels, tensors: ArenaHandle["tensors"] = []) {
+  constructor(space: Space, binary: Binary, kernels: Kernels, tensors: ArenaHandle["tensors"] = []) {
     const pool = new Pool(new Runner(space.memory, kernels));
     this.shared = space.shared;
-    this.#inner = { space, program, kernels, pool };
+    this.#inner = { space, binary, kernels, pool };
     for (const { name, shape, at } of tensors) this.#add(name, shape, sizeOf(name, shape), ...at);
     dropped.register(this, pool, this);
     Object.freeze(this);
@@ -238,7 +238,7 @@ export class Arena {
    * that there are now. An Error if the memory is not shared. An arena that was shared holds its threads until `free`.
    */
   share(): ArenaHandle {
-    const { program } = this.inner("share");
+    const { binary } = this.inner("share");
     if (!this.shared) {
       throw new Error(
         "share: the arena's memory is not shared; make the arena with shared: true, which in browsers takes a page that is cross-origin isolated",
@@ -248,7 +248,7 @@ export class Arena {
     const tensors = [...this.#tensors.values()].map(
       ({ name, shape, data, grad }) => ({ name, shape, at: [data.byteOffset, grad.byteOffset] }) as const,
     );
-    return { ...program, protocol: PROTOCOL, tensors };
+    return { ...binary, protocol: PROTOCOL, tensors };
   }
 
   /** How many bytes are left. An Error after `free`. */
@@ -272,6 +272,11 @@ export class Arena {
   /** The memory, the kernels and the threads, or the error that `what` is asked of a freed arena. @internal */
   inner(what: string): Inner {
     return this.#inner ?? freed(what);
+  }
+
+  /** A kernel's place among the binary's exports, as tasks have it. @internal */
+  kernel(name: string): number {
+    return Object.keys(this.inner("kernel").kernels).indexOf(name);
   }
 
   /** What holds views, and lets go of them when the arena is freed. @internal */

@@ -2,7 +2,7 @@
 
 import type { Arena } from "./arena.js";
 import type { Group } from "./group.js";
-import { MOST, type Tasks, type Vector, Vectors } from "./vectors.js";
+import { MOST, type Computation, type Vector, Vectors } from "./vectors.js";
 import type { Task } from "./work.js";
 
 /** The climb of a sharpness-aware step, and the way back. */
@@ -25,7 +25,7 @@ export class Ascent {
   }
 
   /** Goes up from the gradients as they stand; the result is their norm. */
-  *climb(): Tasks<number> {
+  *climb(): Computation<number> {
     const { params, grads } = this.#vectors;
     const norm = Math.sqrt(yield* this.#vectors.dot(grads, grads));
     const scale = this.#rho / norm;

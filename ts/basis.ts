@@ -24,7 +24,7 @@ export function orthonormalized<Now>(matrices: Matrices<Now>, q: Matrix, p: Matr
 }
 
 /** An order of columns: for as many as there are, room for their sums and for the order itself. */
-export interface Order {
+interface Order {
   readonly sums: Matrix;
   readonly order: Matrix;
 }

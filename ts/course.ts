@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import { show } from "./option.js";
 import type { Work } from "./pool.js";
-import type { Tasks } from "./vectors.js";
+import type { Computation } from "./vectors.js";
 import type { Task } from "./work.js";
 
 /** Computes the loss at the parameters as they stand, writes the gradients, and returns the loss. */
@@ -15,7 +15,7 @@ export type AsyncClosure = () => number | Promise<number>;
 export const EVALUATE = Symbol("evaluate");
 
 /**
- * Tasks, and calls of the closure. An error that happens to one of them is thrown into the course, which puts back what it
+ * Computation, and calls of the closure. An error that happens to one of them is thrown into the course, which puts back what it
  * has changed, at once: the pool may not be there for it.
  */
 export type Course<Result> = Generator<Task | typeof EVALUATE, Result, unknown>;
@@ -39,7 +39,7 @@ export class Guide {
   }
 
   /** Does tasks that call no closure. */
-  tasks<Result>(tasks: Tasks<Result>): Result {
+  tasks<Result>(tasks: Computation<Result>): Result {
     const stretch = new Stretch(tasks);
     this.#arena.inner(this.#name).pool.step(this.#name, stretch);
     return stretch.result!.value;

@@ -10,7 +10,7 @@ import type { Entry } from "./work.js";
 export const BLOCK = 128;
 
 /** What `Job` in crate/src/rule.rs begins with. Behind these numbers stand pointers. */
-export interface Scalars {
+export interface StepNumbers {
   /** From 1. */
   readonly step: number;
   readonly gradScale: number;
@@ -80,7 +80,6 @@ export class Job {
     const [{ data, grad, size, shape }] = tensors as [Tensor];
     const { measure, slots, averaged, accumulated, zeroGrad, agc, estimated } = variant;
     const length = extent(tensors);
-    const kernels = Object.keys(arena.inner("job").kernels);
     let next = block;
     const take = (bytes: number) => (next += bytes) - bytes;
     const blockOf = (pointers: readonly number[]) => {
@@ -90,7 +89,7 @@ export class Job {
       return address;
     };
     const entry = (kernel: string, hyper: number, block: number, arrays: number): Entry => ({
-      ...{ kernel: kernels.indexOf(kernel), hyper, block, length },
+      ...{ kernel: arena.kernel(kernel), hyper, block, length },
       bytes: arrays * length * 4,
     });
 
@@ -168,7 +167,7 @@ export class Job {
   }
 
   /** Says what holds for the step to come. */
-  begin({ step, gradScale, clip, blend }: Scalars): void {
+  begin({ step, gradScale, clip, blend }: StepNumbers): void {
     if (step === 1) for (const [slot, { data }] of this.#copies) slot.set(data);
     const scalars = this.#scalars;
     scalars[0] = step;

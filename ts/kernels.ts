@@ -3,12 +3,12 @@
 import { alphabet, binary } from "./binary.js";
 
 /** Updates the elements `begin..end` of the job at an address by the hyper-parameters at another, or leaves sums over them. */
-export type Kernel = (hyper: number, job: number, begin: number, end: number, sums?: number) => void;
+type Kernel = (hyper: number, job: number, begin: number, end: number, sums?: number) => void;
 /** In the order of the binary's exports, the same in every thread. */
 export type Kernels = Readonly<Record<string, Kernel>>;
 
 /** What another thread needs to make the same kernels over the same memory. */
-export interface Program {
+export interface Binary {
   readonly memory: WebAssembly.Memory;
   readonly module: WebAssembly.Module;
 }
@@ -49,11 +49,11 @@ export function compileSync(shared: boolean): WebAssembly.Module {
   }
 }
 
-export async function instantiate({ memory, module }: Program): Promise<Kernels> {
+export async function instantiate({ memory, module }: Binary): Promise<Kernels> {
   return (await WebAssembly.instantiate(module, imports(memory))).exports as Kernels;
 }
 
-export function instantiateSync({ memory, module }: Program): Kernels {
+export function instantiateSync({ memory, module }: Binary): Kernels {
   return new WebAssembly.Instance(module, imports(memory)).exports as Kernels;
 }
 

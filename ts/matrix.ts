@@ -223,7 +223,6 @@ export function layProgram(
   block: number,
   pointer: (place: Place) => number,
 ): readonly Laid[] {
-  const names = Object.keys(arena.inner("program").kernels);
   let next = address;
   // A freed arena must not be held by those who hold its optimizers.
   const views: Float64Array[] = [];
@@ -236,7 +235,7 @@ export function layProgram(
     const at = views.push(numbers) - 1;
     const words = [...places.map((place) => (place === undefined ? 0 : pointer(place))), ...counts, CHUNK];
     new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length).set(words);
-    const entry: Entry = { kernel: names.indexOf(kernel), hyper, block, length: pieces * CHUNK, bytes };
+    const entry: Entry = { kernel: arena.kernel(kernel), hyper, block, length: pieces * CHUNK, bytes };
     return {
       begin: beginning(amounts, views, at),
       task: layTask(arena.inner("program").space.memory, hyper + NUMBERS, [entry]),

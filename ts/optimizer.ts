@@ -13,7 +13,7 @@ import { Step, type StepReport, stepBytes } from "./step.js";
 import type { Tensor } from "./tensor.js";
 
 /** What a wrapper adds to an optimizer, besides phases of its step. */
-export interface Wrapper {
+interface Wrapper {
   readonly options: Values;
   /** Of each tensor, what starts as its parameters. */
   readonly added?: ReadonlyMap<Tensor, Readonly<Record<string, Float32Array>>>;

@@ -1,6 +1,6 @@
 /** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
 
-import type { Program } from "./kernels.js";
+import type { Binary } from "./kernels.js";
 import { rest, startThread, type Thread, turn } from "./platform.js";
 import {
   FREED,
@@ -53,11 +53,11 @@ export class Pool {
   }
 
   /** Starts threads until there are `count` with the one that steps; fulfilled once all of them take part. */
-  async start(program: Program, count: number, url: string | URL | undefined): Promise<void> {
+  async start(binary: Binary, count: number, url: string | URL | undefined): Promise<void> {
     this.#own = true;
     Atomics.store(this.#control, THREADS, count);
     for (let i = 1; i < count; i++) {
-      const thread = startThread(source, url, program, PROTOCOL);
+      const thread = startThread(source, url, binary, PROTOCOL);
       this.#threads.add(thread);
       thread.gone.then(() => {
         if (!this.#threads.delete(thread)) return;

@@ -4,7 +4,7 @@ import type { Arena } from "./arena.js";
 import { overall, type Rule } from "./definition.js";
 import type { Group, Plan, Snapshot } from "./group.js";
 import type { Values } from "./hyper.js";
-import type { Job, Scalars } from "./job.js";
+import type { Job, StepNumbers } from "./job.js";
 import type { Laid } from "./matrix.js";
 import { show, type ValueOf } from "./option.js";
 import type { Work } from "./pool.js";
@@ -27,7 +27,7 @@ export interface StepReport {
 }
 
 /** A task, or what decides between two, and may give one for now. */
-export type Phase = Task | (() => Task | void);
+type Phase = Task | (() => Task | void);
 
 /** PyTorch's: what a dynamic loss scale begins with, and after how many good steps it doubles. */
 const FIRST_SCALE = 65536;
@@ -63,7 +63,7 @@ export class Step implements Work<readonly Snapshot[]> {
     skipped: false,
     loss: undefined,
   };
-  readonly #scalars: { -readonly [Name in keyof Scalars]: number } = {
+  readonly #scalars: { -readonly [Name in keyof StepNumbers]: number } = {
     step: 0,
     gradScale: 1,
     clip: Infinity,

@@ -9,7 +9,7 @@ import { layTask, sumsOf, type Task, taskBytes } from "./work.js";
 export type Vector = Float32Array[];
 
 /** What hands out tasks and then, when they are done, has their result. */
-export type Tasks<Result> = Generator<Task, Result, unknown>;
+export type Computation<Result> = Generator<Task, Result, unknown>;
 
 /** What a weight may be at most: more may be infinite in float32, and padding times that not zero any more. */
 export const MOST = 1e38;
@@ -33,7 +33,7 @@ export class Vectors {
   /** Vectors of its own, zero at first. */
   readonly own: Vector[];
   readonly #memory: WebAssembly.Memory;
-  readonly #kernels: readonly string[];
+  readonly #places: Readonly<Record<string, number>>;
   readonly #lengths: readonly number[];
   readonly #signs: readonly number[];
   readonly #blocks: number;
@@ -45,7 +45,7 @@ export class Vectors {
 
   /** Takes memory for `count` vectors; a RangeError, which calls them `what`, if there is not so much. */
   constructor(arena: Arena, groups: readonly Tended[], count: number, what: string) {
-    const { space, kernels } = arena.inner(what);
+    const { space } = arena.inner(what);
     const signed = groups.flatMap(({ params, sign }) => sideBySide(params).map((run) => ({ run, sign })));
     const runs = signed.map(({ run }) => run);
     const lengths = runs.map(extent);
@@ -66,7 +66,7 @@ export class Vectors {
     this.#left = arena.doubles(take(8 * left), left);
     this.#table = next;
     this.#memory = space.memory;
-    this.#kernels = Object.keys(kernels);
+    this.#places = Object.fromEntries(["combine", "dot", "magnitude"].map((kernel) => [kernel, arena.kernel(kernel)]));
     this.#lengths = lengths;
     this.#signs = signed.map(({ sign }) => sign);
     arena.own(this);
@@ -90,13 +90,13 @@ export class Vectors {
   }
 
   /** The sum of the products of their elements. */
-  *dot(x: Vector, y: Vector): Tasks<number> {
+  *dot(x: Vector, y: Vector): Computation<number> {
     yield this.#task("dot", 2, x, y);
     return this.#total();
   }
 
   /** The sum of the elements' magnitudes, and the largest; NaN if one is. */
-  *magnitude(x: Vector): Tasks<{ readonly sum: number; readonly largest: number }> {
+  *magnitude(x: Vector): Computation<{ readonly sum: number; readonly largest: number }> {
     yield this.#task("magnitude", 1, x, x);
     const sum = this.#total();
     let largest = Number.isNaN(sum) ? sum : 0;
@@ -113,7 +113,7 @@ export class Vectors {
       pointers[4] = out?.[run]!.byteOffset ?? 0;
       const block = this.#blocks + run * BLOCK;
       const bytes = 4 * length * arrays;
-      return { kernel: this.#kernels.indexOf(kernel), hyper: block + WEIGHTS, block, length, bytes };
+      return { kernel: this.#places[kernel]!, hyper: block + WEIGHTS, block, length, bytes };
     });
     return layTask(this.#memory, this.#table, entries, out ? 0 : this.#left.byteOffset, LEFT);
   }

@@ -3,14 +3,14 @@
  * dist/worker.js of it, and ts/worker-source.ts, from which workers are started where no URL is given.
  */
 
-import { instantiateSync, type Program } from "./kernels.js";
+import { instantiateSync, type Binary } from "./kernels.js";
 import { nodeModule } from "./platform.js";
 import { PROTOCOL, REMAINING, Runner } from "./work.js";
 
 const port = nodeModule("worker_threads")?.parentPort ?? globalThis;
 
-port.onmessage = ({ data: program }: { data: Program }) => {
-  const runner = new Runner(program.memory, instantiateSync(program));
+port.onmessage = ({ data: binary }: { data: Binary }) => {
+  const runner = new Runner(binary.memory, instantiateSync(binary));
   port.postMessage(PROTOCOL);
   for (;;) {
     while (runner.claim());

@@ -24,7 +24,7 @@ import {
   shapeOf,
   startFromParams,
 } from "./loading.js";
-import { type Contents, decode, encodeHeader, type Entry, headerEnd } from "./safetensors.js";
+import { type Contents, decode, encodeHeader, type TensorEntry, headerEnd } from "./safetensors.js";
 
 /** What came of loading. */
 export interface Loaded {
@@ -183,7 +183,7 @@ function contents(title: string, list: readonly Tensor[], optimizer: Resumable |
   return all;
 }
 
-const bytesIn = (file: Uint8Array, { start }: { start: number }, { begin, end }: Entry) =>
+const bytesIn = (file: Uint8Array, { start }: { start: number }, { begin, end }: TensorEntry) =>
   file.subarray(start + begin, start + end);
 
 /** What a file holds, once every checksum is right. */

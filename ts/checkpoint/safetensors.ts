@@ -4,7 +4,7 @@ import { show } from "../option.js";
 import type { Shape } from "../tensor.js";
 
 /** A tensor in a file, and where its bytes are among those behind the header. */
-export interface Entry {
+export interface TensorEntry {
   readonly dtype: string;
   readonly shape: Shape;
   readonly begin: number;
@@ -13,7 +13,7 @@ export interface Entry {
 
 export interface Contents {
   readonly metadata: ReadonlyMap<string, string>;
-  readonly tensors: ReadonlyMap<string, Entry>;
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
 }
 
 /** Bytes of a header, and tensors: far more than any model has, far less than would hurt. */
@@ -84,7 +84,7 @@ export function decode(file: Uint8Array): Contents & { readonly start: number } 
   }
   const reader = new Reader(text);
   const metadata = new Map<string, string>();
-  const tensors = new Map<string, Entry>();
+  const tensors = new Map<string, TensorEntry>();
   let described = false;
   reader.object((name) => {
     if (name === METADATA) {
@@ -107,7 +107,7 @@ export function decode(file: Uint8Array): Contents & { readonly start: number } 
   return { metadata, tensors, start };
 }
 
-function readEntry(reader: Reader, name: string): Entry {
+function readEntry(reader: Reader, name: string): TensorEntry {
   const title = `tensor ${show(name)}`;
   let dtype: string | undefined;
   let shape: number[] | undefined;

@@ -7,7 +7,7 @@ import type { Tensor } from "../tensor.js";
 import type { Vector, Vectors } from "../vectors.js";
 
 /** How the gradient changed over a step of the parameters, and one over their product. */
-export interface Pair {
+interface Pair {
   readonly y: Vector;
   readonly s: Vector;
   readonly rho: number;

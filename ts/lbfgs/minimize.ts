@@ -1,7 +1,7 @@
 /** The algorithm: Nocedal & Wright, 2006, algorithms 7.4 and 7.5, with the scales, guards and ends that PyTorch has. */
 
 import { type Course, EVALUATE } from "../course.js";
-import type { Tasks, Vector, Vectors } from "../vectors.js";
+import type { Computation, Vector, Vectors } from "../vectors.js";
 import type { State } from "./history.js";
 import { type Point, strongWolfe } from "./wolfe.js";
 
@@ -69,7 +69,7 @@ export function* minimize(
     report.evaluations += 1;
     return loss;
   };
-  const copyOf = function* (vector: Vector): Tasks<Vector> {
+  const copyOf = function* (vector: Vector): Computation<Vector> {
     const copy = free.take();
     yield vectors.combine(copy, 1, vector);
     return copy;
@@ -147,7 +147,7 @@ function* learn(
   gradient: Vector,
   historySize: number,
   free: Free,
-): Tasks<Pick<State, "pairs" | "hDiag">> {
+): Computation<Pick<State, "pairs" | "hDiag">> {
   if (state.iterations === 0) return state;
   const [y, s] = [free.take(), free.take()];
   yield vectors.combine(y, 1, gradient, -1, state.gradient);
@@ -173,7 +173,7 @@ function* direct(
   out: Vector,
   gradient: Vector,
   { pairs, hDiag }: Pick<State, "pairs" | "hDiag">,
-): Tasks<void> {
+): Computation<void> {
   yield vectors.combine(out, -1, gradient);
   if (pairs.length === 0) return;
   const alphas: number[] = [];

@@ -10,7 +10,7 @@ export interface Point {
 }
 
 /** What a search needs to know of the line. */
-export interface Line<At extends Point, Step> {
+interface Line<At extends Point, Step> {
   /** Evaluates the loss. */
   readonly at: (t: number) => Generator<Step, At, unknown>;
   /** Has a point stay as it is after the next is evaluated. */
