@@ -5,6 +5,7 @@
 
 use crate::lane::{Lane, WIDTH, sqrt};
 use core::array::from_fn;
+pub use core::ops::Range;
 
 /// An optimizer's update of one element with `N` slots of state: scalars, computed once a call in double precision,
 /// around a function of single elements.
@@ -15,10 +16,18 @@ pub trait Rule<const N: usize> {
     const SETTLED: usize = 0;
     /// How many slots, the last, are never written: what TypeScript put there stays.
     const CONSTANT: usize = 0;
+    /// Which slots are means of gradients, or of what they come to: they fade where gradients end, and count as zero from
+    /// [`Rule::least_mean`] on, before what follows from them is subnormal.
+    const MEANS: Range<usize> = 0..0;
 
     /// Scaled gradients nearer to zero than this count as zero: the root of [`SMALLEST`] over what multiplies their
     /// squares, or `SMALLEST` over what multiplies them.
     fn tiny(&self) -> f64;
+
+    /// Means nearer to zero than this count as zero.
+    fn least_mean(&self) -> f64 {
+        self.tiny()
+    }
 
     /// Loads the state of a lane of elements, by the first one's index in the job. Rules whose elements share numbers, by
     /// row or column, load them otherwise.
@@ -125,7 +134,8 @@ unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, j
     let Job { step, clip, blend, params, grads, averages, zero_grad, slots, .. } = *job;
     let riding = clip < f64::INFINITY || blend > 0.0 || zero_grad != 0;
     let (disturb, update) = (rule.disturb::<V>(step), rule.update::<V>(step));
-    let (gradient, smallest) = gradients::<V, N>(rule.tiny(), job);
+    let gradient = gradients::<V, N>(rule.tiny(), job);
+    let least = least::<V, R, N>(rule);
     let load = rule.load::<V>();
 
     let mut i = begin;
@@ -141,7 +151,7 @@ unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, j
             next.store(param);
             for i in R::SETTLED..N - R::CONSTANT {
                 // Without this, a parameter whose gradient died would be slow for good.
-                state[i].zero_below(smallest).store(slots[i].add(at(lane)));
+                state[i].zero_below(least(i)).store(slots[i].add(at(lane)));
             }
             next
         });
@@ -163,20 +173,28 @@ unsafe fn turns<V: Lane, R: Rule<N>, const N: usize, const L: usize>(rule: &R, j
     }
 }
 
-/// What makes of a gradient in memory the one that a rule sees, and the least that state may be.
+/// What makes of a gradient in memory the one that a rule sees.
 #[inline(always)]
-fn gradients<V: Lane, const N: usize>(tiny: f64, job: &Job<N>) -> (impl Fn(V) -> V + use<V, N>, V) {
+fn gradients<V: Lane, const N: usize>(tiny: f64, job: &Job<N>) -> impl Fn(V) -> V + use<V, N> {
     let scale = V::splat(job.grad_scale);
-    // `tiny` is never below it, but that keeps the compiler from spelling a constant out at each use.
-    let smallest = V::splat(if tiny < SMALLEST { tiny } else { SMALLEST });
     let tiny = V::splat(tiny / job.grad_scale.abs());
-    (move |g: V| g.zero_below(tiny) * scale, smallest)
+    move |g: V| g.zero_below(tiny) * scale
+}
+
+/// The least that a slot's state may be, and not be zero.
+#[inline(always)]
+fn least<V: Lane, R: Rule<N>, const N: usize>(rule: &R) -> impl Fn(usize) -> V + use<V, R, N> {
+    let mean = rule.least_mean();
+    // The mean's is never below it, but that keeps the compiler from spelling a constant out at each use.
+    let smallest = if mean < SMALLEST { mean } else { SMALLEST };
+    let [smallest, mean] = [smallest, mean].map(V::splat);
+    move |slot| if R::MEANS.contains(&slot) { mean } else { smallest }
 }
 
 /// Makes of a gradient in memory the scaled and clipped one, for kernels of [`tiny_to_square`] rules that run before the update.
 #[inline(always)]
 pub fn gradient_of<V: Lane>(job: &Job<0>) -> impl Fn(V) -> V + use<V> {
-    let (gradient, _) = gradients::<V, 0>(tiny_to_square(), job);
+    let gradient = gradients::<V, 0>(tiny_to_square(), job);
     let clip = job.clip;
     move |g| clipped(gradient(g), clip) // to be asked whether to would take more than to do it
 }
@@ -200,7 +218,8 @@ pub unsafe fn measure<V: Lane, R: Measure<N, K>, const N: usize, const K: usize>
 ) {
     let Job { step, clip, params, grads, slots, .. } = *job;
     let (measure, load) = (rule.measure::<V>(step), rule.load::<V>());
-    let (gradient, smallest) = gradients::<V, N>(rule.tiny(), job);
+    let gradient = gradients::<V, N>(rule.tiny(), job);
+    let least = least::<V, R, N>(rule);
     let mut totals = [V::NOTHING; K];
     let mut i = begin;
     while i < end {
@@ -209,7 +228,7 @@ pub unsafe fn measure<V: Lane, R: Measure<N, K>, const N: usize, const K: usize>
             let g = if clip < f64::INFINITY { clipped(g, clip) } else { g };
             let (state, factors) = measure(V::load(params.add(i)), g, load(slots, i));
             for k in 0..R::SETTLED {
-                state[k].zero_below(smallest).store(slots[k].add(i));
+                state[k].zero_below(least(k)).store(slots[k].add(i));
             }
             for (total, (a, b)) in totals.iter_mut().zip(factors) {
                 *total = a.add_products(b, *total);

@@ -123,3 +123,56 @@ fn every_kernel_meets_the_published_bits() {
     let reached = kernels.keys().filter(|name| cases.iter().any(|case| case.kernel == **name));
     assert_eq!(reached.count(), kernels.len(), "kernels that no published case reaches");
 }
+
+/// Whether an operation since the last call had or gave a subnormal number, by the processor's own account.
+#[cfg(target_arch = "x86_64")]
+fn subnormal() -> bool {
+    const FLAGS: u32 = 0x3f;
+    const DENORMAL_OPERAND_OR_UNDERFLOW: u32 = 1 << 1 | 1 << 4;
+    let mut status = 0u32;
+    unsafe { std::arch::asm!("stmxcsr [{}]", in(reg) &mut status) };
+    let cleared = status & !FLAGS;
+    unsafe { std::arch::asm!("ldmxcsr [{}]", in(reg) &cleared) };
+    status & DENORMAL_OPERAND_OR_UNDERFLOW != 0
+}
+
+/// Processors take tens of times as long over them. (Where memory holds such gradients, that they are compared with a bound
+/// counts here, but takes no longer: `npm run bench` has them.)
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn gradients_that_fade_or_are_small_make_no_subnormal_numbers() {
+    const STEPS: usize = 1500;
+    let Published { cases, .. } = serde_json::from_str(include_str!("../../test/bits.json")).unwrap();
+    let kernels = kernels();
+    let kinds: [(&str, fn(usize, f32) -> f32); 4] = [
+        ("that died", |step, g| if step < 5 { g } else { 0.0 }),
+        ("that come once in a while", |step, g| if step % 700 == 1 { g } else { 0.0 }),
+        ("of 1e-12", |_, g| g * 1e-12),
+        ("of 1e-20", |_, g| g * 1e-20),
+    ];
+    for (case, (kind, grad)) in
+        cases.iter().filter(|case| !case.program).flat_map(|case| kinds.map(|kind| (case, kind)))
+    {
+        let mut next = numbers(1);
+        let mut block = || (0..LINE).map(|_| next() as f32).collect::<Vec<f32>>();
+        let params = block();
+        let slots = case.slots.iter().map(|start| start.map_or(params.clone(), |start| vec![start; LINE])).collect();
+        let mut blocks = Blocks { params, grads: vec![], slots };
+        let mut slow = 0;
+        for step in 1..=STEPS {
+            let hyper = [step - 1, step].map(|step| {
+                let scalars = case.scalars.get(step).or(case.scalars.last()).cloned().unwrap_or_default();
+                [case.hyper.clone(), scalars].concat()
+            });
+            blocks.grads = block().into_iter().map(|g| grad(step, g)).collect();
+            subnormal();
+            kernels[case.kernel.as_str()]([&hyper[0], &hyper[1]], &mut blocks, step, case.grad_scale);
+            slow += usize::from(subnormal());
+            if blocks.params.iter().any(|p| p.abs() < 1e-15) {
+                break; // what comes of parameters that decay for so long is left as it is
+            }
+        }
+        // Each element may have some when its state goes to zero.
+        assert!(slow <= 3 * LINE, "{} with gradients {kind}: {slow} of {STEPS} steps", case.name);
+    }
+}

@@ -13,6 +13,8 @@ hyper! {
 }
 
 impl<const N: usize> Rule<N> for Adam {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[1])
     }

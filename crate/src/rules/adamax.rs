@@ -7,8 +7,10 @@ hyper! {
 }
 
 impl Rule<2> for Adamax {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
-        SMALLEST / (1.0 - self.betas[0])
+        tiny_to_square()
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {

@@ -11,6 +11,8 @@ impl AdamW {
 }
 
 impl<const N: usize> Rule<N> for AdamW {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
         Rule::<N>::tiny(&self.0)
     }

@@ -11,6 +11,8 @@ hyper! {
 
 /// The slots are the means of the gradient, of its change, and of the square of both, and the last gradient.
 impl Rule<4> for Adan {
+    const MEANS: Range<usize> = 0..2;
+
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[2])
     }

@@ -11,6 +11,8 @@ hyper! {
 
 /// The slots are the fast mean, the slow one, and the mean square.
 impl Rule<3> for AdEMAMix {
+    const MEANS: Range<usize> = 0..2;
+
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[1])
     }

@@ -22,6 +22,7 @@ impl Lamb {
 
 impl Rule<2> for Lamb {
     const SETTLED: usize = 2;
+    const MEANS: Range<usize> = 0..1;
 
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[1])

@@ -13,6 +13,8 @@ hyper! {
 }
 
 impl Rule<2> for NAdam {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[1])
     }

@@ -16,8 +16,11 @@ impl NovoGrad {
 }
 
 impl Rule<1> for NovoGrad {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
-        tiny_to_scale(self.scale())
+        let scale = self.scale();
+        tiny_to_scale(if scale < self.lr { scale } else { self.lr })
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

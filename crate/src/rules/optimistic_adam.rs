@@ -13,6 +13,8 @@ hyper! {
 
 /// The slots are the moments and the last update.
 impl Rule<3> for OptimisticAdam {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[1])
     }

@@ -29,9 +29,15 @@ impl Prodigy {
 impl Rule<4> for Prodigy {
     const SETTLED: usize = 3;
     const CONSTANT: usize = 1;
+    const MEANS: Range<usize> = 0..1;
 
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[1]) / self.estimate()
+    }
+
+    /// They are of gradients times the estimate.
+    fn least_mean(&self) -> f64 {
+        tiny_to_average(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {

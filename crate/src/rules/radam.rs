@@ -10,6 +10,8 @@ hyper! {
 }
 
 impl Rule<2> for RAdam {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
         tiny_to_average(self.betas[1])
     }

@@ -10,6 +10,8 @@ hyper! {
 
 /// The slots are the mean square, the mean if centered, and the momentum buffer if there is one.
 impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
+    const MEANS: Range<usize> = 1..N;
+
     fn tiny(&self) -> f64 {
         tiny_to_average(self.alpha)
     }

@@ -21,6 +21,8 @@ impl Rule<0> for Sgd {
 }
 
 impl Rule<1> for Sgd {
+    const MEANS: Range<usize> = 0..1;
+
     fn tiny(&self) -> f64 {
         tiny_to_scale(self.lr)
     }

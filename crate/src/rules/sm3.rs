@@ -13,6 +13,7 @@ hyper! {
 /// The slots are the average, and what rows and columns have; these are settled behind the update.
 impl Rule<3> for Sm3 {
     const CONSTANT: usize = 2;
+    const MEANS: Range<usize> = 0..1;
 
     #[inline(always)]
     fn load<V: Lane>(&self) -> impl Fn([*mut f32; 3], usize) -> [V; 3] {

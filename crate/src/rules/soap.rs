@@ -10,6 +10,7 @@ hyper! {
 /// what the update takes. At the first step there is no basis yet, so nothing moves.
 impl Rule<2> for Soap {
     const SETTLED: usize = 2;
+    const MEANS: Range<usize> = 0..1;
 
     fn tiny(&self) -> f64 {
         tiny_to_square()
