@@ -144,7 +144,8 @@ fn gradients_that_fade_or_are_small_make_no_subnormal_numbers() {
     const STEPS: usize = 1500;
     let Published { cases, .. } = serde_json::from_str(include_str!("../../test/bits.json")).unwrap();
     let kernels = kernels();
-    let kinds: [(&str, fn(usize, f32) -> f32); 4] = [
+    type Grad = fn(step: usize, ordinary: f32) -> f32;
+    let kinds: [(&str, Grad); 4] = [
         ("that died", |step, g| if step < 5 { g } else { 0.0 }),
         ("that come once in a while", |step, g| if step % 700 == 1 { g } else { 0.0 }),
         ("of 1e-12", |_, g| g * 1e-12),
