@@ -35,9 +35,9 @@ impl Rule<4> for Prodigy {
         tiny_to_average(self.betas[1]) / self.estimate()
     }
 
-    /// They are of gradients times the estimate.
+    /// What a gradient leaves that is just not zero, times the estimate.
     fn least_mean(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+        tiny_to_average(self.betas[1]) * (1.0 - self.betas[0])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
