@@ -5,7 +5,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import * as downhill from "downhill";
-import { layTask, PENDING, REMAINING, Runner } from "../ts/work.js";
+import { layTask, PENDING, REMAINING, Runner } from "../ts/threads/task.js";
 import { compare, median, rest } from "./measure.js";
 import { decimals, machine, print } from "./print.js";
 

@@ -10,7 +10,7 @@ rmSync(dist, { recursive: true, force: true });
 
 // Threads are started from text, so that no bundler has to find a file; the file is for pages that forbid that.
 const worker = {
-  entryPoints: [join(root, "ts/worker.ts")],
+  entryPoints: [join(root, "ts/threads/worker.ts")],
   bundle: true,
   format: "iife",
   target: "es2022",
@@ -18,7 +18,7 @@ const worker = {
 };
 const [{ text }] = (await build({ ...worker, write: false })).outputFiles;
 writeFileSync(
-  join(root, "ts/worker-source.ts"),
+  join(root, "ts/threads/worker-source.ts"),
   `// Made from worker.ts by \`npm run build\`; not to be edited.
 
 export const source: string =
@@ -65,6 +65,6 @@ function annotate(file, others = []) {
   return options;
 }
 
-const common = annotate("definition.d.ts");
+const common = annotate("optimizer/definition.d.ts");
 for (const file of readdirSync(join(dist, "rules"))) annotate(join("rules", file), common);
 writeFileSync(join(dist, "fingerprint"), fingerprint("dist"));

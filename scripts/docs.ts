@@ -6,11 +6,11 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { common, overall, type Rule } from "../ts/definition.js";
+import { common, overall, type Rule } from "../ts/optimizer/definition.js";
 import { type Options, show } from "../ts/option.js";
 import * as rules from "../ts/rules/index.js";
 import * as schedules from "../ts/schedules/index.js";
-import type { Shape } from "../ts/tensor.js";
+import type { Shape } from "../ts/arena/tensor.js";
 import { code, made, table } from "./markdown.js";
 import { libraries, portingPage, ruleIn } from "./porting.js";
 import { root } from "./project.mjs";
@@ -25,7 +25,7 @@ export interface Document {
 
 const PAGES = "docs/optimizers";
 /** Optimizers, and what goes around them, that are no rules. */
-const functions = { lbfgs: "ts/lbfgs/lbfgs.ts", lookahead: "ts/lookahead.ts", sam: "ts/sam.ts" };
+const functions = { lbfgs: "ts/lbfgs/lbfgs.ts", lookahead: "ts/wrappers/lookahead.ts", sam: "ts/wrappers/sam.ts" };
 const markers = /(<!-- rules: made by `npm run docs` -->\n)[\s\S]*?(<!-- end of rules -->)/;
 
 /** All that is made here, and what is in the pages' folder besides. */
@@ -236,7 +236,7 @@ const scheduleFiles = {
 function optionRow(name: string, option: Options[string], prose: Record<string, string>, rule?: string): string[] {
   const says = prose[name];
   if (says === undefined) {
-    throw new Error(`ts/${rule ? `rules/${rule}` : "definition"}.ts: ${name} needs a comment, /** What it is. */`);
+    throw new Error(`ts/${rule ? `rules/${rule}` : "optimizer/definition"}.ts: ${name} needs a comment, /** What it is. */`);
   }
   return [code(name), code(show(option.default)), option.range, says];
 }

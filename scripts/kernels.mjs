@@ -1,4 +1,4 @@
-// Makes ts/binary.ts from crate/, and test/kernels.txt, what the binary says of itself, installing what that needs.
+// Makes ts/wasm/binary.ts from crate/, and test/kernels.txt, what the binary says of itself, installing what that needs.
 // `--check` changes nothing: it fails unless what is committed comes out of the sources byte for byte.
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
@@ -144,7 +144,7 @@ try {
   const { bytes, about } = build();
   console.log(`${bytes.length} bytes of WebAssembly`);
   made = [
-    ["ts/binary.ts", text(bytes)],
+    ["ts/wasm/binary.ts", text(bytes)],
     ["test/kernels.txt", about.toString()],
   ];
 } catch (error) {
@@ -160,4 +160,4 @@ for (const [name, content] of made) {
     process.exit(1);
   }
 }
-console.log("ts/binary.ts and test/kernels.txt come out of crate/ byte for byte");
+console.log("ts/wasm/binary.ts and test/kernels.txt come out of crate/ byte for byte");

@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import * as Plot from "@observablehq/plot"; // D3's authors' own chart library; draws SVG
 import asciichart from "asciichart"; // charts of characters; small, no dependencies, unchanged because it is done
 import { parseHTML } from "linkedom"; // the small DOM for Node that Plot can draw into
-import { Schedule } from "../ts/schedule.js";
+import { Schedule } from "../ts/schedules/schedule.js";
 import * as schedules from "../ts/schedules/index.js";
 
 const { values: flags, positionals } = parseArgs({

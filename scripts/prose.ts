@@ -45,8 +45,9 @@ function paragraphsOf(path: string, node: ts.Node): Paragraphs {
 /** What is said of each option of a rule. */
 export const optionProse = (name: string): Record<string, string> => commented(`ts/rules/${name}.ts`, name);
 
-/** What is said of each option in a list of them in ts/definition.ts. */
-export const sharedProse = (name: "common" | "overall"): Record<string, string> => commented("ts/definition.ts", name);
+/** What is said of each option in a list of them in ts/optimizer/definition.ts. */
+export const sharedProse = (name: "common" | "overall"): Record<string, string> =>
+  commented("ts/optimizer/definition.ts", name);
 
 /** What is said of a schedule, and of each of its options. */
 export function scheduleProse(path: string, name: string) {

@@ -3,7 +3,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { createArena, createArenaSync } from "../ts/arena.js";
+import { createArena, createArenaSync } from "../ts/arena/arena.js";
 import { adam, muon, sgd } from "../ts/rules/index.js";
 import { cases, fitting } from "./registry.js";
 

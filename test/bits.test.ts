@@ -4,8 +4,8 @@
  */
 
 import { expect, test } from "vitest";
-import { createArena } from "../ts/arena.js";
-import { fields, variantOf } from "../ts/hyper.js";
+import { createArena } from "../ts/arena/arena.js";
+import { fields, variantOf } from "../ts/optimizer/hyper.js";
 import {
   conform,
   hashesOf,

@@ -1,14 +1,14 @@
 /** The published bits, met on whatever engine this runs on: by the kernels alone, and by steps on any number of threads. */
 
-import { type Arena, type ArenaHandle, attachArena, createArena } from "../ts/arena.js";
+import { type Arena, type ArenaHandle, attachArena, createArena } from "../ts/arena/arena.js";
 import { load, type Loaded, loadFile, save, saveFile } from "../ts/checkpoint/index.js";
-import { variantOf } from "../ts/hyper.js";
+import { variantOf } from "../ts/optimizer/hyper.js";
 import { nodeModule } from "../ts/platform.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
-import { lookahead } from "../ts/lookahead.js";
+import { lookahead } from "../ts/wrappers/lookahead.js";
 import { adamw, sgd } from "../ts/rules/index.js";
-import { sam } from "../ts/sam.js";
-import type { Shape, Tensor } from "../ts/tensor.js";
+import { sam } from "../ts/wrappers/sam.js";
+import type { Shape, Tensor } from "../ts/arena/tensor.js";
 import { flat, inputs, kernelRun, type Result } from "./harness.js";
 import { type Case, cases, examples } from "./registry.js";
 

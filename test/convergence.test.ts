@@ -4,7 +4,7 @@
  */
 
 import { describe, expect, test } from "vitest";
-import { createArenaSync } from "../ts/arena.js";
+import { createArenaSync } from "../ts/arena/arena.js";
 import { exponentialLR, warmupConstant } from "../ts/schedules/index.js";
 import { factories, fitting } from "./registry.js";
 import { numbers } from "./harness.js";

@@ -1,7 +1,7 @@
 /** Bad input: what each message says, and that nothing has changed after it. */
 
 import { describe, expect, test } from "vitest";
-import { type Arena, createArena, createArenaSync } from "../ts/arena.js";
+import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { batches } from "../ts/batches.js";
 import { defaults } from "../ts/option.js";
 import { adam, adamw, rmsprop, sgd } from "../ts/rules/index.js";

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createArenaSync } from "../ts/arena.js";
+import { createArenaSync } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { adamw } from "../ts/rules/index.js";
 import { loadModel, loadOptimizer, readTorch } from "../ts/torch/index.js";

@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../ts/tensor.js";
+import type { Tensor } from "../ts/arena/tensor.js";
 import { error, strayed } from "./harness.js";
 import { type AnyFactory, factories } from "./registry.js";
 import { small } from "./small.js";

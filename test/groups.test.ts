@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { load, save } from "../ts/checkpoint/index.js";
 import { adamw, sgd } from "../ts/rules/index.js";
-import type { Tensor } from "../ts/tensor.js";
+import type { Tensor } from "../ts/arena/tensor.js";
 import { bits, error, inputs } from "./harness.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
 import { small } from "./small.js";

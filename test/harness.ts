@@ -1,11 +1,11 @@
 /** Runs a rule's kernel, over whatever spans a test asks for. */
 
-import { type Arena, createArenaSync } from "../ts/arena.js";
-import type { Rule } from "../ts/definition.js";
-import { Group, plan } from "../ts/group.js";
-import { type Values, variantOf } from "../ts/hyper.js";
-import { Optimizer } from "../ts/optimizer.js";
-import { padded, Tensor } from "../ts/tensor.js";
+import { type Arena, createArenaSync } from "../ts/arena/arena.js";
+import type { Rule } from "../ts/optimizer/definition.js";
+import { Group, plan } from "../ts/optimizer/group.js";
+import { type Values, variantOf } from "../ts/optimizer/hyper.js";
+import { Optimizer } from "../ts/optimizer/optimizer.js";
+import { padded, Tensor } from "../ts/arena/tensor.js";
 import { oracle, type State, type Update } from "./oracle.js";
 import { matrixOf, oracle as matrices, rowsOf, slotShape, type Update as MatrixUpdate } from "./oracle.matrix.js";
 import { type WholeUpdate, wholes } from "./oracle.whole.js";

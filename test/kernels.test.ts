@@ -4,12 +4,12 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import wabt from "wabt";
 import { fingerprint } from "../scripts/project.mjs";
-import { createArenaSync } from "../ts/arena.js";
-import { sources } from "../ts/binary.js";
-import type { Rule } from "../ts/definition.js";
-import { fields, snake, type Values, variantOf } from "../ts/hyper.js";
-import { BLOCK } from "../ts/job.js";
-import { bytes } from "../ts/kernels.js";
+import { createArenaSync } from "../ts/arena/arena.js";
+import { sources } from "../ts/wasm/binary.js";
+import type { Rule } from "../ts/optimizer/definition.js";
+import { fields, snake, type Values, variantOf } from "../ts/optimizer/hyper.js";
+import { BLOCK } from "../ts/optimizer/segment.js";
+import { bytes } from "../ts/wasm/kernels.js";
 import { bits, inputs, kernelRun } from "./harness.js";
 import { cases, kernelNames } from "./registry.js";
 

@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { type Arena, createArena, createArenaSync } from "../ts/arena.js";
+import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { lbfgs, type LBFGSOptions } from "../ts/lbfgs/lbfgs.js";
 import { sgd } from "../ts/rules/index.js";

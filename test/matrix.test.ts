@@ -2,11 +2,11 @@
 
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { type Arena, createArenaSync } from "../ts/arena.js";
-import { variantOf } from "../ts/hyper.js";
-import { Matrices, layProgram, type Matrix as Laid, programOf } from "../ts/matrix.js";
+import { type Arena, createArenaSync } from "../ts/arena/arena.js";
+import { variantOf } from "../ts/optimizer/hyper.js";
+import { Matrices, layProgram, type Matrix as Laid, programOf } from "../ts/matrix/matrices.js";
 import { adafactor, adamw, muon, sm3 } from "../ts/rules/index.js";
-import { CHUNK } from "../ts/work.js";
+import { CHUNK } from "../ts/threads/task.js";
 import { error, numbers } from "./harness.js";
 import { map, type Matrix, oracle, product, rowsOf, slotShape, type State, transpose } from "./oracle.matrix.js";
 import { type Case, cases } from "./registry.js";

@@ -1,7 +1,7 @@
 /** The rules that see whole matrices again, in plain doubles, from the papers and their authors' code. */
 
-import type { Rule } from "../ts/definition.js";
-import type { Shape } from "../ts/tensor.js";
+import type { Rule } from "../ts/optimizer/definition.js";
+import type { Shape } from "../ts/arena/tensor.js";
 import type { Options } from "./oracle.js";
 
 /** By row. */

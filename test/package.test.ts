@@ -10,7 +10,7 @@ import { publint } from "publint";
 import ts from "typescript";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { root } from "../scripts/project.mjs";
-import { overall } from "../ts/definition.js";
+import { overall } from "../ts/optimizer/definition.js";
 import { show } from "../ts/option.js";
 import { factories } from "./registry.js";
 

@@ -4,11 +4,11 @@ import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import { beforeAll, describe, expect, test } from "vitest";
 import { libraries, type Port, pytorch, ruleIn, tfjs } from "../scripts/porting.js";
-import { createArenaSync } from "../ts/arena.js";
+import { createArenaSync } from "../ts/arena/arena.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
-import { lookahead } from "../ts/lookahead.js";
-import { sam } from "../ts/sam.js";
-import type { Tensor } from "../ts/tensor.js";
+import { lookahead } from "../ts/wrappers/lookahead.js";
+import { sam } from "../ts/wrappers/sam.js";
+import type { Tensor } from "../ts/arena/tensor.js";
 import { numbers } from "./harness.js";
 import { factories, fitting } from "./registry.js";
 

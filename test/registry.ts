@@ -3,12 +3,12 @@
  * example of every schedule.
  */
 
-import type { Rule } from "../ts/definition.js";
-import { resolveRule, type Values, variantOf } from "../ts/hyper.js";
+import type { Rule } from "../ts/optimizer/definition.js";
+import { resolveRule, type Values, variantOf } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
 import * as registered from "../ts/rules/index.js";
-import type { Shape } from "../ts/tensor.js";
-import type { Schedule } from "../ts/schedule.js";
+import type { Shape } from "../ts/arena/tensor.js";
+import type { Schedule } from "../ts/schedules/schedule.js";
 import * as schedules from "../ts/schedules/index.js";
 
 export type AnyFactory = ((params: any, options?: any) => any) & { readonly rule: Rule };

@@ -2,8 +2,8 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Rule } from "../ts/definition.js";
-import { resolveRule } from "../ts/hyper.js";
+import type { Rule } from "../ts/optimizer/definition.js";
+import { resolveRule } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
 import { bits, cancels, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { matrixOf } from "./oracle.matrix.js";

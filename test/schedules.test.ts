@@ -3,10 +3,10 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createArenaSync } from "../ts/arena.js";
+import { createArenaSync } from "../ts/arena/arena.js";
 import { cosPi, exp, log, power } from "../ts/math.js";
 import { adamw, sgd } from "../ts/rules/index.js";
-import type { ScheduleFactory } from "../ts/schedule.js";
+import type { ScheduleFactory } from "../ts/schedules/schedule.js";
 import { scheduleFrom } from "../ts/schedules/data.js";
 import * as factories from "../ts/schedules/index.js";
 import { cases as ruleCases, examples, fitting } from "./registry.js";

@@ -1,5 +1,5 @@
 import { onTestFinished } from "vitest";
-import { type Arena, type ArenaOptions, createArenaSync } from "../ts/arena.js";
+import { type Arena, type ArenaOptions, createArenaSync } from "../ts/arena/arena.js";
 
 /** A small arena, freed when the test is over. */
 export function small(options: ArenaOptions = {}): Arena {

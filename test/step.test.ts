@@ -3,10 +3,10 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { type Arena, createArena } from "../ts/arena.js";
-import { overall } from "../ts/definition.js";
+import { type Arena, createArena } from "../ts/arena/arena.js";
+import { overall } from "../ts/optimizer/definition.js";
 import { adamw, sgd } from "../ts/rules/index.js";
-import type { Shape, Tensor } from "../ts/tensor.js";
+import type { Shape, Tensor } from "../ts/arena/tensor.js";
 import { bits, error, inputs } from "./harness.js";
 import { small } from "./small.js";
 import { type AnyFactory, type Case, cases, fitting } from "./registry.js";

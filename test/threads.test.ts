@@ -8,9 +8,9 @@ import { pathToFileURL } from "node:url";
 import threads, { type Worker } from "node:worker_threads";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { root } from "../scripts/project.mjs";
-import { type Arena, type ArenaOptions, attachArena, createArena, createArenaSync } from "../ts/arena.js";
+import { type Arena, type ArenaOptions, attachArena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { lamb, sgd } from "../ts/rules/index.js";
-import type { Tensor } from "../ts/tensor.js";
+import type { Tensor } from "../ts/arena/tensor.js";
 import { numbers } from "./harness.js";
 
 async function open(options: ArenaOptions): Promise<Arena> {

@@ -1,13 +1,13 @@
 /** What goes around any rule, lookahead and sam: the bits of the rule alone, with what they do replayed in JavaScript. */
 
 import { describe, expect, onTestFinished, test } from "vitest";
-import { type Arena, createArena, createArenaSync } from "../ts/arena.js";
+import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
-import { lookahead } from "../ts/lookahead.js";
-import type { Optimizer } from "../ts/optimizer.js";
+import { lookahead } from "../ts/wrappers/lookahead.js";
+import type { Optimizer } from "../ts/optimizer/optimizer.js";
 import { adam, adamw, scheduleFreeSgd, sgd } from "../ts/rules/index.js";
-import { sam } from "../ts/sam.js";
-import type { Tensor } from "../ts/tensor.js";
+import { sam } from "../ts/wrappers/sam.js";
+import type { Tensor } from "../ts/arena/tensor.js";
 import { inputs } from "./harness.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
 import { small } from "./small.js";

@@ -1,10 +1,10 @@
 /** A rule's literal, and the typed factory that follows from it. */
 
-import { common, type Definition, type overall, type Rule, type SlotShapes } from "./definition.js";
-import { Optimizer } from "./optimizer.js";
-import type { Params } from "./params.js";
+import { common, type Definition, type overall, type Rule, type SlotShapes } from "./optimizer/definition.js";
+import { Optimizer } from "./optimizer/optimizer.js";
+import type { Params } from "./optimizer/params.js";
 import type { Options, ValueOf } from "./option.js";
-import type { Schedule } from "./schedule.js";
+import type { Schedule } from "./schedules/schedule.js";
 
 type Given<O extends Options> = { -readonly [Name in keyof O]?: ValueOf<O[Name]> };
 

@@ -17,7 +17,7 @@ import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
 import { root } from "../../scripts/project.mjs";
-import { type Arena, createArenaSync } from "../../ts/arena.js";
+import { type Arena, createArenaSync } from "../../ts/arena/arena.js";
 import { portableCrc32 } from "../../ts/checkpoint/crc32.js";
 import { load, loadFile, save, saveFile } from "../../ts/checkpoint/index.js";
 import { lbfgs } from "../../ts/lbfgs/lbfgs.js";

@@ -1,6 +1,6 @@
 /** What an engine is asked, bundled for it by setup.ts. */
 
-import { createArena } from "../../ts/arena.js";
+import { createArena } from "../../ts/arena/arena.js";
 import published from "../bits.json" with { type: "json" };
 import { conform, type Report } from "../conformance.js";
 

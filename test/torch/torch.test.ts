@@ -7,10 +7,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { save } from "../../ts/checkpoint/index.js";
-import { lookahead } from "../../ts/lookahead.js";
+import { lookahead } from "../../ts/wrappers/lookahead.js";
 import { adam, adamw, momentum, muon, sgd } from "../../ts/rules/index.js";
 import { stepLR } from "../../ts/schedules/index.js";
-import type { Tensor } from "../../ts/tensor.js";
+import type { Tensor } from "../../ts/arena/tensor.js";
 import {
   type Dict,
   loadModel,

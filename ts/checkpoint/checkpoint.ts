@@ -1,14 +1,14 @@
 /** Checkpoints: what they hold, and how what they hold comes back. */
 
-import { overall, type Scalars } from "../definition.js";
-import type { Values } from "../hyper.js";
-import type { Tensors } from "../params.js";
+import { overall, type Scalars } from "../optimizer/definition.js";
+import type { Values } from "../optimizer/hyper.js";
+import type { Tensors } from "../optimizer/params.js";
 import { count, defaults, finite, type Options, show, within } from "../option.js";
-import type { Resumable } from "../resumable.js";
-import { Schedule } from "../schedule.js";
+import type { Resumable } from "../optimizer/checkpointable.js";
+import { Schedule } from "../schedules/schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
-import type { Counts } from "../step.js";
-import type { Shape, Tensor } from "../tensor.js";
+import type { Counts } from "../optimizer/step.js";
+import type { Shape, Tensor } from "../arena/tensor.js";
 import { crc32 } from "./crc32.js";
 import { joined } from "./files.js";
 import {

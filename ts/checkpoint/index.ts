@@ -1,5 +1,5 @@
-import type { Tensors } from "../params.js";
-import type { Resumable } from "../resumable.js";
+import type { Tensors } from "../optimizer/params.js";
+import type { Resumable } from "../optimizer/checkpointable.js";
 import { load, type Loaded, saving } from "./checkpoint.js";
 import { readWhole, writeWhole } from "./files.js";
 import type { LoadOptions } from "./loading.js";

@@ -1,12 +1,12 @@
 /** What all loading has in common: everything is checked before anything is written. */
 
-import type { Group } from "../group.js";
-import type { Values } from "../hyper.js";
-import type { Optimizer } from "../optimizer.js";
-import { listTensors, type Tensors } from "../params.js";
+import type { Group } from "../optimizer/group.js";
+import type { Values } from "../optimizer/hyper.js";
+import type { Optimizer } from "../optimizer/optimizer.js";
+import { listTensors, type Tensors } from "../optimizer/params.js";
 import { flag, resolve, show } from "../option.js";
-import { Resumable } from "../resumable.js";
-import { sameShape, type Shape, type Tensor } from "../tensor.js";
+import { Resumable } from "../optimizer/checkpointable.js";
+import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
 export interface LoadOptions {
   /**

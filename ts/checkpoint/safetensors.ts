@@ -1,7 +1,7 @@
 /** The safetensors format: https://huggingface.co/docs/safetensors. What is read is believed only once it is checked. */
 
 import { show } from "../option.js";
-import type { Shape } from "../tensor.js";
+import type { Shape } from "../arena/tensor.js";
 
 /** A tensor in a file, and where its bytes are among those behind the header. */
 export interface TensorEntry {

@@ -1,10 +1,10 @@
 /** What L-BFGS remembers: the last changes of the gradient, and what it takes for the next one. */
 
-import type { Scalars } from "../definition.js";
-import type { Values } from "../hyper.js";
-import type { ResumableGroup } from "../resumable.js";
-import type { Tensor } from "../tensor.js";
-import type { Vector, Vectors } from "../vectors.js";
+import type { Scalars } from "../optimizer/definition.js";
+import type { Values } from "../optimizer/hyper.js";
+import type { ResumableGroup } from "../optimizer/checkpointable.js";
+import type { Tensor } from "../arena/tensor.js";
+import type { Vector, Vectors } from "../optimizer/vectors.js";
 
 /** How the gradient changed over a step of the parameters, and one over their product. */
 interface Pair {

@@ -1,14 +1,14 @@
 /** L-BFGS, which calls the closure as it needs. */
 
-import type { Arena } from "../arena.js";
-import { type AsyncClosure, type Closure, type Course, Guide } from "../course.js";
-import { liveHyper, resolveOptions, type Values, valuesAt } from "../hyper.js";
-import { commonArena, listTensors, type Tensors } from "../params.js";
+import type { Arena } from "../arena/arena.js";
+import { type AsyncClosure, type Closure, type Course, Guide } from "../optimizer/closure.js";
+import { liveHyper, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
+import { commonArena, listTensors, type Tensors } from "../optimizer/params.js";
 import { count, nonNegative, oneOf } from "../option.js";
-import { Resumable, type ResumableGroup } from "../resumable.js";
+import { Resumable, type ResumableGroup } from "../optimizer/checkpointable.js";
 import type { Scheduled } from "../rule.js";
-import type { Tensor } from "../tensor.js";
-import { Vectors } from "../vectors.js";
+import type { Tensor } from "../arena/tensor.js";
+import { Vectors } from "../optimizer/vectors.js";
 import { History } from "./history.js";
 import { type LBFGSReport, minimize, needed, type Settings } from "./minimize.js";
 

@@ -1,7 +1,7 @@
 /** The algorithm: Nocedal & Wright, 2006, algorithms 7.4 and 7.5, with the scales, guards and ends that PyTorch has. */
 
-import { type Course, EVALUATE } from "../course.js";
-import type { Computation, Vector, Vectors } from "../vectors.js";
+import { type Course, EVALUATE } from "../optimizer/closure.js";
+import type { Computation, Vector, Vectors } from "../optimizer/vectors.js";
 import type { State } from "./history.js";
 import { type Point, strongWolfe } from "./wolfe.js";
 

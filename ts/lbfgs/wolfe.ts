@@ -1,6 +1,6 @@
 /** The line search for the strong Wolfe conditions: Nocedal & Wright, 2006, algorithms 3.5 and 3.6, as PyTorch's LBFGS has it. */
 
-import { MOST } from "../vectors.js";
+import { MOST } from "../optimizer/vectors.js";
 
 /** A point on the line: how far along the direction, the loss there, and the slope. A loss is infinite, but not NaN. */
 export interface Point {

@@ -1,4 +1,4 @@
-import { TINY } from "../matrix.js";
+import { TINY } from "../matrix/matrices.js";
 import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
 import { rule } from "../rule.js";
 

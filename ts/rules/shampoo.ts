@@ -1,4 +1,4 @@
-import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix.js";
+import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix/matrices.js";
 import { count, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 

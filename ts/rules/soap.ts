@@ -1,5 +1,5 @@
-import { adapted, orthonormalized, ranked, reordered } from "../basis.js";
-import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix.js";
+import { adapted, orthonormalized, ranked, reordered } from "../matrix/qr.js";
+import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix/matrices.js";
 import { count, flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 

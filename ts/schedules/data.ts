@@ -1,7 +1,7 @@
 /** Schedules from data. */
 
 import { noOption, show } from "../option.js";
-import { Schedule, type ScheduleFactory } from "../schedule.js";
+import { Schedule, type ScheduleFactory } from "./schedule.js";
 import * as factories from "./index.js";
 
 /**

@@ -2,7 +2,7 @@
 
 import { cosPi, power } from "../math.js";
 import { finite, flag, listOf, nonNegative, oneOf, type Option, show, whole } from "../option.js";
-import { inTurn, ordered, type Schedule, schedule, scheduleOption } from "../schedule.js";
+import { inTurn, ordered, type Schedule, schedule, scheduleOption } from "./schedule.js";
 
 /** Always the same. */
 export const constant = schedule(

@@ -2,7 +2,7 @@
 
 import { cosPi } from "../math.js";
 import { finite, nonNegative, oneOf, whole } from "../option.js";
-import { schedule } from "../schedule.js";
+import { schedule } from "./schedule.js";
 
 /** Warm-up, stable, decay (Hu et al., MiniCPM, 2024): up, as it is, and down at the end; `endValue` stays. */
 export const wsd = schedule(

@@ -1,5 +1,5 @@
 import { finite, nonNegative, oneOf, show, whole } from "../option.js";
-import { complete, type Given, Schedule } from "../schedule.js";
+import { complete, type Given, Schedule } from "./schedule.js";
 
 const options = {
   /** The rate that it starts from. */

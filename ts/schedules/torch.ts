@@ -2,7 +2,7 @@
 
 import { cosPi, power } from "../math.js";
 import { count, flag, listOf, nonNegative, oneOf, unit, whole } from "../option.js";
-import { inTurn, ordered, schedule, scheduleOption } from "../schedule.js";
+import { inTurn, ordered, schedule, scheduleOption } from "./schedule.js";
 
 const rate = {
   /** The rate that it starts from. */

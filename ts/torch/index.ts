@@ -12,10 +12,10 @@ import {
   matched,
 } from "../checkpoint/loading.js";
 import { decode, SIZES } from "../checkpoint/safetensors.js";
-import type { Optimizer } from "../optimizer.js";
-import type { Tensors } from "../params.js";
+import type { Optimizer } from "../optimizer/optimizer.js";
+import type { Tensors } from "../optimizer/params.js";
 import { count, show } from "../option.js";
-import type { Shape } from "../tensor.js";
+import type { Shape } from "../arena/tensor.js";
 import { described, prepare, stateDict } from "./optimizer.js";
 import {
   type Dict,

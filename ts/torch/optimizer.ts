@@ -1,10 +1,10 @@
 /** What an optimizer's `state_dict()` says, and the optimizer here. */
 
 import { type AnyOptimizer, type Differs, groupsOf, matched, shapeOf, startFromParams } from "../checkpoint/loading.js";
-import { areScheduled, snake, type Values, valuesAt } from "../hyper.js";
-import type { Group } from "../group.js";
+import { areScheduled, snake, type Values, valuesAt } from "../optimizer/hyper.js";
+import type { Group } from "../optimizer/group.js";
 import { count, type Options, show } from "../option.js";
-import type { Shape } from "../tensor.js";
+import type { Shape } from "../arena/tensor.js";
 import { type Dict, isDict, Stored, Tuple, type Value, type Writable } from "./pickle.js";
 import { FLOATS, TorchTensor } from "./tensor.js";
 

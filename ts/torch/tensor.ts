@@ -3,7 +3,7 @@
 import { show } from "../option.js";
 import { bytesOf } from "../checkpoint/loading.js";
 import { MOST_DIMENSIONS, SIZES } from "../checkpoint/safetensors.js";
-import { sameShape, type Shape } from "../tensor.js";
+import { sameShape, type Shape } from "../arena/tensor.js";
 
 /** How an element is read. */
 const readers: Readonly<Record<string, (view: DataView, at: number) => number>> = {

@@ -11,10 +11,10 @@ import {
   within,
   unit,
   type ValueOf,
-} from "./option.js";
+} from "../option.js";
 
-import type { Instruction, Matrices } from "./matrix.js";
-import type { Shape, Tensor } from "./tensor.js";
+import type { Instruction, Matrices } from "../matrix/matrices.js";
+import type { Shape, Tensor } from "../arena/tensor.js";
 
 export type Scalars = Readonly<Record<string, number>>;
 

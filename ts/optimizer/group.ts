@@ -1,11 +1,11 @@
 /** A group: tensors that share hyper-parameters. */
 
-import type { Arena } from "./arena.js";
+import type { Arena } from "../arena/arena.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
-import { BLOCK, extent, floatsIn, Job, sideBySide } from "./job.js";
-import { Matrices, type Program, programOf } from "./matrix.js";
-import type { Tensor } from "./tensor.js";
+import { BLOCK, extent, floatsIn, Job, sideBySide } from "./segment.js";
+import { Matrices, type Program, programOf } from "../matrix/matrices.js";
+import type { Tensor } from "../arena/tensor.js";
 
 /** Where a group will lie, before there is memory for it. */
 export interface Plan {

@@ -2,7 +2,7 @@
 
 import type { Values } from "./hyper.js";
 import { Optimizer } from "./optimizer.js";
-import { type Options, resolve, show, type ValueOf } from "./option.js";
+import { type Options, resolve, show, type ValueOf } from "../option.js";
 
 /** A wrapper's options; a TypeError or RangeError unless it can be put around the optimizer. */
 export function prepare<O extends Options>(name: string, optimizer: unknown, options: O, given: unknown) {

@@ -1,7 +1,7 @@
 /** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
 
-import type { Binary } from "./kernels.js";
-import { rest, startThread, type Thread, turn } from "./platform.js";
+import type { Binary } from "../wasm/kernels.js";
+import { rest, startThread, type Thread, turn } from "../platform.js";
 import {
   FREED,
   IDLE,
@@ -15,7 +15,7 @@ import {
   type Task,
   THREADS,
   TORN,
-} from "./work.js";
+} from "./task.js";
 import { source } from "./worker-source.js";
 
 /** How many chunks an asynchronous step does between turns of the event loop. */

@@ -1,9 +1,9 @@
 /** What an optimizer is given to update, and how what it cannot be given is refused. */
 
-import type { Arena } from "./arena.js";
+import type { Arena } from "../arena/arena.js";
 import { kinds, type Rule } from "./definition.js";
-import { show } from "./option.js";
-import { Tensor } from "./tensor.js";
+import { show } from "../option.js";
+import { Tensor } from "../arena/tensor.js";
 
 /** Tensors, by name or in a list. */
 export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;

@@ -1,8 +1,8 @@
 /** Programs of whole matrices: what a rule does with a tensor in a step, in order; twin of crate/src/matrix.rs. */
 
-import type { Arena } from "./arena.js";
-import type { Shape } from "./tensor.js";
-import { CHUNK, type Entry, layTask, type Task, taskBytes } from "./work.js";
+import type { Arena } from "../arena/arena.js";
+import type { Shape } from "../arena/tensor.js";
+import { CHUNK, type Entry, layTask, type Task, taskBytes } from "../threads/task.js";
 
 /** Columns of a panel, and rows and columns of a piece of a product. */
 export const PANEL = 8;

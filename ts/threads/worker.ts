@@ -3,9 +3,9 @@
  * dist/worker.js of it, and ts/worker-source.ts, from which workers are started where no URL is given.
  */
 
-import { instantiateSync, type Binary } from "./kernels.js";
-import { nodeModule } from "./platform.js";
-import { PROTOCOL, REMAINING, Runner } from "./work.js";
+import { instantiateSync, type Binary } from "../wasm/kernels.js";
+import { nodeModule } from "../platform.js";
+import { PROTOCOL, REMAINING, Runner } from "./task.js";
 
 const port = nodeModule("worker_threads")?.parentPort ?? globalThis;
 

@@ -2,8 +2,8 @@
 
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
-import { show } from "./option.js";
-import { FREED, refusals } from "./work.js";
+import { show } from "../option.js";
+import { FREED, refusals } from "../threads/task.js";
 
 /** How many elements a tensor takes: each begins a cache line. No view shows the padding. */
 export function padded(size: number): number {

@@ -1,9 +1,9 @@
 /** Arithmetic on vectors as long as some tensors together: each operation is a task, which all threads share. */
 
-import type { Arena } from "./arena.js";
-import { BLOCK, extent, POINTERS, sideBySide } from "./job.js";
-import type { Tensor } from "./tensor.js";
-import { layTask, sumsOf, type Task, taskBytes } from "./work.js";
+import type { Arena } from "../arena/arena.js";
+import { BLOCK, extent, POINTERS, sideBySide } from "./segment.js";
+import type { Tensor } from "../arena/tensor.js";
+import { layTask, sumsOf, type Task, taskBytes } from "../threads/task.js";
 
 /** One array for each run of tensors that lie side by side. */
 export type Vector = Float32Array[];

@@ -1,6 +1,6 @@
 /** How threads share a step's work: words in memory by which they agree, and chunks that whoever is free claims. */
 
-import type { Kernels } from "./kernels.js";
+import type { Kernels } from "../wasm/kernels.js";
 
 /** Where the words stand: below every tensor, above what the kernels' binary may bring along. */
 export const CONTROL = 1024;

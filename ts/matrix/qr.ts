@@ -1,7 +1,7 @@
 /** Orthonormal bases, and what is computed in one: operations of programs; twin of crate/src/basis.rs. */
 
-import { type Amount, type Matrices, type Matrix, type Operation, PANEL, whole } from "./matrix.js";
-import { CHUNK } from "./work.js";
+import { type Amount, type Matrices, type Matrix, type Operation, PANEL, whole } from "./matrices.js";
+import { CHUNK } from "../threads/task.js";
 
 /** Leaves in `q` an orthonormal basis of what is spanned by the columns of `p`, which is lost: the Q of its QR decomposition. Both are square. */
 export function orthonormalized<Now>(matrices: Matrices<Now>, q: Matrix, p: Matrix): Operation<Now>[] {

@@ -1,8 +1,8 @@
-import type { Optimizer } from "./optimizer.js";
-import { count, within } from "./option.js";
-import type { Tensor } from "./tensor.js";
-import { Vectors } from "./vectors.js";
-import { prepare } from "./wrapper.js";
+import type { Optimizer } from "../optimizer/optimizer.js";
+import { count, within } from "../option.js";
+import type { Tensor } from "../arena/tensor.js";
+import { Vectors } from "../optimizer/vectors.js";
+import { prepare } from "../optimizer/wrapper.js";
 
 export interface LookaheadOptions {
   /** How many steps the parameters go ahead before the slow weights follow. A whole number in [1, ∞). Default: 5. */

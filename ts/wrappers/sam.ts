@@ -1,7 +1,7 @@
-import { Ascent } from "./ascent.js";
-import type { Optimizer } from "./optimizer.js";
-import { nonNegative } from "./option.js";
-import { prepare } from "./wrapper.js";
+import { Ascent } from "./perturbation.js";
+import type { Optimizer } from "../optimizer/optimizer.js";
+import { nonNegative } from "../option.js";
+import { prepare } from "../optimizer/wrapper.js";
 
 export interface SamOptions {
   /** How far to climb: the norm of the perturbation, over all tensors. A number in [0, ∞). Default: 0.05. */

@@ -2,8 +2,8 @@
 
 import type { Rule, Scalars } from "./definition.js";
 import type { Values } from "./hyper.js";
-import type { Held } from "./job.js";
-import type { Tensor } from "./tensor.js";
+import type { Held } from "./segment.js";
+import type { Tensor } from "../arena/tensor.js";
 
 /** Tensors that share hyper-parameters. */
 export interface ResumableGroup<Hyper = unknown> {

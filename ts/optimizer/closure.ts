@@ -1,10 +1,10 @@
 /** Steps that call the user's closure on their way: written once, gone through at once or between turns of the event loop. */
 
-import type { Arena } from "./arena.js";
-import { show } from "./option.js";
-import type { Work } from "./pool.js";
+import type { Arena } from "../arena/arena.js";
+import { show } from "../option.js";
+import type { Work } from "../threads/pool.js";
 import type { Computation } from "./vectors.js";
-import type { Task } from "./work.js";
+import type { Task } from "../threads/task.js";
 
 /** Computes the loss at the parameters as they stand, writes the gradients, and returns the loss. */
 export type Closure = () => number;

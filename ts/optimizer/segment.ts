@@ -1,10 +1,10 @@
 /** A job: tensors that lie side by side, their state, and the block in memory that tells a kernel where they are. */
 
-import type { Arena } from "./arena.js";
+import type { Arena } from "../arena/arena.js";
 import type { Variant } from "./hyper.js";
-import { type Laid, layProgram, type Program } from "./matrix.js";
-import { padded, type Shape, type Tensor } from "./tensor.js";
-import type { Entry } from "./work.js";
+import { type Laid, layProgram, type Program } from "../matrix/matrices.js";
+import { padded, type Shape, type Tensor } from "../arena/tensor.js";
+import type { Entry } from "../threads/task.js";
 
 /** Bytes kept for a block of numbers: what a kernel is told of a job, or a group's hyper-parameters. */
 export const BLOCK = 128;

@@ -1,16 +1,16 @@
 /** An optimizer: groups of tensors, their live hyper-parameters, their state, and the step. */
 
-import type { Arena } from "./arena.js";
-import type { Ascent } from "./ascent.js";
-import { type AsyncClosure, type Closure, type Course, EVALUATE, Guide } from "./course.js";
+import type { Arena } from "../arena/arena.js";
+import type { Ascent } from "../wrappers/perturbation.js";
+import { type AsyncClosure, type Closure, type Course, EVALUATE, Guide } from "./closure.js";
 import type { Rule } from "./definition.js";
 import { Group, type Plan, plan, type Snapshot } from "./group.js";
 import { resolveRule, type Values } from "./hyper.js";
-import type { Held, Job } from "./job.js";
+import type { Held, Job } from "./segment.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
-import { Resumable } from "./resumable.js";
+import { Resumable } from "./checkpointable.js";
 import { Step, type StepReport, stepBytes } from "./step.js";
-import type { Tensor } from "./tensor.js";
+import type { Tensor } from "../arena/tensor.js";
 
 /** What a wrapper adds to an optimizer, besides phases of its step. */
 interface Wrapper {

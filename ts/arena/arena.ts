@@ -1,12 +1,12 @@
 /** The arena: one WebAssembly memory, tensors in it, and the threads that work on it. */
 
-import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "./kernels.js";
+import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
 import { LIMIT, ownSpace, PAGE, type Space, spaceIn } from "./memory.js";
-import { flag, type Option, resolve, show, whole } from "./option.js";
-import { cores, sharingAllowed } from "./platform.js";
-import { Pool } from "./pool.js";
+import { flag, type Option, resolve, show, whole } from "../option.js";
+import { cores, sharingAllowed } from "../platform.js";
+import { Pool } from "../threads/pool.js";
 import { freed, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
-import { PROTOCOL, Runner } from "./work.js";
+import { PROTOCOL, Runner } from "../threads/task.js";
 
 const MOST_THREADS = 256;
 

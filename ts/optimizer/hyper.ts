@@ -1,8 +1,8 @@
 /** A rule's options: together, on the wire, and live. */
 
 import { overall, type Rule } from "./definition.js";
-import { accept, noOption, type Option, type Options, resolve } from "./option.js";
-import { Schedule } from "./schedule.js";
+import { accept, noOption, type Option, type Options, resolve } from "../option.js";
+import { Schedule } from "../schedules/schedule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
 

@@ -1,6 +1,6 @@
 /** Where memory and addresses come from. */
 
-import { CONTROL, CONTROL_BYTES, controlOf, TOP } from "./work.js";
+import { CONTROL, CONTROL_BYTES, controlOf, TOP } from "../threads/task.js";
 
 /** A WebAssembly memory, and addresses in it to be had. */
 export interface Space {

@@ -1,15 +1,15 @@
 /** A step: what is measured, decided and written before the kernels update. */
 
-import type { Arena } from "./arena.js";
+import type { Arena } from "../arena/arena.js";
 import { overall, type Rule } from "./definition.js";
 import type { Group, Plan, Snapshot } from "./group.js";
 import type { Values } from "./hyper.js";
-import type { Job, StepNumbers } from "./job.js";
-import type { Laid } from "./matrix.js";
-import { show, type ValueOf } from "./option.js";
-import type { Work } from "./pool.js";
-import { freed } from "./tensor.js";
-import { layTask, sumsOf, type Task, taskBytes } from "./work.js";
+import type { Job, StepNumbers } from "./segment.js";
+import type { Laid } from "../matrix/matrices.js";
+import { show, type ValueOf } from "../option.js";
+import type { Work } from "../threads/pool.js";
+import { freed } from "../arena/tensor.js";
+import { layTask, sumsOf, type Task, taskBytes } from "../threads/task.js";
 
 type Overall = { readonly [Name in keyof typeof overall]: ValueOf<(typeof overall)[Name]> };
 

@@ -1,6 +1,6 @@
 /** A schedule: a number as a pure function of the step, and data besides. */
 
-import { type Option, type Options, resolve, show, type ValueOf } from "./option.js";
+import { type Option, type Options, resolve, show, type ValueOf } from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {

@@ -1,9 +1,9 @@
 /** What sam() adds to an optimizer. */
 
-import type { Arena } from "./arena.js";
-import type { Group } from "./group.js";
-import { MOST, type Computation, type Vector, Vectors } from "./vectors.js";
-import type { Task } from "./work.js";
+import type { Arena } from "../arena/arena.js";
+import type { Group } from "../optimizer/group.js";
+import { MOST, type Computation, type Vector, Vectors } from "../optimizer/vectors.js";
+import type { Task } from "../threads/task.js";
 
 /** The climb of a sharpness-aware step, and the way back. */
 export class Ascent {
