@@ -236,7 +236,9 @@ const scheduleFiles = {
 function optionRow(name: string, option: Options[string], prose: Record<string, string>, rule?: string): string[] {
   const says = prose[name];
   if (says === undefined) {
-    throw new Error(`ts/${rule ? `rules/${rule}` : "optimizer/definition"}.ts: ${name} needs a comment, /** What it is. */`);
+    throw new Error(
+      `ts/${rule ? `rules/${rule}` : "optimizer/definition"}.ts: ${name} needs a comment, /** What it is. */`,
+    );
   }
   return [code(name), code(show(option.default)), option.range, says];
 }
