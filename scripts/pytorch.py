@@ -1,7 +1,7 @@
-"""PyTorch's side of test/torch, run by hand: pip install torch==2.13.0 numpy safetensors
+"""The PyTorch side of test/torch, run by hand: pip install torch numpy safetensors
 
 python scripts/pytorch.py make         writes the files in test/torch/fixtures
-python scripts/pytorch.py check DIR    reads what test/torch wrote to DIR (TORCH_OUT=DIR npm test -- torch), goes on, and compares
+python scripts/pytorch.py check DIR    reads the files that test/torch wrote to DIR (TORCH_OUT=DIR npm test -- torch), continues the runs, and compares
 """
 
 import json
@@ -30,7 +30,7 @@ RULES = {
 
 
 def params(seed, rule=""):
-    """Muon is for matrices: it has all as such."""
+    """Muon is for matrices: all of its tensors are matrices."""
     generator = torch.Generator().manual_seed(seed)
     model = {name: torch.randn(shape, generator=generator) for name, shape in SHAPES.items()}
     return {name: tensor.reshape((*tensor.shape, 1, 1)[:2]) for name, tensor in model.items()} if rule == "muon" else model

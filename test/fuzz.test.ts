@@ -1,6 +1,6 @@
 /**
- * Files that were damaged at random, and then sealed again so that their checksums are right: loading tells, or loads what
- * is there, and never does anything else. FUZZ_SECONDS is how long each.
+ * Files that are damaged at random; some are sealed again, so that their checksums are right. Loading must succeed or
+ * throw a RangeError of ours, and change nothing then. FUZZ_SECONDS is the time for each test. Default: 1.
  */
 
 import { readFileSync } from "node:fs";
@@ -18,12 +18,12 @@ const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
 const model = arena.tensors({ w: [3, 4], b: [4] });
 const optimizer = adamw([{ params: [model.w] }, { params: [model.b], lr: 0.02 }]);
 optimizer.step();
-/** Those of the runs that PyTorch's files are of. */
+/** The tensors and the optimizer of the runs in test/torch/fixtures. */
 const theirs = arena.tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
 const twin = adamw([{ params: [theirs["0.weight"], theirs.scale] }, { params: [theirs["0.bias"]] }]);
 const memory = () => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
 
-/** What may be done to some bytes: change them, take some out, put some in, say a part again. */
+/** Kinds of damage: change bytes, remove some, insert some, repeat a part. */
 const damage = fc.array(
   fc.record({
     kind: fc.constantFrom("set", "cut", "put", "again" as const),
@@ -79,11 +79,11 @@ function damaged(bytes: Uint8Array, list: Damage): Uint8Array {
   return now;
 }
 
-/** What engines say, and we do not. */
+/** Messages of JavaScript engines, which must never reach a user. */
 const native =
   /Cannot |is not (a func|iter|def|an obj|ext)|Invalid |outside the bounds|call stack|out of range|properties of/;
 
-/** Runs until the time is up; how often, and how often what came was loaded all the same. */
+/** Runs until the time is up, and prints the number of files and how many of them were loaded. */
 function fuzz(
   title: string,
   make: (list: Damage) => Uint8Array,

@@ -1,4 +1,4 @@
-/** Checkpoints: what is saved comes back to the bit; what is not as it was saved is told, and nothing is loaded. */
+/** Checkpoints: what is saved is loaded to the bit; a file that does not fit is an error, and changes nothing. */
 
 import { execFileSync, spawn } from "node:child_process";
 import {
@@ -32,7 +32,7 @@ import { go, keep, resume, type Spec, start } from "./resume.js";
 const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** All that an arena's memory holds. */
+/** A copy of an arena's memory. */
 const memory = (arena: Arena) => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
 
 /** A model and its optimizer after one step. */
@@ -126,7 +126,7 @@ test("the file is as safetensors says, aligned, and nothing but names and number
   for (const text of Object.values(metadata)) expect(text).toEqual(expect.any(String));
 });
 
-/** Files that versions of the package have written: none is ever changed. Named by format, rule and number of its case. */
+/** Files that earlier versions of the package have written. They are never changed. The name has the format and the rule. */
 const fixtures = readdirSync(new URL("fixtures", import.meta.url)).filter((name) => name.endsWith(".safetensors"));
 
 test.each(fixtures)("a file that was written before, and the run after it: %s", (name) => {
@@ -666,7 +666,7 @@ describe("files", () => {
       await gone;
       const last = Number(said.trimEnd().split("\n").at(-1));
       const { extra } = await loadFile(path, [w]);
-      // The last that was said to be saved, or the next.
+      // The last save that was reported, or the next one.
       expect([last, last + 1]).toContain(extra);
       expect(w.data.every((x) => x === extra)).toBe(true);
       const left = readdirSync(place).filter((name) => name !== "run.safetensors");

@@ -1,10 +1,10 @@
-/** Files made by hand: the format is simple enough to be written down twice. */
+/** Makes files by hand: a second, independent writer of the format. */
 
 import { crc32 } from "node:zlib";
 
 const encode = (text: string) => new TextEncoder().encode(text);
 
-/** A file of a header and data, with the header's length, or another, before it. */
+/** A file of a header and data. The length before them is the header's unless another is given. */
 export function file(header: string | Uint8Array, data: Uint8Array, length?: bigint): Uint8Array {
   const bytes = typeof header === "string" ? encode(header) : header;
   const before = new Uint8Array(8);
@@ -14,7 +14,7 @@ export function file(header: string | Uint8Array, data: Uint8Array, length?: big
 
 const CHECKSUM = 8 + '{"__metadata__":{"checksum":"'.length;
 
-/** The file with the checksum that its header has. */
+/** The file with the right checksum for its header. */
 export function sealed(bytes: Uint8Array): Uint8Array {
   const end = 8 + Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   const copy = Uint8Array.from(bytes);
@@ -29,6 +29,7 @@ export interface Parts {
   readonly data: Uint8Array;
 }
 
+/** The header as text and parsed, and the data. */
 export function parts(bytes: Uint8Array): Parts {
   const end = 8 + Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
   const text = new TextDecoder().decode(bytes.slice(8, end)).trimEnd();

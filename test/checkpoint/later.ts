@@ -1,4 +1,4 @@
-/** The second process: resumes every run in a folder, goes on, and saves it again. */
+/** The second process: resumes every run in a folder, continues it, and saves it again. */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** Malformed files: a title, the file, and what its error must say. Checksums are right unless they are the point. */
+/** Malformed files: a title, the file, and a part of the error's message. Checksums are right unless the case is about them. */
 
 import { file, type Parts, sealed } from "./files.js";
 
@@ -77,7 +77,7 @@ export const malformed: readonly Malformed[] = [
   ["a comma too many", text('"},"w"', '",},"w"'), "the header must have a string at character"],
   ["no comma", text(`,${b}`, b), "the header must have } at character"],
   ["no colon", text('"b":{', '"b"{'), "the header must have : at character"],
-  ["text behind it", ({ text, data }) => sealed(file(`${text}{}`, data)), "the header must have its end at character"],
+  ["text after it", ({ text, data }) => sealed(file(`${text}{}`, data)), "the header must have its end at character"],
   [
     "a header that breaks off",
     ({ text, data }) => sealed(file(text.slice(0, -1), data)),
@@ -192,7 +192,7 @@ export const malformed: readonly Malformed[] = [
     "the tensors must fill the file's 188 bytes of data, got 192",
   ],
   [
-    "data behind the last tensor",
+    "data after the last tensor",
     ({ text, data }) => sealed(file(text, Buffer.concat([data, data]))),
     "the tensors must fill the file's 384 bytes of data, got 192",
   ],

@@ -1,4 +1,4 @@
-/** A run that can be stopped and resumed: with all that a checkpoint must bring back. */
+/** A run that can be stopped and resumed. It has everything that a checkpoint must restore. */
 
 import * as downhill from "downhill";
 import { type Batches, batches, createArenaSync, load, type Loaded, type Optimizer, save, type Tensor } from "downhill";
@@ -20,7 +20,7 @@ export interface Run {
 
 const shapes = { a: [7, 5], b: [1], c: [33], "ä/frozen": [3] };
 
-/** Two groups, rates by a schedule and by a plateau, averages, micro-batches, a scale of the loss that moves. */
+/** Starts a run with two groups, a schedule, a plateau, an average, micro-batches and a dynamic loss scale. */
 export function start({ rule, options }: Spec): Run {
   const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
   const live = factory.rule.hyper.lr?.range.startsWith("[0"); // the schedule begins there
@@ -39,7 +39,7 @@ export function start({ rule, options }: Spec): Run {
   return { model, optimizer, order: batches(10, 3, { seed: 5, epochs: 100 }), plateau };
 }
 
-/** Goes on for so many micro-batches, some of them with a gradient that is not finite. */
+/** Runs micro-batches `from` to `to`. One of them has a gradient that is not finite. */
 export function go({ model, optimizer, order, plateau }: Run, from: number, to: number): void {
   for (let i = from; i < to; i++) {
     const { value: batch } = order.next() as { value: Uint32Array };
@@ -55,7 +55,7 @@ export function go({ model, optimizer, order, plateau }: Run, from: number, to: 
 
 export const keep = ({ model, optimizer, order }: Run) => save(model, optimizer, { batches: order.state });
 
-/** Brings a run that was just started to where it was saved. */
+/** Loads a checkpoint into a run that was just started. */
 export function resume(run: Run, bytes: Uint8Array): Loaded {
   const loaded = load(bytes, run.model, run.optimizer);
   run.order.state = (loaded.extra as { batches: downhill.BatchState }).batches;

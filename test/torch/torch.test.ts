@@ -1,4 +1,4 @@
-/** PyTorch's files, in and out: what it wrote goes on here as it went on there, and what is hostile does nothing. */
+/** PyTorch's files, read and written: a run goes on here as it did in PyTorch, and hostile files do nothing. */
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -33,14 +33,14 @@ const { grads, cases } = JSON.parse(here("fixtures/cases.json").toString());
 const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** The run's tensors; Muon is for matrices, and has all as such. */
+/** The run's tensors. Muon is for matrices: all of its tensors are matrices. */
 const tensorsFor = (rule: string): Record<string, Tensor> =>
   small().tensors(
     rule === "muon"
       ? { "0.weight": [7, 9], "0.bias": [7, 1], scale: [1, 1] }
       : { "0.weight": [7, 9], "0.bias": [7], scale: [] },
   );
-/** What PyTorch's None stands for: here it is said. */
+/** The values that PyTorch's None means: here they are explicit. */
 const none: Record<string, object> = {
   muon: { adjust_lr_fn: "original" },
   adafactor: { eps: [2 ** -23, 1e-3] },
@@ -84,7 +84,7 @@ describe.each(Object.keys(cases))("%s", (rule) => {
   const { options, before, after } = cases[rule];
   const factory = factories.find((factory) => factory.rule.name === rule)!;
 
-  /** The run's model and optimizer, with other rates than in the file. */
+  /** The run's model and optimizer, with rates that differ from the file's. */
   function make() {
     const model = tensorsFor(rule);
     const renamed = Object.fromEntries(Object.entries(options).map(([name, value]) => [camel(name), value]));
@@ -289,17 +289,17 @@ describe("what does not fit", () => {
     [
       "a rule that PyTorch lacks",
       () => loadOptimizer(adamwFile, momentum(groups(model()))),
-      "loadOptimizer: momentum must be one of those whose files of PyTorch are read and written here: sgd, adagrad",
+      "loadOptimizer: momentum must be a rule of torch.optim that this module reads and writes: sgd, adagrad",
     ],
     [
       "out, a rule that PyTorch lacks",
       () => saveOptimizer(momentum(groups(model()))),
-      "saveOptimizer: momentum must be one of those whose files of PyTorch are read and written here: sgd, adagrad",
+      "saveOptimizer: momentum must be a rule of torch.optim that this module reads and writes: sgd, adagrad",
     ],
     [
       "an option that PyTorch lacks",
       () => loadOptimizer(adamwFile, adamw(groups(model()), { biasCorrection: false })),
-      "loadOptimizer: groups[0].biasCorrection is false here, and PyTorch has but true",
+      "loadOptimizer: groups[0].biasCorrection is false here, and PyTorch has only true",
     ],
     [
       "out, an option that PyTorch lacks",
@@ -344,7 +344,7 @@ describe("what does not fit", () => {
     [
       "an optimizer for a model",
       () => loadModel(adamwFile, model()),
-      'loadModel: the file must hold what model.state_dict() gave, got a dictionary of "state", "param_groups"; a part of it is had by readTorch(bytes).PART',
+      'loadModel: the file must hold what model.state_dict() gave, got a dictionary of "state", "param_groups"; read the file with readTorch(bytes), and pass the part that has it',
     ],
     [
       "other names",
@@ -396,7 +396,7 @@ describe("what does not fit", () => {
 
 describe("hostile", () => {
   const valid = here("fixtures/adamw.pt");
-  /** The file with another pickle. */
+  /** An archive with this pickle. */
   const pickled = (...bytes: (number | string)[]) => {
     const pickle = Buffer.concat(
       bytes.map((part) => (typeof part === "string" ? Buffer.from(part, "latin1") : Buffer.from([part]))),
@@ -512,7 +512,7 @@ describe("hostile", () => {
   });
 
   test("lists that hold each other a billion times are told of in a line", () => {
-    // Each holds the one before ten times; the last is where a group belongs.
+    // Each list holds the one before it ten times; the last is in the place of a group.
     const lists =
       "]q\0" +
       [1, 2, 3, 4, 5, 6, 7, 8, 9]

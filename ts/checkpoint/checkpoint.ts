@@ -1,4 +1,4 @@
-/** Checkpoints: what they hold, and how what they hold comes back. */
+/** Checkpoints: the parameters, the state and the progress of a run, written to bytes and read back. */
 
 import { overall, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
@@ -10,38 +10,38 @@ import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import type { Counts } from "../optimizer/step.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
 import { crc32 } from "./crc32.js";
-import { joined } from "./files.js";
+import { concat } from "./files.js";
 import {
-  alone,
+  betweenSteps,
   asBytes,
   bytesOf,
   checkOptimizer,
-  type Differs,
+  type Report,
   listModel,
-  loading,
+  loadChecked,
   type LoadOptions,
-  matched,
+  matchTensors,
   shapeOf,
   startFromParams,
 } from "./loading.js";
 import { type Contents, decode, encodeHeader, type TensorEntry, headerEnd } from "./safetensors.js";
 
-/** What came of loading. */
+/** The result of `load`. */
 export interface Loaded {
-  /** How many steps the optimizer has made; 0 without one. */
+  /** The number of steps that the optimizer has made; 0 without an optimizer. */
   readonly steps: number;
-  /** What was saved besides, as JSON has it. */
+  /** The `extra` that was given to `save`, as `JSON.parse` returns it; undefined if there was none. */
   readonly extra: unknown;
-  /** What was not as expected, and left out: nothing, unless `strict` is false. */
+  /** One sentence for each difference that was passed over. Empty unless `strict` is false. */
   readonly leftOut: readonly string[];
 }
 
 type Json = unknown;
 
-/** The format of what stands here, in the metadata. */
+/** The version of the format that this module writes, in the metadata. */
 const VERSION = "1";
 
-/** The header begins with its own checksum, so that there is one place to look for it. */
+/** The header begins with its own checksum, so its place is known before anything is parsed. */
 const PREFIX = '{"__metadata__":{"checksum":"';
 const CHECKSUM = 8 + PREFIX.length;
 const DIGITS = 8;
@@ -49,19 +49,20 @@ const BLANK = "0".repeat(DIGITS);
 const KEYS = ["checksum", "format", "version", "crc32", "rule", "counts", "extra"];
 
 /**
- * A checkpoint, in the safetensors format: parameters under their names, the optimizer's state as `optimizer.NAME.SLOT`,
- * all else as metadata.
- * @param model the tensors to save, by name or in a list; gradients are not
- * @param optimizer whose params are among them; without one, parameters alone are saved
- * @param extra anything that JSON can hold, such as `{ batches: order.state }`; `load` gives it back
- * A TypeError or RangeError for wrong arguments; an Error during a step.
+ * Writes a checkpoint in the safetensors format. Parameters have their own names, the optimizer's state is
+ * `optimizer.NAME.SLOT`, and everything else is metadata. Gradients are not saved.
+ * @param model the tensors to save, by name or in a list
+ * @param optimizer an optimizer of these tensors. Default: none; only the parameters are saved
+ * @param extra anything that JSON can hold, such as `{ batches: order.state }`; `load` returns it. Default: nothing
+ * @returns the bytes of the file
+ * @throws a TypeError or RangeError for wrong arguments; an Error during a step.
  */
 export function save(model: Tensors, optimizer?: Resumable, extra?: unknown): Uint8Array<ArrayBuffer> {
-  return saving("save", model, optimizer, extra, joined);
+  return saveParts("save", model, optimizer, extra, concat);
 }
 
-/** Hands `write` a checkpoint in parts, while no step is under way. */
-export function saving<Result>(
+/** Calls `write` with the parts of a checkpoint. No step can run in the meantime. */
+export function saveParts<Result>(
   title: string,
   model: Tensors,
   optimizer: Resumable | undefined,
@@ -69,8 +70,8 @@ export function saving<Result>(
   write: (parts: readonly Uint8Array[]) => Result,
 ): Result {
   const list = listModel(title, model);
-  const tensors = contents(title, list, optimizer);
-  return alone(title, list, () => {
+  const tensors = arraysOf(title, list, optimizer);
+  return betweenSteps(title, list, () => {
     let end = 0;
     const entries = [...tensors].map(([name, { shape, view }]) => {
       const begin = end;
@@ -82,13 +83,13 @@ export function saving<Result>(
       ["checksum", BLANK],
       ["format", "downhill"],
       ["version", VERSION],
-      ["crc32", written(Object.fromEntries(sums))],
+      ["crc32", toJson(Object.fromEntries(sums))],
     ]);
     if (optimizer) {
-      metadata.set("rule", written(describe(optimizer)));
+      metadata.set("rule", toJson(settingsOf(optimizer)));
       metadata.set(
         "counts",
-        written({
+        toJson({
           ...optimizer.inner.step.counts,
           since: optimizer.groups.map(({ since = 0 }) => since),
           scalars: optimizer.groups.map(({ scalars }) => (scalars.length === 1 ? scalars[0] : scalars)),
@@ -105,13 +106,12 @@ export function saving<Result>(
 }
 
 /**
- * Brings back what `save` wrote. Everything is checked first: the header's checksum and each tensor's, names, shapes, the
- * rule, its options.
+ * Loads a checkpoint that `save` wrote. All checks come first: checksums, names, shapes, the rule and its options. After
+ * an error nothing has changed.
  * @param bytes the whole file
- * @param model tensors of the same names and shapes
- * @param optimizer made as the saved one was; without one, what there is of it in the file is left alone
- * A RangeError for a damaged file, and for one that does not fit, which names both sides; nothing is loaded then. An
- * Error during a step.
+ * @param model tensors with the names and shapes of the saved ones
+ * @param optimizer an optimizer made like the saved one. Default: none; only the parameters are loaded
+ * @throws a RangeError for a damaged file and for a file that does not fit; an Error during a step.
  */
 export function load(
   bytes: Uint8Array | ArrayBuffer,
@@ -120,21 +120,21 @@ export function load(
   options: LoadOptions = {},
 ): Loaded {
   const tensors = listModel("load", model);
-  const all = contents("load", tensors, optimizer);
+  const all = arraysOf("load", tensors, optimizer);
   const file = asBytes("load", bytes);
-  return loading("load", tensors, options, (differs) => {
-    const found = verified(file);
-    const course = optimizer && courseOf(found, optimizer, differs);
+  return loadChecked("load", tensors, options, (report) => {
+    const found = verify(file);
+    const progress = optimizer && progressIn(found, optimizer, report);
     const meant = <Value>(map: ReadonlyMap<string, Value>) =>
-      course ? map : new Map([...map].filter(([name]) => !name.startsWith(OPTIMIZER)));
-    const pairs = matched(meant(all), meant(found.tensors), ["F32"], differs);
+      progress ? map : new Map([...map].filter(([name]) => !name.startsWith(OPTIMIZER)));
+    const pairs = matchTensors(meant(all), meant(found.tensors), ["F32"], report);
     const text = found.metadata.get("extra");
     const extra = text === undefined ? undefined : parse(text, "extra");
     return () => {
       for (const [{ view }, entry] of pairs) bytesOf(view).set(bytesIn(file, found, entry));
-      if (optimizer && course) {
-        optimizer.inner.step.counts = course.counts;
-        for (const [group, since, scalars] of course.groups) {
+      if (optimizer && progress) {
+        optimizer.inner.step.counts = progress.counts;
+        for (const [group, since, scalars] of progress.groups) {
           group.scalars = scalars;
           if (group.since !== undefined) group.since = since;
         }
@@ -142,9 +142,9 @@ export function load(
         startFromParams(optimizer, loaded);
         for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
           const { sum } = optimizer.inner.held(tensor);
-          if (sum && (!loaded.has(sum) || course.counts.microBatches === 0)) sum.fill(0);
+          if (sum && (!loaded.has(sum) || progress.counts.microBatches === 0)) sum.fill(0);
         }
-        for (const [plateau, observed] of course.observed) plateau.observed = observed;
+        for (const [plateau, observed] of progress.observed) plateau.observed = observed;
       }
       return { steps: optimizer?.steps ?? 0, extra };
     };
@@ -153,8 +153,8 @@ export function load(
 
 const OPTIMIZER = "optimizer.";
 
-/** What is saved, by name. */
-function contents(title: string, list: readonly Tensor[], optimizer: Resumable | undefined) {
+/** All arrays of a checkpoint by their names in the file. */
+function arraysOf(title: string, list: readonly Tensor[], optimizer: Resumable | undefined) {
   const tensors = new Set(list);
   const all = new Map<string, { shape: Shape; view: Float32Array }>();
   for (const { name, shape, data } of tensors) {
@@ -186,8 +186,8 @@ function contents(title: string, list: readonly Tensor[], optimizer: Resumable |
 const bytesIn = (file: Uint8Array, { start }: { start: number }, { begin, end }: TensorEntry) =>
   file.subarray(start + begin, start + end);
 
-/** What a file holds, once every checksum is right. */
-function verified(file: Uint8Array): ReturnType<typeof decode> {
+/** Decodes a file and checks every checksum. */
+function verify(file: Uint8Array): ReturnType<typeof decode> {
   const end = headerEnd(file);
   const header = file.slice(0, end);
   if (text(header.subarray(8, CHECKSUM)) !== PREFIX) {
@@ -197,7 +197,7 @@ function verified(file: Uint8Array): ReturnType<typeof decode> {
   }
   const said = text(header.subarray(CHECKSUM, CHECKSUM + DIGITS));
   header.set(new TextEncoder().encode(BLANK), CHECKSUM);
-  damaged("the header", said, hex(crc32(header)));
+  checkChecksum("the header", said, hex(crc32(header)));
   const found = decode(file);
   const unknown = [...found.metadata.keys()].find((key) => !KEYS.includes(key));
   const { version, format } = Object.fromEntries(found.metadata);
@@ -206,22 +206,22 @@ function verified(file: Uint8Array): ReturnType<typeof decode> {
       unknown === undefined ? `format ${format ?? "none"}, version ${version ?? "none"}` : `metadata ${show(unknown)}`;
     throw new RangeError(`the checkpoint must be of version ${VERSION}, got ${got}; a later version may read it`);
   }
-  const sums = new Map(Object.entries(object(found.metadata.get("crc32"), "crc32")));
+  const sums = new Map(Object.entries(parseObject(found.metadata.get("crc32"), "crc32")));
   for (const [name, entry] of found.tensors) {
     if (!sums.has(name)) throw new RangeError(`tensor ${show(name)} must have a checksum, got none`);
-    damaged(`tensor ${show(name)}`, sums.get(name), hex(crc32(bytesIn(file, found, entry))));
+    checkChecksum(`tensor ${show(name)}`, sums.get(name), hex(crc32(bytesIn(file, found, entry))));
     sums.delete(name);
   }
   for (const name of sums.keys()) throw new RangeError(`each checksum must be a tensor's, got one of ${show(name)}`);
   return found;
 }
 
-function damaged(what: string, said: unknown, is: string): void {
+function checkChecksum(what: string, said: unknown, is: string): void {
   if (said !== is) throw new RangeError(`${what} is damaged: its checksum is said to be ${show(said)}, and is "${is}"`);
 }
 
-/** The rule, all options, the groups: what must be the same on both sides. */
-function describe(optimizer: Resumable): Json {
+/** The rule, all options and the groups: they must be the same in the file and in the program. */
+function settingsOf(optimizer: Resumable): Json {
   const { rule, step, wrappers } = optimizer.inner;
   const around = Object.fromEntries([...wrappers].map(([name, { options }]) => [name, options]));
   const groups = optimizer.groups.map(({ params, hyper, fixed }) => {
@@ -230,41 +230,41 @@ function describe(optimizer: Resumable): Json {
   return { rule: rule.name, ...step.overall, ...around, groups };
 }
 
-/** What a file says of a rule, with the defaults of options that were not there yet when it was written. */
+/** Adds the defaults of options that did not exist when the file was written. */
 function completed(
   { groups, ...rest }: Record<string, Json>,
   { rule, step }: Resumable["inner"],
 ): Record<string, Json> {
-  const defaultsOf = (options: Options) => object(written(defaults(options)), "rule");
+  const defaultsOf = (options: Options) => parseObject(toJson(defaults(options)), "rule");
   const own = defaultsOf({ ...rule.hyper, ...rule.fixed });
   const all = Array.isArray(groups) ? groups.map((group) => ({ ...own, ...group })) : groups;
   const shared = Object.entries(overall).filter(([name]) => Object.hasOwn(step.overall, name));
   return { ...defaultsOf(Object.fromEntries(shared)), ...rest, groups: all };
 }
 
-/** How far the optimizer had come, if it is by the same rule. */
-function courseOf(found: Contents, optimizer: Resumable, differs: Differs) {
+/** Reads how far the optimizer had come; undefined for a file of another rule. */
+function progressIn(found: Contents, optimizer: Resumable, report: Report) {
   const { rule, counts } = Object.fromEntries(found.metadata);
   if (rule === undefined) {
-    differs("the file has no optimizer");
+    report("the file has no optimizer");
     return undefined;
   }
-  const here = object(written(describe(optimizer)), "rule");
-  const there = completed(object(rule, "rule"), optimizer.inner);
+  const here = parseObject(toJson(settingsOf(optimizer)), "rule");
+  const there = completed(parseObject(rule, "rule"), optimizer.inner);
   if (there.rule !== here.rule) {
-    differs(`the optimizer is ${show(there.rule)} in the file, ${show(here.rule)} here`);
+    report(`the optimizer is ${show(there.rule)} in the file, ${show(here.rule)} here`);
     return undefined;
   }
-  for (const difference of differences("", there, here)) differs(difference);
-  const { observed, scalars, since, ...numbers } = object(counts, "counts");
+  for (const difference of differences("", there, here)) report(difference);
+  const { observed, scalars, since, ...numbers } = parseObject(counts, "counts");
   const { step } = optimizer.inner;
-  const course = Object.fromEntries(
+  const progress = Object.fromEntries(
     Object.keys(step.counts).map((name) => {
       (name === "lossScale" ? within("(0, ∞)", 1) : count(0, 0)).check(name, numbers[name]);
       return [name, numbers[name]];
     }),
   ) as unknown as Counts;
-  // What belongs to an option that is another one here.
+  // Counters of an option that differs begin anew.
   const kept = (...options: string[]) => options.every((option) => there[option] === here[option]);
   const adapted: Counts = {
     ...course,
@@ -275,32 +275,32 @@ function courseOf(found: Contents, optimizer: Resumable, differs: Differs) {
   const schedules = plateaus(optimizer);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
     const got = Array.isArray(observed) ? observed.length : "none";
-    differs(`of schedules that observe there are ${got} in the file, ${schedules.length} here`);
+    report(`of schedules that observe there are ${got} in the file, ${schedules.length} here`);
   }
   const groups = optimizer.groups.map((group, i) => {
     const isKnown = Array.isArray(there.groups) && i < there.groups.length;
-    const joined: unknown = Array.isArray(since) && isKnown ? since[i] : isKnown ? 0 : course.steps;
-    count(0, 0).check(`groups[${i}].since`, joined);
+    const joinedAt: unknown = Array.isArray(since) && isKnown ? since[i] : isKnown ? 0 : progress.steps;
+    count(0, 0).check(`groups[${i}].since`, joinedAt);
     const given: unknown = Array.isArray(scalars) ? scalars[i] : undefined;
     const read =
-      given === undefined ? group.scalars : scalarsOf(i, group, given, isKnown ? there.groups : [], optimizer, differs);
-    return [group, joined as number, read] as const;
+      given === undefined ? group.scalars : scalarsOf(i, group, given, isKnown ? there.groups : [], optimizer, report);
+    return [group, joinedAt as number, read] as const;
   });
   return {
     counts: adapted,
     groups,
-    observed: schedules.map((plateau, i) => [plateau, seen(observed, i) ?? plateau.observed] as const),
+    observed: schedules.map((plateau, i) => [plateau, observedIn(observed, i) ?? plateau.observed] as const),
   };
 }
 
-/** A group's scalars, or those of each of its tensors, as the file has them: one object, or a list. */
+/** Reads the scalars of a group, or of each of its tensors: one object or a list of them. */
 function scalarsOf(
   i: number,
   { params, scalars }: Resumable["groups"][number],
   given: unknown,
   groups: Json,
   { inner: { rule } }: Resumable,
-  differs: Differs,
+  report: Report,
 ): readonly Scalars[] {
   const list: readonly unknown[] = [given].flat();
   const names = (groups as readonly { readonly params?: unknown }[])[i]?.params;
@@ -309,25 +309,25 @@ function scalarsOf(
     const there = Object(list[place]) as Record<string, unknown>;
     const [title, keys] = [`groups[${i}]${rule.perTensor ? `.params[${k}]` : ""}`, Object.keys(here)];
     if (Object.keys(there).length !== keys.length || !keys.every((key) => Object.hasOwn(there, key))) {
-      differs(
+      report(
         `${title} has the numbers ${Object.keys(there).join(", ") || "none"} in the file, ${keys.join(", ")} here`,
       );
       return here;
     }
     for (const key of keys) finite(0).check(`${title}.${key}`, there[key]);
-    return Object.fromEntries(keys.map((key) => [key, there[key] as number])); // in the order that kernels read them
+    return Object.fromEntries(keys.map((key) => [key, there[key] as number])); // in the order in which kernels read them
   });
 }
 
-/** What the schedule `i` has observed, if that is there: of JSON, which has no infinite numbers. */
-function seen(observed: Json, i: number): Observed | undefined {
+/** Reads what schedule `i` has observed, if the file has it. JSON has no infinite numbers: they are text. */
+function observedIn(observed: Json, i: number): Observed | undefined {
   const one: unknown = Array.isArray(observed) ? observed[i] : undefined;
   if (one === undefined) return undefined;
   const { best, cooling, ...rest } = Object(one) as Observed;
   return checkObserved({ ...rest, best: Number(best), cooling: Number(cooling) });
 }
 
-/** The schedules that observe, in the order of the groups and their options. */
+/** All `reduceLROnPlateau` schedules, in the order of the groups and their options. */
 function plateaus(optimizer: Resumable): Plateau[] {
   const inside = (value: unknown): Plateau[] => {
     if (value instanceof Plateau) return [value];
@@ -337,7 +337,7 @@ function plateaus(optimizer: Resumable): Plateau[] {
   return optimizer.groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(inside));
 }
 
-/** Where two values of JSON differ, in words. */
+/** One sentence for each place where two JSON values differ. */
 function* differences(path: string, there: Json, here: Json): Generator<string> {
   const isObject = (value: Json): value is Readonly<Record<string, Json>> =>
     typeof value === "object" && value !== null;
@@ -353,8 +353,8 @@ function* differences(path: string, there: Json, here: Json): Generator<string> 
   }
 }
 
-/** JSON in which infinite numbers and functions are words. */
-const written = (value: Json): string =>
+/** Writes JSON. Numbers that are not finite, and functions, become text. */
+const toJson = (value: Json): string =>
   JSON.stringify(value, (_, item) => {
     if (typeof item === "number" && !Number.isFinite(item)) return String(item);
     return typeof item === "function" ? "a function" : item;
@@ -379,8 +379,8 @@ function parse(text: string, key: string): Json {
   }
 }
 
-/** An object that metadata holds as JSON. */
-function object(text: string | undefined, key: string): Record<string, Json> {
+/** Parses an object that the metadata holds as JSON. */
+function parseObject(text: string | undefined, key: string): Record<string, Json> {
   if (text === undefined) throw new RangeError(`the metadata must have ${key}, got none`);
   const value = parse(text, key);
   if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, Json>;

@@ -1,8 +1,8 @@
-/** CRC-32, as zip files and zlib have it. It tells every change of up to 32 bits in a row. */
+/** CRC-32, the checksum of zip files and zlib. It detects every change of up to 32 adjacent bits. */
 
 import { nodeModule } from "../platform.js";
 
-/** `TABLES[k][b]`: what a byte `b` with `k` more bytes behind it adds. */
+/** `TABLES[k][b]` is the contribution of a byte `b` that has `k` more bytes after it. */
 const TABLES: readonly Uint32Array[] = /* @__PURE__ */ tables();
 
 function tables(): readonly Uint32Array[] {
@@ -15,12 +15,13 @@ function tables(): readonly Uint32Array[] {
   return all;
 }
 
+/** The CRC-32 of some bytes, from 0 to 2^32 - 1. */
 export function crc32(bytes: Uint8Array): number {
   const native = nodeModule("zlib")?.crc32;
   return native ? native(bytes) : portableCrc32(bytes);
 }
 
-/** The same where there is no zlib, eight bytes a turn. */
+/** The same without zlib, eight bytes at a time. */
 export function portableCrc32(bytes: Uint8Array): number {
   const [t0, t1, t2, t3, t4, t5, t6, t7] = TABLES as [Uint32Array, ...Uint32Array[]];
   const { length } = bytes;

@@ -1,15 +1,17 @@
 import type { Tensors } from "../optimizer/params.js";
 import type { Resumable } from "../optimizer/checkpointable.js";
-import { load, type Loaded, saving } from "./checkpoint.js";
-import { readWhole, writeWhole } from "./files.js";
+import { load, type Loaded, saveParts } from "./checkpoint.js";
+import { readFile, writeAtomically } from "./files.js";
 import type { LoadOptions } from "./loading.js";
 
 export { load, type Loaded, save } from "./checkpoint.js";
 export type { LoadOptions } from "./loading.js";
 
 /**
- * Saves to a file, as it is when called: on disk, where it is whole or the one before whatever happens, or in browsers in
- * the origin's private file system. As `save`; an Error if the file cannot be written.
+ * Saves to a file what `save` returns at the time of the call: on disk, or in browsers in the origin's private file
+ * system. The file is never half written: after a crash the path has the old file or the new one.
+ * @param path a path, or a file: URL
+ * @throws as `save`; an Error if the file cannot be written.
  */
 export async function saveFile(
   path: string | URL,
@@ -17,15 +19,19 @@ export async function saveFile(
   optimizer?: Resumable,
   extra?: unknown,
 ): Promise<void> {
-  await saving("saveFile", model, optimizer, extra, (parts) => writeWhole(path, parts));
+  await saveParts("saveFile", model, optimizer, extra, (parts) => writeAtomically(path, parts));
 }
 
-/** Loads a file that `saveFile` wrote. As `load`; an Error if the file cannot be read. */
+/**
+ * Loads a file that `saveFile` wrote.
+ * @param path a path, or a file: URL
+ * @throws as `load`; an Error if the file cannot be read.
+ */
 export async function loadFile(
   path: string | URL,
   model: Tensors,
   optimizer?: Resumable,
   options?: LoadOptions,
 ): Promise<Loaded> {
-  return load(await readWhole(path), model, optimizer, options);
+  return load(await readFile(path), model, optimizer, options);
 }

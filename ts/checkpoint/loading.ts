@@ -1,4 +1,4 @@
-/** What all loading has in common: everything is checked before anything is written. */
+/** The parts that all loaders share. Everything is checked before anything is written. */
 
 import type { Group } from "../optimizer/group.js";
 import type { Values } from "../optimizer/hyper.js";
@@ -10,8 +10,9 @@ import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
 export interface LoadOptions {
   /**
-   * Whether everything must be as it was saved: tensors' names and shapes, the rule, its options. Otherwise what fits is
-   * loaded, what does not is left as it is here, and `leftOut` tells what that was. Damage is an error either way. Default: true.
+   * Whether names, shapes, the rule and its options must be the same in the file and in the program. If false, everything
+   * that fits is loaded, and `leftOut` lists the rest, which keeps its present values. Damage is an error either way.
+   * Default: true.
    */
   strict?: boolean;
 }
@@ -20,60 +21,60 @@ export type AnyOptimizer = Optimizer<any, any, any>;
 
 export const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Values>[];
 
-/** An array's bytes, in place. */
+/** The bytes of an array: a view. */
 export const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
-/** Takes a difference between file and program. */
-export type Differs = (what: string) => void;
+/** Receives a difference between file and program: throws if loading is strict. */
+export type Report = (what: string) => void;
 
-/** The tensors of a model, or the error that says what was expected. */
+/** The tensors of a model. A TypeError or RangeError for anything else. */
 export const listModel = (title: string, model: Tensors): readonly Tensor[] =>
   listTensors(`${title}: model must be tensors, by name or in a list`, model);
 
-/** The shape of a tensor's slot of state. */
+/** The shape of a slot of a tensor's state. */
 export const shapeOf = ({ inner: { rule } }: Resumable, slot: string, { shape }: Tensor): Shape =>
   rule.shapes?.[slot]?.(shape) ?? shape;
 
-/** Throws unless it is an optimizer and its parameters are those of training. */
+/** Throws unless this is an optimizer whose parameters are those of training, not of `eval()` or `perturb()`. */
 export function checkOptimizer(title: string, optimizer: Resumable): void {
   if (!(optimizer instanceof Resumable))
     throw new TypeError(`${title}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
   optimizer.inner.settled(title);
 }
 
-/** A file's bytes, without what Node's Buffer makes of them: its `slice` is no copy. */
+/** A file's bytes as a plain Uint8Array: the `slice` of Node's Buffer is not a copy. */
 export function asBytes(title: string, file: Uint8Array | ArrayBuffer): Uint8Array {
   if (file instanceof ArrayBuffer) return new Uint8Array(file);
   if (!(file instanceof Uint8Array)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
   return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
 }
 
-/** Calls `act` while no step is under way in the tensors' arenas. */
-export function alone<Result>(title: string, tensors: readonly Tensor[], act: () => Result): Result {
+/** Calls `act` between two steps of the tensors' arenas. An Error during a step. */
+export function betweenSteps<Result>(title: string, tensors: readonly Tensor[], act: () => Result): Result {
   const arenas = [...new Set(tensors.map(({ arena }) => arena))];
   return arenas.reduce((act, arena) => () => arena.inner(title).pool.alone(title, act), act)();
 }
 
 /**
- * Loads while no step is under way.
- * @param check finds out what is to be written, and returns what writes it
+ * Loads between two steps.
+ * @param check checks everything, changes nothing, and returns the function that writes
  */
-export function loading<Result extends object>(
+export function loadChecked<Result extends object>(
   title: string,
   tensors: readonly Tensor[],
   options: LoadOptions,
-  check: (differs: Differs) => () => Result,
+  check: (report: Report) => () => Result,
 ): Result & { readonly leftOut: readonly string[] } {
   const { strict } = resolve(title, { strict: flag(true) }, options);
   const leftOut: string[] = [];
-  const differs = (what: string) => {
+  const report = (what: string) => {
     if (strict) throw new RangeError(`${what} (strict: false loads the rest)`);
     leftOut.push(what);
   };
-  return alone(title, tensors, () => {
+  return betweenSteps(title, tensors, () => {
     let write: () => Result;
     try {
-      write = check(differs);
+      write = check(report);
     } catch (cause) {
       if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
       throw new RangeError(`${title}: ${cause.message}; nothing was loaded`, { cause });
@@ -82,7 +83,7 @@ export function loading<Result extends object>(
   });
 }
 
-/** Has all that starts as the parameters start as they stand, but for what was loaded. */
+/** Sets all state that starts as a copy of the parameters, and was not loaded, to the present parameters. */
 export function startFromParams(optimizer: Resumable, loaded: ReadonlySet<Float32Array>): void {
   const { rule, held } = optimizer.inner;
   for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
@@ -98,21 +99,21 @@ interface Shaped {
   readonly shape: Shape;
 }
 
-/** The tensors that are on both sides, with the same shape; the others differ. */
-export function matched<Here extends Shaped, There extends Shaped & { readonly dtype: string }>(
+/** Pairs tensors that have the same name and shape on both sides, and reports the others. */
+export function matchTensors<Here extends Shaped, There extends Shaped & { readonly dtype: string }>(
   here: ReadonlyMap<string, Here>,
   there: ReadonlyMap<string, There>,
   dtypes: readonly string[],
-  differs: Differs,
+  report: Report,
 ): [Here, There][] {
   const pairs: [Here, There][] = [];
   for (const [name, one] of here) {
     const other = there.get(name);
-    if (other === undefined) differs(`tensor ${show(name)} is here, not in the file`);
+    if (other === undefined) report(`tensor ${show(name)} is here, not in the file`);
     else if (!dtypes.includes(other.dtype) || !sameShape(one.shape, other.shape)) {
-      differs(`tensor ${show(name)} is ${other.dtype} ${show(other.shape)} in the file, F32 ${show(one.shape)} here`);
+      report(`tensor ${show(name)} is ${other.dtype} ${show(other.shape)} in the file, F32 ${show(one.shape)} here`);
     } else pairs.push([one, other]);
   }
-  for (const name of there.keys()) if (!here.has(name)) differs(`tensor ${show(name)} is in the file, not here`);
+  for (const name of there.keys()) if (!here.has(name)) report(`tensor ${show(name)} is in the file, not here`);
   return pairs;
 }

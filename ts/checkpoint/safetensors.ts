@@ -1,9 +1,9 @@
-/** The safetensors format: https://huggingface.co/docs/safetensors. What is read is believed only once it is checked. */
+/** The safetensors format: https://huggingface.co/docs/safetensors. Nothing in a file is trusted before it is checked. */
 
 import { show } from "../option.js";
 import type { Shape } from "../arena/tensor.js";
 
-/** A tensor in a file, and where its bytes are among those behind the header. */
+/** A tensor in a file. `begin` and `end` count bytes from the end of the header. */
 export interface TensorEntry {
   readonly dtype: string;
   readonly shape: Shape;
@@ -16,27 +16,27 @@ export interface Contents {
   readonly tensors: ReadonlyMap<string, TensorEntry>;
 }
 
-/** Bytes of a header, and tensors: far more than any model has, far less than would hurt. */
-const LONGEST_HEADER = 2 ** 24;
-const MOST_TENSORS = 2 ** 16;
-/** As many as NumPy has. */
-export const MOST_DIMENSIONS = 64;
+/** Limits on the bytes of a header and on tensors: far above any model, far below what would take noticeable time. */
+const MAX_HEADER_BYTES = 2 ** 24;
+const MAX_TENSORS = 2 ** 16;
+/** NumPy's limit. */
+export const MAX_DIMENSIONS = 64;
 const LENGTH_BYTES = 8;
 const METADATA = "__metadata__";
 
-/** Bytes of an element. */
-export const SIZES: Readonly<Record<string, number>> = {
+/** Bytes per element of each dtype. */
+export const ELEMENT_BYTES: Readonly<Record<string, number>> = {
   ...{ F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1 },
   ...{ F8_E5M2: 1, F8_E4M3: 1 },
 };
 
-/** The file's header, with its length before it; the tensors' bytes follow in order. A RangeError for names that it cannot hold. */
+/** Writes the header with its length before it. The tensors' bytes follow in order. A RangeError for unusable names. */
 export function encodeHeader(title: string, { metadata, tensors }: Contents): Uint8Array<ArrayBuffer> {
-  // Entry by entry, as objects put names that are whole numbers first.
+  // Entry by entry: an object would move names that are whole numbers to the front.
   const header: string[] = [];
   const add = (name: string, value: unknown) => header.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
   add(METADATA, Object.fromEntries(metadata));
-  if (tensors.size > MOST_TENSORS) throw tooMany();
+  if (tensors.size > MAX_TENSORS) throw tooMany();
   for (const [name, { dtype, shape, begin, end }] of tensors) {
     const wrong = wrongName(name);
     if (wrong) throw new RangeError(`${title}: a tensor's name must be writable, got ${show(name)}, which ${wrong}`);
@@ -44,35 +44,35 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
   }
   const text = new TextEncoder().encode(`{${header.join(",")}}`);
   const length = Math.ceil(text.length / LENGTH_BYTES) * LENGTH_BYTES; // so that what follows is aligned
-  if (length > LONGEST_HEADER) throw tooLong(length);
+  if (length > MAX_HEADER_BYTES) throw tooLong(length);
   const encoded = new Uint8Array(LENGTH_BYTES + length).fill(0x20, LENGTH_BYTES);
   new DataView(encoded.buffer).setUint32(0, length, true);
   encoded.set(text, LENGTH_BYTES);
   return encoded;
 }
 
-/** How long the header is, its length included; a RangeError if that cannot be. */
+/** The number of bytes before the tensors: the length field and the header. A RangeError if it is impossible. */
 export function headerEnd(bytes: Uint8Array): number {
   if (bytes.length < LENGTH_BYTES) {
     throw new RangeError(`the file must have at least ${LENGTH_BYTES} bytes, got ${bytes.length}`);
   }
   const view = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
-  if (length > LONGEST_HEADER) throw tooLong(length);
+  if (length > MAX_HEADER_BYTES) throw tooLong(length);
   if (LENGTH_BYTES + length > bytes.length) {
     throw new RangeError(`the file must hold its header of ${length} bytes, got ${bytes.length} bytes in all`);
   }
   return LENGTH_BYTES + length;
 }
 
-const tooMany = () => new RangeError(`a file must have at most ${MOST_TENSORS} tensors, got more`);
+const tooMany = () => new RangeError(`a file must have at most ${MAX_TENSORS} tensors, got more`);
 const tooLong = (length: number) =>
-  new RangeError(`the header must have at most ${LONGEST_HEADER} bytes, got ${length}`);
+  new RangeError(`the header must have at most ${MAX_HEADER_BYTES} bytes, got ${length}`);
 
 /**
- * What a file holds, from the byte `start` on.
- * A RangeError for anything that the format does not allow: other JSON than its own, names or keys that are there twice,
- * sizes that do not fit the shape, bytes that belong to no tensor or to two.
+ * Reads the header. The tensors' bytes begin at byte `start`.
+ * A RangeError for anything that the format forbids: other JSON, duplicate names or keys, sizes that contradict the
+ * shape, bytes that belong to no tensor or to two.
  */
 export function decode(file: Uint8Array): Contents & { readonly start: number } {
   const start = headerEnd(file);
@@ -99,7 +99,7 @@ export function decode(file: Uint8Array): Contents & { readonly start: number } 
     const wrong = wrongName(name);
     if (wrong) throw new RangeError(`a tensor's name must be usable, got ${show(name)}, which ${wrong}`);
     if (tensors.has(name)) throw new RangeError(`each tensor must be there once, got ${show(name)} twice`);
-    if (tensors.size === MOST_TENSORS) throw tooMany();
+    if (tensors.size === MAX_TENSORS) throw tooMany();
     tensors.set(name, readEntry(reader, name));
   });
   reader.end();
@@ -121,17 +121,17 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   if (dtype === undefined || shape === undefined || offsets === undefined) {
     throw new RangeError(`${title} must have dtype, shape and data_offsets, got not all of them`);
   }
-  if (!Object.hasOwn(SIZES, dtype)) {
-    throw new RangeError(`${title}: dtype must be one of ${Object.keys(SIZES).join(", ")}, got ${show(dtype)}`);
+  if (!Object.hasOwn(ELEMENT_BYTES, dtype)) {
+    throw new RangeError(`${title}: dtype must be one of ${Object.keys(ELEMENT_BYTES).join(", ")}, got ${show(dtype)}`);
   }
-  if (shape.length > MOST_DIMENSIONS) {
-    throw new RangeError(`${title}: shape must have at most ${MOST_DIMENSIONS} dimensions, got ${shape.length}`);
+  if (shape.length > MAX_DIMENSIONS) {
+    throw new RangeError(`${title}: shape must have at most ${MAX_DIMENSIONS} dimensions, got ${shape.length}`);
   }
   const [begin, end] = offsets;
   if (begin === undefined || end === undefined || offsets.length !== 2) {
     throw new RangeError(`${title}: data_offsets must be two, got ${offsets.length}`);
   }
-  const size = shape.reduce((product, dimension) => product * dimension, SIZES[dtype]!);
+  const size = shape.reduce((product, dimension) => product * dimension, ELEMENT_BYTES[dtype]!);
   if (end - begin !== size) {
     throw new RangeError(
       `${title}: data_offsets must span the ${size} bytes of ${dtype} ${show(shape)}, got ${show(offsets)}`,
@@ -140,7 +140,7 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   return { dtype, shape, begin, end };
 }
 
-/** Holds tensors to covering all `length` bytes, each byte once. */
+/** Checks that the tensors cover all `length` bytes, and each byte once. */
 function checkLayout(tensors: Contents["tensors"], length: number): void {
   const inOrder = [...tensors].sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
   let at = 0;
@@ -154,14 +154,14 @@ function checkLayout(tensors: Contents["tensors"], length: number): void {
   if (at !== length) throw new RangeError(`the tensors must fill the file's ${length} bytes of data, got ${at}`);
 }
 
-/** What makes a name unfit to stand in a file, in messages, or in an object. */
+/** Why a name must not be used in a file, in a message or as a key; undefined if it may. */
 function wrongName(name: string): string | undefined {
   if (name === METADATA || name === "__proto__") return "is reserved";
   if (/[\u0000-\u001f\u007f]/.test(name)) return "has control characters";
   return /\p{Surrogate}/u.test(name) ? "is no Unicode text" : undefined;
 }
 
-/** Reads the little of JSON that a header may be: objects, strings, lists of whole numbers. */
+/** Parses the part of JSON that a header may have: objects, strings, lists of whole numbers. */
 class Reader {
   #at = 0;
   readonly #text: string;
@@ -178,7 +178,7 @@ class Reader {
     while (" \t\n\r".includes(this.#text[this.#at] ?? "x")) this.#at++;
   }
 
-  /** Whether this character is next; it is passed over. */
+  /** Passes over this character if it is next; returns whether it was. */
   #next(character: string): boolean {
     this.#space();
     if (this.#text[this.#at] !== character) return false;
@@ -190,7 +190,7 @@ class Reader {
     if (!this.#next(character)) throw this.wrong(character);
   }
 
-  /** Calls `value` for each key, behind which it reads the value. */
+  /** Calls `value` after each key; it reads the value. */
   object(value: (key: string) => void): void {
     this.#must("{");
     if (this.#next("}")) return;

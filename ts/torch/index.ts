@@ -1,26 +1,26 @@
-/** Files of PyTorch: in, and out again. */
+/** Reads and writes PyTorch's files. */
 
 import {
-  alone,
+  betweenSteps,
   type AnyOptimizer,
   asBytes,
   bytesOf,
   checkOptimizer,
   listModel,
-  loading,
+  loadChecked,
   type LoadOptions,
-  matched,
+  matchTensors,
 } from "../checkpoint/loading.js";
-import { decode, SIZES } from "../checkpoint/safetensors.js";
+import { decode, ELEMENT_BYTES } from "../checkpoint/safetensors.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import type { Tensors } from "../optimizer/params.js";
 import { count, show } from "../option.js";
 import type { Shape } from "../arena/tensor.js";
-import { described, prepare, stateDict } from "./optimizer.js";
+import { described, checkStateDict, stateDict } from "./optimizer.js";
 import {
   type Dict,
   isDict,
-  type Meaning,
+  type Resolver,
   Name,
   pickle,
   Stored,
@@ -35,35 +35,36 @@ export type { LoadOptions } from "../checkpoint/loading.js";
 export type { Dict, Value } from "./pickle.js";
 export type { TorchTensor } from "./tensor.js";
 
-/** A file's bytes, or what `readTorch` found in it, or a part of that. */
+/** The bytes of a file, or the data that `readTorch` returned, or a part of that data. */
 export type TorchFile = Uint8Array | ArrayBuffer | Value;
 
-/** What came of loading. */
+/** The result of `loadModel` and `loadOptimizer`. */
 export interface LoadedTorch {
-  /** What was not as expected, and left out: nothing, unless `strict` is false. */
+  /** One sentence for each difference that was passed over. Empty unless `strict` is false. */
   readonly leftOut: readonly string[];
 }
 
 /**
- * What `torch.save` wrote, as data: dictionaries (without a prototype), lists, text, numbers, tensors. Nothing in it is
- * executed.
- * A RangeError for a damaged file, one of PyTorch before 1.6, and one that holds more than tensors and plain data.
+ * Reads a file that `torch.save` wrote, as data: dictionaries (objects without a prototype), lists, text, numbers and
+ * tensors. Nothing in the file is executed.
+ * @throws a RangeError for a damaged file, a file from before PyTorch 1.6, and a file that holds more than tensors and
+ * plain data.
  */
 export function readTorch(file: Uint8Array | ArrayBuffer): Value {
-  return named("readTorch", () => readArchive(asBytes("readTorch", file)));
+  return withTitle("readTorch", () => readArchive(asBytes("readTorch", file)));
 }
 
 /**
  * Sets a model's parameters from a `state_dict()` that `torch.save` wrote, or from a safetensors file.
- * @param file whose tensors have the names and shapes of the model's; of floating-point numbers of any precision
- * A RangeError for a damaged file, and for one that does not fit, which names both sides; nothing is loaded then. An
- * Error during a step.
+ * @param file tensors with the names and shapes of the model's; floating-point numbers of any precision
+ * @throws a RangeError for a damaged file and for a file that does not fit; an Error during a step. Nothing has changed
+ * then.
  */
 export function loadModel(file: TorchFile, model: Tensors, options: LoadOptions = {}): LoadedTorch {
   const tensors = listModel("loadModel", model);
-  return loading("loadModel", tensors, options, (differs) => {
+  return loadChecked("loadModel", tensors, options, (report) => {
     const here = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-    const pairs = matched(here, tensorsIn(file), FLOATS, differs);
+    const pairs = matchTensors(here, tensorsIn(file), FLOATS, report);
     return () => {
       for (const [{ data }, tensor] of pairs) tensor.readInto(data);
       return {};
@@ -73,19 +74,19 @@ export function loadModel(file: TorchFile, model: Tensors, options: LoadOptions 
 
 export interface LoadOptimizerOptions extends LoadOptions {
   /**
-   * How many steps were made, for PyTorch's SGD, whose file does not say. A whole number of 0 or more. Default: 1 if
-   * there is state in the file, else 0.
+   * The number of steps that were made, for rules whose files do not have it: SGD and Muon. A whole number in [0, ∞).
+   * Default: 1 if the file has state, else 0.
    */
   steps?: number;
 }
 
 /**
  * Sets an optimizer's state, step count and hyper-parameters from an `optimizer.state_dict()` that `torch.save` wrote.
- * Hyper-parameters that a schedule decides here stay the schedule's; averages and slow weights begin as the parameters, so
- * call `loadModel` first.
- * @param optimizer over tensors in the order that PyTorch's had them, in the same groups, made with the same `amsgrad`,
- * `maximize`, `centered`, and momentum or none
- * Errors as for `loadModel`.
+ * Hyper-parameters that have a schedule keep it. Averages and slow weights start as copies of the parameters: call
+ * `loadModel` first.
+ * @param optimizer an optimizer of the same tensors in the same order and the same groups, with the same `amsgrad`,
+ * `maximize` and `centered`, and with momentum if the saved one had it
+ * @throws as `loadModel`.
  */
 export function loadOptimizer(
   file: TorchFile,
@@ -95,8 +96,8 @@ export function loadOptimizer(
   checkOptimizer("loadOptimizer", optimizer);
   if (steps !== undefined) count(0, 0).check("loadOptimizer: steps", steps);
   const tensors = optimizer.groups.flatMap(({ params }) => params);
-  return loading("loadOptimizer", tensors, options, (differs) => {
-    const write = prepare(contentOf(file), optimizer, steps, differs);
+  return loadChecked("loadOptimizer", tensors, options, (report) => {
+    const write = checkStateDict(contentOf(file), optimizer, steps, report);
     return () => {
       write();
       return {};
@@ -104,28 +105,33 @@ export function loadOptimizer(
   });
 }
 
-/** A model's `state_dict()`, as a file for `torch.load`. A TypeError for what is no model, an Error during a step. */
+/**
+ * Writes a model's `state_dict()` for `torch.load`.
+ * @returns the bytes of the file
+ * @throws a TypeError unless `model` is tensors; an Error during a step.
+ */
 export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
   const tensors = listModel("saveModel", model);
-  return alone("saveModel", tensors, () =>
+  return betweenSteps("saveModel", tensors, () =>
     archive((store) => new Map(tensors.map(({ name, shape, data }) => [name, store(data, shape)]))),
   );
 }
 
 /**
- * An `optimizer.state_dict()`, as a file for `torch.load` and PyTorch's `load_state_dict`. A RangeError for a rule or an
- * option that PyTorch lacks, an Error during a step.
+ * Writes an `optimizer.state_dict()` for `torch.load` and PyTorch's `load_state_dict`.
+ * @returns the bytes of the file
+ * @throws a RangeError for a rule or an option that PyTorch does not have; an Error during a step.
  */
 export function saveOptimizer(optimizer: AnyOptimizer): Uint8Array<ArrayBuffer> {
   checkOptimizer("saveOptimizer", optimizer);
   const tensors = optimizer.groups.flatMap(({ params }) => params);
-  return alone("saveOptimizer", tensors, () =>
-    named("saveOptimizer", () => archive((store) => stateDict(optimizer, store))),
+  return betweenSteps("saveOptimizer", tensors, () =>
+    withTitle("saveOptimizer", () => archive((store) => stateDict(optimizer, store))),
   );
 }
 
-/** Puts the function's name before what is wrong with a file. */
-function named<Result>(title: string, act: () => Result): Result {
+/** Puts the function's name before the messages about a file. */
+function withTitle<Result>(title: string, act: () => Result): Result {
   try {
     return act();
   } catch (cause) {
@@ -137,10 +143,10 @@ function named<Result>(title: string, act: () => Result): Result {
 const isBytes = (file: unknown): file is Uint8Array | ArrayBuffer =>
   file instanceof Uint8Array || file instanceof ArrayBuffer;
 
-/** What is in a file that `torch.save` wrote, if it is not known yet. */
+/** The data in a file, unless it is data already. */
 const contentOf = (file: TorchFile): Value => (isBytes(file) ? readArchive(asBytes("", file)) : file);
 
-/** Of a safetensors file these bytes would be a header of 67 MB, which none has. */
+/** Whether the bytes begin like a zip archive. In a safetensors file they would mean a header of 67 MB, above the limit. */
 const isArchive = (bytes: Uint8Array) => [0x50, 0x4b, 0x03, 0x04].every((byte, i) => bytes[i] === byte);
 
 function tensorsIn(file: TorchFile): ReadonlyMap<string, TorchTensor> {
@@ -157,13 +163,13 @@ function tensorsIn(file: TorchFile): ReadonlyMap<string, TorchTensor> {
   const all = isDict(dict) ? Object.entries(dict) : [];
   if (all.length === 0 || !all.every(([, value]) => value instanceof TorchTensor)) {
     throw new RangeError(
-      `the file must hold what model.state_dict() gave, got ${described(dict)}; a part of it is had by readTorch(bytes).PART`,
+      `the file must hold what model.state_dict() gave, got ${described(dict)}; read the file with readTorch(bytes), and pass the part that has it`,
     );
   }
   return new Map(all as [string, TorchTensor][]);
 }
 
-/** A storage: numbers of one type, that tensors are views of. */
+/** A storage: an array of one type. Tensors are views of it. */
 class Storage {
   constructor(
     readonly dtype: string,
@@ -197,15 +203,15 @@ function readArchive(bytes: Uint8Array): Value {
     throw new RangeError("the file must be little-endian, got another");
   return unpickle(
     files.get(pickled)!,
-    meaning((key) => files.get(`${folder}data/${key}`)),
+    resolver((key) => files.get(`${folder}data/${key}`)),
   );
 }
 
 const wholes = (value: Value | undefined): value is number[] =>
   Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && (item as number) >= 0);
 
-/** What the names in a file mean: tensors and dictionaries; nothing else is allowed. */
-const meaning = (read: (key: string) => Uint8Array | undefined): Meaning => ({
+/** The functions that a file may call: those that make tensors and dictionaries. */
+const resolver = (read: (key: string) => Uint8Array | undefined): Resolver => ({
   call(name, args) {
     if (name === "collections.OrderedDict" && args.length === 0) return Object.create(null) as Dict;
     if (name === "torch._utils._rebuild_parameter" && args[0] instanceof TorchTensor) return args[0];
@@ -234,14 +240,14 @@ const meaning = (read: (key: string) => Uint8Array | undefined): Meaning => ({
         `the file must hold each tensor's numbers, of a known type, got ${show(type instanceof Name ? type.name : type)} number ${show(key)}`,
       );
     }
-    const length = (size as number) * SIZES[found]!;
+    const length = (size as number) * ELEMENT_BYTES[found]!;
     if (length > bytes.length)
       throw new RangeError(`storage ${show(key)} must have ${length} bytes, got ${bytes.length}`);
     return new Storage(found, bytes.subarray(0, length));
   },
 });
 
-/** An archive as `torch.load` reads it: a pickle, and beside it the numbers of its tensors. */
+/** Writes an archive for `torch.load`: a pickle, and one entry for each tensor's elements. */
 function archive(
   content: (store: (numbers: Float32Array, shape: Shape) => Stored) => Writable,
 ): Uint8Array<ArrayBuffer> {

@@ -1,6 +1,13 @@
-/** What an optimizer's `state_dict()` says, and the optimizer here. */
+/** Converts between an optimizer and PyTorch's `state_dict()` of it. */
 
-import { type AnyOptimizer, type Differs, groupsOf, matched, shapeOf, startFromParams } from "../checkpoint/loading.js";
+import {
+  type AnyOptimizer,
+  type Report,
+  groupsOf,
+  matchTensors,
+  shapeOf,
+  startFromParams,
+} from "../checkpoint/loading.js";
 import { areScheduled, snake, type Values, valuesAt } from "../optimizer/hyper.js";
 import type { Group } from "../optimizer/group.js";
 import { count, type Options, show } from "../option.js";
@@ -8,41 +15,45 @@ import type { Shape } from "../arena/tensor.js";
 import { type Dict, isDict, Stored, Tuple, type Value, type Writable } from "./pickle.js";
 import { FLOATS, TorchTensor } from "./tensor.js";
 
-/** A rule that torch.optim has: what its groups say besides, what of ours it lacks, and whether it counts no steps. */
-interface Twin {
-  readonly says?: Readonly<Record<string, boolean>>;
-  readonly lacks?: readonly string[];
-  /** Our names of what is not the same in another spelling. */
-  readonly names?: Readonly<Record<string, string>>;
-  readonly uncounted?: boolean;
-  /** The rule's scalars that PyTorch keeps with each tensor: of the last step, or already of the next. */
-  readonly keeps?: readonly string[];
+/** A rule that torch.optim has, and where the two sides differ. */
+interface TorchRule {
+  /** Keys that PyTorch's groups have besides, and their values. */
+  readonly groupKeys?: Readonly<Record<string, boolean>>;
+  /** Our options that PyTorch does not have. */
+  readonly unsupported?: readonly string[];
+  /** Keys of PyTorch whose name here is not just the camelCase one. */
+  readonly renames?: Readonly<Record<string, string>>;
+  /** Whether its state has no `step`. */
+  readonly hasNoStep?: boolean;
+  /** Scalars of the rule that PyTorch keeps with each tensor. */
+  readonly scalarSlots?: readonly string[];
+  /** Whether these are the scalars of the next step instead of the last one. */
   readonly ofNext?: boolean;
 }
 
 const ownOfAdam = ["biasCorrection", "epsRoot", "epsHat", "nesterov", "amsgradCorrected"];
 
-const twins: Readonly<Record<string, Twin>> = {
-  sgd: { uncounted: true },
-  adagrad: { lacks: ["epsInSqrt"] },
-  rmsprop: { lacks: ["epsInSqrt"] },
+const torchRules: Readonly<Record<string, TorchRule>> = {
+  sgd: { hasNoStep: true },
+  adagrad: { unsupported: ["epsInSqrt"] },
+  rmsprop: { unsupported: ["epsInSqrt"] },
   rprop: {},
   adadelta: {},
-  adamax: { lacks: ["epsOutside"] },
+  adamax: { unsupported: ["epsOutside"] },
   radam: {},
-  nadam: { keeps: ["muProduct"] },
-  asgd: { keeps: ["eta", "mu"], ofNext: true },
-  adam: { says: { decoupled_weight_decay: false }, lacks: ownOfAdam },
-  adamw: { says: { decoupled_weight_decay: true }, lacks: ownOfAdam },
+  nadam: { scalarSlots: ["muProduct"] },
+  asgd: { scalarSlots: ["eta", "mu"], ofNext: true },
+  adam: { groupKeys: { decoupled_weight_decay: false }, unsupported: ownOfAdam },
+  adamw: { groupKeys: { decoupled_weight_decay: true }, unsupported: ownOfAdam },
   muon: {
-    names: { adjust_lr_fn: "adjustLr" },
-    lacks: ["biasCorrection", "inputsFirst", "epsAdded", "maximize"],
-    uncounted: true,
+    renames: { adjust_lr_fn: "adjustLr" },
+    unsupported: ["biasCorrection", "inputsFirst", "epsAdded", "maximize"],
+    hasNoStep: true,
   },
   adafactor: {},
 };
 
-/** How PyTorch computes, and what has been done with by the first step: of no meaning here. */
+/** Keys without a meaning here: how PyTorch computes, and values that only the first step reads. */
 const ignored = [
   "foreach",
   "capturable",
@@ -54,21 +65,26 @@ const ignored = [
   "initial_accumulator_value",
 ];
 
-function twinOf({ inner: { rule } }: AnyOptimizer): Twin {
-  const twin = Object.hasOwn(twins, rule.name) ? twins[rule.name] : undefined;
-  if (twin) return twin;
+function torchRuleOf({ inner: { rule } }: AnyOptimizer): TorchRule {
+  const torchRule = Object.hasOwn(torchRules, rule.name) ? torchRules[rule.name] : undefined;
+  if (torchRule) return torchRule;
   throw new RangeError(
-    `${rule.name} must be one of those whose files of PyTorch are read and written here: ${Object.keys(twins).join(", ")}`,
+    `${rule.name} must be a rule of torch.optim that this module reads and writes: ${Object.keys(torchRules).join(", ")}`,
   );
 }
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 const optionsIn = ({ inner: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
 
-/** Checks all that a state_dict says; what it returns writes it. */
-export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | undefined, differs: Differs): () => void {
-  const twin = twinOf(optimizer);
-  const { keeps = [], ofNext = false } = twin;
+/** Checks a state_dict against an optimizer, changes nothing, and returns the function that writes. */
+export function checkStateDict(
+  file: Value,
+  optimizer: AnyOptimizer,
+  steps: number | undefined,
+  report: Report,
+): () => void {
+  const torchRule = torchRuleOf(optimizer);
+  const { scalarSlots = [], ofNext = false } = torchRule;
   if (!isDict(file) || !isDict(file.state) || !Array.isArray(file.param_groups)) {
     throw new RangeError(`the file must hold what optimizer.state_dict() gave, got ${described(file)}`);
   }
@@ -80,19 +96,19 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
   const writes: (() => void)[] = [];
   const views = new Map<string, { shape: Shape; view: Float32Array; start: number }>();
   const found = new Map<string, TorchTensor>();
-  const counted: (readonly [Group, number | undefined])[] = [];
+  const groupSteps: (readonly [Group, number | undefined])[] = [];
   here.forEach((group, index) => {
     const title = `groups[${index}]`;
     const counts = new Set<number>();
-    const said = there[index]!;
-    const indices = isDict(said) ? said.params : undefined;
-    if (!isDict(said) || !Array.isArray(indices)) throw new RangeError(`${title} must have params in the file`);
+    const saved = there[index]!;
+    const indices = isDict(saved) ? saved.params : undefined;
+    if (!isDict(saved) || !Array.isArray(indices)) throw new RangeError(`${title} must have params in the file`);
     if (indices.length !== group.params.length) {
       throw new RangeError(`${title} has ${indices.length} params in the file, ${group.params.length} here`);
     }
-    writes.push(group.prepare(optionsOf(title, said, group, optimizer, twin, differs)));
+    writes.push(group.prepare(optionsOf(title, saved, group, optimizer, torchRule, report)));
     const scalars = { ...optimizer.inner.rule.scalars };
-    if (keeps.length > 0) writes.push(() => void (group.scalars = [scalars]));
+    if (scalarSlots.length > 0) writes.push(() => void (group.scalars = [scalars]));
     group.params.forEach((tensor, i) => {
       for (const [slot, view] of Object.entries(optimizer.inner.held(tensor).state)) {
         const start = Number(group.fixed[optimizer.inner.rule.fill[slot] ?? ""] ?? 0);
@@ -102,7 +118,7 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
       if (!isDict(slots))
         throw new RangeError(`the state of ${show(tensor.name)} must be by name, got ${described(slots)}`);
       for (const [slot, value] of Object.entries(slots)) {
-        const scalar = keeps.find((name) => snake(name) === slot);
+        const scalar = scalarSlots.find((name) => snake(name) === slot);
         if (scalar) {
           const kept = number(`${slot} of ${show(tensor.name)}`, value);
           if (!ofNext) scalars[scalar] = kept;
@@ -117,64 +133,64 @@ export function prepare(file: Value, optimizer: AnyOptimizer, steps: number | un
       throw new RangeError(`step must be the same for all params of ${title}, got ${[...counts].join(" and ")}`);
     }
     if (own !== undefined) count(0, 0).check(`step of ${title}`, own);
-    counted.push([group, own]);
+    groupSteps.push([group, own]);
   });
-  // PyTorch counts for each parameter: the one that has most steps has all of them.
-  const known = counted.flatMap(([, own]) => own ?? []);
+  // PyTorch counts the steps of each parameter: the largest count is the optimizer's.
+  const known = groupSteps.flatMap(([, own]) => own ?? []);
   const made = known.length > 0 ? Math.max(...known) : (steps ?? (found.size > 0 ? 1 : 0));
   count(0, 0).check("step", made);
-  // Saved before the first step, when PyTorch has no state.
+  // PyTorch has no state before the first step.
   const fresh = found.size === 0 && made === 0;
-  const pairs = fresh ? [] : matched(views, found, FLOATS, differs);
+  const pairs = fresh ? [] : matchTensors(views, found, FLOATS, report);
   return () => {
     if (fresh) for (const { start, view } of views.values()) view.fill(start);
     for (const [{ view }, tensor] of pairs) tensor.readInto(view);
     for (const write of writes) write();
-    for (const [group, own = 0] of counted) group.since = known.length > 0 ? made - own : 0;
+    for (const [group, own = 0] of groupSteps) group.since = known.length > 0 ? made - own : 0;
     const { step } = optimizer.inner;
-    step.counts = { ...step.counts, steps: made, averaged: 0 }; // PyTorch keeps no average: it begins here
+    step.counts = { ...step.counts, steps: made, averaged: 0 }; // PyTorch keeps no average: ours begins here
     step.dropMicroBatches();
     startFromParams(optimizer, new Set(pairs.map(([{ view }]) => view)));
   };
 }
 
-/** A group's hyper-parameters as the file has them, but for those that a schedule decides. */
+/** A group's hyper-parameters in the file, without those that have a schedule here. */
 function optionsOf(
   title: string,
-  said: Dict,
+  saved: Dict,
   { hyper, fixed }: Group<Values>,
   optimizer: AnyOptimizer,
-  { says = {}, lacks = [], names = {} }: Twin,
-  differs: Differs,
+  { groupKeys = {}, unsupported = [], renames = {} }: TorchRule,
+  report: Report,
 ): Values {
   const { rule } = optimizer.inner;
   const all = new Map(Object.entries(optionsIn(optimizer)));
   const changes: Record<string, unknown> = {};
   const scheduled = (name: string) => areScheduled(rule, { [name]: hyper[name] });
-  for (const [key, given] of Object.entries(said)) {
+  for (const [key, given] of Object.entries(saved)) {
     if (ignored.includes(key)) continue;
-    const name = Object.hasOwn(names, key) ? names[key]! : camel(key);
-    const usual = all.get(name)?.default; // what it means where PyTorch has None
+    const name = Object.hasOwn(renames, key) ? renames[key]! : camel(key);
+    const usual = all.get(name)?.default; // the meaning of PyTorch's None
     const value = Array.isArray(given)
       ? given.map((item, i) => plain(item) ?? (usual as Value[] | undefined)?.[i])
       : (plain(given) ?? usual);
-    const expected = Object.hasOwn(says, key) ? says[key] : fixed[name];
+    const expected = Object.hasOwn(groupKeys, key) ? groupKeys[key] : fixed[name];
     if (expected !== undefined) {
-      if (value !== expected) differs(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
-    } else if (!Object.hasOwn(rule.hyper, name) || lacks.includes(name)) {
-      differs(`${title}.${key} is ${show(value)} in the file, no option here`);
+      if (value !== expected) report(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
+    } else if (!Object.hasOwn(rule.hyper, name) || unsupported.includes(name)) {
+      report(`${title}.${key} is ${show(value)} in the file, no option here`);
     } else if (!scheduled(name)) changes[name] = value;
   }
   const here = { ...hyper, ...fixed };
-  for (const name of lacks) {
+  for (const name of unsupported) {
     const { default: needed } = all.get(name)!;
     if (here[name] !== needed)
-      differs(`${title}.${name} is ${show(here[name])} here, and PyTorch has but ${show(needed)}`);
+      report(`${title}.${name} is ${show(here[name])} here, and PyTorch has only ${show(needed)}`);
   }
   return changes;
 }
 
-/** A number that may be a tensor of one. */
+/** A number; PyTorch may keep it as a tensor without dimensions. */
 const plain = (value: Value): Value =>
   value instanceof TorchTensor && value.shape.length === 0 ? value.read()[0]! : value;
 
@@ -184,7 +200,7 @@ function number(title: string, value: Value): number {
   return x;
 }
 
-/** What a value of a file is, for a message; of a dictionary, what it holds. */
+/** Describes a value in a message: a dictionary by its first keys. */
 export function described(value: Value): string {
   if (isDict(value))
     return `a dictionary of ${
@@ -196,23 +212,30 @@ export function described(value: Value): string {
   return show(value);
 }
 
-/** The state_dict, and the numbers that go with it. `store` takes a tensor's. */
+/** Makes the state_dict of an optimizer. `store` takes the elements of a tensor. */
 export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array, shape: Shape) => Stored): Writable {
   const { rule, step, held } = optimizer.inner;
-  const { says = {}, lacks = [], names = {}, uncounted, keeps = [], ofNext } = twinOf(optimizer);
-  const spelt = new Map(Object.entries(names).map(([there, here]) => [here, there]));
+  const {
+    groupKeys = {},
+    unsupported = [],
+    renames = {},
+    hasNoStep,
+    scalarSlots = [],
+    ofNext,
+  } = torchRuleOf(optimizer);
+  const spelt = new Map(Object.entries(renames).map(([there, here]) => [here, there]));
   const state = new Map<number, Writable>();
   let index = 0;
   const groups = groupsOf(optimizer).map(({ params, hyper, fixed, since, scalars: [scalars] }, group) => {
     const made = step.count - since;
     const values = { ...valuesAt(rule, hyper, step.count), ...fixed };
-    for (const name of lacks) {
+    for (const name of unsupported) {
       const { default: needed } = optionsIn(optimizer)[name]!;
       if (values[name] !== needed)
         throw new RangeError(`groups[${group}].${name} must be ${show(needed)} for PyTorch, got ${show(values[name])}`);
     }
     const options = Object.entries(values)
-      .filter(([name]) => !lacks.includes(name))
+      .filter(([name]) => !unsupported.includes(name))
       .map(
         ([name, value]) =>
           [spelt.get(name) ?? snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const,
@@ -223,13 +246,13 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
       const slots = Object.entries(held(tensor).state).map(
         ([name, view]) => [snake(name), store(view, shapeOf(optimizer, name, tensor))] as const,
       );
-      const numbers = [...(uncounted ? [] : [["step", made]]), ...keeps.map((name) => [name, kept[name]])] as [
+      const numbers = [...(hasNoStep ? [] : [["step", made]]), ...scalarSlots.map((name) => [name, kept[name]])] as [
         string,
         number,
       ][];
-      const counted = numbers.map(([name, x]) => [snake(name), store(Float32Array.of(x), [])] as const);
-      // A buffer that is zero is not yet one to PyTorch's SGD.
-      if (slots.length > 0 && !(uncounted && made === 0)) state.set(index, new Map([...counted, ...slots]));
+      const stepAndScalars = numbers.map(([name, x]) => [snake(name), store(Float32Array.of(x), [])] as const);
+      // PyTorch's SGD has no momentum buffer before the first step.
+      if (slots.length > 0 && !(hasNoStep && made === 0)) state.set(index, new Map([...stepAndScalars, ...slots]));
       return index++;
     });
     return new Map<string, Writable>([...options, ...Object.entries({ ...defaults, ...says }), ["params", indices]]);

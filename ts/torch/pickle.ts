@@ -1,37 +1,37 @@
 /**
- * Python's pickle, the part of it that `torch.save` writes (protocol 2), as data: nothing is ever called.
+ * The part of Python's pickle format that `torch.save` writes (protocol 2), read as data: nothing is ever called.
  * The opcodes: https://github.com/python/cpython/blob/main/Lib/pickletools.py
  */
 
 import { show } from "../option.js";
 import { stridesOf } from "./tensor.js";
 
-/** What a pickle may hold. Dictionaries have no prototype; their keys are strings or numbers. */
+/** A value in a pickle. Dictionaries are objects without a prototype; their keys are strings or numbers. */
 export type Value = null | boolean | number | string | Value[] | Dict | object;
 export interface Dict {
   [key: string]: Value;
 }
 
-/** A class or function by its name, which stands for nothing else. */
+/** The name of a Python class or function: only a name, never the thing itself. */
 export class Name {
   constructor(readonly name: string) {}
 }
 
-/** What the names in a pickle mean. An Error for what they may not. */
-export interface Meaning {
-  /** What a call of a function gives. */
+/** Gives the names in a pickle a meaning. A RangeError for names that have none. */
+export interface Resolver {
+  /** The result of a call. */
   call(name: string, args: readonly Value[]): Value;
-  /** What stands behind an identity. */
+  /** The value that a persistent identity refers to. */
   persistent(id: Value): Value;
 }
 
-/** Bytes of a pickle: far more than any model's has, far less than would hurt. */
-const LONGEST = 2 ** 24;
+/** The limit on a pickle's bytes: far above any model, far below what would take noticeable time. */
+const MAX_PICKLE_BYTES = 2 ** 24;
 
-export function unpickle(bytes: Uint8Array, meaning: Meaning): Value {
-  if (bytes.length > LONGEST)
-    throw new RangeError(`the pickle must have at most ${LONGEST} bytes, got ${bytes.length}`);
-  return new Unpickler(bytes, meaning).run();
+export function unpickle(bytes: Uint8Array, resolver: Resolver): Value {
+  if (bytes.length > MAX_PICKLE_BYTES)
+    throw new RangeError(`the pickle must have at most ${MAX_PICKLE_BYTES} bytes, got ${bytes.length}`);
+  return new Unpickler(bytes, resolver).run();
 }
 
 const MARK = Symbol();
@@ -43,12 +43,12 @@ class Unpickler {
   readonly #memo = new Map<number, Value>();
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
-  readonly #meaning: Meaning;
+  readonly #resolver: Resolver;
 
-  constructor(bytes: Uint8Array, meaning: Meaning) {
-    this.#bytes = bytes.slice(); // of memory that is not shared, which decoders refuse
+  constructor(bytes: Uint8Array, resolver: Resolver) {
+    this.#bytes = bytes.slice(); // a copy: TextDecoder refuses shared memory
     this.#view = new DataView(this.#bytes.buffer);
-    this.#meaning = meaning;
+    this.#resolver = resolver;
   }
 
   run(): Value {
@@ -118,14 +118,14 @@ class Unpickler {
       case "R": {
         const [callee, args] = this.#several(2);
         if (!(callee instanceof Name) || !Array.isArray(args)) throw this.#wrong("a call of a function by its name");
-        return this.#push(this.#meaning.call(callee.name, args));
+        return this.#push(this.#resolver.call(callee.name, args));
       }
-      case "b": // attributes, which PyTorch gives a model's dictionary: not needed
+      case "b": // attributes, which PyTorch sets on a model's dictionary: not needed
         this.#pop();
         this.#dict(this.#top());
         return;
       case "Q":
-        return this.#push(this.#meaning.persistent(this.#pop()));
+        return this.#push(this.#resolver.persistent(this.#pop()));
       default:
         throw this.#wrong("only what torch.save writes", `opcode 0x${opcode.toString(16)}`);
     }
@@ -135,7 +135,7 @@ class Unpickler {
     return new RangeError(`the pickle must have ${expected}, got ${got} at byte ${this.#at - 1}`);
   }
 
-  /** The address of the next bytes. */
+  /** Passes over the next bytes, and returns where they begin. */
   #take(length: number): number {
     const at = this.#at;
     this.#at += length;
@@ -188,7 +188,7 @@ class Unpickler {
     return Array.from({ length: count }, () => this.#pop()).reverse();
   }
 
-  /** All since the mark. */
+  /** Removes and returns everything after the last mark. */
   #marked(): Value[] {
     const at = this.#stack.lastIndexOf(MARK);
     if (at < 0) throw this.#wrong("a mark on its stack");
@@ -223,11 +223,11 @@ class Unpickler {
   }
 }
 
-/** What is unpickled, or made of that by hand. */
+/** Whether this is a dictionary: from a pickle, or a plain object. */
 export const isDict = (value: unknown): value is Dict =>
   typeof value === "object" && value !== null && [null, Object.prototype].includes(Object.getPrototypeOf(value));
 
-/** A tensor in a file that is written: its storage's key, and its shape. */
+/** A tensor to write: its storage's key, and its shape. */
 export class Stored {
   constructor(
     readonly key: string,
@@ -235,15 +235,16 @@ export class Stored {
   ) {}
 }
 
-/** Tuples, where Python minds the difference. */
+/** A tuple, where Python distinguishes it from a list. */
 export class Tuple {
   constructor(readonly items: readonly Writable[]) {}
 }
 
+/** A value that `pickle` can write. */
 export type Writable =
   null | boolean | number | string | readonly Writable[] | ReadonlyMap<string | number, Writable> | Tuple | Stored;
 
-/** A pickle that `torch.load(weights_only=True)` reads. Whole numbers become ints, which PyTorch takes for floats, too. */
+/** Writes a pickle for `torch.load(weights_only=True)`. Whole numbers become ints, which PyTorch accepts as floats. */
 export function pickle(value: Writable): Uint8Array {
   const parts: number[] = [0x80, 2];
   write(value, parts);

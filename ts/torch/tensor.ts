@@ -1,11 +1,11 @@
-/** A tensor in another library's file: its bytes as they lie there, until they are wanted as numbers. */
+/** A tensor in a file: a view of the file's bytes, converted to numbers when it is read. */
 
 import { show } from "../option.js";
 import { bytesOf } from "../checkpoint/loading.js";
-import { MOST_DIMENSIONS, SIZES } from "../checkpoint/safetensors.js";
+import { MAX_DIMENSIONS, ELEMENT_BYTES } from "../checkpoint/safetensors.js";
 import { sameShape, type Shape } from "../arena/tensor.js";
 
-/** How an element is read. */
+/** Reads the element at a byte, for each dtype. */
 const readers: Readonly<Record<string, (view: DataView, at: number) => number>> = {
   F64: (view, at) => view.getFloat64(at, true),
   F32: (view, at) => view.getFloat32(at, true),
@@ -19,7 +19,7 @@ const readers: Readonly<Record<string, (view: DataView, at: number) => number>> 
   BOOL: (view, at) => view.getUint8(at),
 };
 
-/** Those of floating-point numbers, which parameters and state may have. */
+/** The dtypes that parameters and state may have: floating-point numbers. */
 export const FLOATS = ["F32", "F64", "F16", "BF16"];
 
 const scratch = new DataView(new ArrayBuffer(4));
@@ -36,26 +36,27 @@ function half(bits: number): number {
   return sign * (exponent ? scratch.getFloat32(0) * (1 + fraction / 1024) : fraction / 2 ** 24);
 }
 
-/** A tensor in a file. */
+/** A tensor in a file. Its elements are converted only when `read()` is called. */
 export class TorchTensor {
-  /** As safetensors names them: `F32`, `F64`, `F16`, `BF16`, `I64`, … */
+  /** The type of the elements, by safetensors' names: `F32`, `F64`, `F16`, `BF16`, `I64`, … */
   readonly dtype: string;
+  /** The size of each dimension; empty for a scalar. */
   readonly shape: Shape;
   readonly #bytes: Uint8Array;
   readonly #strides: readonly number[];
   readonly #offset: number;
 
   /**
-   * A RangeError for elements that lie beyond the bytes. @internal
-   * @param strides elements between neighbours in each dimension
+   * A RangeError if an element lies outside the bytes. @internal
+   * @param strides the distance between neighbours in each dimension, in elements. Default: row by row
    */
   constructor(dtype: string, shape: Shape, bytes: Uint8Array, strides?: readonly number[], offset = 0) {
-    if (shape.length > MOST_DIMENSIONS) {
-      throw new RangeError(`a tensor must have at most ${MOST_DIMENSIONS} dimensions, got ${shape.length}`);
+    if (shape.length > MAX_DIMENSIONS) {
+      throw new RangeError(`a tensor must have at most ${MAX_DIMENSIONS} dimensions, got ${shape.length}`);
     }
     const steps = strides ?? stridesOf(shape);
     const last = shape.includes(0) ? -1 : shape.reduce((at, size, i) => at + (size - 1) * steps[i]!, offset);
-    const there = Math.floor(bytes.length / SIZES[dtype]!);
+    const there = Math.floor(bytes.length / ELEMENT_BYTES[dtype]!);
     if (last >= there)
       throw new RangeError(`a tensor of ${show(shape)} must lie within its ${there} elements, got ${last}`);
     this.dtype = dtype;
@@ -66,14 +67,14 @@ export class TorchTensor {
     Object.freeze(this);
   }
 
-  /** Its elements, row by row, each rounded to single precision. */
+  /** The elements, row by row, each rounded to single precision: a copy. */
   read(): Float32Array<ArrayBuffer> {
     const into = new Float32Array(this.shape.reduce((product, size) => product * size, 1));
     this.readInto(into);
     return into;
   }
 
-  /** The same into an array of that size. @internal */
+  /** Writes the elements into an array of that size. @internal */
   readInto(into: Float32Array): void {
     const { byteOffset, buffer, length } = this.#bytes;
     const contiguous = sameShape(this.#strides, stridesOf(this.shape));
@@ -82,7 +83,7 @@ export class TorchTensor {
       bytesOf(into).set(this.#bytes.subarray(start, start + 4 * into.length));
       return;
     }
-    const [read, size] = [readers[this.dtype], SIZES[this.dtype]!];
+    const [read, size] = [readers[this.dtype], ELEMENT_BYTES[this.dtype]!];
     if (!read) throw new RangeError(`a tensor's numbers must be ${Object.keys(readers).join(", ")}, got ${this.dtype}`);
     const view = new DataView(buffer, byteOffset, length);
     const at = this.shape.map(() => 0);
@@ -99,7 +100,7 @@ export class TorchTensor {
   }
 }
 
-/** Elements between neighbours in each dimension, where rows follow each other. */
+/** The strides of a tensor whose elements lie row by row. */
 export function stridesOf(shape: Shape): number[] {
   const strides: number[] = [];
   let size = 1;

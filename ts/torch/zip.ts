@@ -1,7 +1,7 @@
-/** Zip archives as `torch.save` writes them: stored, not compressed. */
+/** Zip archives as `torch.save` writes them: not compressed. */
 
 import { crc32 } from "../checkpoint/crc32.js";
-import { joined } from "../checkpoint/files.js";
+import { concat } from "../checkpoint/files.js";
 import { show } from "../option.js";
 
 const LOCAL = 0x04034b50;
@@ -10,7 +10,7 @@ const END = 0x06054b50;
 const [LOCAL_BYTES, CENTRAL_BYTES, END_BYTES] = [30, 46, 22];
 const LONGEST_COMMENT = 65535;
 
-/** The files in an archive: views. A RangeError for what is no archive, is compressed, or is damaged. */
+/** The files in an archive by name: views. A RangeError for a damaged or compressed archive. */
 export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const within = (at: number, length: number, what: string) => {
@@ -62,16 +62,16 @@ export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
   return files;
 }
 
-/** Names are UTF-8. */
+/** The flag for names in UTF-8. */
 const UTF8 = 0x800;
 
-/** Where PyTorch has data begin: it may map the file into memory. */
+/** PyTorch aligns data to so many bytes, so that it can map a file into memory. */
 const ALIGNMENT = 64;
 
-/** The 1st of January 1980: as early as zip files go. */
+/** The 1st of January 1980, the earliest date of a zip file: archives of the same data are the same bytes. */
 const DATE = 0x21;
 
-/** An archive of some files. */
+/** Writes an archive. */
 export function zip(files: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuffer> {
   const parts: Uint8Array[] = [];
   const directory: Uint8Array[] = [];
@@ -102,14 +102,14 @@ export function zip(files: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuf
   }
   const count = short(files.size);
   add(record(long(END), short(0), short(0), count, count, long(at - start), long(start), short(0)));
-  return joined(parts);
+  return concat(parts);
 }
 
 type Field = readonly [bytes: 2 | 4, value: number];
 const short = (value: number): Field => [2, value];
 const long = (value: number): Field => [4, value];
 
-/** Numbers one behind the other, each with its lowest byte first. */
+/** Concatenates numbers in little-endian order. */
 function record(...fields: readonly Field[]): Uint8Array {
   const bytes = new Uint8Array(fields.reduce((sum, [size]) => sum + size, 0));
   const view = new DataView(bytes.buffer);
