@@ -267,7 +267,7 @@ function progressIn(found: Contents, optimizer: Resumable, report: Report) {
   // Counters of an option that differs begin anew.
   const kept = (...options: string[]) => options.every((option) => there[option] === here[option]);
   const adapted: Counts = {
-    ...course,
+    ...progress,
     ...(!kept("lossScale") && { lossScale: step.firstScale, goodSteps: 0 }),
     ...(!kept("accumulate", "accumulateBy") && { microBatches: 0 }),
     ...(!kept("ema", "swa") && { averaged: 0 }),

@@ -255,7 +255,11 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
       if (slots.length > 0 && !(hasNoStep && made === 0)) state.set(index, new Map([...stepAndScalars, ...slots]));
       return index++;
     });
-    return new Map<string, Writable>([...options, ...Object.entries({ ...defaults, ...says }), ["params", indices]]);
+    return new Map<string, Writable>([
+      ...options,
+      ...Object.entries({ ...defaults, ...groupKeys }),
+      ["params", indices],
+    ]);
   });
   return new Map<string, Writable>([
     ["state", state],
