@@ -5,7 +5,7 @@ use core::array::from_fn;
 use crate::{
     lane::{Lane, WIDTH},
     matrix::pieces,
-    rule::{Job, SMALLEST, gradient_of},
+    rule::{MIN_NORMAL_F32, Segment, gradient_of},
 };
 
 /// Rows or columns of a piece.
@@ -84,15 +84,15 @@ pub unsafe fn put<V: Lane>(x: V, at: *mut f32, one: bool) {
 /// Has each row's number, an average, take in the mean of the squares of the row's gradients.
 ///
 /// # Safety
-/// What the axes and the job say is valid.
+/// What the axes and the segment say is valid.
 #[inline(always)]
-pub unsafe fn average_rows<V: Lane>(axes: &Axes, job: &Job<0>, begin: usize, end: usize) {
+pub unsafe fn average_rows<V: Lane>(axes: &Axes, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, _, columns] = axes.shape();
-    let gradient = gradient_of::<V>(job);
+    let gradient = gradient_of::<V>(segment);
     for row in axes.rows_in(begin, end) {
-        let mut sums = V::NOTHING;
+        let mut sums = V::NO_SUMS;
         lanes(columns, |at, one| {
-            let g = gradient(unsafe { get(job.grads.add(row * columns + at), one) });
+            let g = gradient(unsafe { get(segment.grads.add(row * columns + at), one) });
             sums = g.add_products(g, sums);
         });
         let mean = V::splat(V::total(sums) / columns as f64);
@@ -103,15 +103,15 @@ pub unsafe fn average_rows<V: Lane>(axes: &Axes, job: &Job<0>, begin: usize, end
 /// Has each column's number, an average, take in the mean of the squares of the column's gradients.
 ///
 /// # Safety
-/// What the axes and the job say is valid.
+/// What the axes and the segment say is valid.
 #[inline(always)]
-pub unsafe fn average_columns<V: Lane>(axes: &Axes, job: &Job<0>, begin: usize, end: usize) {
+pub unsafe fn average_columns<V: Lane>(axes: &Axes, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, rows, columns] = axes.shape();
-    let gradient = gradient_of::<V>(job);
+    let gradient = gradient_of::<V>(segment);
     axes.columns_in(begin, end, |matrix, column, one| {
-        let mut sums = V::NOTHING;
+        let mut sums = V::NO_SUMS;
         for row in matrix * rows..(matrix + 1) * rows {
-            let g = gradient(unsafe { get(job.grads.add(row * columns + column), one) });
+            let g = gradient(unsafe { get(segment.grads.add(row * columns + column), one) });
             sums = g.add_products(g, sums);
         }
         let mean = V::rounded(sums) * V::splat(1.0 / rows as f64);
@@ -123,7 +123,7 @@ pub unsafe fn average_columns<V: Lane>(axes: &Axes, job: &Job<0>, begin: usize, 
 unsafe fn take_in<V: Lane>(mean: V, share: f64, at: *mut f32, one: bool) {
     unsafe {
         let old = get::<V>(at, one);
-        put((old + V::splat(share) * (mean - old)).zero_below(V::splat(SMALLEST)), at, one);
+        put((old + V::splat(share) * (mean - old)).zero_below(V::splat(MIN_NORMAL_F32)), at, one);
     }
 }
 
@@ -154,15 +154,15 @@ pub fn covered<V: Lane>(g: V, row: V, column: V) -> V {
 /// Finds for each row of a matrix the largest of what is [`covered`].
 ///
 /// # Safety
-/// What the axes and the job say is valid.
+/// What the axes and the segment say is valid.
 #[inline(always)]
-pub unsafe fn cover_rows<V: Lane>(axes: &Axes, job: &Job<0>, begin: usize, end: usize) {
+pub unsafe fn cover_rows<V: Lane>(axes: &Axes, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, _, columns] = axes.shape();
-    let gradient = gradient_of::<V>(job);
+    let gradient = gradient_of::<V>(segment);
     for row in axes.rows_in(begin, end) {
         let mut most = V::splat(0.0);
         lanes(columns, |at, one| unsafe {
-            let g = gradient(get(job.grads.add(row * columns + at), one));
+            let g = gradient(get(segment.grads.add(row * columns + at), one));
             let of_row = V::splat(f64::from(*axes.of_rows.add(row)));
             most = covered(g, of_row, get(axes.of_columns.add(at), one)).max(most);
         });
@@ -173,16 +173,16 @@ pub unsafe fn cover_rows<V: Lane>(axes: &Axes, job: &Job<0>, begin: usize, end: 
 /// The same for each column.
 ///
 /// # Safety
-/// What the axes and the job say is valid.
+/// What the axes and the segment say is valid.
 #[inline(always)]
-pub unsafe fn cover_columns<V: Lane>(axes: &Axes, job: &Job<0>, begin: usize, end: usize) {
+pub unsafe fn cover_columns<V: Lane>(axes: &Axes, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, rows, columns] = axes.shape();
-    let gradient = gradient_of::<V>(job);
+    let gradient = gradient_of::<V>(segment);
     axes.columns_in(begin, end, |_, column, one| unsafe {
         let of_column = get(axes.of_columns.add(column), one);
         let mut most = V::splat(0.0);
         for row in 0..rows {
-            let g = gradient(get(job.grads.add(row * columns + column), one));
+            let g = gradient(get(segment.grads.add(row * columns + column), one));
             most = covered(g, V::splat(f64::from(*axes.of_rows.add(row))), of_column).max(most);
         }
         put(most, axes.into.add(column), one);
@@ -227,6 +227,6 @@ impl Grid {
         }
         let last = self.size.max(1) - 1;
         let at: [_; WIDTH] = from_fn(|lane| self.place((index + lane).min(last)));
-        unsafe { [V::gather(|lane| *of_rows.add(at[lane][0])), V::gather(|lane| *of_columns.add(at[lane][1]))] }
+        unsafe { [V::from_fn(|lane| *of_rows.add(at[lane][0])), V::from_fn(|lane| *of_columns.add(at[lane][1]))] }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     axes::{get, lanes, put},
     lane::{Lane, WIDTH, sqrt},
     matrix::{PANEL, pieces, place},
-    rule::{Average, SMALLEST, epsilon},
+    rule::{Average, MIN_NORMAL_F32, eps_lane},
 };
 
 /// What is nearer to zero counts as zero, so that no product of two numbers is subnormal: the root of the smallest normal one.
@@ -69,7 +69,7 @@ pub unsafe fn find_reflections<V: Lane>(reflect: &Reflect, _begin: usize, _end: 
                 *at(row) = if x.abs() < TINY { 0.0 } else { x };
             }
             // Columns behind it alone.
-            let mask = from_fn(|lane| V::gather(|i| if lane * WIDTH + i > column { 1.0 } else { 0.0 }));
+            let mask = from_fn(|lane| V::from_fn(|i| if lane * WIDTH + i > column { 1.0 } else { 0.0 }));
             apply::<V>(at(0), panel, top, rows, mask);
         }
     }
@@ -191,7 +191,7 @@ pub struct Adapt {
 /// What is said is valid.
 #[inline(always)]
 pub unsafe fn adapt<V: Lane>(adapt: &Adapt, begin: usize, end: usize) {
-    let (mean, eps, smallest) = (Average::new(adapt.beta), epsilon::<V>(adapt.eps), V::splat(SMALLEST));
+    let (mean, eps, smallest) = (Average::new(adapt.beta), eps_lane::<V>(adapt.eps), V::splat(MIN_NORMAL_F32));
     lanes(end.min(adapt.size as usize) - begin, |at, one| unsafe {
         let [grad, squares, average] =
             [adapt.grads.cast_mut(), adapt.squares, adapt.averages].map(|of| of.add(begin + at));

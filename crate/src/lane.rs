@@ -37,9 +37,9 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// One for the places before `end`, zero for the others, `index` being the first's.
     fn ones_before(index: u32, end: u32) -> Self;
 
-    /// [`math::power`] and [`math::normal`], each once in the binary.
-    fn power(self, exponent: Self) -> Self {
-        math::power(self, exponent)
+    /// [`math::powf`] and [`math::normal`], each once in the binary.
+    fn powf(self, exponent: Self) -> Self {
+        math::powf(self, exponent)
     }
     fn normal(index: u32, seeds: [u32; 2]) -> Self {
         math::normal(index, seeds)
@@ -60,13 +60,13 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// As for `load_one`.
     unsafe fn store_one(self, at: *mut f32);
     /// What `f` gives for each place.
-    fn gather(f: impl Fn(usize) -> f32) -> Self;
+    fn from_fn(f: impl Fn(usize) -> f32) -> Self;
     /// The largest element.
     fn largest(self) -> f32;
 
     /// Four sums in double precision, one a place.
     type Sums: Copy;
-    const NOTHING: Self::Sums;
+    const NO_SUMS: Self::Sums;
     /// The sums with the products of the elements from `a` and from `b` added, each to its own.
     /// # Safety
     /// As for `load`.
@@ -166,8 +166,8 @@ mod simd {
             Self(v128_and(u32x4_lt(index, u32x4_splat(end)), f32x4_splat(1.0)))
         }
         #[inline(always)]
-        fn power(self, exponent: Self) -> Self {
-            Self(power(self.0, exponent.0))
+        fn powf(self, exponent: Self) -> Self {
+            Self(powf(self.0, exponent.0))
         }
         #[inline(always)]
         fn normal(index: u32, [a, b]: [u32; 2]) -> Self {
@@ -190,7 +190,7 @@ mod simd {
             unsafe { v128_store32_lane::<0>(self.0, at.cast()) }
         }
         #[inline(always)]
-        fn gather(f: impl Fn(usize) -> f32) -> Self {
+        fn from_fn(f: impl Fn(usize) -> f32) -> Self {
             Self(f32x4(f(0), f(1), f(2), f(3)))
         }
         #[inline(always)]
@@ -200,7 +200,7 @@ mod simd {
         }
 
         type Sums = [v128; 2];
-        const NOTHING: [v128; 2] = [f64x2(0.0, 0.0); 2];
+        const NO_SUMS: [v128; 2] = [f64x2(0.0, 0.0); 2];
         #[inline(always)]
         unsafe fn add_products_at(a: *const f32, b: *const f32, sums: [v128; 2]) -> [v128; 2] {
             core::array::from_fn(|half| {
@@ -230,8 +230,8 @@ mod simd {
     // Rust's own convention would pass vectors through memory, by a stack.
     #[allow(improper_ctypes_definitions)] // no other language is meant
     #[inline(never)]
-    extern "C" fn power(x: v128, exponent: v128) -> v128 {
-        math::power(Simd(x), Simd(exponent)).0
+    extern "C" fn powf(x: v128, exponent: v128) -> v128 {
+        math::powf(Simd(x), Simd(exponent)).0
     }
     #[allow(improper_ctypes_definitions)]
     #[inline(never)]
@@ -332,7 +332,7 @@ mod scalar {
         unsafe fn store_one(self, at: *mut f32) {
             unsafe { *at = self.0[0] }
         }
-        fn gather(f: impl Fn(usize) -> f32) -> Self {
+        fn from_fn(f: impl Fn(usize) -> f32) -> Self {
             Self(core::array::from_fn(f))
         }
         fn largest(self) -> f32 {
@@ -342,7 +342,7 @@ mod scalar {
         }
 
         type Sums = [f64; WIDTH];
-        const NOTHING: [f64; WIDTH] = [0.0; WIDTH];
+        const NO_SUMS: [f64; WIDTH] = [0.0; WIDTH];
         unsafe fn add_products_at(a: *const f32, b: *const f32, sums: [f64; WIDTH]) -> [f64; WIDTH] {
             unsafe { Self::load(a).add_products(Self::load(b), sums) }
         }

@@ -86,68 +86,68 @@ pub mod exports {
         ($($name:ident: $rule:ty, $slots:literal $(, by $measure:ident: $sums:literal)?;)*) => {
             $(
                 /// # Safety
-                /// `hyper` and `job` are valid, and the job's pointers for `end` elements.
+                /// `hyper` and `segment` are valid, and the segment's pointers for `end` elements.
                 #[wasm_bindgen]
-                pub unsafe fn $name(hyper: *const $rule, job: *const Job<$slots>, begin: usize, end: usize) {
-                    unsafe { run::<Simd, $rule, $slots>(&*hyper, &*job, begin, end) }
+                pub unsafe fn $name(hyper: *const $rule, segment: *const Segment<$slots>, begin: usize, end: usize) {
+                    unsafe { run::<Simd, $rule, $slots>(&*hyper, &*segment, begin, end) }
                 }
 
                 $(
                     /// # Safety
                     /// The same; and `sums` is.
                     #[wasm_bindgen]
-                    pub unsafe fn $measure(hyper: *const $rule, job: *const Job<$slots>, begin: usize, end: usize, sums: *mut f64) {
-                        unsafe { measure::<Simd, $rule, $slots, $sums>(&*hyper, &*job, begin, end, &mut *sums.cast()) }
+                    pub unsafe fn $measure(hyper: *const $rule, segment: *const Segment<$slots>, begin: usize, end: usize, sums: *mut f64) {
+                        unsafe { measure::<Simd, $rule, $slots, $sums>(&*hyper, &*segment, begin, end, &mut *sums.cast()) }
                     }
                 )?
             )*
 
             /// What the binary says of itself, in a section that is taken out of it: each kernel's name, slots, sums and fields.
-            const ABOUT: &str = constcat::concat!(
+            const METADATA: &str = constcat::concat!(
                 $(stringify!($name), " ", stringify!($slots), $(" by ", stringify!($sums),)? " ", <$rule>::FIELDS, "\n"),*
             );
         };
     }
     kernels!(export);
 
-    /// Adds up the squares of a job's gradients.
+    /// Adds up the squares of a segment's gradients.
     /// # Safety
-    /// `sum` and `job` are valid, and the job's pointers for `end` elements.
+    /// `sum` and `segment` are valid, and the segment's pointers for `end` elements.
     #[wasm_bindgen]
-    pub unsafe fn add_squares(_: usize, job: *const Job<0>, begin: usize, end: usize, sum: *mut f64) {
-        unsafe { crate::rule::add_squares::<Simd>(&*job, begin, end, &mut *sum) }
+    pub unsafe fn add_squares(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
+        unsafe { crate::rule::add_squares::<Simd>(&*segment, begin, end, &mut *sum) }
     }
 
-    /// Adds up the products of a job's parameters and gradients.
+    /// Adds up the products of a segment's parameters and gradients.
     /// # Safety
     /// The same.
     #[wasm_bindgen]
-    pub unsafe fn dot(_: usize, job: *const Job<0>, begin: usize, end: usize, sum: *mut f64) {
-        unsafe { crate::rule::dot::<Simd>(&*job, begin, end, &mut *sum) }
+    pub unsafe fn dot(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
+        unsafe { crate::rule::dot::<Simd>(&*segment, begin, end, &mut *sum) }
     }
 
-    /// Adds up the magnitudes of a job's gradients, and finds the largest.
+    /// Adds up the magnitudes of a segment's gradients, and finds the largest.
     /// # Safety
-    /// `job` and two numbers at `left` are valid, and the job's pointers for `end` elements.
+    /// `segment` and two numbers at `out` are valid, and the segment's pointers for `end` elements.
     #[wasm_bindgen]
-    pub unsafe fn magnitude(_: usize, job: *const Job<0>, begin: usize, end: usize, left: *mut f64) {
-        unsafe { crate::rule::magnitude::<Simd>(&*job, begin, end, &mut *left.cast()) }
+    pub unsafe fn magnitude(_: usize, segment: *const Segment<0>, begin: usize, end: usize, out: *mut f64) {
+        unsafe { crate::rule::magnitude::<Simd>(&*segment, begin, end, &mut *out.cast()) }
     }
 
-    /// Combines a job's parameters and gradients, by their two weights, in its slot.
+    /// Combines a segment's parameters and gradients, by their two weights, in its slot.
     /// # Safety
-    /// The weights and `job` are valid, and the job's pointers for `end` elements.
+    /// The weights and `segment` are valid, and the segment's pointers for `end` elements.
     #[wasm_bindgen]
-    pub unsafe fn combine(weights: *const f64, job: *const Job<1>, begin: usize, end: usize) {
-        unsafe { crate::rule::combine::<Simd>(*weights.cast(), &*job, begin, end) }
+    pub unsafe fn combine(weights: *const f64, segment: *const Segment<1>, begin: usize, end: usize) {
+        unsafe { crate::rule::combine::<Simd>(*weights.cast(), &*segment, begin, end) }
     }
 
-    /// Clips the gradients of a job's units by their parameters.
+    /// Clips the gradients of a segment's units by their parameters.
     /// # Safety
-    /// `units` and `job` are valid, and the job's pointers for all units' elements.
+    /// `units` and `segment` are valid, and the segment's pointers for all units' elements.
     #[wasm_bindgen]
-    pub unsafe fn clip_units(units: *const Units, job: *const Job<0>, begin: usize, end: usize) {
-        unsafe { crate::rule::clip_units::<Simd>(&*units, &*job, begin, end) }
+    pub unsafe fn clip_units(units: *const Units, segment: *const Segment<0>, begin: usize, end: usize) {
+        unsafe { crate::rule::clip_units::<Simd>(&*units, &*segment, begin, end) }
     }
 
     /// A product of matrices.
@@ -166,18 +166,18 @@ pub mod exports {
         unsafe { crate::matrix::arrange(&*arrange, begin, end) }
     }
 
-    macro_rules! gathering {
+    macro_rules! reductions {
         ($($name:ident)*) => {$(
             /// Gathers gradients for rows or columns.
             /// # Safety
-            /// `axes` and `job` are valid, and what they say.
+            /// `axes` and `segment` are valid, and what they say.
             #[wasm_bindgen]
-            pub unsafe fn $name(axes: *const Axes, job: *const Job<0>, begin: usize, end: usize) {
-                unsafe { crate::axes::$name::<Simd>(&*axes, &*job, begin, end) }
+            pub unsafe fn $name(axes: *const Axes, segment: *const Segment<0>, begin: usize, end: usize) {
+                unsafe { crate::axes::$name::<Simd>(&*axes, &*segment, begin, end) }
             }
         )*};
     }
-    gathering! { average_rows average_columns cover_rows cover_columns }
+    reductions! { average_rows average_columns cover_rows cover_columns }
 
     /// Divides rows' numbers by their mean.
     /// # Safety
@@ -207,7 +207,7 @@ pub mod exports {
     }
 
     #[unsafe(link_section = "downhill")]
-    pub static SECTION: [u8; ABOUT.len()] = unsafe { *ABOUT.as_ptr().cast() };
+    pub static METADATA_SECTION: [u8; METADATA.len()] = unsafe { *METADATA.as_ptr().cast() };
 
     /// wasm-bindgen links against an allocator; no kernel calls it.
     mod no_heap {

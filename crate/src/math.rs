@@ -42,7 +42,7 @@ fn exp2<V: Lane>(x: V) -> V {
 
 /// `x`, zero or more, to the power `exponent` in [-1, 1]. Zero counts as the smallest normal number; infinity gives NaN.
 #[inline(always)]
-pub fn power<V: Lane>(x: V, exponent: V) -> V {
+pub fn powf<V: Lane>(x: V, exponent: V) -> V {
     exp2(exponent * log2(x.max(V::splat(f32::MIN_POSITIVE as f64)))) + x * V::splat(0.0)
 }
 

@@ -2,7 +2,7 @@
 
 use downhill::{
     lane::Scalar,
-    rule::{Job, LINE, measure, run},
+    rule::{LINE, Segment, measure, run},
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -55,7 +55,7 @@ macro_rules! table {
                     unsafe { &*numbers.as_ptr().cast() }
                 });
                 let mut slots = blocks.slots.iter_mut().map(|slot| slot.as_mut_ptr());
-                let job = Job::<$slots> {
+                let segment = Segment::<$slots> {
                     step: step as f64,
                     grad_scale,
                     clip: f64::INFINITY,
@@ -69,11 +69,11 @@ macro_rules! table {
                 let mut measured = vec![];
                 $(
                     let mut sums = [0.0; $sums];
-                    unsafe { measure::<Scalar, $rule, $slots, $sums>(before, &job, 0, blocks.params.len(), &mut sums) };
+                    unsafe { measure::<Scalar, $rule, $slots, $sums>(before, &segment, 0, blocks.params.len(), &mut sums) };
                     measured.extend(sums);
                 )?
                 let _ = (before, &mut measured); // where nothing is measured
-                unsafe { run::<Scalar, $rule, $slots>(hyper, &job, 0, blocks.params.len()) }
+                unsafe { run::<Scalar, $rule, $slots>(hyper, &segment, 0, blocks.params.len()) }
                 measured
             }) as Kernel)),*])
         }

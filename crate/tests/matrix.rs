@@ -1,6 +1,6 @@
 //! What is computed with whole matrices, over scalars compiled for this machine, meets the bits that WebAssembly publishes.
 
-use downhill::{axes::*, basis::*, lane::Scalar, matrix::*, rule::Job};
+use downhill::{axes::*, basis::*, lane::Scalar, matrix::*, rule::Segment};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -45,7 +45,7 @@ fn every_kernel_meets_the_published_bits() {
         let base = all.as_mut_ptr();
         let at = |i: usize| unsafe { base.add(places[i]) };
         let (amounts, c) = (|i: usize| amounts[i], |i: usize| counts[i]);
-        let job = Job::<0> {
+        let segment = Segment::<0> {
             step: 1.0,
             grad_scale,
             clip,
@@ -88,10 +88,10 @@ fn every_kernel_meets_the_published_bits() {
                     0,
                     pieces,
                 ),
-                "average_rows" => average_rows::<Scalar>(&axes(), &job, 0, pieces),
-                "average_columns" => average_columns::<Scalar>(&axes(), &job, 0, pieces),
-                "cover_rows" => cover_rows::<Scalar>(&axes(), &job, 0, pieces),
-                "cover_columns" => cover_columns::<Scalar>(&axes(), &job, 0, pieces),
+                "average_rows" => average_rows::<Scalar>(&axes(), &segment, 0, pieces),
+                "average_columns" => average_columns::<Scalar>(&axes(), &segment, 0, pieces),
+                "cover_rows" => cover_rows::<Scalar>(&axes(), &segment, 0, pieces),
+                "cover_columns" => cover_columns::<Scalar>(&axes(), &segment, 0, pieces),
                 "divide_rows" => divide_rows(&axes(), 0, pieces),
                 "find_reflections" => find_reflections::<Scalar>(&reflections(), 0, pieces),
                 "reflect" => reflect::<Scalar>(&reflections(), 0, pieces),

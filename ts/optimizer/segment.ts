@@ -9,7 +9,7 @@ import type { Entry } from "../threads/task.js";
 /** Bytes kept for a block of numbers: what a kernel is told of a job, or a group's hyper-parameters. */
 export const BLOCK = 128;
 
-/** What `Job` in crate/src/rule.rs begins with. Behind these numbers stand pointers. */
+/** What `Segment` in crate/src/rule.rs begins with. Behind these numbers stand pointers. */
 export interface StepNumbers {
   /** From 1. */
   readonly step: number;

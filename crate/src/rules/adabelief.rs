@@ -10,21 +10,21 @@ hyper! {
 }
 
 impl Rule<2> for AdaBelief {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let [lr, scale] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [lr, scale] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let [lr, scale, root] = [self.lr / lr, 1.0 / sqrt(scale), self.eps_root].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
-        let (tiny, eps) = (V::splat(self.tiny()), epsilon(self.eps));
+        let (least, eps) = (V::splat(self.least_gradient()), eps_lane(self.eps));
         move |p, g, [m, s]| {
             let m = mean.of(m, g);
             // Steady gradients leave next to none.
-            let surprise = (g - m).zero_below(tiny);
+            let surprise = (g - m).zero_below(least);
             let s = mean_square.of(s, surprise * surprise) + root;
             (p - lr * m / (s.sqrt() * scale + eps), [m, s])
         }

@@ -8,13 +8,13 @@ hyper! {
 
 /// The slots are the mean squares of the gradient and of the moves.
 impl Rule<2> for Adadelta {
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.rho)
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.rho)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
-        let eps = V::splat(if self.eps > SMALLEST { self.eps } else { SMALLEST });
+        let eps = V::splat(if self.eps > MIN_NORMAL_F32 { self.eps } else { MIN_NORMAL_F32 });
         let average = Average::new(self.rho);
         move |p, g, [square, moves]| {
             let g = g + decay * p;

@@ -12,7 +12,7 @@ hyper! {
 impl Adafactor {
     /// The gradient over the root of the second moment as it follows from the averages.
     fn direction<V: Lane>(&self) -> impl Fn(V, [V; 3]) -> V + use<V> {
-        let least = V::splat(epsilon_of(self.eps[0]) * epsilon_of(self.eps[0]));
+        let least = V::splat(eps_scalar(self.eps[0]) * eps_scalar(self.eps[0]));
         move |g, [row, column, ..]| g / least.max(row * column).sqrt()
     }
 }
@@ -20,7 +20,7 @@ impl Adafactor {
 /// The slots are the averages of columns, or the second moment itself for a vector, and the averages of rows over their
 /// mean; those that there are not are null. The program settles all before.
 impl Rule<3> for Adafactor {
-    const CONSTANT: usize = 3;
+    const READ_ONLY: usize = 3;
 
     #[inline(always)]
     fn load<V: Lane>(&self) -> impl Fn([*mut f32; 3], usize) -> [V; 3] {
@@ -34,8 +34,8 @@ impl Rule<3> for Adafactor {
         }
     }
 
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
@@ -47,7 +47,7 @@ impl Rule<3> for Adafactor {
 
 /// The squares of the parameters, and of the direction.
 impl Measure<3, 2> for Adafactor {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> Measured<V, 3, 2> {
+    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let direction = self.direction();
         move |p, g, state| {
             let u = direction(g, state);

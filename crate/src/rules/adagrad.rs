@@ -7,13 +7,13 @@ hyper! {
 }
 
 impl Rule<1> for Adagrad {
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let lr = V::splat(self.lr / (1.0 + (step - 1.0) * self.lr_decay));
-        let (inside, eps) = epsilons(self.eps, self.eps_in_sqrt);
+        let (inside, eps) = eps_pair(self.eps, self.eps_in_sqrt);
         let decay = V::splat(self.weight_decay);
         move |p, g, [sum]| {
             let g = g + decay * p;

@@ -13,10 +13,10 @@ hyper! {
 }
 
 impl<const N: usize> Rule<N> for Adam {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     /// The decay joins the gradient.
@@ -36,12 +36,12 @@ impl Adam {
     ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, N> {
         let b1 = self.betas[0];
         let [first, second] =
-            if self.bias_correction != 0.0 { self.betas.map(|beta| power(beta, step)) } else { [0.0; 2] };
+            if self.bias_correction != 0.0 { self.betas.map(|beta| powi(beta, step)) } else { [0.0; 2] };
         let (next, first, second) = (1.0 - b1 * first, 1.0 - first, 1.0 - second);
         // The largest may be of corrected squares; otherwise the correction comes last.
         let late = if N == 3 && self.amsgrad_corrected != 0.0 { 1.0 } else { second };
         let scale = 1.0 / sqrt(late);
-        let eps = epsilon(if self.eps_hat != 0.0 { self.eps * scale } else { self.eps });
+        let eps = eps_lane(if self.eps_hat != 0.0 { self.eps * scale } else { self.eps });
         let [early, root, scale] = [late / second, self.eps_root * late, scale].map(V::splat);
         let nesterov = self.nesterov != 0.0;
         let lr = self.lr / first;

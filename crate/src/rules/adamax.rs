@@ -7,18 +7,18 @@ hyper! {
 }
 
 impl Rule<2> for Adamax {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let lr = V::splat(self.lr / (1.0 - power(self.betas[0], step)));
+        let lr = V::splat(self.lr / (1.0 - powi(self.betas[0], step)));
         let [decay, beta, zero] = [self.weight_decay, self.betas[1], 0.0].map(V::splat);
         let mean = Average::new(self.betas[0]);
         let (outside, eps) = if self.eps_outside != 0.0 { (self.eps, 0.0) } else { (0.0, self.eps) };
-        let (outside, eps) = (V::splat(outside), epsilon(eps));
+        let (outside, eps) = (V::splat(outside), eps_lane(eps));
         move |p, g, [m, largest]| {
             let g = g + decay * p;
             let m = mean.of(m, g);

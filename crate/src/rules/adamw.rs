@@ -11,10 +11,10 @@ impl AdamW {
 }
 
 impl<const N: usize> Rule<N> for AdamW {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        Rule::<N>::tiny(&self.0)
+    fn least_gradient(&self) -> f64 {
+        Rule::<N>::least_gradient(&self.0)
     }
 
     /// The decay shrinks the parameter.

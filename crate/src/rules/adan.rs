@@ -11,21 +11,21 @@ hyper! {
 
 /// The slots are the means of the gradient, of its change, and of the square of both, and the last gradient.
 impl Rule<4> for Adan {
-    const MEANS: Range<usize> = 0..2;
+    const FADING: Range<usize> = 0..2;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[2])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[2])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
-        let [m, d, n] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [m, d, n] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let decay = self.lr * self.weight_decay;
         let prox = 1.0 / (1.0 + decay);
         let [keep, lr] = if self.no_prox != 0.0 { [1.0 - decay, self.lr] } else { [prox, self.lr * prox] };
         // All over the root of the square's correction.
         let root = sqrt(n);
         let [m, d] = [lr * root / m, lr * root * self.betas[1] / d].map(V::splat);
-        let [keep, ahead, eps] = [keep, self.betas[1], epsilon_of(self.eps) * root].map(V::splat);
+        let [keep, ahead, eps] = [keep, self.betas[1], eps_scalar(self.eps) * root].map(V::splat);
         let [mean, mean_change, mean_square] = self.betas.map(Average::new);
         let first = step == 1.0;
         move |p, g, [mut mg, mut change, mut square, last]| {

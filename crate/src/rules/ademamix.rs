@@ -11,18 +11,18 @@ hyper! {
 
 /// The slots are the fast mean, the slow one, and the mean square.
 impl Rule<3> for AdEMAMix {
-    const MEANS: Range<usize> = 0..2;
+    const FADING: Range<usize> = 0..2;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
-        let [fast, square, _] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [fast, square, _] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let [fast, scale] = [1.0 / fast, 1.0 / sqrt(square)].map(V::splat);
         let [lr, keep, alpha] = [self.lr, 1.0 - self.lr * self.weight_decay, self.alpha].map(V::splat);
         let [mean, mean_square, slow_mean] = self.betas.map(Average::new);
-        let eps = epsilon(self.eps);
+        let eps = eps_lane(self.eps);
         move |p, g, [m, slow, v]| {
             let (m, slow, v) = (mean.of(m, g), slow_mean.of(slow, g), mean_square.of(v, g * g));
             (keep * p - lr * (m * fast + alpha * slow) / (v.sqrt() * scale + eps), [m, slow, v])

@@ -10,10 +10,10 @@ hyper! {
 }
 
 impl Rule<2> for Adopt {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
@@ -21,7 +21,7 @@ impl Rule<2> for Adopt {
         let [lr, most, zero] = [self.lr, sqrt(sqrt(step - 1.0)), 0.0].map(V::splat);
         let mean = Average::new(self.betas[0]);
         let mean_square = Average::new(if step == 1.0 { 0.0 } else { self.betas[1] });
-        let eps = epsilon(self.eps);
+        let eps = eps_lane(self.eps);
         move |p, g, [m, v]| {
             let m = mean.of(m, (g / v.sqrt().max(eps)).max(zero - most).min(most));
             (p - lr * m, [m, mean_square.of(v, g * g)])

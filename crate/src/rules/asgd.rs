@@ -8,8 +8,8 @@ hyper! {
 
 /// The slot is the average.
 impl Rule<1> for Asgd {
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.eta)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.eta)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

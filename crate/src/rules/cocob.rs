@@ -8,14 +8,15 @@ hyper! {
 
 /// The slots are the sum of gradients, the largest, the sum of their sizes, the reward, and where the parameters began.
 impl Rule<5> for Cocob {
-    const CONSTANT: usize = 1;
+    const READ_ONLY: usize = 1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 5]) -> (V, [V; 5]) {
-        let [lr, decay, alpha, zero, least] = [self.lr, self.weight_decay, self.alpha, 0.0, SMALLEST].map(V::splat);
+        let [lr, decay, alpha, zero, least] =
+            [self.lr, self.weight_decay, self.alpha, 0.0, MIN_NORMAL_F32].map(V::splat);
         move |p, g, [sum, largest, sizes, reward, start]| {
             let g = lr * (g + decay * p);
             let size = g.max(zero - g);

@@ -16,31 +16,31 @@ hyper! {
 impl DAdaptAdamW {
     /// The rate by an estimate.
     fn rate(&self, estimate: f64, step: f64) -> f64 {
-        let [first, second] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         estimate * self.lr * sqrt(second) / first
     }
 }
 
 /// The slots are the moments, the first of them of steps, and the mean of steps.
 impl Rule<3> for DAdaptAdamW {
-    const SETTLED: usize = 3;
+    const MEASURED: usize = 3;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let keep = V::splat(1.0 - self.weight_decay * self.rate(self.estim_lr, step));
-        let eps = epsilon(self.eps);
+        let eps = eps_lane(self.eps);
         move |p, _, state| (keep * p - state[0] / (state[1].sqrt() + eps), state)
     }
 }
 
 /// How far the gradients, as steps, agree with the sum of those before; and the sizes of that sum.
 impl Measure<3, 2> for DAdaptAdamW {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> Measured<V, 3, 2> {
+    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let estimate = if self.next_estim_lr == 0.0 { self.estim_lr0 } else { self.next_estim_lr };
-        let (rate, eps) = (V::splat(self.rate(estimate, step)), epsilon(self.eps));
+        let (rate, eps) = (V::splat(self.rate(estimate, step)), eps_lane(self.eps));
         let [zero, one] = [0.0, 1.0].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
         let sum_of = Average::new(sqrt(self.betas[1]));

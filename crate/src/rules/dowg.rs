@@ -8,10 +8,10 @@ hyper! {
 
 /// The slot is where the parameters began.
 impl Rule<1> for Dowg {
-    const CONSTANT: usize = 1;
+    const READ_ONLY: usize = 1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr * self.rate)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr * self.rate)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
@@ -22,7 +22,7 @@ impl Rule<1> for Dowg {
 
 /// The squares of the distance, and of the gradients with decay.
 impl Measure<1, 2> for Dowg {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measured<V, 1, 2> {
+    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
         let decay = V::splat(self.weight_decay);
         move |p, g, start| {
             let (g, far) = (g + decay * p, start[0] - p);

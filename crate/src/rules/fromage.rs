@@ -10,8 +10,8 @@ hyper! {
 }
 
 impl Rule<0> for Fromage {
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr * self.trust_ratio)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr * self.trust_ratio)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
@@ -23,7 +23,7 @@ impl Rule<0> for Fromage {
 
 /// The squares of the parameters, and of the gradients.
 impl Measure<0, 2> for Fromage {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> Measured<V, 0, 2> {
+    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> Measurement<V, 0, 2> {
         move |p, g, state| (state, [(p, p), (g, g)])
     }
 }

@@ -11,18 +11,18 @@ hyper! {
 
 /// The slots are the sum of squares, and what the gradients add up to.
 impl Rule<2> for Ftrl {
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let (strength, least) = (self.l1_regularization_strength, SMALLEST);
+        let (strength, least) = (self.l1_regularization_strength, MIN_NORMAL_F32);
         let [most, low] = [strength, -strength].map(V::splat);
         let l2 = 2.0 * self.l2_regularization_strength + self.beta / self.lr;
         let shrink = 2.0 * self.l2_shrinkage_regularization_strength;
         let [inverse, l2, shrink, exponent] = [1.0 / self.lr, l2 + least, shrink, -self.lr_power].map(V::splat);
         let square_root = self.lr_power == -0.5;
-        let rate = move |x: V| inverse * if square_root { x.sqrt() } else { x.power(exponent) };
+        let rate = move |x: V| inverse * if square_root { x.sqrt() } else { x.powf(exponent) };
         move |p, g, [squares, linear]| {
             let (before, squares) = (rate(squares), squares + g * g);
             let now = rate(squares);

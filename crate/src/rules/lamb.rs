@@ -12,20 +12,20 @@ hyper! {
 impl Lamb {
     /// Adam's direction from a parameter and the moments, with decay.
     fn direction<V: Lane>(&self, step: f64) -> impl Fn(V, [V; 2]) -> V + use<V> {
-        let [first, second] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let (scale, root) = (1.0 / sqrt(second), self.eps_root * second);
         let [inverse, scale, root, decay] = [1.0 / first, scale, root, self.weight_decay].map(V::splat);
-        let eps = epsilon(self.eps);
+        let eps = eps_lane(self.eps);
         move |p, [m, v]| inverse * m / ((v + root).sqrt() * scale + eps) + decay * p
     }
 }
 
 impl Rule<2> for Lamb {
-    const SETTLED: usize = 2;
-    const MEANS: Range<usize> = 0..1;
+    const MEASURED: usize = 2;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
@@ -36,7 +36,7 @@ impl Rule<2> for Lamb {
 
 /// The squares of the parameters, and of the direction.
 impl Measure<2, 2> for Lamb {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measured<V, 2, 2> {
+    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 2> {
         let [mean, mean_square] = self.betas.map(Average::new);
         let direction = self.direction(step);
         move |p, g, [m, v]| {

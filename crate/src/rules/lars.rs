@@ -9,8 +9,8 @@ hyper! {
 }
 
 impl Rule<1> for Lars {
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr * self.trust_ratio)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr * self.trust_ratio)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
@@ -26,7 +26,7 @@ impl Rule<1> for Lars {
 
 /// The squares of the parameters, and of the gradients with decay.
 impl Measure<1, 2> for Lars {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measured<V, 1, 2> {
+    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
         let decay = V::splat(self.weight_decay);
         move |p, g, state| {
             let g = g + decay * p;

@@ -9,8 +9,8 @@ hyper! {
 impl Rule<1> for Lion {
     const UNROLL: usize = 2;
 
-    fn tiny(&self) -> f64 {
-        SMALLEST / (1.0 - if self.betas[0] > self.betas[1] { self.betas[0] } else { self.betas[1] })
+    fn least_gradient(&self) -> f64 {
+        MIN_NORMAL_F32 / (1.0 - if self.betas[0] > self.betas[1] { self.betas[0] } else { self.betas[1] })
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

@@ -18,19 +18,19 @@ impl Madgrad {
 
 /// The slots are the weighted sums of squares and of gradients, and where the parameters began.
 impl Rule<3> for Madgrad {
-    const CONSTANT: usize = 1;
+    const READ_ONLY: usize = 1;
 
-    fn tiny(&self) -> f64 {
-        sqrt(tiny_to_scale(self.lr))
+    fn least_gradient(&self) -> f64 {
+        sqrt(least_scaled(self.lr))
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let [weight, decay, take] = [self.weight(step), self.weight_decay, 1.0 - self.momentum].map(V::splat);
-        let (third, eps) = (V::splat(1.0 / 3.0), epsilon(self.eps));
+        let (third, eps) = (V::splat(1.0 / 3.0), eps_lane(self.eps));
         move |p, g, [squares, sum, start]| {
             let g = g + decay * p;
             let (squares, sum) = (squares + weight * (g * g), sum + weight * g);
-            let aim = start - sum / (squares.power(third) + eps);
+            let aim = start - sum / (squares.powf(third) + eps);
             (p + take * (aim - p), [squares, sum, start])
         }
     }

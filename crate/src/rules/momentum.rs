@@ -9,8 +9,8 @@ hyper! {
 impl Rule<1> for Momentum {
     const UNROLL: usize = 2;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

@@ -11,10 +11,10 @@ hyper! {
 
 /// The slots are the buffer, and the direction: what [`Measure`] leaves there is made orthogonal before the update.
 impl Rule<2> for Muon {
-    const SETTLED: usize = 2;
+    const MEASURED: usize = 2;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(1.0 - self.momentum)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(1.0 - self.momentum)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
@@ -25,9 +25,9 @@ impl Rule<2> for Muon {
 
 /// The square of the direction.
 impl Measure<2, 1> for Muon {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measured<V, 2, 1> {
+    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(self.momentum);
-        let late = |step| if self.bias_correction != 0.0 { 1.0 - power(self.momentum, step) } else { 1.0 };
+        let late = |step| if self.bias_correction != 0.0 { 1.0 - powi(self.momentum, step) } else { 1.0 };
         let [of_buffer, of_grad] = if self.nesterov != 0.0 {
             [self.momentum / late(step + 1.0), (1.0 - self.momentum) / late(step)]
         } else {

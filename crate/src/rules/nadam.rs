@@ -13,22 +13,22 @@ hyper! {
 }
 
 impl Rule<2> for NAdam {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let now = self.lr * (1.0 - self.mu) / (1.0 - self.mu_product);
         let ahead = self.lr * self.mu_next / (1.0 - self.mu_product * self.mu_next);
-        let scale = 1.0 / sqrt(1.0 - power(self.betas[1], step));
+        let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
         let [now, ahead, scale] = [now, ahead, scale].map(V::splat);
         let decoupled = self.decoupled_weight_decay != 0.0;
         let decay = V::splat(if decoupled { 0.0 } else { self.weight_decay });
         let keep = V::splat(if decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 });
         let [mean, mean_square] = self.betas.map(Average::new);
-        let eps = epsilon(self.eps);
+        let eps = eps_lane(self.eps);
         move |p, g, [m, v]| {
             let g = g + decay * p;
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));

@@ -9,11 +9,11 @@ hyper! {
 impl Rule<0> for NoisySgd {
     const UNROLL: usize = 2;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr)
     }
 
-    fn disturb<V: Lane>(&self, step: f64) -> impl Fn(usize, V) -> V {
+    fn add_noise<V: Lane>(&self, step: f64) -> impl Fn(usize, V) -> V {
         let (deviation, seeds, end) = (V::splat(self.deviation), [step as u32, self.key as u32], self.size as u32);
         // Padding stays zero.
         move |index, g| g + deviation * V::ones_before(index as u32, end) * V::normal(index as u32, seeds)

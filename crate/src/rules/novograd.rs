@@ -11,16 +11,16 @@ hyper! {
 
 impl NovoGrad {
     fn scale(&self) -> f64 {
-        1.0 / epsilon_of(sqrt(self.grad_norm_sq + self.eps_root) + self.eps)
+        1.0 / eps_scalar(sqrt(self.grad_norm_sq + self.eps_root) + self.eps)
     }
 }
 
 impl Rule<1> for NovoGrad {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
+    fn least_gradient(&self) -> f64 {
         let scale = self.scale();
-        tiny_to_scale(if scale < self.lr { scale } else { self.lr })
+        least_scaled(if scale < self.lr { scale } else { self.lr })
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
@@ -34,7 +34,7 @@ impl Rule<1> for NovoGrad {
 
 /// The squares of the gradients.
 impl Measure<1, 1> for NovoGrad {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measured<V, 1, 1> {
+    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
         move |_, g, state| (state, [(g, g)])
     }
 }

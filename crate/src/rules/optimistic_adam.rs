@@ -13,15 +13,15 @@ hyper! {
 
 /// The slots are the moments and the last update.
 impl Rule<3> for OptimisticAdam {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let b1 = self.betas[0];
-        let [first, second] = self.betas.map(|beta| power(beta, step));
+        let [first, second] = self.betas.map(|beta| powi(beta, step));
         let ahead = if self.nesterov != 0.0 { b1 / (1.0 - b1 * first) } else { 1.0 / (1.0 - first) };
         let now = if self.nesterov != 0.0 { (1.0 - b1) / (1.0 - first) } else { 0.0 };
         let (scale, root) = (1.0 / sqrt(1.0 - second), self.eps_root * (1.0 - second));
@@ -30,7 +30,7 @@ impl Rule<3> for OptimisticAdam {
         let forth = self.lr * self.alpha + back;
         let [ahead, now, scale, root, back, forth] = [ahead, now, scale, root, back, forth].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
-        let eps = epsilon(self.eps);
+        let eps = eps_lane(self.eps);
         move |p, g, [m, v, last]| {
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
             let update = (ahead * m + now * g) / ((v + root).sqrt() * scale + eps);

@@ -20,37 +20,37 @@ impl Prodigy {
 
     /// The rate by an estimate.
     fn rate(&self, estimate: f64, step: f64) -> f64 {
-        let [first, second] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         estimate * self.lr * sqrt(second) / first
     }
 }
 
 /// The slots are the moments, the weighted sum of gradients, and where the parameters began.
 impl Rule<4> for Prodigy {
-    const SETTLED: usize = 3;
-    const CONSTANT: usize = 1;
-    const MEANS: Range<usize> = 0..1;
+    const MEASURED: usize = 3;
+    const READ_ONLY: usize = 1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1]) / self.estimate()
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1]) / self.estimate()
     }
 
     /// What a gradient leaves that is just not zero, times the estimate.
     fn least_mean(&self) -> f64 {
-        tiny_to_average(self.betas[1]) * (1.0 - self.betas[0])
+        least_averaged(self.betas[1]) * (1.0 - self.betas[0])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
         let rate = self.rate(self.estim_lr, step);
         let [keep, rate] = [1.0 - self.weight_decay * rate, rate].map(V::splat);
-        let eps = epsilon(self.next_estim_lr * self.eps);
+        let eps = eps_lane(self.next_estim_lr * self.eps);
         move |p, _, state| (keep * p - rate * state[0] / (state[1].sqrt() + eps), state)
     }
 }
 
 /// How far the gradients point from here to the start, weighted; and the sizes of their weighted sum.
 impl Measure<4, 2> for Prodigy {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> Measured<V, 4, 2> {
+    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> Measurement<V, 4, 2> {
         let estimate = self.estimate();
         let growth = estimate / self.estim_lr0;
         let rate = self.rate(estimate, step) * growth;

@@ -10,14 +10,14 @@ hyper! {
 }
 
 impl Rule<2> for RAdam {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let powers = self.betas.map(|beta| power(beta, step));
+        let powers = self.betas.map(|beta| powi(beta, step));
         let longest = 2.0 / (1.0 - self.betas[1]) - 1.0;
         let length = longest - 2.0 * step * powers[1] / (1.0 - powers[1]);
         let lr = self.lr / (1.0 - powers[0]);
@@ -25,7 +25,7 @@ impl Rule<2> for RAdam {
         let [lr, root, rest] = if length > 5.0 {
             let longer = (longest - 4.0) * (longest - 2.0) * length;
             let rectified = sqrt((length - 4.0) * (length - 2.0) * longest / longer);
-            [lr * rectified * sqrt(1.0 - powers[1]), 1.0, epsilon_of(self.eps)]
+            [lr * rectified * sqrt(1.0 - powers[1]), 1.0, eps_scalar(self.eps)]
         } else {
             [lr, 0.0, 1.0]
         }

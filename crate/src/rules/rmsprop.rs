@@ -10,18 +10,18 @@ hyper! {
 
 /// The slots are the mean square, the mean if centered, and the momentum buffer if there is one.
 impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
-    const MEANS: Range<usize> = 1..N;
+    const FADING: Range<usize> = 1..N;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.alpha)
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.alpha)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
-        let (inside, eps) = epsilons(self.eps, self.eps_in_sqrt);
+        let (inside, eps) = eps_pair(self.eps, self.eps_in_sqrt);
         let [momentum, zero] = [self.momentum, 0.0].map(V::splat);
         let average = Average::new(self.alpha);
-        let tiny = V::splat(tiny_to_square());
+        let least = V::splat(least_squared());
         move |p, g, mut slots| {
             let g = g + decay * p;
             slots[0] = average.of(slots[0], g * g);
@@ -29,7 +29,7 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
             if CENTERED {
                 slots[1] = average.of(slots[1], g);
                 // Rounding can leave a steady gradient's variance just below zero.
-                let mean = slots[1].zero_below(tiny);
+                let mean = slots[1].zero_below(least);
                 variance = (variance - mean * mean).max(zero);
             }
             let mut direction = g / ((variance + inside).sqrt() + eps);

@@ -9,8 +9,8 @@ hyper! {
 
 /// The slots are the last gradient and the step.
 impl Rule<2> for Rprop {
-    fn tiny(&self) -> f64 {
-        SMALLEST
+    fn least_gradient(&self) -> f64 {
+        MIN_NORMAL_F32
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {

@@ -15,14 +15,14 @@ hyper! {
 
 /// The slots are where descent is, and the mean square.
 impl Rule<2> for ScheduleFreeAdamW {
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let scale = 1.0 / sqrt(1.0 - power(self.betas[1], step));
+        let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
         let [scale, decay] = [scale, self.weight_decay].map(V::splat);
-        let (mean_square, eps) = (Average::new(self.betas[1]), epsilon(self.eps));
+        let (mean_square, eps) = (Average::new(self.betas[1]), eps_lane(self.eps));
         let both = between(self.lr, self.betas[0], self.ck);
         move |p, g, [z, v]| {
             let v = mean_square.of(v, g * g);

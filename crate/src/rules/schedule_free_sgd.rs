@@ -10,8 +10,8 @@ hyper! {
 
 /// The slot is where descent is; the parameters are where gradients are taken.
 impl Rule<1> for ScheduleFreeSgd {
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

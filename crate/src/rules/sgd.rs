@@ -10,8 +10,8 @@ hyper! {
 impl Rule<0> for Sgd {
     const UNROLL: usize = 2;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
@@ -21,10 +21,10 @@ impl Rule<0> for Sgd {
 }
 
 impl Rule<1> for Sgd {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_scale(self.lr)
+    fn least_gradient(&self) -> f64 {
+        least_scaled(self.lr)
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

@@ -8,10 +8,10 @@ hyper! {
 
 /// The slot is the direction: what [`Measure`] leaves there is preconditioned before the update.
 impl Rule<1> for Shampoo {
-    const SETTLED: usize = 1;
+    const MEASURED: usize = 1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
@@ -22,7 +22,7 @@ impl Rule<1> for Shampoo {
 
 /// The square of the gradient.
 impl Measure<1, 1> for Shampoo {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measured<V, 1, 1> {
+    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
         |_, g, _| ([g], [(g, g)])
     }
 }

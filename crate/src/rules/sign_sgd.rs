@@ -9,8 +9,8 @@ hyper! {
 impl Rule<0> for SignSgd {
     const UNROLL: usize = 2;
 
-    fn tiny(&self) -> f64 {
-        SMALLEST
+    fn least_gradient(&self) -> f64 {
+        MIN_NORMAL_F32
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {

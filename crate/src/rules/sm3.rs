@@ -12,8 +12,8 @@ hyper! {
 
 /// The slots are the average, and what rows and columns have; these are settled behind the update.
 impl Rule<3> for Sm3 {
-    const CONSTANT: usize = 2;
-    const MEANS: Range<usize> = 0..1;
+    const READ_ONLY: usize = 2;
+    const FADING: Range<usize> = 0..1;
 
     #[inline(always)]
     fn load<V: Lane>(&self) -> impl Fn([*mut f32; 3], usize) -> [V; 3] {
@@ -24,13 +24,13 @@ impl Rule<3> for Sm3 {
         }
     }
 
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let (lr, eps, mean) = (V::splat(self.lr), V::splat(self.eps), Average::new(self.momentum));
-        let least = V::splat(SMALLEST);
+        let least = V::splat(MIN_NORMAL_F32);
         move |p, g, [average, row, column]| {
             // A sum of zero is that of gradients that are zero.
             let sum = least.max(covered(g, row, column) + eps);

@@ -9,16 +9,16 @@ hyper! {
 /// The slots are the average, and the direction: what [`Measure`] leaves there is the gradient, of which the program makes
 /// what the update takes. At the first step there is no basis yet, so nothing moves.
 impl Rule<2> for Soap {
-    const SETTLED: usize = 2;
-    const MEANS: Range<usize> = 0..1;
+    const MEASURED: usize = 2;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let corrected = if self.bias_correction != 0.0 && step > 1.0 {
-            let [first, second] = self.betas.map(|beta| 1.0 - power(beta, step - 1.0));
+            let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step - 1.0));
             crate::lane::sqrt(second) / first
         } else {
             1.0
@@ -30,7 +30,7 @@ impl Rule<2> for Soap {
 }
 
 impl Measure<2, 1> for Soap {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measured<V, 2, 1> {
+    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(if step > 1.0 { self.betas[0] } else { 1.0 });
         move |_, g, [average, _]| ([mean.of(average, g), g], [(g, g)])
     }

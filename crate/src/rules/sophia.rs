@@ -8,19 +8,19 @@ hyper! {
 
 /// The slots are the mean gradient and the mean of the estimates.
 impl Rule<2> for Sophia {
-    const CONSTANT: usize = 1;
-    const MEANS: Range<usize> = 0..1;
+    const READ_ONLY: usize = 1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_square()
+    fn least_gradient(&self) -> f64 {
+        least_squared()
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let inverse = 1.0 / (1.0 - power(self.betas[0], step));
+        let inverse = 1.0 / (1.0 - powi(self.betas[0], step));
         let keep = 1.0 - self.lr * self.weight_decay;
         let [inverse, keep, lr, gamma] = [inverse, keep, self.lr, self.gamma].map(V::splat);
         let [most, least] = [self.clip_threshold, -self.clip_threshold].map(V::splat);
-        let (mean, eps) = (Average::new(self.betas[0]), epsilon::<V>(self.eps));
+        let (mean, eps) = (Average::new(self.betas[0]), eps_lane::<V>(self.eps));
         move |p, g, [m, h]| {
             let m = mean.of(m, g);
             let ratio = inverse * m / (gamma * h).max(eps);

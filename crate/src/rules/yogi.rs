@@ -10,17 +10,17 @@ hyper! {
 }
 
 impl Rule<2> for Yogi {
-    const MEANS: Range<usize> = 0..1;
+    const FADING: Range<usize> = 0..1;
 
-    fn tiny(&self) -> f64 {
-        tiny_to_average(self.betas[1])
+    fn least_gradient(&self) -> f64 {
+        least_averaged(self.betas[1])
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let [lr, scale] = self.betas.map(|beta| 1.0 - power(beta, step));
+        let [lr, scale] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let [lr, scale, take] = [self.lr / lr, 1.0 / sqrt(scale), 1.0 - self.betas[1]].map(V::splat);
         let mean = Average::new(self.betas[0]);
-        let eps = epsilon(self.eps);
+        let eps = eps_lane(self.eps);
         move |p, g, [m, v]| {
             let (m, square) = (mean.of(m, g), g * g);
             let v = v - take * ((v - square).sign() * square);
