@@ -5,7 +5,7 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import * as downhill from "downhill";
-import { layTask, PENDING, REMAINING, Runner } from "../ts/threads/task.js";
+import { writeTask, PENDING, REMAINING, Runner } from "../ts/threads/task.js";
 import { compare, median, rest } from "./measure.js";
 import { decimals, machine, print } from "./print.js";
 
@@ -39,11 +39,11 @@ async function contender(rule: keyof typeof rules, size: number, count: number) 
 
 /** A step as the pool makes it, whether or not it is worth sharing and waking. */
 function alwaysShared({ arena, optimizer }: Awaited<ReturnType<typeof contender>>): () => void {
-  const { space, kernels } = (arena as any).inner("bench");
+  const { space, kernels } = (arena as any).internals("bench");
   const runner = new Runner(space.memory, kernels);
   optimizer.step(); // writes the hyper-parameters
   const table = arena.tensor("table", [16]).data.byteOffset;
-  const task = layTask(space.memory, table, [(optimizer.groups[0] as any).jobs[0].update]);
+  const task = writeTask(space.memory, table, [(optimizer.groups[0] as any).jobs[0].update]);
   return () => {
     runner.publish(task);
     Atomics.notify(runner.control, REMAINING, threads - 1);
@@ -138,9 +138,9 @@ print(["rule", "parameters", "MiB read and written", "awake", "asleep"], curve);
 
 /** From publishing a task of one chunk to its end on another thread, less the chunk itself. */
 const { arena, optimizer } = await contender("sgd", 16, 2);
-const { space, kernels } = (arena as any).inner("bench");
+const { space, kernels } = (arena as any).internals("bench");
 const runner = new Runner(space.memory, kernels);
-const task = layTask(space.memory, arena.tensor("task", [16]).data.byteOffset, [
+const task = writeTask(space.memory, arena.tensor("task", [16]).data.byteOffset, [
   (optimizer.groups[0] as any).jobs[0].update,
 ]);
 const wakes = [0, 0.1, 1, 10].map((pause) => {

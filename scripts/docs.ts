@@ -6,7 +6,7 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { common, overall, type Rule } from "../ts/optimizer/definition.js";
+import { groupOptions, sharedOptions, type Rule } from "../ts/optimizer/definition.js";
 import { type Options, show } from "../ts/option.js";
 import * as rules from "../ts/rules/index.js";
 import * as schedules from "../ts/schedules/index.js";
@@ -62,7 +62,7 @@ function listed(): Rule[] {
 
 /** A rule's own options: those that are live, and those that are read once. */
 function optionsOf({ hyper, fixed }: Rule): { hyper: Options; fixed: Options } {
-  return { hyper, fixed: Object.fromEntries(Object.entries(fixed).filter(([name]) => !(name in common))) };
+  return { hyper, fixed: Object.fromEntries(Object.entries(fixed).filter(([name]) => !(name in groupOptions))) };
 }
 
 function readmeTable(list: readonly Rule[]): string {
@@ -73,7 +73,7 @@ function readmeTable(list: readonly Rule[]): string {
     );
     const state = [
       ...rule.state.map(code),
-      ...Object.entries(rule.adds).map(([slot, option]) => `${code(slot)} with ${code(option)}`),
+      ...Object.entries(rule.addedState).map(([slot, option]) => `${code(slot)} with ${code(option)}`),
     ];
     return [
       `[${code(rule.name)}](${PAGES}/${rule.name}.md)`,
@@ -108,16 +108,16 @@ Groups may have their own \`maximize\`; the rest holds for all groups.
 
 ${table(
   ["option", "default", "range", "what it is"],
-  Object.entries({ ...common, ...overall }).map(([name, option]) => optionRow(name, option, shared)),
+  Object.entries({ ...groupOptions, ...sharedOptions }).map(([name, option]) => optionRow(name, option, shared)),
 )}`;
 }
 
 function page(rule: Rule): string {
-  const { name, state, adds, fill } = rule;
+  const { name, state, addedState, startsAt } = rule;
   const { what, source, use, elsewhere } = ruleProse(name);
   const { hyper, fixed } = optionsOf(rule);
   const prose = optionProse(name);
-  const adding = Object.values(adds);
+  const adding = Object.values(addedState);
   const rows = (options: Options, when: (name: string) => string) =>
     Object.entries(options).map(([name, option]) => [...optionRow(name, option, prose, rule.name), when(name)]);
   const options = [
@@ -126,12 +126,12 @@ function page(rule: Rule): string {
   ];
   const slots = [
     ...state.map((slot) => [slot, "always"]),
-    ...Object.entries(adds).map(([slot, option]) => [slot, `with ${code(option)}`]),
+    ...Object.entries(addedState).map(([slot, option]) => [slot, `with ${code(option)}`]),
   ].map(([slot, when]) => [
     code(slot!),
     when!,
     shapeOf(rule, slot!),
-    fill[slot!] === undefined ? "0" : code(fill[slot!]!),
+    startsAt[slot!] === undefined ? "0" : code(startsAt[slot!]!),
   ]);
   return `${made(`ts/rules/${name}.ts`)}# ${name}
 
@@ -160,7 +160,7 @@ const CALLS = " The calls: [porting](../porting.md).";
 const ported = new Set(libraries.flatMap(({ ports }) => ports.map(ruleIn)));
 
 /** A slot's shape, in words. */
-function shapeOf({ shapes, takes }: Rule, slot: string): string {
+function shapeOf({ shapes, accepts }: Rule, slot: string): string {
   const of = shapes[slot];
   if (of === undefined) return "the tensor's";
   const [rows, columns, size] = [97, 89, 83]; // recognized in what comes of them
@@ -170,7 +170,7 @@ function shapeOf({ shapes, takes }: Rule, slot: string): string {
     const own = named(shape);
     return own ? code(`[${own.join(", ")}]`) : "none";
   });
-  return takes === "matrices" ? matrix! : `of a matrix ${matrix}, of a vector ${vector}`;
+  return accepts === "matrices" ? matrix! : `of a matrix ${matrix}, of a vector ${vector}`;
 }
 
 function functionPage(name: string, path: string): string {

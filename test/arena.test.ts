@@ -131,7 +131,7 @@ test("a freed arena's memory goes although its tensors and optimizers are kept",
   const kept: unknown[] = [];
   const memories = [true, false].map((shared) => {
     const arena = createArenaSync({ maxBytes: 2 ** 24, shared });
-    const memory = new WeakRef(arena.inner("test").space.memory.buffer);
+    const memory = new WeakRef(arena.internals("test").space.memory.buffer);
     const model = arena.tensors({ w: [4], b: [4] });
     const optimizers = [adam(model), muon([arena.tensor("m", [2, 2])])];
     for (const optimizer of optimizers) optimizer.step();

@@ -39,7 +39,7 @@ export async function stepHash({ factory, rule, options, values }: Case, arena: 
   if (Object.keys(arena.tensors()).length === 0) for (const shape of shapes) arena.tensors(shape);
   // With two slots or more, or for a matrix, the others are enough to be woken for; products of matrices take long.
   const { slots } = variantOf(rule, values);
-  const first = rule.takes === "matrices" ? 3 : Object.keys(slots).length > 1 || rule.program ? 1 : 0;
+  const first = rule.accepts === "matrices" ? 3 : Object.keys(slots).length > 1 || rule.program ? 1 : 0;
   const tensors = Object.values(arena.tensors()).slice(first, Math.max(3, first + 1));
   const optimizer = factory(tensors, options);
   tensors.forEach(({ data, grad }, i) => {

@@ -135,7 +135,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
       w.data.set(start);
       const optimizer = factory([w], others[`${name} ${problem}`] ?? options[name]);
       for (let step = 0; step < (longer[`${name} ${problem}`] ?? 10_000); step++) {
-        if (factory.rule.estimate && step % 10 === 0) {
+        if (factory.rule.hessian && step % 10 === 0) {
           w.grad.set(curvature(w.data));
           optimizer.hessian();
         }

@@ -10,7 +10,7 @@ import { another, factories, fitting } from "./registry.js";
 const small = () => createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
 
 /** All that an arena's memory holds. */
-const contents = (arena: Arena) => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
+const contents = (arena: Arena) => Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
 
 /** Calls `act`, which must throw this, and holds the arena to having changed nothing. */
 function refuses(arena: Arena, act: () => unknown, type: new (...args: never) => Error, message: string) {

@@ -21,7 +21,7 @@ optimizer.step();
 /** The tensors and the optimizer of the runs in test/torch/fixtures. */
 const theirs = arena.tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
 const twin = adamw([{ params: [theirs["0.weight"], theirs.scale] }, { params: [theirs["0.bias"]] }]);
-const memory = () => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
+const memory = () => Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
 
 /** Kinds of damage: change bytes, remove some, insert some, repeat a part. */
 const damage = fc.array(

@@ -149,7 +149,7 @@ describe.each([...libraries, ...fromKerasRuns, ...article])(
       for (let step = 1; step <= inputs.steps; step++) {
         for (const name in model) model[name]!.grad.set(grads[name][step - 1]);
         optimizer.step();
-        if (factory.rule.estimate && step % 10 === 1) {
+        if (factory.rule.hessian && step % 10 === 1) {
           for (const { grad } of Object.values(model)) grad.set(grad.map((g) => g * g));
           optimizer.hessian();
         }

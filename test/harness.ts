@@ -2,7 +2,7 @@
 
 import { type Arena, createArenaSync } from "../ts/arena/arena.js";
 import type { Rule } from "../ts/optimizer/definition.js";
-import { Group, plan } from "../ts/optimizer/group.js";
+import { Group, planGroup } from "../ts/optimizer/group.js";
 import { type Values, variantOf } from "../ts/optimizer/hyper.js";
 import { Optimizer } from "../ts/optimizer/optimizer.js";
 import { padded, Tensor } from "../ts/arena/tensor.js";
@@ -61,12 +61,12 @@ export function kernelRun(
   const floats = () => into.floats(into.reserve(4 * padded(params.length), "floats"), params.length);
   const tensor = new Tensor(into, name, [params.length], floats(), floats());
   tensor.data.set(params);
-  const planned = plan(rule, values, [tensor]);
+  const planned = planGroup(rule, values, [tensor]);
   const [own, scratch] = [into.reserve(planned.bytes, "group"), into.reserve(planned.scratch, "scratch")];
   const group = new Group(into, rule, planned, own, scratch, 0);
-  const job = group.jobs[0]!;
+  const job = group.segments[0]!;
   const { hyper, block } = job.update;
-  const kernels = into.inner("test").kernels;
+  const kernels = into.internals("test").kernels;
   const { kernel, measure } = planned.variant;
   const left = into.reserve(8 * Math.max(1, rule.sums.length), "sums");
   const scalars: number[][] = [];
@@ -83,7 +83,7 @@ export function kernelRun(
     scalars.push(Object.values(group.scalars[0]!));
     for (const [begin, end] of spans) kernels[kernel]!(hyper, block, begin, end);
   });
-  return { params: tensor.data, state: job.held(tensor)!.state, scalars, sums };
+  return { params: tensor.data, state: job.viewsOf(tensor)!.state, scalars, sums };
 }
 
 /** The same by an optimizer, for rules whose steps are more than two kernels. */

@@ -8,7 +8,7 @@ import { createArenaSync } from "../ts/arena/arena.js";
 import { sources } from "../ts/wasm/binary.js";
 import type { Rule } from "../ts/optimizer/definition.js";
 import { fields, snake, type Values, variantOf } from "../ts/optimizer/hyper.js";
-import { BLOCK } from "../ts/optimizer/segment.js";
+import { BLOCK_BYTES } from "../ts/optimizer/segment.js";
 import { bytes } from "../ts/wasm/kernels.js";
 import { bits, inputs, kernelRun } from "./harness.js";
 import { cases, kernelNames } from "./registry.js";
@@ -95,10 +95,10 @@ describe("what the binary says of itself is what the literals say", () => {
   );
 
   test.each(cases)("$name", ({ rule, values }) => {
-    const { kernel, ofKernels } = variantOf(rule, values);
+    const { kernel, kernelSlots } = variantOf(rule, values);
     const type = (value: unknown) => (Array.isArray(value) ? `[f64; ${value.length}]` : "f64");
     expect(about.get(kernel)).toEqual({
-      slots: ofKernels.length,
+      slots: kernelSlots.length,
       sums: rule.sums.length,
       fields: [
         ...Object.entries(rule.hyper).map(([name, option]) => [snake(name), type(option.default)]),
@@ -106,8 +106,8 @@ describe("what the binary says of itself is what the literals say", () => {
       ],
     });
     const doubles = fields(rule, values).length + Object.keys(rule.scalars).length;
-    expect(8 * doubles, "a group's block").toBeLessThanOrEqual(BLOCK);
-    expect(48 + 4 * ofKernels.length, "a job's block").toBeLessThanOrEqual(BLOCK);
+    expect(8 * doubles, "a group's block").toBeLessThanOrEqual(BLOCK_BYTES);
+    expect(48 + 4 * kernelSlots.length, "a job's block").toBeLessThanOrEqual(BLOCK_BYTES);
   });
 });
 

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { type Arena, createArenaSync } from "../ts/arena/arena.js";
 import { variantOf } from "../ts/optimizer/hyper.js";
-import { Matrices, layProgram, type Matrix as Laid, programOf } from "../ts/matrix/matrices.js";
+import { Matrices, placeProgram, type Matrix as Laid, programOf } from "../ts/matrix/matrices.js";
 import { adafactor, adamw, muon, sm3 } from "../ts/rules/index.js";
 import { CHUNK } from "../ts/threads/task.js";
 import { error, numbers } from "./harness.js";
@@ -47,10 +47,10 @@ function productRun(
   ]);
   const scratch = arena.reserve(program.scratch, "scratch");
   arena.floats(scratch, program.scratch / 4).fill(Number.NaN); // what a tensor before may have left
-  const laid = layProgram(arena, program, arena.reserve(program.bytes, "program"), 0, (at) =>
+  const laid = placeProgram(arena, program, arena.reserve(program.bytes, "program"), 0, (at) =>
     typeof at === "string" ? held[at]!.view.byteOffset : scratch + at,
   );
-  const { kernels, space } = arena.inner("test");
+  const { kernels, space } = arena.internals("test");
   for (const instruction of laid) {
     if (typeof instruction === "string" || !("task" in instruction)) throw new Error("an operation is expected");
     instruction.begin({});
@@ -131,7 +131,7 @@ test("the published bits, which scalars meet", async () => {
   const [length, gradScale, clip] = [6000, 0.37, 0.3];
   const cases = published.map(({ kernel, amounts, places, counts, pieces }) => {
     const arena = small();
-    const { kernels, space } = arena.inner("test");
+    const { kernels, space } = arena.internals("test");
     const all = arena.floats(arena.reserve(4 * length, "numbers"), length);
     all.set(Float32Array.from(all, numbers(1)));
     const [job, hyper] = [arena.reserve(128, "job"), arena.reserve(128, "numbers of the kernel")];

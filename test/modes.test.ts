@@ -13,7 +13,7 @@ const { params, grads } = inputs(37, 4);
 describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
   const { rule } = factory;
 
-  test(`eval ${rule.evaluated ? "puts others in the parameters' place, train these" : "changes nothing"}`, () => {
+  test(`eval ${rule.evalParam ? "puts others in the parameters' place, train these" : "changes nothing"}`, () => {
     const w = small().tensor("w", fitting(rule, [37]));
     w.data.set(params);
     const optimizer = factory([w]);
@@ -27,8 +27,8 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     const trained = w.data.slice();
     optimizer.eval();
     optimizer.eval();
-    expect(w.data.some((x, i) => x !== trained[i])).toBe(rule.evaluated !== undefined);
-    if (rule.evaluated) {
+    expect(w.data.some((x, i) => x !== trained[i])).toBe(rule.evalParam !== undefined);
+    if (rule.evalParam) {
       const message = `${rule.name}: the parameters are those of eval(); call train() first`;
       expect(() => optimizer.step()).toThrow(message);
       expect(() => save({ w }, optimizer)).toThrow(message);
@@ -42,7 +42,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     expect(optimizer.steps).toBe(5);
   });
 
-  test.runIf(rule.estimate === undefined)("hessian is refused", () => {
+  test.runIf(rule.hessian === undefined)("hessian is refused", () => {
     const optimizer = factory([small().tensor("w", fitting(rule, [3]))]);
     expect(() => optimizer.hessian()).toThrow(`${rule.name}: hessian() is for rules that use one, such as sophia`);
   });

@@ -10,7 +10,7 @@ import { publint } from "publint";
 import ts from "typescript";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { root } from "../scripts/project.mjs";
-import { overall } from "../ts/optimizer/definition.js";
+import { sharedOptions } from "../ts/optimizer/definition.js";
 import { show } from "../ts/option.js";
 import { factories } from "./registry.js";
 
@@ -149,7 +149,7 @@ test("an editor shows each rule's options with their ranges and defaults", () =>
     const { documentation = [], tags = [] } = service.getQuickInfoAtPosition(file, call)!;
     const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);
     const inside = call + `${rule.name}(model, {`.length;
-    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...overall })) {
+    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...sharedOptions })) {
       const value = Array.isArray(option.default) ? `[${option.default.join(", ")}]` : show(option.default);
       const range = option.range === "true or false" ? "True or false" : `In ${option.range}`;
       const says = `${typeof option.default === "string" ? option.range : range}; default ${value}.`;

@@ -46,7 +46,7 @@ export function another({ default: value, range }: Option): unknown {
 function casesOf(factory: AnyFactory): Case[] {
   const { rule } = factory;
   const all = { ...rule.hyper, ...rule.fixed };
-  const adders = Object.keys(all).filter((name) => Object.values(rule.adds).includes(name));
+  const adders = Object.keys(all).filter((name) => Object.values(rule.addedState).includes(name));
   const others = Object.keys(all).filter((name) => name !== "maximize" && !adders.includes(name));
   const flags = others.filter((name) => typeof all[name]!.default === "boolean");
   const numbers = others.filter((name) => !flags.includes(name));
@@ -73,10 +73,10 @@ function casesOf(factory: AnyFactory): Case[] {
 export const cases: readonly Case[] = factories.flatMap(casesOf);
 
 /** A shape that a rule takes, as large as another. */
-export const fitting = ({ takes }: { readonly takes?: string }, shape: Shape): Shape => {
+export const fitting = ({ accepts }: { readonly accepts?: string }, shape: Shape): Shape => {
   const size = (shape: Shape) => shape.reduce((size, length) => size * length, 1);
-  if (takes === "matrices" && shape.length !== 2) return [1, size(shape)];
-  return takes === "vectorsAndMatrices" && shape.length > 2 ? [shape[0]!, size(shape.slice(1))] : shape;
+  if (accepts === "matrices" && shape.length !== 2) return [1, size(shape)];
+  return accepts === "vectorsAndMatrices" && shape.length > 2 ? [shape[0]!, size(shape.slice(1))] : shape;
 };
 
 /** The names of the kernels that the cases reach. */

@@ -192,7 +192,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     w.data.set(run.params);
     const optimizer = factory([w], options);
     run.grads.forEach((grad, index) => {
-      if (index === 2 && !Object.values(rule.adds).some((adder) => adder === name && !hyper[name])) {
+      if (index === 2 && !Object.values(rule.addedState).some((adder) => adder === name && !hyper[name])) {
         optimizer.hyper[name] = changed[name];
       }
       for (const wrong of wrongs(rule.hyper[name]!)) {
@@ -217,8 +217,8 @@ const moves: Readonly<Record<string, string>> = {
 };
 
 /** What of a rule's options moves parameters without a gradient, turned off. */
-function atRest({ hyper, fill }: Rule): object {
-  const starts = Object.values(fill).filter((option) => option === "initialAccumulatorValue");
+function atRest({ hyper, startsAt }: Rule): object {
+  const starts = Object.values(startsAt).filter((option) => option === "initialAccumulatorValue");
   const decays = ["weightDecay", "lambd", "eta"].filter((name) => name in hyper);
   return Object.fromEntries([...decays, ...starts].map((name) => [name, 0]));
 }

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Arena, createArena } from "../ts/arena/arena.js";
-import { overall } from "../ts/optimizer/definition.js";
+import { sharedOptions } from "../ts/optimizer/definition.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { Shape, Tensor } from "../ts/arena/tensor.js";
 import { bits, error, inputs } from "./harness.js";
@@ -420,7 +420,7 @@ describe("refused", () => {
     boolean: [0, 1, "true", null, [], {}],
     string: ["", "Throw", 0, null, [], {}],
   };
-  const list = Object.entries(overall).flatMap(([name, option]) =>
+  const list = Object.entries(sharedOptions).flatMap(([name, option]) =>
     wrong[typeof option.default]!.map((value) => [name, value] as const),
   );
 
@@ -429,7 +429,7 @@ describe("refused", () => {
     const w = arena.tensor("w", [4]);
     const left = arena.bytesLeft;
     expect(() => sgd([w], { [name]: value } as object)).toThrow(new RegExp(`^sgd: ${name} must be .*got `));
-    expect(() => sgd([{ params: [w], [name]: overall[name as "ema"].default }] as never)).toThrow(
+    expect(() => sgd([{ params: [w], [name]: sharedOptions[name as "ema"].default }] as never)).toThrow(
       `sgd: groups[0].${name} holds for all groups; give it beside them`,
     );
     expect(() => Object.assign(sgd([w]).hyper, { [name]: 1 })).toThrow(TypeError);

@@ -377,11 +377,11 @@ test.each<[string, (of: (o?: object) => Any) => unknown, new (...args: never) =>
   const size = what === "no memory" ? 6500 : 3;
   const make = () => adam([arena.tensor(`w${arena.bytesLeft}`, [size])]);
   const optimizer = make();
-  const [left, steps] = [arena.bytesLeft, optimizer.inner.step.phases.length];
+  const [left, steps] = [arena.bytesLeft, optimizer.internals.step.phases.length];
   expect(() => act(() => optimizer)).toThrow(type);
   if (what !== "twice") {
     expect(() => act(() => optimizer)).toThrow(message);
-    expect([arena.bytesLeft, optimizer.inner.step.phases.length]).toEqual([left, steps]);
+    expect([arena.bytesLeft, optimizer.internals.step.phases.length]).toEqual([left, steps]);
   } else expect(() => act(() => make())).toThrow(message);
 });
 

@@ -17,7 +17,7 @@ export { lookahead, type LookaheadOptions } from "./wrappers/lookahead.js";
 export type { Optimizer } from "./optimizer/optimizer.js";
 export type { Params, Tensors } from "./optimizer/params.js";
 export type { Factory, Scheduled } from "./rule.js";
-export type { Resumable } from "./optimizer/checkpointable.js";
+export type { Checkpointable } from "./optimizer/checkpointable.js";
 export { sam, type SamOptions } from "./wrappers/sam.js";
 export type { Shape, Tensor } from "./arena/tensor.js";
 export * from "./rules/index.js";

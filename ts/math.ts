@@ -13,7 +13,7 @@ function powerOfTwo(n: number): number {
 }
 
 /** The smallest number that has all its digits. */
-const SMALLEST = 2.2250738585072014e-308;
+const MIN_NORMAL_F64 = 2.2250738585072014e-308;
 
 const LN2_HIGH = 6.9314718036912381649e-1;
 const LN2_LOW = 1.90821492927058770002e-10;
@@ -26,7 +26,7 @@ const polynomial = (x: number, coefficients: readonly number[]) =>
 export function log(x: number): number {
   if (!(x > 0 && x < Infinity)) return x === 0 ? -Infinity : x === Infinity ? Infinity : Number.NaN;
   let exponent = 0;
-  if (x < SMALLEST) {
+  if (x < MIN_NORMAL_F64) {
     x *= 2 ** 54;
     exponent = -54;
   }
@@ -77,7 +77,7 @@ export function exp(x: number): number {
 }
 
 /** `base`, 0 or more, to the power `exponent`: by squaring if that is a whole number. */
-export function power(base: number, exponent: number): number {
+export function pow(base: number, exponent: number): number {
   if (!Number.isInteger(exponent)) return base === 0 ? (exponent > 0 ? 0 : Infinity) : exp(exponent * log(base));
   let result = 1;
   for (let [left, square] = [Math.abs(exponent), base]; left > 0; left = Math.floor(left / 2), square *= square) {

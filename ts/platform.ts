@@ -57,7 +57,7 @@ export const cores = (): number =>
   nodeModule("os")?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
 
 /** Lets the event loop have a turn. */
-export function turn(): Promise<void> {
+export function nextTurn(): Promise<void> {
   const { setImmediate } = globalThis as { setImmediate?: (callback: () => void) => void };
   return new Promise((resolve) => {
     if (setImmediate) return setImmediate(resolve);
@@ -71,7 +71,7 @@ export function turn(): Promise<void> {
 }
 
 /** Waits. */
-export const rest = (milliseconds: number): Promise<void> =>
+export const sleep = (milliseconds: number): Promise<void> =>
   new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
 /** A thread that was started. */
@@ -84,7 +84,7 @@ export interface Thread {
 }
 
 /** How many seconds a thread may take to answer. */
-const PATIENCE = 20;
+const START_TIMEOUT_SECONDS = 20;
 
 /**
  * Starts a thread. While it works, it does not keep the process alive.
@@ -100,7 +100,7 @@ export function startThread(source: string, url: string | URL | undefined, messa
   let seconds = 0;
   // Counted, as one long task here must not use it all up.
   const timer: unknown = setInterval(() => {
-    if (++seconds === PATIENCE) leave(new Error(`no answer in ${PATIENCE} seconds`));
+    if (++seconds === START_TIMEOUT_SECONDS) leave(new Error(`no answer in ${START_TIMEOUT_SECONDS} seconds`));
   }, 1000);
   (timer as { unref?(): void }).unref?.();
   const stop = () => clearInterval(timer as number);

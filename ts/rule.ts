@@ -1,6 +1,12 @@
 /** A rule's literal, and the typed factory that follows from it. */
 
-import { common, type Definition, type overall, type Rule, type SlotShapes } from "./optimizer/definition.js";
+import {
+  groupOptions,
+  type Definition,
+  type sharedOptions,
+  type Rule,
+  type SlotShapes,
+} from "./optimizer/definition.js";
 import { Optimizer } from "./optimizer/optimizer.js";
 import type { Params } from "./optimizer/params.js";
 import type { Options, ValueOf } from "./option.js";
@@ -20,12 +26,12 @@ type Live<O extends Options> = { -readonly [Name in keyof O]: Scheduled<ValueOf<
 /** Makes an optimizer for tensors, a record or a list of them, or for groups that each have options of their own. */
 export interface Factory<Hyper extends Options, Fixed extends Options, Slots extends string, Added extends string> {
   (
-    params: Params<Partial<Live<Hyper>> & Given<Fixed & typeof common>>,
-    options?: Partial<Live<Hyper>> & Given<Fixed & typeof common & typeof overall>,
+    params: Params<Partial<Live<Hyper>> & Given<Fixed & typeof groupOptions>>,
+    options?: Partial<Live<Hyper>> & Given<Fixed & typeof groupOptions & typeof sharedOptions>,
   ): Optimizer<
     Live<Hyper>,
     { readonly [Slot in Slots]: Float32Array } & { readonly [Slot in Added]?: Float32Array },
-    Partial<Live<Hyper>> & Given<Fixed & typeof common>
+    Partial<Live<Hyper>> & Given<Fixed & typeof groupOptions>
   >;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;
@@ -61,22 +67,35 @@ export function rule<
   name: string,
   definition: Definition<Hyper, Fixed, Slots, Added, Counted, Sums, Scratch, Shapes>,
 ): Made<Hyper, Fixed, Slots, Added, Shapes> {
-  const { fixed, ofProgram, adds, fill, scalars, scratch, shapes, of, perTensor, sums, advance, conflict, ...rest } =
-    definition;
+  const {
+    fixed,
+    programState,
+    addedState,
+    startsAt,
+    scalars,
+    scratch,
+    shapes,
+    tensorScalars,
+    perTensor,
+    sums,
+    advance,
+    conflict,
+    ...rest
+  } = definition;
   const rule = {
     name,
     ...rest,
-    fixed: { ...fixed, ...common },
-    adds: adds ?? {},
-    fill: fill ?? {},
+    fixed: { ...fixed, ...groupOptions },
+    addedState: addedState ?? {},
+    startsAt: startsAt ?? {},
     scalars: scalars ?? {},
-    ofProgram: ofProgram ?? [],
+    programState: programState ?? [],
     scratch: scratch ?? [],
     shapes: shapes ?? {},
-    of: of ?? (() => ({})),
+    tensorScalars: tensorScalars ?? (() => ({})),
     perTensor: perTensor ?? false,
     sums: sums ?? [],
-    advance: advance ?? ((before) => before),
+    advance: advance ?? (({ before }) => before),
     conflict: conflict ?? (() => undefined),
   } as Rule;
   const factory = (params: Params<object>, options: object = {}) => new Optimizer(rule, params, options);

@@ -1,7 +1,7 @@
 /** The arena: one WebAssembly memory, tensors in it, and the threads that work on it. */
 
 import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
-import { LIMIT, ownSpace, PAGE, type Space, spaceIn } from "./memory.js";
+import { MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn } from "./memory.js";
 import { flag, type Option, resolve, show, whole } from "../option.js";
 import { cores, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
@@ -22,7 +22,7 @@ const workerUrl: Option<string | URL | undefined, string, undefined> = {
 const options = {
   threads: whole(undefined, 1, MOST_THREADS),
   shared: flag(undefined),
-  maxBytes: whole(undefined, PAGE, LIMIT),
+  maxBytes: whole(undefined, PAGE, MAX_BYTES),
   workerUrl,
 };
 
@@ -57,11 +57,11 @@ export interface ArenaOptions {
  * WebAssembly; a RangeError where the platform has no address space left.
  */
 export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
-  const { space, threads, asked, workerUrl } = prepare("createArena", given);
+  const { space, threads, asked, workerUrl } = resolveArena("createArena", given);
   const binary = { memory: space.memory, module: await compile(space.shared) };
   const arena = new Arena(space, binary, await instantiate(binary));
   try {
-    await arena.inner("createArena").pool.start(binary, threads, workerUrl);
+    await arena.internals("createArena").pool.start(binary, threads, workerUrl);
   } catch (cause) {
     if (asked) {
       arena.free();
@@ -81,11 +81,11 @@ export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
  * thread of a browser, Chrome allows it from version 114 on.
  */
 export function createArenaSync(given: ArenaOptions = {}): Arena {
-  const { space, threads, workerUrl } = prepare("createArenaSync", given);
+  const { space, threads, workerUrl } = resolveArena("createArenaSync", given);
   const binary = { memory: space.memory, module: compileSync(space.shared) };
   const arena = new Arena(space, binary, instantiateSync(binary));
   arena
-    .inner("createArenaSync")
+    .internals("createArenaSync")
     .pool.start(binary, threads, workerUrl)
     .catch(() => {}); // `arena.threads` tells
   return arena;
@@ -117,7 +117,7 @@ export function attachArena(handle: ArenaHandle): Arena {
   }
 }
 
-function prepare(title: string, given: ArenaOptions) {
+function resolveArena(title: string, given: ArenaOptions) {
   const allowed = sharingAllowed();
   const { maxBytes, shared = allowed, threads, workerUrl } = resolve(title, options, given) as ArenaOptions;
   const what = shared ? "shared memory is" : `${threads} threads are`;
@@ -131,7 +131,7 @@ function prepare(title: string, given: ArenaOptions) {
     throw new TypeError(`${title}: ${threads} threads need shared memory; leave shared out`);
   }
   return {
-    space: ownSpace(title, maxBytes, shared),
+    space: allocateSpace(title, maxBytes, shared),
     threads: threads ?? (shared ? Math.min(cores(), MOST_THREADS) : 1),
     asked: threads !== undefined || workerUrl !== undefined,
     workerUrl,
@@ -139,9 +139,9 @@ function prepare(title: string, given: ArenaOptions) {
 }
 
 /** Ends the threads of arenas that are gone without having been freed. */
-const dropped = new FinalizationRegistry<Pool>((pool) => pool.end());
+const collected = new FinalizationRegistry<Pool>((pool) => pool.end());
 
-interface Inner {
+interface ArenaInternals {
   readonly space: Space;
   readonly binary: Binary;
   readonly kernels: Kernels;
@@ -154,15 +154,15 @@ export class Arena {
   readonly shared: boolean;
   readonly #tensors = new Map<string, Tensor>();
   readonly #dependents: { release(): void }[] = [];
-  #inner: Inner | undefined;
+  #internals: ArenaInternals | undefined;
 
   /** @internal */
   constructor(space: Space, binary: Binary, kernels: Kernels, tensors: ArenaHandle["tensors"] = []) {
     const pool = new Pool(new Runner(space.memory, kernels));
     this.shared = space.shared;
-    this.#inner = { space, binary, kernels, pool };
+    this.#internals = { space, binary, kernels, pool };
     for (const { name, shape, at } of tensors) this.#add(name, shape, sizeOf(name, shape), ...at);
-    dropped.register(this, pool, this);
+    collected.register(this, pool, this);
     Object.freeze(this);
   }
 
@@ -171,7 +171,7 @@ export class Arena {
    * some. An Error after `free`.
    */
   get threads(): number {
-    return this.inner("threads").pool.threads;
+    return this.internals("threads").pool.threads;
   }
 
   /**
@@ -179,7 +179,7 @@ export class Arena {
    * the one before. No step is made in such an arena any more. An Error after `free`.
    */
   get torn(): boolean {
-    return this.inner("torn").pool.torn;
+    return this.internals("torn").pool.torn;
   }
 
   /**
@@ -194,7 +194,7 @@ export class Arena {
   /** All tensors there are, by name; in an attached arena those that were there when it was shared, too. */
   tensors(): Readonly<Record<string, Tensor>>;
   tensors(shapes?: Readonly<Record<string, Shape>>): Readonly<Record<string, Tensor>> {
-    this.inner("tensors");
+    this.internals("tensors");
     if (shapes === undefined) return Object.freeze(Object.fromEntries(this.#tensors));
     if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
       throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
@@ -224,7 +224,7 @@ export class Arena {
   tensor(name: string, shape?: Shape): Tensor {
     if (typeof name !== "string") throw new TypeError(`tensor: the name must be a string, got ${show(name)}`);
     if (shape !== undefined) return this.tensors({ [name]: shape })[name]!;
-    this.inner("tensor");
+    this.internals("tensor");
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) {
       const names = [...this.#tensors.keys()].join(", ") || "none";
@@ -238,13 +238,13 @@ export class Arena {
    * that there are now. An Error if the memory is not shared. An arena that was shared holds its threads until `free`.
    */
   share(): ArenaHandle {
-    const { binary } = this.inner("share");
+    const { binary } = this.internals("share");
     if (!this.shared) {
       throw new Error(
         "share: the arena's memory is not shared; make the arena with shared: true, which in browsers takes a page that is cross-origin isolated",
       );
     }
-    dropped.unregister(this); // others may need the threads when this side of the arena is gone
+    collected.unregister(this); // others may need the threads when this side of the arena is gone
     const tensors = [...this.#tensors.values()].map(
       ({ name, shape, data, grad }) => ({ name, shape, at: [data.byteOffset, grad.byteOffset] }) as const,
     );
@@ -253,7 +253,7 @@ export class Arena {
 
   /** How many bytes are left. An Error after `free`. */
   get bytesLeft(): number {
-    return this.inner("bytesLeft").space.left;
+    return this.internals("bytesLeft").space.left;
   }
 
   /**
@@ -263,45 +263,45 @@ export class Arena {
   free(): void {
     for (const dependent of this.#dependents) dependent.release();
     this.#dependents.length = 0;
-    this.#inner?.pool.free();
-    this.#inner = undefined;
+    this.#internals?.pool.free();
+    this.#internals = undefined;
     this.#tensors.clear();
-    dropped.unregister(this);
+    collected.unregister(this);
   }
 
   /** The memory, the kernels and the threads, or the error that `what` is asked of a freed arena. @internal */
-  inner(what: string): Inner {
-    return this.#inner ?? freed(what);
+  internals(what: string): ArenaInternals {
+    return this.#internals ?? freed(what);
   }
 
   /** A kernel's place among the binary's exports, as tasks have it. @internal */
   kernel(name: string): number {
-    return Object.keys(this.inner("kernel").kernels).indexOf(name);
+    return Object.keys(this.internals("kernel").kernels).indexOf(name);
   }
 
   /** What holds views, and lets go of them when the arena is freed. @internal */
-  own<Dependent extends { release(): void }>(dependent: Dependent): Dependent {
+  onFree<Dependent extends { release(): void }>(dependent: Dependent): Dependent {
     this.#dependents.push(dependent);
     return dependent;
   }
 
   /** Zeroed memory's address. @internal */
   reserve(bytes: number, what: string): number {
-    return this.inner(what).space.reserve(bytes, what);
+    return this.internals(what).space.reserve(bytes, what);
   }
 
   /** @internal */
   floats(address: number, length: number): Float32Array {
-    return new Float32Array(this.inner("view").space.memory.buffer, address, length);
+    return new Float32Array(this.internals("view").space.memory.buffer, address, length);
   }
 
   /** @internal */
   doubles(address: number, length: number): Float64Array {
-    return new Float64Array(this.inner("view").space.memory.buffer, address, length);
+    return new Float64Array(this.internals("view").space.memory.buffer, address, length);
   }
 
   #add(name: string, shape: Shape, size: number, data: number, grad: number): Tensor {
-    const tensor = this.own(new Tensor(this, name, shape, this.floats(data, size), this.floats(grad, size)));
+    const tensor = this.onFree(new Tensor(this, name, shape, this.floats(data, size), this.floats(grad, size)));
     this.#tensors.set(name, tensor);
     return tensor;
   }

@@ -1,6 +1,6 @@
 /** Where memory and addresses come from. */
 
-import { CONTROL, CONTROL_BYTES, controlOf, TOP } from "../threads/task.js";
+import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/task.js";
 
 /** A WebAssembly memory, and addresses in it to be had. */
 export interface Space {
@@ -16,12 +16,12 @@ export interface Space {
 export const ALIGNMENT = 64;
 export const PAGE = 65536;
 /** Where the first address is to be had. */
-const FLOOR = CONTROL + CONTROL_BYTES;
+const FIRST_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;
 /** All that 32-bit addresses reach. */
-export const LIMIT = 2 ** 32;
+export const MAX_BYTES = 2 ** 32;
 
 /** A memory of our own: all of its address space is reserved at once, so it never grows and no view of it goes stale. */
-export function ownSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
+export function allocateSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
   return spaceIn(maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared));
 }
 
@@ -29,7 +29,7 @@ export function ownSpace(title: string, maxBytes: number | undefined, shared: bo
 export function spaceIn(memory: WebAssembly.Memory): Space {
   const end = memory.buffer.byteLength;
   const control = controlOf(memory);
-  Atomics.compareExchange(control, TOP, 0, FLOOR / ALIGNMENT);
+  Atomics.compareExchange(control, TOP, 0, FIRST_ADDRESS / ALIGNMENT);
   const top = () => Atomics.load(control, TOP);
   return {
     memory,
@@ -50,10 +50,10 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
 
 function outOfMemory(bytes: number, what: string, left: number, end: number): RangeError {
   const remedy =
-    bytes > LIMIT - FLOOR
-      ? `no arena holds as much (${LIMIT} at most)`
-      : end < LIMIT
-        ? `make the arena with a larger maxBytes (${LIMIT} at most)`
+    bytes > MAX_BYTES - FIRST_ADDRESS
+      ? `no arena holds as much (${MAX_BYTES} at most)`
+      : end < MAX_BYTES
+        ? `make the arena with a larger maxBytes (${MAX_BYTES} at most)`
         : "put some tensors in another arena";
   return new RangeError(`out of memory: ${what} takes ${bytes} bytes, ${left} of ${end} are left; ${remedy}`);
 }
@@ -69,12 +69,12 @@ function exactly(title: string, bytes: number, shared: boolean): WebAssembly.Mem
 
 /** As much as the platform grants. Pages take memory only once they are written. */
 function largest(title: string, shared: boolean): WebAssembly.Memory {
-  for (let bytes = LIMIT; bytes > LIMIT / 64; bytes /= 2) {
+  for (let bytes = MAX_BYTES; bytes > MAX_BYTES / 64; bytes /= 2) {
     try {
       return allocate(bytes, shared);
     } catch {}
   }
-  return exactly(title, LIMIT / 64, shared);
+  return exactly(title, MAX_BYTES / 64, shared);
 }
 
 function allocate(bytes: number, shared: boolean): WebAssembly.Memory {

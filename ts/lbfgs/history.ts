@@ -2,7 +2,7 @@
 
 import type { Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
-import type { ResumableGroup } from "../optimizer/checkpointable.js";
+import type { CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Vector, Vectors } from "../optimizer/vectors.js";
 
@@ -27,7 +27,7 @@ export interface State {
   readonly hDiag: number;
 }
 
-export class History<Hyper> implements ResumableGroup {
+export class History<Hyper> implements CheckpointableGroup {
   readonly params: readonly Tensor[];
   readonly hyper: Hyper;
   readonly fixed: Values;
@@ -42,7 +42,7 @@ export class History<Hyper> implements ResumableGroup {
     this.fixed = fixed;
     this.#vectors = vectors;
     this.#size = size;
-    const [direction, gradient] = vectors.own as [Vector, Vector];
+    const [direction, gradient] = vectors.allocated as [Vector, Vector];
     this.state = { iterations: 0, evaluations: 0, t: 0, direction, gradient, pairs: [], hDiag: 1 };
   }
 
@@ -52,27 +52,27 @@ export class History<Hyper> implements ResumableGroup {
   }
 
   /** The vectors that the state holds. */
-  get #held(): Vector[] {
+  get #kept(): Vector[] {
     const { direction, gradient, pairs } = this.state;
     return [direction, gradient, ...pairs.flatMap(({ y, s }) => [y, s])];
   }
 
   /** The vectors that it does not. */
   get free(): Vector[] {
-    const held = new Set(this.#held);
-    return this.#vectors.own.filter((vector) => !held.has(vector));
+    const kept = new Set(this.#kept);
+    return this.#vectors.allocated.filter((vector) => !kept.has(vector));
   }
 
   /** The vectors as a checkpoint has them: as many as there may be pairs. */
   get #saved(): Vector[] {
-    return [...this.#held, ...this.free].slice(0, History.vectors(this.#size));
+    return [...this.#kept, ...this.free].slice(0, History.vectors(this.#size));
   }
 
   /** A tensor's part of them; zero where there is no pair yet. */
   views(tensor: Tensor): Record<string, Float32Array> {
     const names = Array.from({ length: this.#size }, (_, i) => [`y${i}`, `s${i}`]).flat();
-    const saved = this.#saved.map((vector) => this.#vectors.part(vector, tensor));
-    for (const view of saved.slice(this.#held.length)) view.fill(0);
+    const saved = this.#saved.map((vector) => this.#vectors.viewOf(vector, tensor));
+    for (const view of saved.slice(this.#kept.length)) view.fill(0);
     return Object.fromEntries(["direction", "prevGrad", ...names].map((name, i) => [name, saved[i]!]));
   }
 

@@ -1,11 +1,11 @@
 /** L-BFGS, which calls the closure as it needs. */
 
 import type { Arena } from "../arena/arena.js";
-import { type AsyncClosure, type Closure, type Course, Guide } from "../optimizer/closure.js";
+import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
 import { liveHyper, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, type Tensors } from "../optimizer/params.js";
 import { count, nonNegative, oneOf } from "../option.js";
-import { Resumable, type ResumableGroup } from "../optimizer/checkpointable.js";
+import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Scheduled } from "../rule.js";
 import type { Tensor } from "../arena/tensor.js";
 import { Vectors } from "../optimizer/vectors.js";
@@ -42,7 +42,7 @@ const rule = {
     historySize: count(100, 1),
     lineSearchFn: oneOf("none", "strong_wolfe"),
   },
-  adds: {},
+  addedState: {},
   conflict: () => undefined,
 };
 
@@ -66,13 +66,13 @@ export function lbfgs(params: Tensors, options: LBFGSOptions = {}): LBFGS {
 }
 
 /** Minimizes a function by L-BFGS. Made by `lbfgs(params, options)`. */
-export class LBFGS extends Resumable {
+export class LBFGS extends Checkpointable {
   /** The one there is. */
-  readonly groups: readonly [ResumableGroup<LBFGSHyper>];
+  readonly groups: readonly [CheckpointableGroup<LBFGSHyper>];
   readonly #history: History<LBFGSHyper>;
   readonly #arena: Arena;
   readonly #vectors: Vectors;
-  readonly #guide: Guide;
+  readonly #guide: ClosureDriver;
   readonly #step = { overall: {}, counts: { steps: 0 } };
 
   /** @internal */
@@ -85,8 +85,8 @@ export class LBFGS extends Resumable {
     const count = History.vectors(historySize) + needed(maxIter, historySize);
     this.#vectors = new Vectors(arena, [{ params: tensors, sign: 1 }], count, "lbfgs's history");
     this.#arena = arena;
-    this.#guide = new Guide(rule.name, arena);
-    const hyper = liveHyper(rule, values, () => arena.inner(rule.name)).hyper as unknown as LBFGSHyper;
+    this.#guide = new ClosureDriver(rule.name, arena);
+    const hyper = liveHyper(rule, values, () => arena.internals(rule.name)).hyper as unknown as LBFGSHyper;
     const fixed = { maxIter, maxEval, historySize, lineSearchFn };
     this.#history = new History(tensors, hyper, fixed, this.#vectors, historySize);
     this.groups = [this.#history];
@@ -120,7 +120,7 @@ export class LBFGS extends Resumable {
     return this.#guide.runAsync(this.#course(), closure);
   }
 
-  *#course(): Course<LBFGSReport> {
+  *#course(): ClosureComputation<LBFGSReport> {
     const history = this.#history;
     const settings = valuesAt(rule, { ...history.fixed, ...history.hyper }, this.steps) as unknown as Settings;
     const { state, report } = yield* minimize(this.#vectors, history.state, history.free, settings);
@@ -130,13 +130,13 @@ export class LBFGS extends Resumable {
   }
 
   /** What checkpoints need. @internal */
-  get inner() {
+  get internals() {
     return {
       rule,
       step: this.#step,
-      held: (tensor: Tensor) => ({ state: this.#history.views(tensor) }),
-      settled: (title: string) => {
-        this.#arena.inner(rule.name);
+      viewsOf: (tensor: Tensor) => ({ state: this.#history.views(tensor) }),
+      checkTraining: (title: string) => {
+        this.#arena.internals(rule.name);
         this.#guide.check(`${title}: ${rule.name}`);
       },
       wrappers: new Map<string, never>(),

@@ -1,6 +1,6 @@
 /** The algorithm: Nocedal & Wright, 2006, algorithms 7.4 and 7.5, with the scales, guards and ends that PyTorch has. */
 
-import { type Course, EVALUATE } from "../optimizer/closure.js";
+import { type ClosureComputation, EVALUATE } from "../optimizer/closure.js";
 import type { Computation, Vector, Vectors } from "../optimizer/vectors.js";
 import type { State } from "./history.js";
 import { type Point, strongWolfe } from "./wolfe.js";
@@ -61,10 +61,10 @@ export function* minimize(
   before: State,
   unused: readonly Vector[],
   { lr, toleranceGrad, toleranceChange, maxIter, maxEval, historySize, lineSearchFn }: Settings,
-): Course<{ readonly state: State; readonly report: LBFGSReport }> {
+): ClosureComputation<{ readonly state: State; readonly report: LBFGSReport }> {
   const { params, grads } = vectors;
   const free = new Free(unused);
-  const evaluate = function* (): Course<number> {
+  const evaluate = function* (): ClosureComputation<number> {
     const loss = (yield EVALUATE) as number;
     report.evaluations += 1;
     return loss;
@@ -108,13 +108,13 @@ export function* minimize(
         yield vectors.combine(base, 1, params);
         const kept = free.take();
         const line = {
-          *at(t: number): Course<Place> {
+          *at(t: number): ClosureComputation<Place> {
             yield vectors.combine(params, 1, base, t, direction);
             const loss = yield* evaluate();
             const slope = yield* vectors.dot(grads, direction);
             return { t, loss: Number.isNaN(loss) ? Infinity : loss, slope, gradient: grads };
           },
-          *keep(place: Place): Course<Place> {
+          *keep(place: Place): ClosureComputation<Place> {
             yield vectors.combine(kept, 1, place.gradient);
             return { ...place, gradient: kept };
           },

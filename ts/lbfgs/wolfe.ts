@@ -1,6 +1,6 @@
 /** The line search for the strong Wolfe conditions: Nocedal & Wright, 2006, algorithms 3.5 and 3.6, as PyTorch's LBFGS has it. */
 
-import { MOST } from "../optimizer/vectors.js";
+import { MAX_WEIGHT } from "../optimizer/vectors.js";
 
 /** A point on the line: how far along the direction, the loss there, and the slope. A loss is infinite, but not NaN. */
 export interface Point {
@@ -49,7 +49,7 @@ export function* strongWolfe<At extends Point, Step>(
     else if (flat(now)) return yield* keep(now);
     else if (now.slope >= 0) bracket = [before, now];
     if (bracket) break;
-    const next = between(before, now, now.t + 0.01 * (now.t - before.t), Math.min(10 * now.t, MOST));
+    const next = between(before, now, now.t + 0.01 * (now.t - before.t), Math.min(10 * now.t, MAX_WEIGHT));
     before = yield* keep(now);
     now = yield* at(next);
     round += 1;

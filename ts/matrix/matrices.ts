@@ -2,15 +2,15 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { Shape } from "../arena/tensor.js";
-import { CHUNK, type Entry, layTask, type Task, taskBytes } from "../threads/task.js";
+import { CHUNK, type Call, writeTask, type Task, taskBytes } from "../threads/task.js";
 
 /** Columns of a panel, and rows and columns of a piece of a product. */
 export const PANEL = 8;
 const TILE = 64;
 
 /** The smallest normal number; and its root: no product of two numbers that are as large is subnormal, which would take tens of times as long. */
-export const SMALLEST = 1.1754943508222875e-38;
-export const TINY = Math.sqrt(SMALLEST);
+export const MIN_NORMAL_F32 = 1.1754943508222875e-38;
+export const SQRT_MIN_NORMAL_F32 = Math.sqrt(MIN_NORMAL_F32);
 
 /** A matrix, row by row or in panels. */
 export interface Matrix {
@@ -45,7 +45,7 @@ export type Instruction<Now> =
   | Operation<Now>
   | { readonly when: (now: Now) => boolean; readonly then: readonly Instruction<Now>[] };
 
-export const whole = (count: number) => Math.ceil(count / PANEL) * PANEL;
+export const wholePanels = (count: number) => Math.ceil(count / PANEL) * PANEL;
 
 /** What a program is written with: matrices in scratch, and operations on them. */
 export class Matrices<Now> {
@@ -60,12 +60,12 @@ export class Matrices<Now> {
 
   /** A matrix for products. Until something is written to it there is what was left by the tensor before. */
   matrix(rows: number, columns: number): Matrix {
-    return { rows, columns, at: this.#take(whole(rows) * whole(columns)), panels: true };
+    return { rows, columns, at: this.#take(wholePanels(rows) * wholePanels(columns)), panels: true };
   }
 
   /** One row of numbers, as they are. */
   row(columns: number): Matrix {
-    return { rows: 1, columns, at: this.#take(whole(columns)) };
+    return { rows: 1, columns, at: this.#take(wholePanels(columns)) };
   }
 
   #take(floats: number): number {
@@ -84,12 +84,12 @@ export class Matrices<Now> {
     {
       alpha = 1,
       beta = 1,
-      least = TINY,
+      least = SQRT_MIN_NORMAL_F32,
       plus,
       symmetric = false,
     }: { alpha?: Amount<Now>; beta?: Amount<Now>; least?: number; plus?: Matrix; symmetric?: boolean } = {},
   ): Operation<Now> {
-    const [depth, rows, columns] = [left.rows, out.rows, out.columns].map(whole) as [number, number, number];
+    const [depth, rows, columns] = [left.rows, out.rows, out.columns].map(wholePanels) as [number, number, number];
     const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
     const pieces = symmetric ? (down * (down + 1)) / 2 : down * across;
     return {
@@ -115,7 +115,7 @@ export class Matrices<Now> {
     }: { scale?: Amount<Now>; shift?: Amount<Now>; least?: number; transposed?: boolean } = {},
   ): Operation<Now> {
     const source = transposed ? [from.columns, from.rows] : [from.rows, from.columns];
-    const filled = out.panels ? [whole(out.rows), whole(out.columns)] : [out.rows, out.columns];
+    const filled = out.panels ? [wholePanels(out.rows), wholePanels(out.columns)] : [out.rows, out.columns];
     const layout = layoutOf(from);
     return {
       kernel: "arrange",
@@ -136,8 +136,8 @@ export class Matrices<Now> {
    * Has `into` take in what the gradients' rows or columns come to, by a kernel of crate/src/axes.rs.
    * @param grid how many matrices there are, and how many rows and columns each has
    */
-  gather(
-    kernel: keyof typeof gathering,
+  reduce(
+    kernel: keyof typeof reductions,
     into: Place,
     grid: readonly [matrices: number, rows: number, columns: number],
     { share = 0, ofRows, ofColumns }: { share?: Amount<Now>; ofRows?: Place; ofColumns?: Place } = {},
@@ -147,14 +147,14 @@ export class Matrices<Now> {
       amounts: [share],
       places: [ofRows, ofColumns, into],
       counts: grid,
-      pieces: gathering[kernel](...grid),
+      pieces: reductions[kernel](...grid),
       bytes: 4 * grid[0] * grid[1] * grid[2],
     };
   }
 }
 
 /** In how many pieces each is done. */
-const gathering = {
+const reductions = {
   average_rows: (matrices: number, rows: number) => Math.ceil((matrices * rows) / TILE),
   average_columns: (matrices: number, _: number, columns: number) => matrices * Math.ceil(columns / TILE),
   cover_rows: (_: number, rows: number) => Math.ceil(rows / TILE),
@@ -165,7 +165,7 @@ const gathering = {
 /** How far apart panels are, columns in them, blocks of as many rows, and rows. */
 const layoutOf = (matrix: Matrix): number[] =>
   matrix.panels
-    ? [PANEL * whole(matrix.rows), 1, PANEL * PANEL, PANEL]
+    ? [PANEL * wholePanels(matrix.rows), 1, PANEL * PANEL, PANEL]
     : [PANEL, 1, PANEL * matrix.columns, matrix.columns];
 
 /** A program, once it is known what it takes. */
@@ -177,8 +177,8 @@ export interface Program<Now = any> {
 }
 
 /** Bytes of an operation's numbers, and of its task's table. */
-const NUMBERS = 96;
-const EACH = NUMBERS + Math.ceil(taskBytes(1) / 8) * 8;
+const NUMBERS_BYTES = 96;
+const OPERATION_BYTES = NUMBERS_BYTES + Math.ceil(taskBytes(1) / 8) * 8;
 
 /** Every operation once, however often it is done. */
 const operationsIn = (instructions: readonly Instruction<any>[]): Operation<any>[] => [
@@ -191,15 +191,15 @@ const operationsIn = (instructions: readonly Instruction<any>[]): Operation<any>
 ];
 
 export function programOf<Now>(matrices: Matrices<Now>, instructions: readonly Instruction<Now>[]): Program<Now> {
-  return { instructions, scratch: matrices.bytes, bytes: operationsIn(instructions).length * EACH };
+  return { instructions, scratch: matrices.bytes, bytes: operationsIn(instructions).length * OPERATION_BYTES };
 }
 
 /** An instruction in memory: what writes its numbers, and the task. */
-export type Laid =
+export type PlacedInstruction =
   | "measure"
   | "update"
   | { readonly begin: (now: any) => void; readonly task: Task }
-  | { readonly when: (now: any) => boolean; readonly then: readonly Laid[] };
+  | { readonly when: (now: any) => boolean; readonly then: readonly PlacedInstruction[] };
 
 /** What writes an operation's amounts into the view at a place; by itself, so that it holds nothing else of the arena. */
 const beginning = (amounts: readonly Amount<any>[], views: readonly Float64Array[], at: number) => (now: any) => {
@@ -216,33 +216,33 @@ const beginning = (amounts: readonly Amount<any>[], views: readonly Float64Array
  * @param block of the job whose tensor it is for
  * @param pointer the address of a place
  */
-export function layProgram(
+export function placeProgram(
   arena: Arena,
   { instructions }: Program,
   address: number,
   block: number,
   pointer: (place: Place) => number,
-): readonly Laid[] {
+): readonly PlacedInstruction[] {
   let next = address;
   // A freed arena must not be held by those who hold its optimizers.
   const views: Float64Array[] = [];
-  arena.own({ release: () => void (views.length = 0) });
+  arena.onFree({ release: () => void (views.length = 0) });
   const layOperation = (operation: Operation<any>) => {
     const { kernel, amounts, places, counts, pieces, bytes } = operation;
     const hyper = next;
-    next += EACH;
+    next += OPERATION_BYTES;
     const numbers = arena.doubles(hyper, amounts.length);
     const at = views.push(numbers) - 1;
     const words = [...places.map((place) => (place === undefined ? 0 : pointer(place))), ...counts, CHUNK];
     new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length).set(words);
-    const entry: Entry = { kernel: arena.kernel(kernel), hyper, block, length: pieces * CHUNK, bytes };
+    const entry: Call = { kernel: arena.kernel(kernel), hyper, block, length: pieces * CHUNK, bytes };
     return {
       begin: beginning(amounts, views, at),
-      task: layTask(arena.inner("program").space.memory, hyper + NUMBERS, [entry]),
+      task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [entry]),
     };
   };
   const operations = new Map(operationsIn(instructions).map((operation) => [operation, layOperation(operation)]));
-  const lay = (instruction: Instruction<any>): Laid => {
+  const lay = (instruction: Instruction<any>): PlacedInstruction => {
     if (typeof instruction === "string") return instruction;
     if ("when" in instruction) return { when: instruction.when, then: instruction.then.map(lay) };
     return operations.get(instruction)!;

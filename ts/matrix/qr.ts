@@ -1,11 +1,11 @@
 /** Orthonormal bases, and what is computed in one: operations of programs; twin of crate/src/basis.rs. */
 
-import { type Amount, type Matrices, type Matrix, type Operation, PANEL, whole } from "./matrices.js";
+import { type Amount, type Matrices, type Matrix, type Operation, PANEL, wholePanels } from "./matrices.js";
 import { CHUNK } from "../threads/task.js";
 
 /** Leaves in `q` an orthonormal basis of what is spanned by the columns of `p`, which is lost: the Q of its QR decomposition. Both are square. */
 export function orthonormalized<Now>(matrices: Matrices<Now>, q: Matrix, p: Matrix): Operation<Now>[] {
-  const rows = whole(p.rows);
+  const rows = wholePanels(p.rows);
   const panels = Array.from({ length: rows / PANEL }, (_, panel) => panel);
   const operation = (kernel: string, to: Matrix, panel: number, first: number, reverse: number, pieces: number) => ({
     ...{ kernel, amounts: [], places: [p.at, to.at], counts: [rows, panel, first, reverse], pieces },
@@ -30,7 +30,12 @@ interface Order {
 }
 
 const ordering = (kernel: string, left: Matrix, right: Matrix, { sums, order }: Order, pieces: number) => ({
-  ...{ kernel, amounts: [], places: [left.at, right.at, sums.at, order.at], counts: [whole(left.rows), left.columns] },
+  ...{
+    kernel,
+    amounts: [],
+    places: [left.at, right.at, sums.at, order.at],
+    counts: [wholePanels(left.rows), left.columns],
+  },
   ...{ pieces, bytes: 8 * left.rows * left.columns },
 });
 

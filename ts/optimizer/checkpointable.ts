@@ -2,11 +2,11 @@
 
 import type { Rule, Scalars } from "./definition.js";
 import type { Values } from "./hyper.js";
-import type { Held } from "./segment.js";
+import type { TensorViews } from "./segment.js";
 import type { Tensor } from "../arena/tensor.js";
 
 /** Tensors that share hyper-parameters. */
-export interface ResumableGroup<Hyper = unknown> {
+export interface CheckpointableGroup<Hyper = unknown> {
   readonly params: readonly Tensor[];
   readonly hyper: Hyper;
   /** @internal */
@@ -18,18 +18,18 @@ export interface ResumableGroup<Hyper = unknown> {
 }
 
 /** What `save` keeps, and `load` brings back: any optimizer. */
-export abstract class Resumable {
-  abstract readonly groups: readonly ResumableGroup[];
+export abstract class Checkpointable {
+  abstract readonly groups: readonly CheckpointableGroup[];
   /** How many steps were made. */
   abstract readonly steps: number;
   /** @internal */
-  abstract readonly inner: {
-    readonly rule: Pick<Rule, "name" | "hyper" | "fixed"> & Partial<Pick<Rule, "shapes" | "fill" | "perTensor">>;
+  abstract readonly internals: {
+    readonly rule: Pick<Rule, "name" | "hyper" | "fixed"> & Partial<Pick<Rule, "shapes" | "startsAt" | "perTensor">>;
     /** Options of all groups, and counters: whole numbers, but for the scale of the loss. */
     readonly step: { readonly overall: Values; counts: object; readonly firstScale?: number };
-    readonly held: (tensor: Tensor) => Held;
+    readonly viewsOf: (tensor: Tensor) => TensorViews;
     /** Throws unless the parameters are those that training goes on from. */
-    readonly settled: (title: string) => void;
+    readonly checkTraining: (title: string) => void;
     readonly wrappers: ReadonlyMap<string, { readonly options: Values }>;
   };
 }

@@ -18,10 +18,10 @@ export const EVALUATE = Symbol("evaluate");
  * Computation, and calls of the closure. An error that happens to one of them is thrown into the course, which puts back what it
  * has changed, at once: the pool may not be there for it.
  */
-export type Course<Result> = Generator<Task | typeof EVALUATE, Result, unknown>;
+export type ClosureComputation<Result> = Generator<Task | typeof EVALUATE, Result, unknown>;
 
 /** Goes through courses: one at a time, as each finds the parameters where it left them. */
-export class Guide {
+export class ClosureDriver {
   readonly #name: string;
   readonly #arena: Arena;
   #underWay = false;
@@ -40,18 +40,18 @@ export class Guide {
 
   /** Does tasks that call no closure. */
   tasks<Result>(tasks: Computation<Result>): Result {
-    const stretch = new Stretch(tasks);
-    this.#arena.inner(this.#name).pool.step(this.#name, stretch);
+    const stretch = new TasksUntilClosure(tasks);
+    this.#arena.internals(this.#name).pool.step(this.#name, stretch);
     return stretch.result!.value;
   }
 
   /** Goes through a course. */
-  run<Result>(course: Course<Result>, closure: Closure): Result {
+  run<Result>(course: ClosureComputation<Result>, closure: Closure): Result {
     this.#begin(closure);
-    const stretch = new Stretch(course);
+    const stretch = new TasksUntilClosure(course);
     try {
       for (;;) {
-        this.#arena.inner(this.#name).pool.step(this.#name, stretch);
+        this.#arena.internals(this.#name).pool.step(this.#name, stretch);
         if (stretch.result) return stretch.result.value;
         stretch.answer = this.#checked(closure(), "; an async closure is for stepAsync()");
       }
@@ -63,12 +63,12 @@ export class Guide {
   }
 
   /** The same between turns of the event loop. */
-  async runAsync<Result>(course: Course<Result>, closure: AsyncClosure): Promise<Result> {
+  async runAsync<Result>(course: ClosureComputation<Result>, closure: AsyncClosure): Promise<Result> {
     this.#begin(closure);
-    const stretch = new Stretch(course);
+    const stretch = new TasksUntilClosure(course);
     try {
       for (;;) {
-        await this.#arena.inner(this.#name).pool.stepAsync(this.#name, stretch, undefined, () => {});
+        await this.#arena.internals(this.#name).pool.stepAsync(this.#name, stretch, undefined, () => {});
         if (stretch.result) return stretch.result.value;
         stretch.answer = this.#checked(await closure(), "");
       }
@@ -95,13 +95,13 @@ export class Guide {
 }
 
 /** A course's tasks up to the next call of the closure, or to its end. */
-class Stretch<Result> implements Work<void> {
-  readonly #course: Course<Result>;
+class TasksUntilClosure<Result> implements Work<void> {
+  readonly #course: ClosureComputation<Result>;
   /** What the closure has returned. */
   answer: number | undefined;
   result: { readonly value: Result } | undefined;
 
-  constructor(course: Course<Result>) {
+  constructor(course: ClosureComputation<Result>) {
     this.#course = course;
   }
 

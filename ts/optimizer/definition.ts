@@ -41,52 +41,48 @@ export interface Definition<
   /** The slots of state that no option adds: one float a parameter each, where `shapes` says nothing else. */
   readonly state: readonly Slots[];
   /** Those of them that only the program works on: the rule's kernels do not have them. */
-  readonly ofProgram?: readonly NoInfer<Slots>[];
+  readonly programState?: readonly NoInfer<Slots>[];
   /** Slots that an option adds when it is neither false nor 0; the rule has a kernel for each such set of options. */
-  readonly adds?: Readonly<Record<Added, keyof (Hyper & Fixed) & string>>;
+  readonly addedState?: Readonly<Record<Added, keyof (Hyper & Fixed) & string>>;
   /**
    * Slots that the kernels have behind the state, one float a parameter each, only while a tensor is updated: shared by all
    * tensors, and not saved.
    */
   readonly scratch?: readonly Scratch[];
   /** Slots that start at an option's value, or as a copy of the parameters at their first step; the others start at zero. */
-  readonly fill?: { readonly [Slot in Slots | Added]?: (keyof (Hyper & Fixed) & string) | "params" };
+  readonly startsAt?: { readonly [Slot in Slots | Added]?: (keyof (Hyper & Fixed) & string) | "params" };
   /**
    * Numbers that the kernel reads behind the hyper-parameters, in the order of the Rust struct's fields, as they are before
    * the first step. A group has its own.
    */
   readonly scalars?: Readonly<Record<Counted, number>>;
   /** Which of them follow from the tensor alone. */
-  readonly of?: (tensor: Tensor) => Readonly<Partial<Record<NoInfer<Counted>, number>>>;
+  readonly tensorScalars?: (tensor: Tensor) => Readonly<Partial<Record<NoInfer<Counted>, number>>>;
   /** Whether each tensor has its own. */
   readonly perTensor?: boolean;
   /** What its kernel `NAME_measure` adds up before the update: over the tensor if each has its own scalars, or over all. */
   readonly sums?: readonly Sums[];
-  /** What the scalars are at a step, counted from 1, from what they were at the one before, and from what was measured. */
+  /** Computes the scalars of a step from those of the step before and from the sums. */
   readonly advance?: (
-    before: Readonly<Record<Counted, number>>,
-    options: Chosen<Hyper & Fixed>,
-    step: number,
-    sums: Readonly<Record<Sums, number>>,
-    tensor: Tensor,
+    from: Advance<Readonly<Record<Counted, number>>, Chosen<Hyper & Fixed>, Readonly<Record<Sums, number>>>,
   ) => Readonly<Record<NoInfer<Counted>, number>>;
   /** The shapes of slots, state or scratch, that are not the tensor's; undefined where it has none. */
   readonly shapes?: { readonly [Slot in keyof Shapes]: (shape: Shape) => Shapes[Slot] };
   /** What tensors it is for, if not for all. */
-  readonly takes?: keyof typeof kinds;
+  readonly accepts?: keyof typeof tensorKinds;
   /** What is done with each tensor in a step, in order, where that is more than to measure, if there are sums, and to update. */
   readonly program?: (
     matrices: Matrices<Now<Hyper & Fixed, Counted>>,
     options: Chosen<Hyper & Fixed>,
   ) => readonly Instruction<Now<Hyper & Fixed, Counted>>[];
   /** What a parameter is for use, from what it is in training: `opt.eval()`. */
-  readonly evaluated?: (
+  readonly evalParam?: (
     param: number,
     state: { readonly [Slot in Slots]: number },
     options: Chosen<Hyper & Fixed>,
   ) => number;
   /** The slot that `opt.hessian()` averages the user's estimates in, and their decay. */
-  readonly estimate?: {
+  readonly hessian?: {
     readonly slot: Slots;
     readonly beta: (options: Chosen<Hyper & Fixed>) => number;
   };
@@ -94,46 +90,52 @@ export interface Definition<
   readonly conflict?: (hyper: Chosen<Hyper>) => string | undefined;
 }
 
+/** The input of a rule's `advance`. */
+export interface Advance<Before, Options, Sums> {
+  /** The scalars at the step before. */
+  readonly before: Before;
+  readonly options: Options;
+  /** The step, counted from 1. */
+  readonly step: number;
+  /** The sums that the rule's measuring kernel added up. */
+  readonly sums: Sums;
+  readonly tensor: Tensor;
+}
+
 /** What the numbers in a program follow from: options, the rule's scalars, and the step, counted from 1. */
 export type Now<O extends Options, Counted extends string> = Chosen<O> &
   Readonly<Record<Counted, number>> & { readonly step: number };
 
 /** What tensors a rule may be for. */
-export const kinds = {
+export const tensorKinds = {
   matrices: { fits: ({ length }: Shape) => length === 2, is: "a matrix", other: "adamw" },
   vectorsAndMatrices: { fits: ({ length }: Shape) => length <= 2, is: "a vector or a matrix", other: "adagrad" },
 };
 
 /** A definition with its name, its types forgotten: what the code below the factories works with. */
-export interface Rule extends Omit<Definition, "conflict" | "advance" | "evaluated" | "estimate" | "program"> {
+export interface Rule extends Omit<Definition, "conflict" | "advance" | "evalParam" | "hessian" | "program"> {
   readonly name: string;
   readonly fixed: Options;
-  readonly adds: Readonly<Record<string, string>>;
-  readonly fill: Readonly<Record<string, string>>;
+  readonly addedState: Readonly<Record<string, string>>;
+  readonly startsAt: Readonly<Record<string, string>>;
   readonly scalars: Scalars;
-  readonly ofProgram: readonly string[];
+  readonly programState: readonly string[];
   readonly scratch: readonly string[];
   readonly shapes: Readonly<Record<string, (shape: Shape) => Shape | undefined>>;
-  readonly of: (tensor: Tensor) => Scalars;
+  readonly tensorScalars: (tensor: Tensor) => Scalars;
   readonly perTensor: boolean;
   readonly sums: readonly string[];
   readonly program?: (
     matrices: Matrices<any>,
     options: Readonly<Record<string, unknown>>,
   ) => readonly Instruction<any>[];
-  readonly advance: (
-    before: Scalars,
-    options: Readonly<Record<string, unknown>>,
-    step: number,
-    sums: Scalars,
-    tensor: Tensor,
-  ) => Scalars;
-  readonly evaluated?: (
+  readonly advance: (from: Advance<Scalars, Readonly<Record<string, unknown>>, Scalars>) => Scalars;
+  readonly evalParam?: (
     param: number,
     state: Readonly<Record<string, number>>,
     options: Readonly<Record<string, unknown>>,
   ) => number;
-  readonly estimate?: {
+  readonly hessian?: {
     readonly slot: string;
     readonly beta: (options: Readonly<Record<string, unknown>>) => number;
   };
@@ -141,13 +143,13 @@ export interface Rule extends Omit<Definition, "conflict" | "advance" | "evaluat
 }
 
 /** Options that every rule has, and every group may have of its own. */
-export const common = {
+export const groupOptions = {
   /** Climb instead of descending. */
   maximize: flag(false),
 };
 
 /** Options of every optimizer that hold for all of its groups. */
-export const overall = {
+export const sharedOptions = {
   /** What gradients are multiplied by before anything else: one over a loss's scale, say. */
   gradScale: nonNegative(1),
   /** What the loss was multiplied by, `opt.lossScale`, and gradients are divided by. As PyTorch's GradScaler, "dynamic" begins with 65536, halves it and leaves the step out whenever a gradient is not finite, and doubles it after 2000 good steps. */

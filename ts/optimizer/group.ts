@@ -3,7 +3,7 @@
 import type { Arena } from "../arena/arena.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
-import { BLOCK, extent, floatsIn, Job, sideBySide } from "./segment.js";
+import { BLOCK_BYTES, extent, floatsIn, Segment, adjacentTensors } from "./segment.js";
 import { Matrices, type Program, programOf } from "../matrix/matrices.js";
 import type { Tensor } from "../arena/tensor.js";
 
@@ -12,8 +12,8 @@ export interface Plan {
   readonly values: Values;
   readonly variant: Variant;
   readonly params: readonly Tensor[];
-  readonly runs: readonly (readonly Tensor[])[];
-  /** What is done with each run, for rules that see whole matrices. */
+  readonly segments: readonly (readonly Tensor[])[];
+  /** What is done with each tensors, for rules that see whole matrices. */
   readonly programs: readonly Program[];
   readonly bytes: number;
   /** What memory all groups share while a tensor is updated. */
@@ -22,23 +22,23 @@ export interface Plan {
   readonly length: number;
 }
 
-export function plan(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
+export function planGroup(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
-  const runs = variant.apart ? params.map((tensor) => [tensor]) : sideBySide(params);
-  const blocks = rule.perTensor ? runs.length : 1;
-  const programs = runs.flatMap((run) => {
+  const segments = variant.oneTensorEach ? params.map((tensor) => [tensor]) : adjacentTensors(params);
+  const blocks = rule.perTensor ? segments.length : 1;
+  const programs = segments.flatMap((tensors) => {
     if (rule.program === undefined) return [];
     const matrices = new Matrices(
-      run[0]!.shape,
-      rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, run), 0),
+      tensors[0]!.shape,
+      rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0),
     );
     return programOf(matrices, rule.program(matrices, values));
   });
   const own = programs.reduce((sum, { bytes }) => sum + bytes, 0);
-  const bytes = runs.reduce((sum, run) => sum + Job.bytes(run, variant), blocks * BLOCK + own);
+  const bytes = segments.reduce((sum, tensors) => sum + Segment.bytes(tensors, variant), blocks * BLOCK_BYTES + own);
   const scratch = Math.max(0, ...programs.map(({ scratch }) => scratch));
-  const length = runs.reduce((sum, run) => sum + extent(run), 0);
-  return { values, variant, params, runs, programs, bytes, scratch, length };
+  const length = segments.reduce((sum, tensors) => sum + extent(tensors), 0);
+  return { values, variant, params, segments, programs, bytes, scratch, length };
 }
 
 /** What a group's hyper-parameters are at a step counted from 0. */
@@ -53,17 +53,17 @@ export class Group<Hyper = unknown> {
   /** Live: what is written here holds from the next step on. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;
   /** Checks several hyper-parameters at once; what it returns writes them. @internal */
-  readonly prepare: (changes: Values) => () => void;
+  readonly stage: (changes: Values) => () => void;
   /** What was settled when the optimizer was made. @internal */
   readonly fixed: Values;
   /** @internal */
-  readonly jobs: readonly Job[];
+  readonly segments: readonly Segment[];
   /** Down the gradient, 1, or up, -1. @internal */
   readonly sign: number;
   readonly #rule: Rule;
   #since: number;
   /** One for all jobs, or one each. */
-  readonly #blocks: readonly Block[];
+  readonly #blocks: readonly HyperBlock[];
   /** The hyper-parameters as they are now, unless one has changed since; and as they stand in the blocks. */
   #snapshot: Snapshot | undefined;
   #written: Values | undefined;
@@ -72,34 +72,37 @@ export class Group<Hyper = unknown> {
   constructor(
     arena: Arena,
     rule: Rule,
-    { values, variant, params, runs, programs }: Plan,
+    { values, variant, params, segments, programs }: Plan,
     address: number,
     scratch: number,
     since: number,
   ) {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
-    const blocks: Block[] = [];
-    const jobs = runs.map((run, i) => {
-      if (rule.perTensor || blocks.length === 0) blocks.push(new Block(arena, rule, values, take(BLOCK), run[0]!));
+    const blocks: HyperBlock[] = [];
+    const jobs = segments.map((tensors, i) => {
+      if (rule.perTensor || blocks.length === 0)
+        blocks.push(new HyperBlock(arena, rule, values, take(BLOCK_BYTES), tensors[0]!));
       const { address } = blocks.at(-1)!;
       const program = programs[i] && ([programs[i], take(programs[i].bytes)] as const);
-      return arena.own(new Job(arena, variant, address, take(Job.bytes(run, variant)), run, scratch, program));
+      return arena.onFree(
+        new Segment(arena, variant, address, take(Segment.bytes(tensors, variant)), tensors, scratch, program),
+      );
     });
     this.#blocks = blocks;
-    this.jobs = Object.freeze(jobs);
+    this.segments = Object.freeze(jobs);
     this.params = params;
     this.fixed = Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]]));
-    const { hyper, prepare } = liveHyper(rule, values, () => {
-      arena.inner(rule.name);
+    const { hyper, stage } = liveHyper(rule, values, () => {
+      arena.internals(rule.name);
       this.#snapshot = undefined;
     });
     this.hyper = hyper as Hyper;
-    this.prepare = prepare;
+    this.stage = stage;
     this.#rule = rule;
     this.#since = since;
     this.sign = values.maximize ? -1 : 1;
-    arena.own(this);
+    arena.onFree(this);
     Object.freeze(this);
   }
 
@@ -132,9 +135,9 @@ export class Group<Hyper = unknown> {
    * @param measured the rule's sums
    * @internal
    */
-  advance(job: number, values: Values, step: number, measured: Scalars): void {
-    const block = this.#blocks[job]!;
-    block.scalars = this.#rule.advance(block.scalars, values, step, measured, this.params[job]!);
+  advance(segment: number, options: Values, step: number, sums: Scalars): void {
+    const block = this.#blocks[segment]!;
+    block.scalars = this.#rule.advance({ before: block.scalars, options, step, sums, tensor: this.params[segment]! });
   }
 
   /** What the rule computes once a step, as it was at the last one: for the group, or for each tensor. @internal */
@@ -146,7 +149,7 @@ export class Group<Hyper = unknown> {
   set scalars(scalars: readonly Scalars[]) {
     this.#blocks.forEach((block, i) => {
       // By what follows from the tensor kernels find their way in memory.
-      block.scalars = { ...scalars[i]!, ...this.#rule.of(this.params[i]!) };
+      block.scalars = { ...scalars[i]!, ...this.#rule.tensorScalars(this.params[i]!) };
     });
   }
 
@@ -157,7 +160,7 @@ export class Group<Hyper = unknown> {
 }
 
 /** What kernels read besides a job: hyper-parameters, and behind them the rule's scalars. */
-class Block {
+class HyperBlock {
   readonly address: number;
   #scalars: Scalars;
   /** Views of the one and of the others. */
@@ -167,9 +170,9 @@ class Block {
   constructor(arena: Arena, rule: Rule, values: Values, address: number, tensor: Tensor) {
     const { length } = fields(rule, values);
     this.address = address;
-    this.#scalars = Object.freeze({ ...rule.scalars, ...rule.of(tensor) });
+    this.#scalars = Object.freeze({ ...rule.scalars, ...rule.tensorScalars(tensor) });
     this.#hyper = arena.doubles(address, length);
-    this.#behind = arena.doubles(address + this.#hyper.byteLength, BLOCK / 8 - length);
+    this.#behind = arena.doubles(address + this.#hyper.byteLength, BLOCK_BYTES / 8 - length);
     this.#behind.set(Object.values(this.#scalars));
   }
 

@@ -1,13 +1,13 @@
 /** A rule's options: together, on the wire, and live. */
 
-import { overall, type Rule } from "./definition.js";
+import { sharedOptions, type Rule } from "./definition.js";
 import { accept, noOption, type Option, type Options, resolve } from "../option.js";
 import { Schedule } from "../schedules/schedule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
 
 /** What decides on options. */
-type Optioned = Pick<Rule, "name" | "hyper" | "fixed" | "adds" | "conflict">;
+type Optioned = Pick<Rule, "name" | "hyper" | "fixed" | "addedState" | "conflict">;
 
 /** The values of live and fixed options, with defaults for those that were not given. */
 export function resolveOptions(rule: Optioned, given: unknown): Values {
@@ -19,11 +19,11 @@ export function resolveOptions(rule: Optioned, given: unknown): Values {
 /** The values of a rule's options: the defaults, over them what was given for all groups, over that a group's own. */
 export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path = ""): Values {
   const options = optionsOf(rule);
-  const shared = Object.keys(own as object).find((name) => Object.hasOwn(overall, name));
+  const shared = Object.keys(own as object).find((name) => Object.hasOwn(sharedOptions, name));
   if (shared !== undefined) {
     throw new TypeError(`${rule.name}: ${path}${shared} holds for all groups; give it beside them`);
   }
-  const values = resolve(rule.name, options, own, path, resolve(rule.name, { ...options, ...overall }, given));
+  const values = resolve(rule.name, options, own, path, resolve(rule.name, { ...options, ...sharedOptions }, given));
   valuesAt(rule, values, 0);
   const averaged = values.ema || values.swa;
   if ((values.emaWarmup && !values.ema) || (values.averageStart && !averaged)) {
@@ -87,43 +87,43 @@ export interface Variant {
   /** The kernel that measures for it, if it does. */
   readonly measure: string | undefined;
   /** The slot that averages the user's estimates. */
-  readonly estimated: string | undefined;
+  readonly hessianSlot: string | undefined;
   /** What each slot of state starts at: a number, or a copy of the parameters. */
   readonly slots: Readonly<Record<string, number | "params">>;
   /** The slots besides them that no tensor keeps, and which of both the kernels have. */
   readonly scratch: readonly string[];
-  readonly ofKernels: readonly string[];
+  readonly kernelSlots: readonly string[];
   /** The shapes of those that do not have the tensor's. */
   readonly shapes: Rule["shapes"];
   /** Whether there is an average of the parameters, and a sum of gradients, and whether gradients are zeroed. */
-  readonly averaged: boolean;
-  readonly accumulated: boolean;
+  readonly hasAverage: boolean;
+  readonly hasAccumulator: boolean;
   readonly zeroGrad: boolean;
   /** Whether each tensor is a job of its own, and whether the gradients of its rows are clipped. */
-  readonly apart: boolean;
+  readonly oneTensorEach: boolean;
   readonly agc: number;
 }
 
 export function variantOf(rule: Rule, values: Values): Variant {
-  const added = Object.entries(rule.adds).filter(([, option]) => values[option]);
+  const added = Object.entries(rule.addedState).filter(([, option]) => values[option]);
   const kernel = [rule.name, ...added.map(([, option]) => option)].map(snake).join("_");
   const start = (slot: string) => {
-    const from = rule.fill[slot];
+    const from = rule.startsAt[slot];
     return [slot, from === "params" ? from : (values[from ?? ""] ?? 0)];
   };
   const slots = [...rule.state, ...added.map(([slot]) => slot)];
   return {
     kernel,
     measure: rule.sums.length > 0 ? `${kernel}_measure` : undefined,
-    estimated: rule.estimate?.slot,
+    hessianSlot: rule.hessian?.slot,
     slots: Object.fromEntries(slots.map(start)),
     scratch: rule.scratch,
-    ofKernels: [...slots, ...rule.scratch].filter((slot) => !rule.ofProgram.includes(slot)),
+    kernelSlots: [...slots, ...rule.scratch].filter((slot) => !rule.programState.includes(slot)),
     shapes: rule.shapes,
-    averaged: Boolean(values.ema || values.swa),
-    accumulated: values.accumulate !== 1,
+    hasAverage: Boolean(values.ema || values.swa),
+    hasAccumulator: values.accumulate !== 1,
     zeroGrad: values.zeroGrad === true,
-    apart: rule.perTensor || values.clipTensorNorm !== Infinity || values.agc !== Infinity,
+    oneTensorEach: rule.perTensor || values.clipTensorNorm !== Infinity || values.agc !== Infinity,
     agc: values.agc as number,
   };
 }
@@ -143,7 +143,7 @@ export interface Live {
   /** An object that checks what is written to it. */
   readonly hyper: Values;
   /** Checks several at once; what it returns writes them. */
-  prepare(changes: Values): () => void;
+  stage(changes: Values): () => void;
 }
 
 /** The hyper-parameters among the values. `beforeChange` is called before values that are right take the place of others. */
@@ -151,12 +151,12 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
   const options = liveOptions(rule);
   const hyper = Object.fromEntries(Object.keys(rule.hyper).map((name) => [name, values[name]]));
   Object.seal(hyper);
-  const prepare = (changes: Values) => {
+  const stage = (changes: Values) => {
     const accepted: Record<string, unknown> = {};
     for (const [name, value] of Object.entries(changes)) {
       if (!Object.hasOwn(rule.hyper, name)) refuse(rule, name, values);
       accepted[name] = accept(`${rule.name}: ${name}`, options[name]!, value);
-      const slot = Object.keys(rule.adds).find((slot) => rule.adds[slot] === name);
+      const slot = Object.keys(rule.addedState).find((slot) => rule.addedState[slot] === name);
       if (slot !== undefined && Boolean(accepted[name]) !== Boolean(hyper[name])) {
         throw new TypeError(
           `${rule.name}: ${name} decides whether there is a ${slot}, and was ${hyper[name]} when the optimizer was made; make a new one`,
@@ -171,12 +171,12 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
   };
   const proxy = new Proxy(hyper, {
     set(_, key, value) {
-      prepare({ [String(key)]: value })();
+      stage({ [String(key)]: value })();
       return true;
     },
     defineProperty: () => false,
   });
-  return { hyper: proxy, prepare };
+  return { hyper: proxy, stage };
 }
 
 function checkConflict(rule: Optioned, values: Values): void {

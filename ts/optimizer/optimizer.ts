@@ -1,14 +1,14 @@
 /** An optimizer: groups of tensors, their live hyper-parameters, their state, and the step. */
 
 import type { Arena } from "../arena/arena.js";
-import type { Ascent } from "../wrappers/perturbation.js";
-import { type AsyncClosure, type Closure, type Course, EVALUATE, Guide } from "./closure.js";
+import type { Perturbation } from "../wrappers/perturbation.js";
+import { type AsyncClosure, type Closure, type ClosureComputation, EVALUATE, ClosureDriver } from "./closure.js";
 import type { Rule } from "./definition.js";
-import { Group, type Plan, plan, type Snapshot } from "./group.js";
+import { Group, type Plan, planGroup, type Snapshot } from "./group.js";
 import { resolveRule, type Values } from "./hyper.js";
-import type { Held, Job } from "./segment.js";
+import type { TensorViews, Segment } from "./segment.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
-import { Resumable } from "./checkpointable.js";
+import { Checkpointable } from "./checkpointable.js";
 import { Step, type StepReport, stepBytes } from "./step.js";
 import type { Tensor } from "../arena/tensor.js";
 
@@ -17,15 +17,15 @@ interface Wrapper {
   readonly options: Values;
   /** Of each tensor, what starts as its parameters. */
   readonly added?: ReadonlyMap<Tensor, Readonly<Record<string, Float32Array>>>;
-  readonly ascent?: Ascent;
+  readonly ascent?: Perturbation;
 }
 
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
-export class Optimizer<Hyper, State, Own = object> extends Resumable {
+export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
   readonly #rule: Rule;
   readonly #arena: Arena;
   readonly #step: Step;
-  readonly #guide: Guide;
+  readonly #guide: ClosureDriver;
   readonly #wrappers = new Map<string, Wrapper>();
   /** What was given for all groups. */
   readonly #options: object;
@@ -45,7 +45,7 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
     const plans = given.map(({ tensors, own, path }) => {
       const values = resolveRule(rule, options, own, path);
       checkKind(rule, tensors);
-      return plan(rule, values, tensors);
+      return planGroup(rule, values, tensors);
     });
     // All that can go wrong has been checked but memory, and that is taken at once.
     const reserved = this.#reserve(arena, rule, plans);
@@ -53,7 +53,7 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
     this.#arena = arena;
     this.#options = { ...options };
     this.#step = new Step(arena, rule, plans[0]!.values);
-    this.#guide = new Guide(rule.name, arena);
+    this.#guide = new ClosureDriver(rule.name, arena);
     this.#lay(plans, reserved);
     Object.freeze(this);
   }
@@ -90,17 +90,17 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
     const rule = this.#rule;
     const { tensors, own, path } = listGroup(rule, group, this.groups.length);
     commonArena(rule.name, [...this.groups.flatMap(({ params }) => params), ...tensors]);
-    this.#settled(`${rule.name}: addGroup`);
+    this.#checkTraining(`${rule.name}: addGroup`);
     const [wrapper] = this.#wrappers.keys();
     if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
     const values = resolveRule(rule, this.#options, own, path);
     checkKind(rule, tensors);
-    const added = plan(rule, values, tensors);
-    return this.#arena.inner(rule.name).pool.alone(`${rule.name}: addGroup`, () => {
+    const added = planGroup(rule, values, tensors);
+    return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
       this.#lay([added], this.#reserve(this.#arena, rule, [added]));
       const last = this.groups.at(-1)!;
       if (rule.sums.length > 0 && !rule.perTensor) last.scalars = this.groups[0]!.scalars;
-      for (const tensor of last.params) this.inner.held(tensor).average?.set(tensor.data);
+      for (const tensor of last.params) this.internals.viewsOf(tensor).average?.set(tensor.data);
       return last;
     });
   }
@@ -137,7 +137,7 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
    * number; what the closure throws. Parameters are put back then.
    */
   step(closure?: Closure): StepReport {
-    const { pool } = this.#arena.inner(this.#rule.name);
+    const { pool } = this.#arena.internals(this.#rule.name);
     this.#inTraining(this.#rule.name);
     if (closure !== undefined) return this.#guide.run(this.#course(), closure);
     pool.step(this.#rule.name, this.#step);
@@ -150,7 +150,7 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
    * async, it is one at a time.
    */
   async stepAsync(closure?: AsyncClosure): Promise<StepReport> {
-    const { pool } = this.#arena.inner(this.#rule.name);
+    const { pool } = this.#arena.internals(this.#rule.name);
     this.#inTraining(this.#rule.name);
     const snapshots = this.groups.map(({ snapshot }) => snapshot);
     if (closure !== undefined) return { ...(await this.#guide.runAsync(this.#course(snapshots), closure)) };
@@ -158,19 +158,19 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
   }
 
   /** A step that calls a closure. */
-  *#course(snapshots?: readonly Snapshot[]): Course<StepReport> {
+  *#course(snapshots?: readonly Snapshot[]): ClosureComputation<StepReport> {
     const ascent = this.#ascent;
     ascent?.check(this.#rule.name);
     const loss = (yield EVALUATE) as number;
     try {
       if (ascent) {
-        yield* ascent.climb();
-        if (ascent.climbed) yield EVALUATE;
+        yield* ascent.apply();
+        if (ascent.isApplied) yield EVALUATE;
       }
       this.#step.begin(snapshots);
       for (let task = this.#step.next(); task; task = this.#step.next()) yield task;
     } catch (error) {
-      ascent?.putBack();
+      ascent?.undoNow();
       throw error;
     }
     this.#step.report.loss = loss;
@@ -188,9 +188,9 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
     const { name } = this.#rule;
     const ascent = this.#ascent;
     if (ascent === undefined) throw new TypeError(`${name}: perturb() is for optimizers that sam() wrapped`);
-    this.#arena.inner(name);
-    this.#settled(`${name}: perturb`);
-    return this.#guide.tasks(ascent.climb());
+    this.#arena.internals(name);
+    this.#checkTraining(`${name}: perturb`);
+    return this.#guide.tasks(ascent.apply());
   }
 
   /**
@@ -198,9 +198,9 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
    * `sophia` does, every ten steps or so. Gradients are left as they are. A TypeError for other rules; an Error as for `step`.
    */
   hessian(): void {
-    const { name, estimate } = this.#rule;
-    if (estimate === undefined) throw new TypeError(`${name}: hessian() is for rules that use one, such as sophia`);
-    this.#arena.inner(name).pool.step(`${name}: hessian`, this.#step.estimate);
+    const { name, hessian } = this.#rule;
+    if (hessian === undefined) throw new TypeError(`${name}: hessian() is for rules that use one, such as sophia`);
+    this.#arena.internals(name).pool.step(`${name}: hessian`, this.#step.estimate);
   }
 
   /**
@@ -209,11 +209,11 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
    * An Error during a step.
    */
   eval(): void {
-    const { name, evaluated } = this.#rule;
-    const { pool } = this.#arena.inner(name);
-    if (evaluated === undefined || this.#training !== undefined) return;
-    this.#settled(`${name}: eval`);
-    pool.alone(`${name}: eval`, () => {
+    const { name, evalParam } = this.#rule;
+    const { pool } = this.#arena.internals(name);
+    if (evalParam === undefined || this.#training !== undefined) return;
+    this.#checkTraining(`${name}: eval`);
+    pool.exclusively(`${name}: eval`, () => {
       const training = new Map<Tensor, Float32Array>();
       for (const { params, snapshot } of this.groups) {
         const options = snapshot(Math.max(0, this.steps - 1));
@@ -221,11 +221,11 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
           const { data } = tensor;
           training.set(tensor, data.slice());
           if (this.steps === 0) continue; // state follows the parameters from the first step on
-          const slots = Object.entries(this.inner.held(tensor).state);
+          const slots = Object.entries(this.internals.viewsOf(tensor).state);
           const state: Record<string, number> = {};
           for (let i = 0; i < data.length; i++) {
             for (const [slot, view] of slots) state[slot] = view[i]!;
-            data[i] = evaluated(data[i]!, state, options);
+            data[i] = evalParam(data[i]!, state, options);
           }
         }
       }
@@ -236,10 +236,10 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
   /** Puts the parameters back from which training goes on, to the bit; what `eval()` or `perturb()` put in their place is lost. */
   train(): void {
     const { name } = this.#rule;
-    const { pool } = this.#arena.inner(name);
+    const { pool } = this.#arena.internals(name);
     this.#guide.check(`${name}: train`);
-    pool.alone(`${name}: train`, () => {
-      this.#ascent?.putBack();
+    pool.exclusively(`${name}: train`, () => {
+      this.#ascent?.undoNow();
       for (const [{ data }, kept] of this.#training ?? []) data.set(kept);
       this.#training = undefined;
     });
@@ -248,7 +248,7 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
   /** The parameters' average, by the option `ema` or `swa`: a view; the parameters until it begins. A RangeError if there is none. */
   average(tensor: Tensor): Float32Array {
     const view = this.#ofJob(
-      (job) => job.held(tensor)?.average,
+      (job) => job.viewsOf(tensor)?.average,
       () =>
         `average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
     );
@@ -262,11 +262,11 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
    */
   swapAverages(): void {
     const title = `${this.#rule.name}: swapAverages`;
-    this.#settled(title);
+    this.#checkTraining(title);
     const pairs = this.groups.flatMap(({ params }) =>
       params.map((tensor) => [tensor.data, this.average(tensor)] as const),
     );
-    this.#arena.inner(this.#rule.name).pool.alone(title, () => {
+    this.#arena.internals(this.#rule.name).pool.exclusively(title, () => {
       for (const [data, average] of pairs) {
         const kept = data.slice();
         data.set(average);
@@ -277,30 +277,30 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
 
   /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
   state(tensor: Tensor): State {
-    const { state, added } = this.#held(tensor, "state must be asked of one of its params, got");
+    const { state, added } = this.#viewsOf(tensor, "state must be asked of one of its params, got");
     return (added ? { ...state, ...added } : state) as State;
   }
 
   /** What checkpoints and wrappers need. @internal */
-  get inner() {
+  get internals() {
     return {
       rule: this.#rule,
       arena: this.#arena,
       step: this.#step,
-      held: (tensor: Tensor) => this.#held(tensor, "no"),
-      settled: (title: string) => this.#settled(`${title}: ${this.#rule.name}`),
+      viewsOf: (tensor: Tensor) => this.#viewsOf(tensor, "no"),
+      checkTraining: (title: string) => this.#checkTraining(`${title}: ${this.#rule.name}`),
       wrappers: this.#wrappers,
     };
   }
 
-  get #ascent(): Ascent | undefined {
+  get #ascent(): Perturbation | undefined {
     return this.#wrappers.get("sam")?.ascent;
   }
 
   /** What there is of a tensor. */
-  #held(tensor: Tensor, missing: string): Held {
+  #viewsOf(tensor: Tensor, missing: string): TensorViews {
     const held = this.#ofJob(
-      (job) => job.held(tensor),
+      (job) => job.viewsOf(tensor),
       () => `${missing} ${named(tensor)}`,
     );
     const added = [...this.#wrappers.values()].map(({ added }) => added?.get(tensor));
@@ -314,16 +314,16 @@ export class Optimizer<Hyper, State, Own = object> extends Resumable {
   }
 
   /** Throws unless the parameters are those of training. */
-  #settled(title: string): void {
+  #checkTraining(title: string): void {
     this.#inTraining(title);
     this.#ascent?.check(title);
   }
 
   /** What the first job has that has it. */
-  #ofJob<Found>(find: (job: Job) => Found | undefined, missing: () => string): Found {
-    this.#arena.inner(this.#rule.name);
-    for (const { jobs } of this.groups) {
-      for (const job of jobs) {
+  #ofJob<Found>(find: (job: Segment) => Found | undefined, missing: () => string): Found {
+    this.#arena.internals(this.#rule.name);
+    for (const { segments } of this.groups) {
+      for (const job of segments) {
         const found = find(job);
         if (found !== undefined) return found;
       }

@@ -1,7 +1,7 @@
 /** What an optimizer is given to update, and how what it cannot be given is refused. */
 
 import type { Arena } from "../arena/arena.js";
-import { kinds, type Rule } from "./definition.js";
+import { tensorKinds, type Rule } from "./definition.js";
 import { show } from "../option.js";
 import { Tensor } from "../arena/tensor.js";
 
@@ -61,7 +61,7 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
 /** The arena that all the tensors share. */
 export function commonArena(name: string, tensors: readonly Tensor[]): Arena {
   const [{ arena }] = tensors as [Tensor];
-  arena.inner(name);
+  arena.internals(name);
   const seen = new Set<Tensor>();
   for (const tensor of tensors) {
     if (tensor.arena !== arena) {
@@ -77,9 +77,9 @@ export function commonArena(name: string, tensors: readonly Tensor[]): Arena {
 }
 
 /** Refuses tensors that the rule is not for. */
-export function checkKind({ name, takes }: Rule, tensors: readonly Tensor[]): void {
-  if (takes === undefined) return;
-  const { fits, is, other: instead } = kinds[takes];
+export function checkKind({ name, accepts }: Rule, tensors: readonly Tensor[]): void {
+  if (accepts === undefined) return;
+  const { fits, is, other: instead } = tensorKinds[accepts];
   const other = tensors.find(({ shape }) => !fits(shape));
   if (other === undefined) return;
   const got = `got shape [${other.shape.join(", ")}]`;

@@ -2,12 +2,12 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { Variant } from "./hyper.js";
-import { type Laid, layProgram, type Program } from "../matrix/matrices.js";
+import { type PlacedInstruction, placeProgram, type Program } from "../matrix/matrices.js";
 import { padded, type Shape, type Tensor } from "../arena/tensor.js";
-import type { Entry } from "../threads/task.js";
+import type { Call } from "../threads/task.js";
 
 /** Bytes kept for a block of numbers: what a kernel is told of a job, or a group's hyper-parameters. */
-export const BLOCK = 128;
+export const BLOCK_BYTES = 128;
 
 /** What `Segment` in crate/src/rule.rs begins with. Behind these numbers stand pointers. */
 export interface StepNumbers {
@@ -20,7 +20,7 @@ export interface StepNumbers {
 export const POINTERS = 32;
 
 /** What there is of a tensor besides parameters and gradient: views. */
-export interface Held {
+export interface TensorViews {
   readonly state: Readonly<Record<string, Float32Array>>;
   /** The parameters' average, and the sum of the micro-batches' gradients. */
   readonly average?: Float32Array;
@@ -29,23 +29,23 @@ export interface Held {
   readonly added?: Readonly<Record<string, Float32Array>>;
 }
 
-export class Job {
+export class Segment {
   /** What a thread must know to add a micro-batch's gradients up, */
-  readonly gather: Entry | undefined;
+  readonly accumulate: Call | undefined;
   /** to find their norm, */
-  readonly norm: Entry;
+  readonly norm: Call;
   /** to clip rows, */
-  readonly clip: Entry | undefined;
+  readonly clip: Call | undefined;
   /** to measure what the rule does, */
-  readonly measure: Entry | undefined;
+  readonly measure: Call | undefined;
   /** and to update. */
-  readonly update: Entry;
+  readonly update: Call;
   /** What else is to be done in between, and in which order, for rules that see whole matrices. */
-  readonly program: readonly Laid[] | undefined;
+  readonly program: readonly PlacedInstruction[] | undefined;
   /** To average the user's estimates, and the weights of the average and of what comes. */
-  readonly estimate: Entry | undefined;
+  readonly averageHessian: Call | undefined;
   #weights: Float64Array | undefined;
-  #held: ReadonlyMap<Tensor, Held>;
+  #held: ReadonlyMap<Tensor, TensorViews>;
   /** As they stand in the block. */
   #scalars: Float64Array;
   /** The slots that start as the parameters. */
@@ -53,11 +53,11 @@ export class Job {
 
   /** How many bytes a job over these tensors takes. */
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
-    const { slots, averaged, accumulated, agc, estimated } = variant;
-    const blocks = 1 + 2 * Number(accumulated) + Number(agc < Infinity) + 2 * Number(estimated !== undefined);
+    const { slots, hasAverage, hasAccumulator, agc, hessianSlot } = variant;
+    const blocks = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
     const state = Object.keys(slots).reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0);
-    const arrays = Number(averaged) + Number(accumulated);
-    return blocks * BLOCK + (state + arrays * extent(tensors)) * 4;
+    const arrays = Number(hasAverage) + Number(hasAccumulator);
+    return blocks * BLOCK_BYTES + (state + arrays * extent(tensors)) * 4;
   }
 
   /**
@@ -78,17 +78,17 @@ export class Job {
     program?: readonly [Program, address: number],
   ) {
     const [{ data, grad, size, shape }] = tensors as [Tensor];
-    const { measure, slots, averaged, accumulated, zeroGrad, agc, estimated } = variant;
+    const { measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
     const length = extent(tensors);
     let next = block;
     const take = (bytes: number) => (next += bytes) - bytes;
     const blockOf = (pointers: readonly number[]) => {
-      const address = take(BLOCK);
+      const address = take(BLOCK_BYTES);
       arena.doubles(address, 4).set([0, 1, Infinity, 0]); // scalars of which nothing follows
       new Uint32Array(data.buffer, address + POINTERS, pointers.length).set(pointers);
       return address;
     };
-    const entry = (kernel: string, hyper: number, block: number, arrays: number): Entry => ({
+    const entry = (kernel: string, hyper: number, block: number, arrays: number): Call => ({
       ...{ kernel: arena.kernel(kernel), hyper, block, length },
       bytes: arrays * length * 4,
     });
@@ -105,35 +105,36 @@ export class Job {
       const pointer = places.get(name)!;
       return pointer === 0 ? [] : [[name, pointer] as const];
     });
-    const average = averaged ? take(length * 4) : 0;
-    const sum = accumulated ? take(length * 4) : 0;
-    if (accumulated) {
+    const average = hasAverage ? take(length * 4) : 0;
+    const sum = hasAccumulator ? take(length * 4) : 0;
+    if (hasAccumulator) {
       // Gradient descent at a rate of -1: the first of its hyper-parameters, the others zero.
-      const hyper = take(BLOCK);
+      const hyper = take(BLOCK_BYTES);
       arena.doubles(hyper, 1)[0] = -1;
       const adding = blockOf([sum, grad.byteOffset, 0, Number(zeroGrad)]);
-      this.gather = entry("sgd", hyper, adding, 3 + Number(zeroGrad));
+      this.accumulate = entry("sgd", hyper, adding, 3 + Number(zeroGrad));
     }
-    const zeroed = accumulated || zeroGrad;
+    const zeroed = hasAccumulator || zeroGrad;
     const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(zeroed)];
-    const own = blockOf([...pointers, ...variant.ofKernels.map((name) => places.get(name)!)]);
-    const arrays = variant.ofKernels.reduce((sum, name) => sum + floatsIn(name, variant, tensors), 0) / length;
+    const own = blockOf([...pointers, ...variant.kernelSlots.map((name) => places.get(name)!)]);
+    const arrays = variant.kernelSlots.reduce((sum, name) => sum + floatsIn(name, variant, tensors), 0) / length;
     // The gradient is read, and written if it is zeroed; parameters, state and averages are read and written.
-    this.update = entry(variant.kernel, hyper, own, 3 + Number(zeroed) + 2 * (arrays + Number(averaged)));
+    this.update = entry(variant.kernel, hyper, own, 3 + Number(zeroed) + 2 * (arrays + Number(hasAverage)));
     this.norm = entry("add_squares", 0, own, 1);
     this.measure = measure === undefined ? undefined : entry(measure, hyper, own, 2 + arrays);
     this.program =
-      program && layProgram(arena, ...program, own, (at) => (typeof at === "string" ? places.get(at)! : scratch + at));
+      program &&
+      placeProgram(arena, ...program, own, (at) => (typeof at === "string" ? places.get(at)! : scratch + at));
     if (agc < Infinity) {
-      const units = take(BLOCK);
+      const units = take(BLOCK_BYTES);
       arena.doubles(units, 3).set([agc, shape.length < 2 ? size : size / shape[0]!, size]);
       this.clip = entry("clip_units", units, own, 2);
     }
 
-    if (estimated !== undefined) {
-      const weights = take(BLOCK);
-      const slot = state.find(([name]) => name === estimated)![1];
-      this.estimate = entry("combine", weights, blockOf([slot, grad.byteOffset, 0, 0, slot]), 3);
+    if (hessianSlot !== undefined) {
+      const weights = take(BLOCK_BYTES);
+      const slot = state.find(([name]) => name === hessianSlot)![1];
+      this.averageHessian = entry("combine", weights, blockOf([slot, grad.byteOffset, 0, 0, slot]), 3);
       this.#weights = arena.doubles(weights, 2);
     }
 
@@ -143,10 +144,10 @@ export class Job {
       const shape = variant.shapes[name]?.(tensor.shape);
       return shape ? arena.floats(pointer, elementsIn(shape)) : view(pointer, tensor);
     };
-    const held = (tensor: Tensor): Held => ({
+    const held = (tensor: Tensor): TensorViews => ({
       state: Object.freeze(Object.fromEntries(state.map(([name, pointer]) => [name, stateOf(name, pointer, tensor)]))),
-      average: averaged ? view(average, tensor) : undefined,
-      sum: accumulated ? view(sum, tensor) : undefined,
+      average: hasAverage ? view(average, tensor) : undefined,
+      sum: hasAccumulator ? view(sum, tensor) : undefined,
     });
     this.#held = new Map(tensors.map((tensor) => [tensor, held(tensor)]));
     // Not the padding, which stays zero; nor zeros, which would take memory.
@@ -162,7 +163,7 @@ export class Job {
   }
 
   /** What there is of a tensor, if it is one of the job's. */
-  held(tensor: Tensor): Held | undefined {
+  viewsOf(tensor: Tensor): TensorViews | undefined {
     return this.#held.get(tensor);
   }
 
@@ -177,7 +178,7 @@ export class Job {
   }
 
   /** Says by which decay estimates are averaged. */
-  beginEstimate(beta: number): void {
+  beginHessian(beta: number): void {
     this.#weights?.set([beta, 1 - beta]);
   }
 
@@ -191,7 +192,7 @@ export class Job {
 }
 
 /** The tensors in runs that lie side by side, gradients too. */
-export function sideBySide(tensors: readonly Tensor[]): Tensor[][] {
+export function adjacentTensors(tensors: readonly Tensor[]): Tensor[][] {
   const runs: Tensor[][] = [];
   const inOrder = [...tensors].sort((a, b) => a.data.byteOffset - b.data.byteOffset);
   for (const tensor of inOrder) {

@@ -1,17 +1,17 @@
 /** A step: what is measured, decided and written before the kernels update. */
 
 import type { Arena } from "../arena/arena.js";
-import { overall, type Rule } from "./definition.js";
+import { sharedOptions, type Rule } from "./definition.js";
 import type { Group, Plan, Snapshot } from "./group.js";
 import type { Values } from "./hyper.js";
-import type { Job, StepNumbers } from "./segment.js";
-import type { Laid } from "../matrix/matrices.js";
+import type { Segment, StepNumbers } from "./segment.js";
+import type { PlacedInstruction } from "../matrix/matrices.js";
 import { show, type ValueOf } from "../option.js";
 import type { Work } from "../threads/pool.js";
 import { freed } from "../arena/tensor.js";
-import { layTask, sumsOf, type Task, taskBytes } from "../threads/task.js";
+import { writeTask, sumsRange, type Task, taskBytes } from "../threads/task.js";
 
-type Overall = { readonly [Name in keyof typeof overall]: ValueOf<(typeof overall)[Name]> };
+type Overall = { readonly [Name in keyof typeof sharedOptions]: ValueOf<(typeof sharedOptions)[Name]> };
 
 /** What came of a step. */
 export interface StepReport {
@@ -36,13 +36,13 @@ const GOOD_STEPS = 2000;
 const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
 
 /** What there is to do with all jobs: in a step, in this order, and the last apart from it. */
-const TASKS = ["gather", "norm", "clip", "measure", "update", "estimate"] as const;
+const TASKS = ["accumulate", "norm", "clip", "measure", "update", "averageHessian"] as const;
 
 /** How many doubles measuring takes, and how many bytes a step takes besides its groups. */
-const sumsIn = (length: number, jobs: number) => sumsOf(jobs - 1, 0, length)[1];
+const sumsIn = (length: number, jobs: number) => sumsRange(jobs - 1, 0, length)[1];
 export function stepBytes(rule: Rule, plans: readonly Plan[]): number {
   const length = plans.reduce((sum, plan) => sum + plan.length, 0);
-  const jobs = plans.reduce((sum, { runs }) => sum + runs.length, 0);
+  const jobs = plans.reduce((sum, { segments }) => sum + segments.length, 0);
   const alone = rule.program ? jobs * 2 * taskBytes(1) : 0;
   return DOUBLE * sumsIn(length, jobs) * Math.max(1, rule.sums.length) + TASKS.length * taskBytes(jobs) + alone;
 }
@@ -94,9 +94,9 @@ export class Step implements Work<readonly Snapshot[]> {
 
   constructor(arena: Arena, rule: Rule, options: Values) {
     this.#rule = rule;
-    this.overall = Object.fromEntries(Object.keys(overall).map((name) => [name, options[name]])) as Overall;
+    this.overall = Object.fromEntries(Object.keys(sharedOptions).map((name) => [name, options[name]])) as Overall;
     this.lossScale = this.firstScale;
-    arena.own(this);
+    arena.onFree(this);
   }
 
   /** Lays the tables of steps over these groups out at `address`. */
@@ -113,13 +113,13 @@ export class Step implements Work<readonly Snapshot[]> {
     const normed = Math.min(clipNorm, clipTensorNorm) < Infinity || nonFinite !== "ignore" || dynamic;
     this.decision = () => this.#decide(normed);
     this.phases = [
-      ...(accumulate > 1 ? [task.gather!, () => this.#gathered()] : []),
+      ...(accumulate > 1 ? [task.accumulate!, () => this.#gathered()] : []),
       ...(normed ? [task.norm!] : []),
       this.decision,
       ...(agc < Infinity ? [task.clip!] : []),
       ...(rule.program ? this.#parts.flatMap((part) => this.#program(part, lay)) : this.#elementwise(task)),
     ];
-    this.#estimate = task.estimate;
+    this.#estimate = task.averageHessian;
   }
 
   /** What is done with all parts at once. */
@@ -136,7 +136,7 @@ export class Step implements Work<readonly Snapshot[]> {
       Object.assign(now, this.#values[part.of], group.scalars[index], { step: this.count - group.since });
     };
     const [measure, update] = [lay("measure", [part]), lay("update", [part])!];
-    const phasesOf = (laid: Laid): Phase[] => {
+    const phasesOf = (laid: PlacedInstruction): Phase[] => {
       if (laid === "update") return [update];
       if (laid === "measure") {
         const advance = () => this.#advance([part]);
@@ -158,9 +158,9 @@ export class Step implements Work<readonly Snapshot[]> {
     return {
       begin: () => {
         left = this.#estimate;
-        for (const { snapshot, jobs } of this.#groups) {
-          const beta = this.#rule.estimate!.beta(snapshot(this.count));
-          for (const job of jobs) job.beginEstimate(beta);
+        for (const { snapshot, segments } of this.#groups) {
+          const beta = this.#rule.hessian!.beta(snapshot(this.count));
+          for (const job of segments) job.beginHessian(beta);
         }
       },
       next() {
@@ -239,7 +239,7 @@ export class Step implements Work<readonly Snapshot[]> {
       let total = 0;
       for (const { sums, job } of parts) {
         // Measured alone, a job begins with a chunk.
-        const end = program ? sums[0] + sumsOf(0, 0, job.update.length)[1] : sums[1];
+        const end = program ? sums[0] + sumsRange(0, 0, job.update.length)[1] : sums[1];
         for (let i = sums[0]; i < end; i++) total += this.#sums[i * names.length + k]!;
       }
       return total;
@@ -299,9 +299,9 @@ export class Step implements Work<readonly Snapshot[]> {
 
   /** The error that names the first gradient that is not finite. */
   #notFinite(norm: number): RangeError {
-    for (const { params, jobs } of this.#groups) {
+    for (const { params, segments } of this.#groups) {
       for (const tensor of params) {
-        const sum = jobs.map((job) => job.held(tensor)?.sum).find(Boolean);
+        const sum = segments.map((job) => job.viewsOf(tensor)?.sum).find(Boolean);
         const grad = sum ?? tensor.grad;
         const index = grad.findIndex((x) => !Number.isFinite(x));
         if (index < 0) continue;
@@ -336,8 +336,8 @@ export class Step implements Work<readonly Snapshot[]> {
   /** Begins the next step's sums anew. */
   dropMicroBatches(): void {
     this.#microBatches = 0;
-    for (const { params, jobs } of this.#groups) {
-      for (const tensor of params) for (const job of jobs) job.held(tensor)?.sum?.fill(0);
+    for (const { params, segments } of this.#groups) {
+      for (const tensor of params) for (const job of segments) job.viewsOf(tensor)?.sum?.fill(0);
     }
   }
 
@@ -351,7 +351,7 @@ export class Step implements Work<readonly Snapshot[]> {
 
 /** A job's part in a step. */
 interface Part {
-  readonly job: Job;
+  readonly job: Segment;
   /** Its place in its group, and the group's. */
   readonly index: number;
   readonly group: Group;
@@ -366,11 +366,11 @@ interface Part {
 
 function partsOf(groups: readonly Group[]): Part[] {
   let end = 0;
-  const jobs = groups.flatMap((group, of) => group.jobs.map((job, index) => ({ job, index, group, of })));
+  const jobs = groups.flatMap((group, of) => group.segments.map((job, index) => ({ job, index, group, of })));
   return jobs.map((part, place) => {
     const begin = end;
     end += part.job.update.length;
-    return { ...part, end, sums: sumsOf(place, begin, end), scale: 1 };
+    return { ...part, end, sums: sumsRange(place, begin, end), scale: 1 };
   });
 }
 
@@ -386,8 +386,8 @@ function layTasks(arena: Arena, rule: Rule, sums: number, address: number) {
     const table = next;
     next += taskBytes(entries.length);
     const count = counts[kind];
-    return layTask(
-      arena.inner("step").space.memory,
+    return writeTask(
+      arena.internals("step").space.memory,
       table,
       entries,
       count && sums + DOUBLE * count * (parts[0]?.sums[0] ?? 0),

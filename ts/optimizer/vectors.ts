@@ -1,9 +1,9 @@
 /** Arithmetic on vectors as long as some tensors together: each operation is a task, which all threads share. */
 
 import type { Arena } from "../arena/arena.js";
-import { BLOCK, extent, POINTERS, sideBySide } from "./segment.js";
+import { BLOCK_BYTES, extent, POINTERS, adjacentTensors } from "./segment.js";
 import type { Tensor } from "../arena/tensor.js";
-import { layTask, sumsOf, type Task, taskBytes } from "../threads/task.js";
+import { writeTask, sumsRange, type Task, taskBytes } from "../threads/task.js";
 
 /** One array for each run of tensors that lie side by side. */
 export type Vector = Float32Array[];
@@ -12,26 +12,26 @@ export type Vector = Float32Array[];
 export type Computation<Result> = Generator<Task, Result, unknown>;
 
 /** What a weight may be at most: more may be infinite in float32, and padding times that not zero any more. */
-export const MOST = 1e38;
+export const MAX_WEIGHT = 1e38;
 
 /** How many doubles of room each chunk has for what is measured of it. */
-const LEFT = 2;
+const SUMS_PER_CHUNK = 2;
 
 /** Tensors whose gradients lead up the loss, 1, or down, -1. */
-interface Tended {
+interface SignedGroup {
   readonly params: readonly Tensor[];
   readonly sign: number;
 }
 
 /** Where a run's weights stand in its block, behind the pointers. */
-const WEIGHTS = 64;
+const WEIGHTS_OFFSET = 64;
 
 export class Vectors {
   readonly params: Vector;
   /** Where they are combined with another they have the sign with which they lead up. */
   readonly grads: Vector;
   /** Vectors of its own, zero at first. */
-  readonly own: Vector[];
+  readonly allocated: Vector[];
   readonly #memory: WebAssembly.Memory;
   readonly #places: Readonly<Record<string, number>>;
   readonly #lengths: readonly number[];
@@ -44,36 +44,38 @@ export class Vectors {
   #left: Float64Array;
 
   /** Takes memory for `count` vectors; a RangeError, which calls them `what`, if there is not so much. */
-  constructor(arena: Arena, groups: readonly Tended[], count: number, what: string) {
-    const { space } = arena.inner(what);
-    const signed = groups.flatMap(({ params, sign }) => sideBySide(params).map((run) => ({ run, sign })));
+  constructor(arena: Arena, groups: readonly SignedGroup[], count: number, what: string) {
+    const { space } = arena.internals(what);
+    const signed = groups.flatMap(({ params, sign }) => adjacentTensors(params).map((run) => ({ run, sign })));
     const runs = signed.map(({ run }) => run);
     const lengths = runs.map(extent);
     const length = lengths.reduce((sum, length) => sum + length, 0);
-    const left = LEFT * sumsOf(runs.length - 1, 0, length)[1];
-    const bytes = 4 * length * count + BLOCK * runs.length + 8 * left + taskBytes(runs.length);
+    const left = SUMS_PER_CHUNK * sumsRange(runs.length - 1, 0, length)[1];
+    const bytes = 4 * length * count + BLOCK_BYTES * runs.length + 8 * left + taskBytes(runs.length);
     let next = arena.reserve(bytes, what);
     const take = (bytes: number) => (next += bytes) - bytes;
     const starting = (view: "data" | "grad") =>
       runs.map(([first], run) => arena.floats(first![view].byteOffset, lengths[run]!));
     this.params = starting("data");
     this.grads = starting("grad");
-    this.own = Array.from({ length: count }, () => lengths.map((length) => arena.floats(take(4 * length), length)));
+    this.allocated = Array.from({ length: count }, () =>
+      lengths.map((length) => arena.floats(take(4 * length), length)),
+    );
     this.#blocks = next;
-    const blocks = runs.map(() => take(BLOCK));
+    const blocks = runs.map(() => take(BLOCK_BYTES));
     this.#pointers = blocks.map((block) => new Uint32Array(space.memory.buffer, block + POINTERS, 5));
-    this.#weights = blocks.map((block) => arena.doubles(block + WEIGHTS, 2));
+    this.#weights = blocks.map((block) => arena.doubles(block + WEIGHTS_OFFSET, 2));
     this.#left = arena.doubles(take(8 * left), left);
     this.#table = next;
     this.#memory = space.memory;
     this.#places = Object.fromEntries(["combine", "dot", "magnitude"].map((kernel) => [kernel, arena.kernel(kernel)]));
     this.#lengths = lengths;
     this.#signs = signed.map(({ sign }) => sign);
-    arena.own(this);
+    arena.onFree(this);
   }
 
   /** A tensor's part of a vector. */
-  part(vector: Vector, tensor: Tensor): Float32Array {
+  viewOf(vector: Vector, tensor: Tensor): Float32Array {
     const at = tensor.data.byteOffset;
     const run = this.params.findIndex(({ byteOffset, byteLength }) => byteOffset <= at && at < byteOffset + byteLength);
     const begin = (at - this.params[run]!.byteOffset) / Float32Array.BYTES_PER_ELEMENT;
@@ -100,7 +102,7 @@ export class Vectors {
     yield this.#task("magnitude", 1, x, x);
     const sum = this.#total();
     let largest = Number.isNaN(sum) ? sum : 0;
-    for (let i = 1; i < this.#left.length; i += LEFT) largest = Math.max(largest, this.#left[i]!);
+    for (let i = 1; i < this.#left.length; i += SUMS_PER_CHUNK) largest = Math.max(largest, this.#left[i]!);
     return { sum, largest };
   }
 
@@ -111,22 +113,22 @@ export class Vectors {
       pointers[0] = x[run]!.byteOffset;
       pointers[1] = y[run]!.byteOffset;
       pointers[4] = out?.[run]!.byteOffset ?? 0;
-      const block = this.#blocks + run * BLOCK;
+      const block = this.#blocks + run * BLOCK_BYTES;
       const bytes = 4 * length * arrays;
-      return { kernel: this.#places[kernel]!, hyper: block + WEIGHTS, block, length, bytes };
+      return { kernel: this.#places[kernel]!, hyper: block + WEIGHTS_OFFSET, block, length, bytes };
     });
-    return layTask(this.#memory, this.#table, entries, out ? 0 : this.#left.byteOffset, LEFT);
+    return writeTask(this.#memory, this.#table, entries, out ? 0 : this.#left.byteOffset, SUMS_PER_CHUNK);
   }
 
   #total(): number {
     let total = 0;
-    for (let i = 0; i < this.#left.length; i += LEFT) total += this.#left[i]!;
+    for (let i = 0; i < this.#left.length; i += SUMS_PER_CHUNK) total += this.#left[i]!;
     return total;
   }
 
   /** Lets go of the memory. */
   release(): void {
-    for (const vectors of [this.params, this.grads, ...this.own]) vectors.length = 0;
+    for (const vectors of [this.params, this.grads, ...this.allocated]) vectors.length = 0;
     this.#pointers = [];
     this.#weights = [];
     this.#left = new Float64Array();

@@ -1,4 +1,4 @@
-import { power } from "../math.js";
+import { pow } from "../math.js";
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -31,7 +31,7 @@ export const adafactor = rule("adafactor", {
     weightDecay: nonNegative(0),
   },
   state: ["rowVar", "colVar", "variance"],
-  ofProgram: ["rowVar"],
+  programState: ["rowVar"],
   scratch: ["rowScale"],
   shapes: {
     rowVar: (shape) => (isMatrix(shape) ? [...shape.slice(0, -1), 1] : undefined),
@@ -42,8 +42,8 @@ export const adafactor = rule("adafactor", {
   perTensor: true,
   sums: ["params", "updates"],
   scalars: { rows: 1, columns: 1, size: 1, stepSize: 0 },
-  of: ({ shape, size }) => ({ rows: shape.at(-2) ?? 1, columns: shape.at(-1) ?? 1, size }),
-  advance: (before, { lr, beta2Decay, eps, d }, step, { params, updates }, { size }) => {
+  tensorScalars: ({ shape, size }) => ({ rows: shape.at(-2) ?? 1, columns: shape.at(-1) ?? 1, size }),
+  advance: ({ before, options: { lr, beta2Decay, eps, d }, step, sums: { params, updates }, tensor: { size } }) => {
     const rms = (squares: number) => Math.sqrt(squares / size);
     const relative = Math.max(eps[1], rms(params)) * Math.min(lr, 1 / Math.sqrt(step));
     return {
@@ -54,16 +54,16 @@ export const adafactor = rule("adafactor", {
   program(matrices) {
     const { shape } = matrices;
     const columns = shape.at(-1) ?? 1;
-    const share = ({ step, beta2Decay }: { step: number; beta2Decay: number }) => power(step, beta2Decay);
+    const share = ({ step, beta2Decay }: { step: number; beta2Decay: number }) => pow(step, beta2Decay);
     if (!isMatrix(shape)) {
       const grid = [1, 1, columns] as const;
-      return [matrices.gather("average_columns", "variance", grid, { share }), "measure", "update"];
+      return [matrices.reduce("average_columns", "variance", grid, { share }), "measure", "update"];
     }
     const grid = [shape.slice(0, -2).reduce((a, b) => a * b, 1), shape.at(-2)!, columns] as const;
     return [
-      matrices.gather("average_rows", "rowVar", grid, { share }),
-      matrices.gather("average_columns", "colVar", grid, { share }),
-      matrices.gather("divide_rows", "rowScale", grid, { share: ({ eps }) => eps[0], ofRows: "rowVar" }),
+      matrices.reduce("average_rows", "rowVar", grid, { share }),
+      matrices.reduce("average_columns", "colVar", grid, { share }),
+      matrices.reduce("divide_rows", "rowScale", grid, { share: ({ eps }) => eps[0], ofRows: "rowVar" }),
       "measure",
       "update",
     ];

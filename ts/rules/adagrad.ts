@@ -30,5 +30,5 @@ export const adagrad = rule("adagrad", {
     initialAccumulatorValue: nonNegative(0),
   },
   state: ["sum"],
-  fill: { sum: "initialAccumulatorValue" },
+  startsAt: { sum: "initialAccumulatorValue" },
 });

@@ -40,5 +40,5 @@ export const adam = rule("adam", {
     amsgrad: flag(false),
   },
   state: ["expAvg", "expAvgSq"],
-  adds: { maxExpAvgSq: "amsgrad" },
+  addedState: { maxExpAvgSq: "amsgrad" },
 });

@@ -38,5 +38,5 @@ export const adamw = rule("adamw", {
     amsgrad: flag(false),
   },
   state: ["expAvg", "expAvgSq"],
-  adds: { maxExpAvgSq: "amsgrad" },
+  addedState: { maxExpAvgSq: "amsgrad" },
 });

@@ -1,4 +1,4 @@
-import { power } from "../math.js";
+import { pow } from "../math.js";
 import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -28,8 +28,8 @@ export const asgd = rule("asgd", {
   },
   state: ["ax"],
   scalars: { eta: 0, mu: 1 },
-  advance: (_, { lr, lambd, alpha, t0 }, step) => ({
-    eta: lr / power(1 + lambd * lr * (step - 1), alpha),
+  advance: ({ options: { lr, lambd, alpha, t0 }, step }) => ({
+    eta: lr / pow(1 + lambd * lr * (step - 1), alpha),
     mu: 1 / Math.max(1, step - 1 - t0),
   }),
 });

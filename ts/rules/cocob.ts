@@ -23,5 +23,5 @@ export const cocob = rule("cocob", {
     weightDecay: nonNegative(0),
   },
   state: ["cumulativeGrads", "scale", "subgradients", "reward", "initParams"],
-  fill: { scale: "eps", initParams: "params" },
+  startsAt: { scale: "eps", initParams: "params" },
 });

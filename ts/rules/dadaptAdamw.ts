@@ -29,7 +29,7 @@ export const dadaptAdamw = rule("dadaptAdamw", {
   state: ["expAvg", "expAvgSq", "s"],
   sums: ["numerator", "sizes"],
   scalars: { estimLr: 0, nextEstimLr: 0, numerator: 0 },
-  advance(before, { betas, estimLr0 }, _, { numerator: sum, sizes }) {
+  advance({ before, options: { betas, estimLr0 }, sums: { numerator: sum, sizes } }) {
     const root = Math.sqrt(betas[1]);
     const estimLr = before.nextEstimLr === 0 ? estimLr0 : before.nextEstimLr;
     const numerator = root * before.numerator + (1 - root) * sum;

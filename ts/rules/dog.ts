@@ -28,10 +28,10 @@ export const dog = rule("dog", {
     initStepBy: oneOf("heuristic", "distance", "learningRate"),
   },
   state: ["initParams"],
-  fill: { initParams: "params" },
+  startsAt: { initParams: "params" },
   sums: ["distance", "grads", "params"],
   scalars: { maxDist: 0, gradsSq: 0, rate: 0 },
-  advance(before, { eps, initStep, initStepBy }, step, { distance, grads, params }) {
+  advance({ before, options: { eps, initStep, initStepBy }, step, sums: { distance, grads, params } }) {
     const start = { heuristic: initStep * (1 + Math.sqrt(params)), distance: initStep, learningRate: 0 }[initStepBy];
     const maxDist = Math.max(step === 1 ? start : before.maxDist, Math.sqrt(distance));
     const gradsSq = before.gradsSq + grads;

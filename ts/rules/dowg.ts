@@ -25,10 +25,10 @@ export const dowg = rule("dowg", {
     initEstimSqDist: within("(0, ∞)", 1e-4),
   },
   state: ["initParams"],
-  fill: { initParams: "params" },
+  startsAt: { initParams: "params" },
   sums: ["distance", "grads"],
   scalars: { distSq: 0, gradsSq: 0, rate: 0 },
-  advance(before, { eps, initEstimSqDist }, step, { distance, grads }) {
+  advance({ before, options: { eps, initEstimSqDist }, step, sums: { distance, grads } }) {
     const distSq = Math.max(step === 1 ? initEstimSqDist : before.distSq, distance);
     const gradsSq = before.gradsSq + distSq * grads;
     const root = Math.sqrt(gradsSq) + eps;

@@ -22,7 +22,7 @@ export const fromage = rule("fromage", {
   perTensor: true,
   sums: ["params", "grads"],
   scalars: { trustRatio: 1 },
-  advance(_, { minNorm }, __, { params, grads }) {
+  advance({ options: { minNorm }, sums: { params, grads } }) {
     const [own, slope] = [Math.max(Math.sqrt(params), minNorm), Math.max(Math.sqrt(grads), minNorm)];
     return { trustRatio: own === 0 || slope === 0 ? 1 : own / slope };
   },

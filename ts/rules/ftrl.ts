@@ -33,5 +33,5 @@ export const ftrl = rule("ftrl", {
     initialAccumulatorValue: nonNegative(0.1),
   },
   state: ["accumulator", "linear"],
-  fill: { accumulator: "initialAccumulatorValue" },
+  startsAt: { accumulator: "initialAccumulatorValue" },
 });

@@ -30,7 +30,7 @@ export const lamb = rule("lamb", {
   perTensor: true,
   sums: ["params", "updates"],
   scalars: { trustRatio: 1 },
-  advance: (_, __, ___, { params, updates }) => ({
+  advance: ({ sums: { params, updates } }) => ({
     trustRatio: params === 0 || updates === 0 ? 1 : Math.sqrt(params) / Math.sqrt(updates),
   }),
 });

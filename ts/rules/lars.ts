@@ -32,7 +32,7 @@ export const lars = rule("lars", {
   perTensor: true,
   sums: ["params", "grads"],
   scalars: { trustRatio: 1 },
-  advance: (_, { trustCoefficient, eps }, __, { params, grads }) => ({
+  advance: ({ options: { trustCoefficient, eps }, sums: { params, grads } }) => ({
     trustRatio: params === 0 || grads === 0 ? 1 : (trustCoefficient * Math.sqrt(params)) / (Math.sqrt(grads) + eps),
   }),
 });

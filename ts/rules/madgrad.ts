@@ -24,5 +24,5 @@ export const madgrad = rule("madgrad", {
     eps: nonNegative(1e-6),
   },
   state: ["gradSumSq", "s", "x0"],
-  fill: { x0: "params" },
+  startsAt: { x0: "params" },
 });

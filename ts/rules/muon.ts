@@ -1,4 +1,4 @@
-import { TINY } from "../matrix/matrices.js";
+import { SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -44,11 +44,11 @@ export const muon = rule("muon", {
   },
   state: ["momentumBuffer"],
   scratch: ["direction"],
-  takes: "matrices",
+  accepts: "matrices",
   perTensor: true,
   sums: ["squares"],
   scalars: { lrRatio: 1, norm: 1 },
-  advance: (_, { adjustLr, inputsFirst, epsAdded, eps }, __, { squares }, { shape }) => {
+  advance: ({ options: { adjustLr, inputsFirst, epsAdded, eps }, sums: { squares }, tensor: { shape } }) => {
     const [outputs, inputs] = (inputsFirst ? [...shape].reverse() : shape) as [number, number];
     const norm = Math.sqrt(squares);
     return {
@@ -84,7 +84,7 @@ export const muon = rule("muon", {
     const first = nsSteps % 2 ? other : x;
     return [
       "measure",
-      matrices.copy(first, direction, { scale: ({ norm }) => 1 / norm, least: TINY, transposed }),
+      matrices.copy(first, direction, { scale: ({ norm }) => 1 / norm, least: SQRT_MIN_NORMAL_F32, transposed }),
       ...iterations.flat(),
       matrices.copy(direction, x, { transposed }),
       "update",

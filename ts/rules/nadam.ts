@@ -1,4 +1,4 @@
-import { power } from "../math.js";
+import { pow } from "../math.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -31,8 +31,8 @@ export const nadam = rule("nadam", {
   },
   state: ["expAvg", "expAvgSq"],
   scalars: { mu: 0, muNext: 0, muProduct: 1 },
-  advance({ muProduct }, { betas, momentumDecay }, step) {
-    const at = (step: number) => betas[0] * (1 - 0.5 * power(0.96, step * momentumDecay));
+  advance({ before: { muProduct }, options: { betas, momentumDecay }, step }) {
+    const at = (step: number) => betas[0] * (1 - 0.5 * pow(0.96, step * momentumDecay));
     return { mu: at(step), muNext: at(step + 1), muProduct: muProduct * at(step) };
   },
 });

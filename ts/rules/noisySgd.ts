@@ -1,4 +1,4 @@
-import { power } from "../math.js";
+import { pow } from "../math.js";
 import { nonNegative, whole } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -28,8 +28,8 @@ export const noisySgd = rule("noisySgd", {
   state: [],
   perTensor: true,
   scalars: { key: 0, size: 0, deviation: 0 },
-  advance(_, { eta, gamma, seed }, step, _sums, { name, size }) {
-    return { key: hash(seed, name), size, deviation: Math.sqrt(eta / power(step, gamma)) };
+  advance({ options: { eta, gamma, seed }, step, tensor: { name, size } }) {
+    return { key: hash(seed, name), size, deviation: Math.sqrt(eta / pow(step, gamma)) };
   },
 });
 

@@ -28,7 +28,7 @@ export const novograd = rule("novograd", {
   perTensor: true,
   sums: ["grads"],
   scalars: { gradNormSq: 0 },
-  advance: ({ gradNormSq }, { betas }, step, { grads }) => ({
+  advance: ({ before: { gradNormSq }, options: { betas }, step, sums: { grads } }) => ({
     gradNormSq: step === 1 ? grads : betas[1] * gradNormSq + (1 - betas[1]) * grads,
   }),
 });

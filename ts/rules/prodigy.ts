@@ -34,10 +34,10 @@ export const prodigy = rule("prodigy", {
     safeguardWarmup: flag(false),
   },
   state: ["expAvg", "expAvgSq", "s", "initParams"],
-  fill: { initParams: "params" },
+  startsAt: { initParams: "params" },
   sums: ["numerator", "sizes"],
   scalars: { estimLr: 0, nextEstimLr: 0, numerator: 0 },
-  advance(before, { betas, beta3, estimLr0, estimLrCoef }, _, { numerator: sum, sizes }) {
+  advance({ before, options: { betas, beta3, estimLr0, estimLrCoef }, sums: { numerator: sum, sizes } }) {
     const estimLr = before.nextEstimLr === 0 ? estimLr0 : before.nextEstimLr;
     const numerator = (beta3 || Math.sqrt(betas[1])) * before.numerator + sum;
     const estimate = sizes === 0 ? 0 : (estimLrCoef * numerator) / sizes;

@@ -34,5 +34,5 @@ export const rmsprop = rule("rmsprop", {
     centered: flag(false),
   },
   state: ["squareAvg"],
-  adds: { gradAvg: "centered", momentumBuffer: "momentum" },
+  addedState: { gradAvg: "centered", momentumBuffer: "momentum" },
 });

@@ -24,7 +24,7 @@ export const rprop = rule("rprop", {
     lr: nonNegative(1e-2),
   },
   state: ["prev", "stepSize"],
-  fill: { stepSize: "lr" },
+  startsAt: { stepSize: "lr" },
   conflict: ({ etas: [shrink, grow], stepSizes: [least, most] }) =>
     shrink < 1 && grow > 1 && least <= most
       ? undefined

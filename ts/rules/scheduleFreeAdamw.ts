@@ -1,6 +1,6 @@
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
-import { averaging, averagingScalars, evaluated } from "./scheduleFreeSgd.js";
+import { averaging, averagingScalars, evalParam } from "./scheduleFreeSgd.js";
 
 /**
  * AdamW without a schedule for its rate: as `scheduleFreeSgd`, with `u = g / (sqrt(v / (1 - b2 ** t)) + eps) + weightDecay * p` in
@@ -29,8 +29,8 @@ export const scheduleFreeAdamw = rule("scheduleFreeAdamw", {
     weightLrPower: nonNegative(2),
   },
   state: ["z", "expAvgSq"],
-  fill: { z: "params" },
+  startsAt: { z: "params" },
   scalars: averagingScalars,
   advance: averaging,
-  evaluated,
+  evalParam,
 });

@@ -1,5 +1,6 @@
-import { power } from "../math.js";
+import { pow } from "../math.js";
 import { nonNegative, within } from "../option.js";
+import type { Advance } from "../optimizer/definition.js";
 import { rule } from "../rule.js";
 
 /** What the schedule-free rules count: the sum of weights, the largest rate so far, the share of a step in the mean. */
@@ -30,14 +31,14 @@ export const scheduleFreeSgd = rule("scheduleFreeSgd", {
     weightLrPower: nonNegative(2),
   },
   state: ["z"],
-  fill: { z: "params" },
+  startsAt: { z: "params" },
   scalars: averagingScalars,
   advance: averaging,
-  evaluated,
+  evalParam,
 });
 
 /** The mean `x`, from the parameters `y`. */
-export function evaluated(
+export function evalParam(
   y: number,
   { z }: { z: number },
   { betas }: { betas: readonly [number, ...number[]] },
@@ -46,12 +47,12 @@ export function evaluated(
 }
 
 /** The same at a step. */
-export function averaging(
-  before: typeof averagingScalars,
-  { lr, weightLrPower }: { lr: number; weightLrPower: number },
-): typeof averagingScalars {
+export function averaging({
+  before,
+  options: { lr, weightLrPower },
+}: Pick<Advance<typeof averagingScalars, { lr: number; weightLrPower: number }, unknown>, "before" | "options">) {
   const maxLr = Math.max(before.maxLr, lr);
-  const weight = power(maxLr, weightLrPower);
+  const weight = pow(maxLr, weightLrPower);
   const weightSum = before.weightSum + weight;
   return { weightSum, maxLr, ck: weightSum > 0 ? weight / weightSum : 0 };
 }

@@ -29,7 +29,7 @@ export const sgd = rule("sgd", {
     nesterov: flag(false),
   },
   state: [],
-  adds: { momentumBuffer: "momentum" },
+  addedState: { momentumBuffer: "momentum" },
   conflict: ({ nesterov, momentum, dampening }) =>
     nesterov && (momentum === 0 || dampening !== 0)
       ? `nesterov needs momentum above 0 and dampening 0, got momentum ${momentum} and dampening ${dampening}`

@@ -1,4 +1,4 @@
-import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix/matrices.js";
+import { type Matrices, type Matrix, MIN_NORMAL_F32, SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -34,7 +34,7 @@ export const shampoo = rule("shampoo", {
     preconditionFrequency: count(1, 1),
   },
   state: ["left", "right", "leftRoot", "rightRoot"],
-  ofProgram: ["left", "right", "leftRoot", "rightRoot"],
+  programState: ["left", "right", "leftRoot", "rightRoot"],
   scratch: ["direction"],
   shapes: {
     left: ([rows]) => [rows!, rows!],
@@ -42,11 +42,11 @@ export const shampoo = rule("shampoo", {
     leftRoot: ([rows]) => [rows!, rows!],
     rightRoot: ([, columns]) => [columns!, columns!],
   },
-  takes: "matrices",
+  accepts: "matrices",
   perTensor: true,
   sums: ["squares"],
   scalars: { trace: 0 },
-  advance: ({ trace }, _, __, { squares }) => ({ trace: trace + squares }),
+  advance: ({ before: { trace }, sums: { squares } }) => ({ trace: trace + squares }),
   program(matrices, { preconditionFrequency }) {
     const [rows, columns] = matrices.shape as [number, number];
     const direction = { rows, columns, at: "direction" };
@@ -60,7 +60,7 @@ export const shampoo = rule("shampoo", {
       const load = [matrices.copy(root, { ...slot, at: `${name}Root` })];
       const gather = [
         matrices.copy(sum, slot),
-        matrices.product(sum, factor, factor, { plus: sum, symmetric: true, least: SMALLEST }),
+        matrices.product(sum, factor, factor, { plus: sum, symmetric: true, least: MIN_NORMAL_F32 }),
         matrices.copy(slot, sum),
       ];
       const renewed = inverseFourthRoot(matrices, all, size);
@@ -112,13 +112,13 @@ function needed(known: Known, size: number): number {
 function inverseFourthRoot<Now extends Known>(matrices: Matrices<Now>, [a, b, root, t]: Four, size: number) {
   const scale = (known: Known) => 2.5 / most(known, size);
   const begin = [
-    matrices.copy(b, a, { scale, shift: (known) => scale(known) * least(known, size), least: TINY }),
+    matrices.copy(b, a, { scale, shift: (known) => scale(known) * least(known, size), least: SQRT_MIN_NORMAL_F32 }),
     matrices.copy(root, b, { scale: 0, shift: (known) => Math.sqrt(Math.sqrt(scale(known))) }),
   ];
   // All are polynomials of one symmetric matrix.
   const symmetric = { symmetric: true };
   const iteration = (x: Matrix, m: Matrix, free: Matrix) => [
-    matrices.copy(t, m, { scale: -0.25, shift: 1.25, least: TINY }),
+    matrices.copy(t, m, { scale: -0.25, shift: 1.25, least: SQRT_MIN_NORMAL_F32 }),
     matrices.product(free, x, t, symmetric),
     matrices.product(x, t, t, symmetric),
     matrices.product(t, x, x, symmetric),

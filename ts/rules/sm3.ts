@@ -26,10 +26,10 @@ export const sm3 = rule("sm3", {
     rowMax: (shape) => (shape.length === 2 ? [shape[0]!] : [1]),
     columnMax: (shape) => [shape.at(-1) ?? 1],
   },
-  takes: "vectorsAndMatrices",
+  accepts: "vectorsAndMatrices",
   perTensor: true,
   scalars: { columns: 1, size: 1 },
-  of: ({ shape, size }) => ({ columns: shape.at(-1) ?? 1, size }),
+  tensorScalars: ({ shape, size }) => ({ columns: shape.at(-1) ?? 1, size }),
   program(matrices) {
     const [columns, rows] = [matrices.shape.at(-1) ?? 1, matrices.shape.at(-2) ?? 1];
     const grid = [1, rows, columns] as const;
@@ -37,8 +37,8 @@ export const sm3 = rule("sm3", {
     // The update is by what rows and columns have before it.
     const [newRows, newColumns] = [matrices.row(rows), matrices.row(columns)];
     return [
-      matrices.gather("cover_rows", newRows.at, grid, sides),
-      matrices.gather("cover_columns", newColumns.at, grid, sides),
+      matrices.reduce("cover_rows", newRows.at, grid, sides),
+      matrices.reduce("cover_columns", newColumns.at, grid, sides),
       "update",
       matrices.copy({ ...newRows, at: "rowMax" }, newRows),
       matrices.copy({ ...newColumns, at: "columnMax" }, newColumns),

@@ -1,5 +1,5 @@
 import { adapted, orthonormalized, ranked, reordered } from "../matrix/qr.js";
-import { type Matrices, type Matrix, SMALLEST, TINY } from "../matrix/matrices.js";
+import { type Matrices, type Matrix, MIN_NORMAL_F32, SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -36,7 +36,7 @@ export const soap = rule("soap", {
     preconditionFrequency: count(10, 1),
   },
   state: ["expAvg", "expAvgSq", "left", "right", "leftBasis", "rightBasis"],
-  ofProgram: ["expAvgSq", "left", "right", "leftBasis", "rightBasis"],
+  programState: ["expAvgSq", "left", "right", "leftBasis", "rightBasis"],
   scratch: ["direction"],
   shapes: {
     left: ([rows]) => [rows!, rows!],
@@ -44,11 +44,17 @@ export const soap = rule("soap", {
     leftBasis: ([rows]) => [rows!, rows!],
     rightBasis: ([, columns]) => [columns!, columns!],
   },
-  takes: "matrices",
+  accepts: "matrices",
   perTensor: true,
   sums: ["squares"],
   scalars: { trace: 0 },
-  advance: ({ trace }, { betas: [, beta] }, _, { squares }) => ({ trace: beta * trace + (1 - beta) * squares }),
+  advance: ({
+    before: { trace },
+    options: {
+      betas: [, beta],
+    },
+    sums: { squares },
+  }) => ({ trace: beta * trace + (1 - beta) * squares }),
   program(matrices, { preconditionFrequency }) {
     const [rows, columns] = matrices.shape as [number, number];
     const slot = (at: string | number) => ({ rows, columns, at });
@@ -60,7 +66,7 @@ export const soap = rule("soap", {
     const right = side(matrices, work, "right", columns, g);
     /** `to = transpose(QL) * from * QR`, or between the bases' transposes. */
     const rotated = (to: string | number, from: string, transposed: boolean) => [
-      matrices.copy(other, slot(from), { least: TINY }),
+      matrices.copy(other, slot(from), { least: SQRT_MIN_NORMAL_F32 }),
       left.load(transposed),
       matrices.product(otherTurned, other, left.q),
       right.load(transposed),
@@ -139,14 +145,17 @@ function side<Now extends { readonly betas: readonly [number, number]; readonly 
         beta: ({ betas }) => betas[1],
         plus: gg,
         symmetric: true,
-        least: SMALLEST,
+        least: MIN_NORMAL_F32,
       }),
       matrices.copy(held, gg),
     ],
     begin: [matrices.copy(basis, held, { scale: 0, shift: 1 })],
     improve: [
       // Its vectors are the same at any scale.
-      matrices.copy(gg, held, { scale: ({ trace }) => 1 / Math.max(trace, SMALLEST), least: TINY }),
+      matrices.copy(gg, held, {
+        scale: ({ trace }) => 1 / Math.max(trace, MIN_NORMAL_F32),
+        least: SQRT_MIN_NORMAL_F32,
+      }),
       matrices.copy(q, basis),
       matrices.product(p, gg, q),
       ranked(work, q, p),

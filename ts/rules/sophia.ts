@@ -29,5 +29,5 @@ export const sophia = rule("sophia", {
     clipThreshold: threshold(1),
   },
   state: ["expAvg", "hessian"],
-  estimate: { slot: "hessian", beta: ({ betas }) => betas[1] },
+  hessian: { slot: "hessian", beta: ({ betas }) => betas[1] },
 });

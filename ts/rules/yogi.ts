@@ -26,5 +26,5 @@ export const yogi = rule("yogi", {
     initialAccumulatorValue: nonNegative(1e-6),
   },
   state: ["expAvg", "expAvgSq"],
-  fill: { expAvg: "initialAccumulatorValue", expAvgSq: "initialAccumulatorValue" },
+  startsAt: { expAvg: "initialAccumulatorValue", expAvgSq: "initialAccumulatorValue" },
 });

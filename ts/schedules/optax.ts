@@ -1,6 +1,6 @@
 /** Optax' schedules, under its names and options: https://optax.readthedocs.io/en/latest/api/optimizer_schedules.html */
 
-import { cosPi, power } from "../math.js";
+import { cosPi, pow } from "../math.js";
 import { finite, flag, listOf, nonNegative, oneOf, type Option, show, whole } from "../option.js";
 import { inTurn, ordered, type Schedule, schedule, scheduleOption } from "./schedule.js";
 
@@ -44,7 +44,7 @@ export const polynomial = schedule(
   ({ initValue, endValue, power: exponent, transitionSteps, transitionBegin }) =>
     (i) => {
       const done = Math.min(Math.max(i - transitionBegin, 0), transitionSteps);
-      return (initValue - endValue) * power(1 - done / transitionSteps, exponent) + endValue;
+      return (initValue - endValue) * pow(1 - done / transitionSteps, exponent) + endValue;
     },
 );
 
@@ -74,7 +74,7 @@ export const exponentialDecay = schedule(
   ({ initValue, transitionSteps, transitionBegin, decayRate, staircase, endValue }) =>
     (i) => {
       const done = Math.max(i - transitionBegin, 0) / transitionSteps;
-      const value = initValue * power(decayRate, staircase ? Math.floor(done) : done);
+      const value = initValue * pow(decayRate, staircase ? Math.floor(done) : done);
       if (Number.isNaN(endValue)) return value;
       return decayRate < 1 ? Math.max(value, endValue) : Math.min(value, endValue);
     },
@@ -99,7 +99,7 @@ export const cosineDecay = schedule(
   ({ initValue, decaySteps, alpha, exponent }) =>
     (i) => {
       const cosine = (1 + cosPi(Math.min(i, decaySteps) / decaySteps)) / 2;
-      return initValue * ((1 - alpha) * power(cosine, exponent) + alpha);
+      return initValue * ((1 - alpha) * pow(cosine, exponent) + alpha);
     },
 );
 

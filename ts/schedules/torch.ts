@@ -1,6 +1,6 @@
 /** PyTorch's schedules, under its names and options: https://docs.pytorch.org/docs/stable/optim.html */
 
-import { cosPi, power } from "../math.js";
+import { cosPi, pow } from "../math.js";
 import { count, flag, listOf, nonNegative, oneOf, unit, whole } from "../option.js";
 import { inTurn, ordered, schedule, scheduleOption } from "./schedule.js";
 
@@ -21,7 +21,7 @@ export const stepLR = schedule(
   },
   ({ lr, stepSize, gamma }) =>
     (i) =>
-      lr * power(gamma, Math.floor(i / stepSize)),
+      lr * pow(gamma, Math.floor(i / stepSize)),
 );
 
 /** The rate times `gamma` at each milestone. */
@@ -36,7 +36,7 @@ export const multiStepLR = schedule(
   },
   ({ lr, milestones, gamma }) =>
     (i) =>
-      lr * power(gamma, milestones.filter((milestone) => milestone <= i).length),
+      lr * pow(gamma, milestones.filter((milestone) => milestone <= i).length),
 );
 
 /** The rate times `factor` for `totalIters` steps, then the rate. */
@@ -81,7 +81,7 @@ export const exponentialLR = schedule(
   },
   ({ lr, gamma }) =>
     (i) =>
-      lr * power(gamma, i),
+      lr * pow(gamma, i),
 );
 
 /** The rate times a power of the share of `totalIters` that is left. */
@@ -96,7 +96,7 @@ export const polynomialLR = schedule(
   },
   ({ lr, totalIters, power: exponent }) =>
     (i) =>
-      lr * power(Math.max(1 - i / totalIters, 0), exponent),
+      lr * pow(Math.max(1 - i / totalIters, 0), exponent),
 );
 
 /** From `lr` to `etaMin` and back along a cosine, each way in `TMax` steps (Loshchilov & Hutter, 2017, without restarts). */
@@ -155,8 +155,8 @@ function height(options: { stepSizeUp: number; stepSizeDown: number; mode: strin
   return (i: number) => {
     const [turn, at] = [Math.floor(i / length), i % length];
     const triangle = at <= stepSizeUp ? at / stepSizeUp : (length - at) / (length - stepSizeUp);
-    if (mode === "triangular2") return triangle / power(2, turn);
-    return mode === "exp_range" ? triangle * power(gamma, i) : triangle;
+    if (mode === "triangular2") return triangle / pow(2, turn);
+    return mode === "exp_range" ? triangle * pow(gamma, i) : triangle;
   };
 }
 

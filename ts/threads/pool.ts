@@ -1,7 +1,7 @@
 /** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
 
 import type { Binary } from "../wasm/kernels.js";
-import { rest, startThread, type Thread, turn } from "../platform.js";
+import { sleep, startThread, type Thread, nextTurn } from "../platform.js";
 import {
   FREED,
   IDLE,
@@ -41,7 +41,7 @@ export class Pool {
   readonly #control: Int32Array;
   readonly #threads = new Set<Thread>();
   /** Whether the threads are this pool's to end: not in an arena that was attached. */
-  #own = false;
+  #ownsThreads = false;
   #freed = false;
   /** How many asynchronous steps are not done, and the last of them. */
   #queued = 0;
@@ -54,7 +54,7 @@ export class Pool {
 
   /** Starts threads until there are `count` with the one that steps; fulfilled once all of them take part. */
   async start(binary: Binary, count: number, url: string | URL | undefined): Promise<void> {
-    this.#own = true;
+    this.#ownsThreads = true;
     Atomics.store(this.#control, THREADS, count);
     for (let i = 1; i < count; i++) {
       const thread = startThread(source, url, binary, PROTOCOL);
@@ -72,13 +72,13 @@ export class Pool {
   /** Ends the threads, and lets no thread step from now on. */
   free(): void {
     this.#freed = true;
-    if (this.#own) Atomics.store(this.#control, STATE, FREED);
+    if (this.#ownsThreads) Atomics.store(this.#control, STATE, FREED);
     this.end();
   }
 
   /** Ends the threads. */
   end(): void {
-    if (this.#own) Atomics.store(this.#control, THREADS, 1);
+    if (this.#ownsThreads) Atomics.store(this.#control, THREADS, 1);
     for (const thread of this.#threads) thread.end();
     this.#threads.clear();
   }
@@ -94,14 +94,14 @@ export class Pool {
 
   /** Makes a step. */
   step<Given>(title: string, work: Work<Given>): void {
-    this.alone(title, () => {
+    this.exclusively(title, () => {
       work.begin();
       for (let task = work.next(); task; task = work.next()) this.#run(title, task);
     });
   }
 
   /** Does something else while nobody steps. */
-  alone<Result>(title: string, act: () => Result): Result {
+  exclusively<Result>(title: string, act: () => Result): Result {
     if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
     this.#enter(title);
     try {
@@ -141,15 +141,19 @@ export class Pool {
     if (task.bytes < WORTH_SHARING || this.threads === 1) return this.#runner.run(task);
     this.#publish(task);
     while (this.#runner.claim());
-    const watch = new Watch();
+    const watch = new StallDetector();
     for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
-      this.#runner.wait(PENDING, pending, WAIT);
+      this.#runner.wait(PENDING, pending, WAIT_MS);
     }
   }
 
   async #runInTurns(title: string, task: Task): Promise<void> {
     this.#publish(task);
-    for (const watch = new Watch(); this.#pending(title, watch) > 0; await (watch.long ? rest(WAIT) : turn())) {
+    for (
+      const watch = new StallDetector();
+      this.#pending(title, watch) > 0;
+      await (watch.long ? sleep(WAIT_MS) : nextTurn())
+    ) {
       for (let i = 0; i < CHUNKS_A_TURN && this.#runner.claim(); i++);
       if (Atomics.load(this.#control, PENDING) === 0) break;
     }
@@ -173,7 +177,7 @@ export class Pool {
   }
 
   /** How many chunks are not done; an Error if the arena was freed meanwhile, or a thread died over one of them. */
-  #pending(title: string, watch: Watch): number {
+  #pending(title: string, watch: StallDetector): number {
     const pending = Atomics.load(this.#control, PENDING);
     if (pending === 0) return 0;
     if (watch.stuck(pending)) Atomics.compareExchange(this.#control, STATE, STEPPING, TORN);
@@ -188,14 +192,14 @@ function refusal(title: string, state: number): Error {
 }
 
 /** Milliseconds between looks at what is pending, and how many that find no change mean that there will be none. */
-const LOOK = 50;
-const LOOKS = 14;
+const LOOK_MS = 50;
+const LOOKS_UNTIL_DEAD = 14;
 
 /** Milliseconds to wait between: fewer, or a timer that fires a little early would cost a whole look. */
-const WAIT = 10;
+const WAIT_MS = 10;
 
 /** Knows when others have been pending for so long that they must have died. */
-class Watch {
+class StallDetector {
   #pending = 0;
   #looks = 0;
   #last = 0;
@@ -211,10 +215,10 @@ class Watch {
       this.#pending = pending;
       this.#looks = 0;
       this.#last = now;
-    } else if (now - this.#last >= LOOK) {
+    } else if (now - this.#last >= LOOK_MS) {
       this.#looks += 1; // one, however long ago the last was: a process that was stopped gives its threads time
       this.#last = now;
     }
-    return this.#looks >= LOOKS;
+    return this.#looks >= LOOKS_UNTIL_DEAD;
   }
 }

@@ -3,7 +3,7 @@
 import type { Kernels } from "../wasm/kernels.js";
 
 /** Where the words stand: below every tensor, above what the kernels' binary may bring along. */
-export const CONTROL = 1024;
+export const CONTROL_ADDRESS = 1024;
 export const CONTROL_BYTES = 192;
 
 /** The words. Those that are written again and again in a step have cache lines of their own. */
@@ -38,19 +38,30 @@ export const refusals: Readonly<Record<number, string>> = {
 export const CHUNK = 16384;
 
 /** What a task's table in memory holds for each job: kernel, hyper-parameters, the job's block, where its elements end. */
-const ENTRY = 4;
+const CALL_WORDS = 4;
 /** What it begins with: the number of jobs, the address of the sums, and how many bytes a job's take. */
-const HEAD = 3;
+const HEAD_WORDS = 3;
 
 /** What threads must agree on: those of another version of the package may not. */
-export const PROTOCOL = [CONTROL, THREADS, TOP, TASK, CHUNKS, REMAINING, PENDING, CHUNK, HEAD, ENTRY].join("-");
+export const PROTOCOL = [
+  CONTROL_ADDRESS,
+  THREADS,
+  TOP,
+  TASK,
+  CHUNKS,
+  REMAINING,
+  PENDING,
+  CHUNK,
+  HEAD_WORDS,
+  CALL_WORDS,
+].join("-");
 
 /** An arena's words. */
 export const controlOf = (memory: WebAssembly.Memory): Int32Array =>
-  new Int32Array(memory.buffer, CONTROL, CONTROL_BYTES / 4);
+  new Int32Array(memory.buffer, CONTROL_ADDRESS, CONTROL_BYTES / 4);
 
 /** One job of a task, by addresses, which mean the same to every thread. */
-export interface Entry {
+export interface Call {
   /** The kernel's place among the binary's exports. */
   readonly kernel: number;
   readonly hyper: number;
@@ -73,19 +84,19 @@ export interface Task {
  * Where a measuring task leaves the sums of a job: one for each chunk that it has a part in, counted from 0. With each
  * job, and with each chunk, they move on by one, so no two jobs share one.
  */
-export const sumsOf = (job: number, begin: number, end: number): readonly [begin: number, end: number] => [
+export const sumsRange = (job: number, begin: number, end: number): readonly [begin: number, end: number] => [
   Math.floor(begin / CHUNK) + job,
   Math.ceil(end / CHUNK) + job,
 ];
 
 /** How many bytes a task's table takes. */
-export const taskBytes = (jobs: number): number => 4 * (HEAD + ENTRY * jobs);
+export const taskBytes = (jobs: number): number => 4 * (HEAD_WORDS + CALL_WORDS * jobs);
 
 /** Writes a task's table; of one that measures, with where it leaves how many sums. */
-export function layTask(
+export function writeTask(
   memory: WebAssembly.Memory,
   address: number,
-  entries: readonly Entry[],
+  entries: readonly Call[],
   sums = 0,
   count = 1,
 ): Task {
@@ -94,7 +105,7 @@ export function layTask(
     length += entry.length;
     return [entry.kernel, entry.hyper, entry.block, length];
   });
-  new Uint32Array(memory.buffer, address, HEAD + table.length).set([entries.length, sums, 8 * count, ...table]);
+  new Uint32Array(memory.buffer, address, HEAD_WORDS + table.length).set([entries.length, sums, 8 * count, ...table]);
   const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
   return { address, length, bytes, sums };
 }
@@ -125,8 +136,8 @@ export class Runner {
     const jobs = words[at]!;
     const sums = words[at + 1]!;
     const bytes = words[at + 2]!;
-    at += HEAD;
-    for (let job = 0; job < jobs && start < end; job++, at += ENTRY) {
+    at += HEAD_WORDS;
+    for (let job = 0; job < jobs && start < end; job++, at += CALL_WORDS) {
       const stop = words[at + 3]!;
       if (stop > begin) {
         const kernel = this.#kernels[words[at]!]!;

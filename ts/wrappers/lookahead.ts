@@ -2,7 +2,7 @@ import type { Optimizer } from "../optimizer/optimizer.js";
 import { count, within } from "../option.js";
 import type { Tensor } from "../arena/tensor.js";
 import { Vectors } from "../optimizer/vectors.js";
-import { prepare } from "../optimizer/wrapper.js";
+import { startWrapping } from "../optimizer/wrapper.js";
 
 export interface LookaheadOptions {
   /** How many steps the parameters go ahead before the slow weights follow. A whole number in [1, ∞). Default: 5. */
@@ -30,21 +30,21 @@ export function lookahead<Hyper, State>(
   optimizer: Optimizer<Hyper, State>,
   options: LookaheadOptions = {},
 ): Optimizer<Hyper, State & { readonly slow: Float32Array }> {
-  const values = prepare(
+  const values = startWrapping(
     "lookahead",
     optimizer,
     { syncPeriod: count(5, 1), slowStepSize: within("(0, 1]", 0.5) },
     options,
   );
   const { syncPeriod, slowStepSize } = values;
-  const { arena, step, wrappers } = optimizer.inner;
+  const { arena, step, wrappers } = optimizer.internals;
   const tensors = optimizer.groups.flatMap(({ params }) => params);
   const vectors = new Vectors(arena, optimizer.groups, 1, "lookahead's slow weights");
   const { params } = vectors;
-  const slow = vectors.own[0]!;
+  const slow = vectors.allocated[0]!;
   const added = new Map<Tensor, { readonly slow: Float32Array }>();
-  for (const tensor of tensors) added.set(tensor, { slow: vectors.part(slow, tensor) });
-  arena.own({ release: () => added.clear() });
+  for (const tensor of tensors) added.set(tensor, { slow: vectors.viewOf(slow, tensor) });
+  arena.onFree({ release: () => added.clear() });
   if (step.count > 0) for (const tensor of tensors) added.get(tensor)!.slow.set(tensor.data);
 
   const due = () => step.count % syncPeriod === 0;

@@ -2,13 +2,13 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { Group } from "../optimizer/group.js";
-import { MOST, type Computation, type Vector, Vectors } from "../optimizer/vectors.js";
+import { MAX_WEIGHT, type Computation, type Vector, Vectors } from "../optimizer/vectors.js";
 import type { Task } from "../threads/task.js";
 
 /** The climb of a sharpness-aware step, and the way back. */
-export class Ascent {
+export class Perturbation {
   /** Whether the parameters are those that were climbed to. */
-  climbed = false;
+  isApplied = false;
   readonly #groups: readonly Group[];
   readonly #zeroGrad: boolean;
   readonly #rho: number;
@@ -21,37 +21,38 @@ export class Ascent {
     this.#zeroGrad = zeroGrad;
     this.#rho = rho;
     this.#vectors = new Vectors(arena, groups, 1, "sam's copy of the parameters");
-    this.#before = this.#vectors.own[0]!;
+    this.#before = this.#vectors.allocated[0]!;
   }
 
   /** Goes up from the gradients as they stand; the result is their norm. */
-  *climb(): Computation<number> {
+  *apply(): Computation<number> {
     const { params, grads } = this.#vectors;
     const norm = Math.sqrt(yield* this.#vectors.dot(grads, grads));
     const scale = this.#rho / norm;
-    if (!(scale > 0 && scale < MOST)) return norm;
+    if (!(scale > 0 && scale < MAX_WEIGHT)) return norm;
     yield this.#vectors.combine(this.#before, 1, params);
-    this.climbed = true;
+    this.isApplied = true;
     yield this.#vectors.combine(params, 1, params, scale, grads);
     if (this.#zeroGrad) for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
     return norm;
   }
 
   /** The way back, as a step begins with it. */
-  back(): Task | undefined {
-    if (!this.climbed) return undefined;
-    this.climbed = false;
+  undo(): Task | undefined {
+    if (!this.isApplied) return undefined;
+    this.isApplied = false;
     return this.#vectors.combine(this.#vectors.params, 1, this.#before);
   }
 
   /** The same at once. */
-  putBack(): void {
-    if (this.climbed) this.#vectors.params.forEach((part, i) => part.set(this.#before[i]!));
-    this.climbed = false;
+  undoNow(): void {
+    if (this.isApplied) this.#vectors.params.forEach((part, i) => part.set(this.#before[i]!));
+    this.isApplied = false;
   }
 
   /** Throws unless the parameters are those from before. */
   check(title: string): void {
-    if (this.climbed) throw new Error(`${title}: the parameters are those of perturb(); call step() or train() first`);
+    if (this.isApplied)
+      throw new Error(`${title}: the parameters are those of perturb(); call step() or train() first`);
   }
 }

@@ -1,7 +1,7 @@
-import { Ascent } from "./perturbation.js";
+import { Perturbation } from "./perturbation.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { nonNegative } from "../option.js";
-import { prepare } from "../optimizer/wrapper.js";
+import { startWrapping } from "../optimizer/wrapper.js";
 
 export interface SamOptions {
   /** How far to climb: the norm of the perturbation, over all tensors. A number in [0, ∞). Default: 0.05. */
@@ -28,10 +28,10 @@ export function sam<Hyper, State>(
   optimizer: Optimizer<Hyper, State>,
   options: SamOptions = {},
 ): Optimizer<Hyper, State> {
-  const values = prepare("sam", optimizer, { rho: nonNegative(0.05) }, options);
-  const { arena, step, wrappers } = optimizer.inner;
-  const ascent = new Ascent(arena, optimizer.groups, values.rho, step.overall.zeroGrad);
-  step.phases.unshift(() => ascent.back());
+  const values = startWrapping("sam", optimizer, { rho: nonNegative(0.05) }, options);
+  const { arena, step, wrappers } = optimizer.internals;
+  const ascent = new Perturbation(arena, optimizer.groups, values.rho, step.overall.zeroGrad);
+  step.phases.unshift(() => ascent.undo());
   wrappers.set("sam", { options: values, ascent });
   return optimizer;
 }
