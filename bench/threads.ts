@@ -5,7 +5,9 @@ import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
 import * as downhill from "downhill";
-import { writeTask, PENDING, REMAINING, Runner } from "../ts/threads/task.js";
+import { PENDING, REMAINING } from "../ts/threads/control.js";
+import { Runner } from "../ts/threads/runner.js";
+import { writeTask } from "../ts/threads/task.js";
 import { compare, median, rest } from "./measure.js";
 import { decimals, machine, print } from "./print.js";
 
@@ -43,7 +45,7 @@ function alwaysShared({ arena, optimizer }: Awaited<ReturnType<typeof contender>
   const runner = new Runner(space.memory, kernels);
   optimizer.step(); // writes the hyper-parameters
   const table = arena.tensor("table", [16]).data.byteOffset;
-  const task = writeTask(space.memory, table, [(optimizer.groups[0] as any).jobs[0].update]);
+  const task = writeTask(space.memory, table, [(optimizer.groups[0] as any).segments[0].update]);
   return () => {
     runner.publish(task);
     Atomics.notify(runner.control, REMAINING, threads - 1);
@@ -141,7 +143,7 @@ const { arena, optimizer } = await contender("sgd", 16, 2);
 const { space, kernels } = (arena as any).internals("bench");
 const runner = new Runner(space.memory, kernels);
 const task = writeTask(space.memory, arena.tensor("task", [16]).data.byteOffset, [
-  (optimizer.groups[0] as any).jobs[0].update,
+  (optimizer.groups[0] as any).segments[0].update,
 ]);
 const wakes = [0, 0.1, 1, 10].map((pause) => {
   const samples = Array.from({ length: 300 }, () => {

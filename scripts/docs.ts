@@ -95,7 +95,7 @@ function index(list: readonly Rule[]): string {
     const { what, use } = functionProse(path, name);
     return [`[${code(name)}](${name}.md)`, summary(what), use.replace(/^Use it /, "")];
   });
-  const shared = { ...sharedProse("common"), ...sharedProse("overall") };
+  const shared = { ...sharedProse("groupOptions"), ...sharedProse("sharedOptions") };
   return `${made("the comments in ts")}# Optimizers
 
 ${table(["rule", "what it does", "use it"], rows)}

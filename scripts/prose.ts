@@ -46,7 +46,7 @@ function paragraphsOf(path: string, node: ts.Node): Paragraphs {
 export const optionProse = (name: string): Record<string, string> => commented(`ts/rules/${name}.ts`, name);
 
 /** What is said of each option in a list of them in ts/optimizer/definition.ts. */
-export const sharedProse = (name: "common" | "overall"): Record<string, string> =>
+export const sharedProse = (name: "groupOptions" | "sharedOptions"): Record<string, string> =>
   commented("ts/optimizer/definition.ts", name);
 
 /** What is said of a schedule, and of each of its options. */

@@ -65,7 +65,7 @@ export function kernelRun(
   const [own, scratch] = [into.reserve(planned.bytes, "group"), into.reserve(planned.scratch, "scratch")];
   const group = new Group(into, rule, planned, own, scratch, 0);
   const job = group.segments[0]!;
-  const { hyper, block } = job.update;
+  const { hyper, segment } = job.update;
   const kernels = into.internals("test").kernels;
   const { kernel, measure } = planned.variant;
   const left = into.reserve(8 * Math.max(1, rule.sums.length), "sums");
@@ -76,12 +76,12 @@ export function kernelRun(
     group.begin(values);
     job.begin({ step: index + 1, gradScale: group.sign * gradScale, clip: Infinity, blend: 0 });
     // In one piece: the order of a sum depends on the span.
-    if (measure !== undefined) kernels[measure]!(hyper, block, 0, padded(params.length), left);
+    if (measure !== undefined) kernels[measure]!(hyper, segment, 0, padded(params.length), left);
     sums.push([...into.doubles(left, rule.sums.length)]);
     const measured = Object.fromEntries(rule.sums.map((name, i) => [name, sums.at(-1)![i]!]));
     group.advance(0, values, index + 1, measured);
     scalars.push(Object.values(group.scalars[0]!));
-    for (const [begin, end] of spans) kernels[kernel]!(hyper, block, begin, end);
+    for (const [begin, end] of spans) kernels[kernel]!(hyper, segment, begin, end);
   });
   return { params: tensor.data, state: job.viewsOf(tensor)!.state, scalars, sums };
 }

@@ -126,9 +126,9 @@ const others: readonly Entry[] = [
 const rules = Object.values(downhill)
   .filter((value): value is AnyFactory => typeof value === "function" && "rule" in value)
   .map((factory): Entry => {
-    const { name, hyper, fixed, takes } = factory.rule;
+    const { name, hyper, fixed, accepts } = factory.rule;
     const options = { lr: { ...hyper, ...fixed }.lr?.default };
-    const matrices = takes === "matrices" && { make: ofMatrices(factory), several: true };
+    const matrices = accepts === "matrices" && { make: ofMatrices(factory), several: true };
     return (
       entries.find((entry) => entry.name === name) ?? {
         name,

@@ -125,7 +125,7 @@ export async function train(
     computing = 0;
     const start = performance.now();
     for (const optimizer of rules) {
-      if (!entry.factory?.rule.estimate || optimizer.steps % ESTIMATE !== 0) continue;
+      if (!entry.factory?.rule.hessian || optimizer.steps % ESTIMATE !== 0) continue;
       timed(() => network.curvature(model, data.train, samples, optimizer.steps));
       optimizer.hessian();
     }

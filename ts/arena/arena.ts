@@ -5,8 +5,10 @@ import { MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn } from "./memory.js
 import { flag, type Option, resolve, show, whole } from "../option.js";
 import { cores, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
-import { freed, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
-import { PROTOCOL, Runner } from "../threads/task.js";
+import { padded, type Shape, sizeOf, Tensor } from "./tensor.js";
+import { freed } from "../threads/control.js";
+import { Runner } from "../threads/runner.js";
+import { PROTOCOL } from "../threads/task.js";
 
 const MOST_THREADS = 256;
 

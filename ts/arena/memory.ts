@@ -1,6 +1,6 @@
 /** Where memory and addresses come from. */
 
-import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/task.js";
+import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
 
 /** A WebAssembly memory, and addresses in it to be had. */
 export interface Space {

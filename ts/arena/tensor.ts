@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { show } from "../option.js";
-import { FREED, refusals } from "../threads/task.js";
+import { freed } from "../threads/control.js";
 
 /** How many elements a tensor takes: each begins a cache line. No view shows the padding. */
 export function padded(size: number): number {
@@ -66,8 +66,4 @@ export function sizeOf(name: string, shape: Shape): number {
     size *= dimension;
   }
   return size;
-}
-
-export function freed(what: string): never {
-  throw new Error(`${what}: ${refusals[FREED]}`);
 }

@@ -72,8 +72,8 @@ export class LBFGS extends Checkpointable {
   readonly #history: History<LBFGSHyper>;
   readonly #arena: Arena;
   readonly #vectors: Vectors;
-  readonly #guide: ClosureDriver;
-  readonly #step = { overall: {}, counts: { steps: 0 } };
+  readonly #driver: ClosureDriver;
+  readonly #step = { shared: {}, counts: { steps: 0 } };
 
   /** @internal */
   constructor(params: Tensors, options: object) {
@@ -85,7 +85,7 @@ export class LBFGS extends Checkpointable {
     const count = History.vectors(historySize) + needed(maxIter, historySize);
     this.#vectors = new Vectors(arena, [{ params: tensors, sign: 1 }], count, "lbfgs's history");
     this.#arena = arena;
-    this.#guide = new ClosureDriver(rule.name, arena);
+    this.#driver = new ClosureDriver(rule.name, arena);
     const hyper = liveHyper(rule, values, () => arena.internals(rule.name)).hyper as unknown as LBFGSHyper;
     const fixed = { maxIter, maxEval, historySize, lineSearchFn };
     this.#history = new History(tensors, hyper, fixed, this.#vectors, historySize);
@@ -112,15 +112,15 @@ export class LBFGS extends Checkpointable {
    * under way in the arena, and once one was torn. Parameters and history are put back then.
    */
   step(closure: Closure): LBFGSReport {
-    return this.#guide.run(this.#course(), closure);
+    return this.#driver.run(this.#computation(), closure);
   }
 
   /** The same without holding up the event loop; the closure may be async. One at a time. */
   async stepAsync(closure: AsyncClosure): Promise<LBFGSReport> {
-    return this.#guide.runAsync(this.#course(), closure);
+    return this.#driver.runAsync(this.#computation(), closure);
   }
 
-  *#course(): ClosureComputation<LBFGSReport> {
+  *#computation(): ClosureComputation<LBFGSReport> {
     const history = this.#history;
     const settings = valuesAt(rule, { ...history.fixed, ...history.hyper }, this.steps) as unknown as Settings;
     const { state, report } = yield* minimize(this.#vectors, history.state, history.free, settings);
@@ -137,7 +137,7 @@ export class LBFGS extends Checkpointable {
       viewsOf: (tensor: Tensor) => ({ state: this.#history.views(tensor) }),
       checkTraining: (title: string) => {
         this.#arena.internals(rule.name);
-        this.#guide.check(`${title}: ${rule.name}`);
+        this.#driver.check(`${title}: ${rule.name}`);
       },
       wrappers: new Map<string, never>(),
     };

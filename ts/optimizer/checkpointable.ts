@@ -1,9 +1,9 @@
-/** What a checkpoint needs to know of an optimizer. */
+/** The interface of optimizers that a checkpoint can hold. */
 
+import type { Tensor } from "../arena/tensor.js";
 import type { Rule, Scalars } from "./definition.js";
 import type { Values } from "./hyper.js";
 import type { TensorViews } from "./segment.js";
-import type { Tensor } from "../arena/tensor.js";
 
 /** Tensors that share hyper-parameters. */
 export interface CheckpointableGroup<Hyper = unknown> {
@@ -11,24 +11,24 @@ export interface CheckpointableGroup<Hyper = unknown> {
   readonly hyper: Hyper;
   /** @internal */
   readonly fixed: Values;
-  /** How many steps were made before it joined, if it may. @internal */
+  /** The number of steps of the optimizer before the group joined, if groups may join. @internal */
   since?: number;
-  /** What numbers there are besides tensors: one record, or one for each tensor. @internal */
+  /** The rule's scalars: one record, or one for each tensor. @internal */
   scalars: readonly Scalars[];
 }
 
-/** What `save` keeps, and `load` brings back: any optimizer. */
+/** An optimizer that `save` and `load` accept. */
 export abstract class Checkpointable {
   abstract readonly groups: readonly CheckpointableGroup[];
-  /** How many steps were made. */
+  /** The number of steps. */
   abstract readonly steps: number;
   /** @internal */
   abstract readonly internals: {
     readonly rule: Pick<Rule, "name" | "hyper" | "fixed"> & Partial<Pick<Rule, "shapes" | "startsAt" | "perTensor">>;
-    /** Options of all groups, and counters: whole numbers, but for the scale of the loss. */
-    readonly step: { readonly overall: Values; counts: object; readonly firstScale?: number };
+    /** The options of all groups, and counters, which are whole numbers except the scale of the loss. */
+    readonly step: { readonly shared: Values; counts: object; readonly lossScale?: { readonly first: number } };
     readonly viewsOf: (tensor: Tensor) => TensorViews;
-    /** Throws unless the parameters are those that training goes on from. */
+    /** Throws if `eval()` or `perturb()` replaced the parameters, or a step is under way. */
     readonly checkTraining: (title: string) => void;
     readonly wrappers: ReadonlyMap<string, { readonly options: Values }>;
   };

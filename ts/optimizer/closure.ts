@@ -1,81 +1,81 @@
-/** Steps that call the user's closure on their way: written once, gone through at once or between turns of the event loop. */
+/** Steps that call the user's closure. Each is written once, as a generator, and runs at once or between turns of the event loop. */
 
 import type { Arena } from "../arena/arena.js";
 import { show } from "../option.js";
 import type { Work } from "../threads/pool.js";
-import type { Computation } from "./vectors.js";
 import type { Task } from "../threads/task.js";
+import type { Computation } from "./vectors.js";
 
-/** Computes the loss at the parameters as they stand, writes the gradients, and returns the loss. */
+/** Computes the loss at the present parameters, writes the gradients, and returns the loss. */
 export type Closure = () => number;
-/** The same, which may take its time. */
+/** A closure that may be async. */
 export type AsyncClosure = () => number | Promise<number>;
 
-/** What a course hands out where it needs the closure called. It is answered with the loss. */
+/** The value that a computation yields to call the closure. The answer is the loss. */
 export const EVALUATE = Symbol("evaluate");
 
 /**
- * Computation, and calls of the closure. An error that happens to one of them is thrown into the course, which puts back what it
- * has changed, at once: the pool may not be there for it.
+ * A computation that also calls the closure. An error in a task or in the closure is thrown into the generator, which then
+ * restores its changes without tasks.
  */
 export type ClosureComputation<Result> = Generator<Task | typeof EVALUATE, Result, unknown>;
 
-/** Goes through courses: one at a time, as each finds the parameters where it left them. */
+/** Runs the computations of an optimizer, one at a time, because each expects the parameters as it left them. */
 export class ClosureDriver {
   readonly #name: string;
   readonly #arena: Arena;
-  #underWay = false;
+  #isRunning = false;
 
   constructor(name: string, arena: Arena) {
     this.#name = name;
     this.#arena = arena;
   }
 
-  /** Throws if a course is under way. */
+  /** Throws if a computation is under way. */
   check(title: string): void {
-    if (this.#underWay) {
+    if (this.#isRunning) {
       throw new Error(`${title}: a step that calls a closure is under way; wait until it is done`);
     }
   }
 
-  /** Does tasks that call no closure. */
-  tasks<Result>(tasks: Computation<Result>): Result {
-    const stretch = new TasksUntilClosure(tasks);
-    this.#arena.internals(this.#name).pool.step(this.#name, stretch);
-    return stretch.result!.value;
+  /** Runs a computation that calls no closure. */
+  runTasks<Result>(computation: Computation<Result>): Result {
+    const tasks = new TasksUntilClosure(computation);
+    this.#arena.internals(this.#name).pool.step(this.#name, tasks);
+    return tasks.result!.value;
   }
 
-  /** Goes through a course. */
-  run<Result>(course: ClosureComputation<Result>, closure: Closure): Result {
+  /** Runs a computation. */
+  run<Result>(computation: ClosureComputation<Result>, closure: Closure): Result {
     this.#begin(closure);
-    const stretch = new TasksUntilClosure(course);
+    const tasks = new TasksUntilClosure(computation);
     try {
       for (;;) {
-        this.#arena.internals(this.#name).pool.step(this.#name, stretch);
-        if (stretch.result) return stretch.result.value;
-        stretch.answer = this.#checked(closure(), "; an async closure is for stepAsync()");
+        this.#arena.internals(this.#name).pool.step(this.#name, tasks);
+        if (tasks.result) return tasks.result.value;
+        tasks.loss = this.#checked(closure(), "; an async closure is for stepAsync()");
       }
     } catch (error) {
-      throw course.throw(error); // which throws it again
+      throw computation.throw(error); // the generator throws it again
     } finally {
-      this.#underWay = false;
+      this.#isRunning = false;
     }
   }
 
-  /** The same between turns of the event loop. */
-  async runAsync<Result>(course: ClosureComputation<Result>, closure: AsyncClosure): Promise<Result> {
+  /** Runs a computation between turns of the event loop. */
+  async runAsync<Result>(computation: ClosureComputation<Result>, closure: AsyncClosure): Promise<Result> {
     this.#begin(closure);
-    const stretch = new TasksUntilClosure(course);
+    const tasks = new TasksUntilClosure(computation);
     try {
       for (;;) {
-        await this.#arena.internals(this.#name).pool.stepAsync(this.#name, stretch, undefined, () => {});
-        if (stretch.result) return stretch.result.value;
-        stretch.answer = this.#checked(await closure(), "");
+        await this.#arena.internals(this.#name).pool.stepAsync(this.#name, tasks, undefined, () => {});
+        if (tasks.result) return tasks.result.value;
+        tasks.loss = this.#checked(await closure(), "");
       }
     } catch (error) {
-      throw course.throw(error); // which throws it again
+      throw computation.throw(error); // the generator throws it again
     } finally {
-      this.#underWay = false;
+      this.#isRunning = false;
     }
   }
 
@@ -84,7 +84,7 @@ export class ClosureDriver {
       throw new TypeError(`${this.#name}: closure must be a function that returns the loss, got ${show(closure)}`);
     }
     this.check(this.#name);
-    this.#underWay = true;
+    this.#isRunning = true;
   }
 
   #checked(loss: unknown, remedy: string): number {
@@ -94,21 +94,21 @@ export class ClosureDriver {
   }
 }
 
-/** A course's tasks up to the next call of the closure, or to its end. */
+/** The tasks of a computation up to the next call of the closure, or to the end. */
 class TasksUntilClosure<Result> implements Work<void> {
-  readonly #course: ClosureComputation<Result>;
-  /** What the closure has returned. */
-  answer: number | undefined;
+  readonly #computation: ClosureComputation<Result>;
+  /** The loss that the closure returned last. */
+  loss: number | undefined;
   result: { readonly value: Result } | undefined;
 
-  constructor(course: ClosureComputation<Result>) {
-    this.#course = course;
+  constructor(computation: ClosureComputation<Result>) {
+    this.#computation = computation;
   }
 
   begin(): void {}
 
   next(): Task | undefined {
-    const { done, value } = this.#course.next(this.answer);
+    const { done, value } = this.#computation.next(this.loss);
     if (done) this.result = { value };
     return done || value === EVALUATE ? undefined : value;
   }

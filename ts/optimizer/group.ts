@@ -1,47 +1,50 @@
 /** A group: tensors that share hyper-parameters. */
 
 import type { Arena } from "../arena/arena.js";
+import type { Tensor } from "../arena/tensor.js";
+import { Matrices } from "../matrix/matrices.js";
+import { type Program, programOf } from "../matrix/program.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
-import { BLOCK_BYTES, extent, floatsIn, Segment, adjacentTensors } from "./segment.js";
-import { Matrices, type Program, programOf } from "../matrix/matrices.js";
-import type { Tensor } from "../arena/tensor.js";
+import { adjacentTensors, BLOCK_BYTES, extent, floatsIn, Segment } from "./segment.js";
 
-/** Where a group will lie, before there is memory for it. */
+/** A group before it has memory. */
 export interface Plan {
   readonly values: Values;
   readonly variant: Variant;
   readonly params: readonly Tensor[];
+  /** The tensors of each segment. */
   readonly segments: readonly (readonly Tensor[])[];
-  /** What is done with each tensors, for rules that see whole matrices. */
+  /** The program of each segment, for rules of whole matrices. */
   readonly programs: readonly Program[];
+  /** The number of bytes of the group. */
   readonly bytes: number;
-  /** What memory all groups share while a tensor is updated. */
+  /** The number of bytes of scratch memory, which all groups share. */
   readonly scratch: number;
-  /** Elements, padding included. */
+  /** The number of elements, padding included. */
   readonly length: number;
 }
 
 export function planGroup(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
   const segments = variant.oneTensorEach ? params.map((tensor) => [tensor]) : adjacentTensors(params);
-  const blocks = rule.perTensor ? segments.length : 1;
   const programs = segments.flatMap((tensors) => {
     if (rule.program === undefined) return [];
-    const matrices = new Matrices(
-      tensors[0]!.shape,
-      rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0),
-    );
+    const slots = rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0);
+    const matrices = new Matrices(tensors[0]!.shape, slots);
     return programOf(matrices, rule.program(matrices, values));
   });
-  const own = programs.reduce((sum, { bytes }) => sum + bytes, 0);
-  const bytes = segments.reduce((sum, tensors) => sum + Segment.bytes(tensors, variant), blocks * BLOCK_BYTES + own);
+  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
+  const bytes =
+    (rule.perTensor ? segments.length : 1) * BLOCK_BYTES +
+    sum(programs.map(({ bytes }) => bytes)) +
+    sum(segments.map((tensors) => Segment.bytes(tensors, variant)));
   const scratch = Math.max(0, ...programs.map(({ scratch }) => scratch));
-  const length = segments.reduce((sum, tensors) => sum + extent(tensors), 0);
+  const length = sum(segments.map(extent));
   return { values, variant, params, segments, programs, bytes, scratch, length };
 }
 
-/** What a group's hyper-parameters are at a step counted from 0. */
+/** The hyper-parameters of a group at a step, counted from 0. */
 export type Snapshot = (step: number) => Values;
 
 const snapshotOf = (rule: Rule, values: Values): Snapshot =>
@@ -50,22 +53,23 @@ const snapshotOf = (rule: Rule, values: Values): Snapshot =>
 /** Tensors that share hyper-parameters. */
 export class Group<Hyper = unknown> {
   readonly params: readonly Tensor[];
-  /** Live: what is written here holds from the next step on. A wrong value is an error and changes nothing. */
+  /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;
-  /** Checks several hyper-parameters at once; what it returns writes them. @internal */
+  /** Checks changes of several hyper-parameters; the result writes them. @internal */
   readonly stage: (changes: Values) => () => void;
-  /** What was settled when the optimizer was made. @internal */
+  /** The options that cannot change. @internal */
   readonly fixed: Values;
   /** @internal */
   readonly segments: readonly Segment[];
-  /** Down the gradient, 1, or up, -1. @internal */
+  /** 1 to descend, -1 to ascend. @internal */
   readonly sign: number;
   readonly #rule: Rule;
   #since: number;
-  /** One for all jobs, or one each. */
-  readonly #blocks: readonly HyperBlock[];
-  /** The hyper-parameters as they are now, unless one has changed since; and as they stand in the blocks. */
+  /** One for all segments, or one for each. */
+  readonly #hyperBlocks: readonly HyperBlock[];
+  /** The hyper-parameters now, until one changes. */
   #snapshot: Snapshot | undefined;
+  /** The hyper-parameters in memory. */
   #written: Values | undefined;
 
   /** @internal */
@@ -79,18 +83,19 @@ export class Group<Hyper = unknown> {
   ) {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
-    const blocks: HyperBlock[] = [];
-    const jobs = segments.map((tensors, i) => {
-      if (rule.perTensor || blocks.length === 0)
-        blocks.push(new HyperBlock(arena, rule, values, take(BLOCK_BYTES), tensors[0]!));
-      const { address } = blocks.at(-1)!;
-      const program = programs[i] && ([programs[i], take(programs[i].bytes)] as const);
-      return arena.onFree(
-        new Segment(arena, variant, address, take(Segment.bytes(tensors, variant)), tensors, scratch, program),
-      );
-    });
-    this.#blocks = blocks;
-    this.segments = Object.freeze(jobs);
+    const hyperBlocks: HyperBlock[] = [];
+    this.segments = Object.freeze(
+      segments.map((tensors, i) => {
+        if (rule.perTensor || hyperBlocks.length === 0) {
+          hyperBlocks.push(new HyperBlock(arena, rule, values, take(BLOCK_BYTES), tensors[0]!));
+        }
+        const { address } = hyperBlocks.at(-1)!;
+        const program = programs[i] && ([programs[i], take(programs[i].bytes)] as const);
+        const own = take(Segment.bytes(tensors, variant));
+        return arena.onFree(new Segment(arena, variant, address, own, tensors, scratch, program));
+      }),
+    );
+    this.#hyperBlocks = hyperBlocks;
     this.params = params;
     this.fixed = Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]]));
     const { hyper, stage } = liveHyper(rule, values, () => {
@@ -106,13 +111,13 @@ export class Group<Hyper = unknown> {
     Object.freeze(this);
   }
 
-  /** The hyper-parameters as they are now, for whichever step. @internal */
+  /** The hyper-parameters now, for any step. @internal */
   get snapshot(): Snapshot {
     this.#snapshot ??= snapshotOf(this.#rule, { ...this.fixed, ...(this.hyper as Values) });
     return this.#snapshot;
   }
 
-  /** How many steps the optimizer had made when the group joined it: its own are counted from there. @internal */
+  /** The number of steps of the optimizer before the group joined. The group counts its own steps from there. @internal */
   get since(): number {
     return this.#since;
   }
@@ -122,62 +127,61 @@ export class Group<Hyper = unknown> {
     this.#since = steps;
   }
 
-  /** Hands the kernels the hyper-parameters for the step to come. @internal */
+  /** Writes the hyper-parameters of the next step for the kernels. @internal */
   begin(values: Values): void {
     if (values === this.#written) return;
-    const row = fields(this.#rule, values);
-    for (const block of this.#blocks) block.begin(row);
+    const numbers = fields(this.#rule, values);
+    for (const block of this.#hyperBlocks) block.begin(numbers);
     this.#written = values;
   }
 
   /**
-   * Moves the rule's scalars on to a step, counted from 1: those of all jobs, or of one.
-   * @param measured the rule's sums
+   * Computes the rule's scalars of a step, counted from 1: those of the group, or of one segment.
+   * @param sums the sums that the rule measured
    * @internal
    */
   advance(segment: number, options: Values, step: number, sums: Scalars): void {
-    const block = this.#blocks[segment]!;
+    const block = this.#hyperBlocks[segment]!;
     block.scalars = this.#rule.advance({ before: block.scalars, options, step, sums, tensor: this.params[segment]! });
   }
 
-  /** What the rule computes once a step, as it was at the last one: for the group, or for each tensor. @internal */
+  /** The rule's scalars at the last step: those of the group, or of each tensor. @internal */
   get scalars(): readonly Scalars[] {
-    return this.#blocks.map(({ scalars }) => scalars);
+    return this.#hyperBlocks.map(({ scalars }) => scalars);
   }
 
   /** @internal */
   set scalars(scalars: readonly Scalars[]) {
-    this.#blocks.forEach((block, i) => {
-      // By what follows from the tensor kernels find their way in memory.
+    this.#hyperBlocks.forEach((block, i) => {
+      // Kernels compute addresses from the scalars of a tensor, so these never come from a file.
       block.scalars = { ...scalars[i]!, ...this.#rule.tensorScalars(this.params[i]!) };
     });
   }
 
   /** @internal */
   release(): void {
-    for (const block of this.#blocks) block.release();
+    for (const block of this.#hyperBlocks) block.release();
   }
 }
 
-/** What kernels read besides a job: hyper-parameters, and behind them the rule's scalars. */
+/** The hyper-parameters in memory, followed by the rule's scalars. */
 class HyperBlock {
   readonly address: number;
   #scalars: Scalars;
-  /** Views of the one and of the others. */
-  #hyper: Float64Array | undefined;
-  #behind: Float64Array | undefined;
+  #hyperView: Float64Array | undefined;
+  #scalarsView: Float64Array | undefined;
 
   constructor(arena: Arena, rule: Rule, values: Values, address: number, tensor: Tensor) {
     const { length } = fields(rule, values);
     this.address = address;
     this.#scalars = Object.freeze({ ...rule.scalars, ...rule.tensorScalars(tensor) });
-    this.#hyper = arena.doubles(address, length);
-    this.#behind = arena.doubles(address + this.#hyper.byteLength, BLOCK_BYTES / 8 - length);
-    this.#behind.set(Object.values(this.#scalars));
+    this.#hyperView = arena.doubles(address, length);
+    this.#scalarsView = arena.doubles(address + this.#hyperView.byteLength, BLOCK_BYTES / 8 - length);
+    this.#scalarsView.set(Object.values(this.#scalars));
   }
 
   begin(hyper: readonly number[]): void {
-    this.#hyper?.set(hyper);
+    this.#hyperView?.set(hyper);
   }
 
   get scalars(): Scalars {
@@ -186,10 +190,10 @@ class HyperBlock {
 
   set scalars(scalars: Scalars) {
     this.#scalars = Object.freeze({ ...scalars });
-    this.#behind?.set(Object.values(scalars));
+    this.#scalarsView?.set(Object.values(scalars));
   }
 
   release(): void {
-    this.#hyper = this.#behind = undefined;
+    this.#hyperView = this.#scalarsView = undefined;
   }
 }

@@ -1,37 +1,30 @@
 /** An optimizer: groups of tensors, their live hyper-parameters, their state, and the step. */
 
 import type { Arena } from "../arena/arena.js";
-import type { Perturbation } from "../wrappers/perturbation.js";
-import { type AsyncClosure, type Closure, type ClosureComputation, EVALUATE, ClosureDriver } from "./closure.js";
+import type { Tensor } from "../arena/tensor.js";
+import { Checkpointable } from "./checkpointable.js";
+import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
 import { Group, type Plan, planGroup, type Snapshot } from "./group.js";
-import { resolveRule, type Values } from "./hyper.js";
-import type { TensorViews, Segment } from "./segment.js";
+import { resolveRule } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
-import { Checkpointable } from "./checkpointable.js";
-import { Step, type StepReport, stepBytes } from "./step.js";
-import type { Tensor } from "../arena/tensor.js";
-
-/** What a wrapper adds to an optimizer, besides phases of its step. */
-interface Wrapper {
-  readonly options: Values;
-  /** Of each tensor, what starts as its parameters. */
-  readonly added?: ReadonlyMap<Tensor, Readonly<Record<string, Float32Array>>>;
-  readonly ascent?: Perturbation;
-}
+import { partsBytes } from "./parts.js";
+import type { TensorViews } from "./segment.js";
+import { Step, type StepReport } from "./step.js";
+import type { Perturbation, Wrapper } from "./wrapper.js";
 
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
-export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
+export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointable {
   readonly #rule: Rule;
   readonly #arena: Arena;
   readonly #step: Step;
-  readonly #guide: ClosureDriver;
+  readonly #driver: ClosureDriver;
   readonly #wrappers = new Map<string, Wrapper>();
-  /** What was given for all groups. */
+  /** The options for all groups, as they were given. */
   readonly #options: object;
   #plans: readonly Plan[] = [];
   #groups: readonly Group<Hyper>[] = [];
-  /** The parameters of training, while others stand in their place. */
+  /** The parameters of training, between `eval()` and `train()`. */
   #training: ReadonlyMap<Tensor, Float32Array> | undefined;
 
   /** @internal */
@@ -42,29 +35,29 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
       rule.name,
       given.flatMap(({ tensors }) => tensors),
     );
-    const plans = given.map(({ tensors, own, path }) => {
-      const values = resolveRule(rule, options, own, path);
+    const plans = given.map(({ tensors, options: groupOptions, path }) => {
+      const values = resolveRule(rule, options, groupOptions, path);
       checkKind(rule, tensors);
       return planGroup(rule, values, tensors);
     });
-    // All that can go wrong has been checked but memory, and that is taken at once.
-    const reserved = this.#reserve(arena, rule, plans);
+    // Everything but memory is checked, and all memory is reserved at once. So a failure changes nothing.
+    const address = this.#reserve(arena, rule, plans);
     this.#rule = rule;
     this.#arena = arena;
     this.#options = { ...options };
     this.#step = new Step(arena, rule, plans[0]!.values);
-    this.#guide = new ClosureDriver(rule.name, arena);
-    this.#lay(plans, reserved);
+    this.#driver = new ClosureDriver(rule.name, arena);
+    this.#addGroups(plans, address);
     Object.freeze(this);
   }
 
-  /** Memory for more groups, and for the tables of steps over all. */
+  /** Reserves memory for more groups, and for the tasks of steps over all groups. */
   #reserve(arena: Arena, rule: Rule, plans: readonly Plan[]): number {
     const bytes = plans.reduce((sum, { bytes }) => sum + bytes, scratchOf(plans));
-    return arena.reserve(bytes + stepBytes(rule, [...this.#plans, ...plans]), `${rule.name}'s state`);
+    return arena.reserve(bytes + partsBytes(rule, [...this.#plans, ...plans]), `${rule.name}'s state`);
   }
 
-  #lay(plans: readonly Plan[], address: number): void {
+  #addGroups(plans: readonly Plan[], address: number): void {
     let next = address + scratchOf(plans);
     const groups = plans.map((plan) => {
       const group = new Group<Hyper>(this.#arena, this.#rule, plan, next, address, this.steps);
@@ -73,31 +66,32 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
     });
     this.#plans = [...this.#plans, ...plans];
     this.#groups = Object.freeze([...this.#groups, ...groups]);
-    this.#step.lay(this.#arena, this.#groups, next);
+    this.#step.write(this.#arena, this.#groups, next);
   }
 
-  /** The groups as they were given and added; one, if tensors were given. */
+  /** The groups in the order in which they were given and added. One group, if tensors were given. */
   get groups(): readonly Group<Hyper>[] {
     return this.#groups;
   }
 
   /**
-   * Adds a group: its state begins anew, and its steps are counted from here; schedules go by those of all. Options that it does
-   * not give are those that the optimizer was made with.
-   * A TypeError or RangeError as where an optimizer is made; an Error during a step. Nothing is added then.
+   * Adds a group. Its state starts anew, and its steps are counted from now; schedules count the steps of the optimizer.
+   * @param group `{ params, ...options }`; missing options are those of the optimizer
+   * @returns the new group
+   * A TypeError or RangeError for wrong arguments, as in the factory; an Error during a step. Nothing is added then.
    */
-  addGroup(group: { readonly params: Tensors } & Own): Group<Hyper> {
+  addGroup(group: { readonly params: Tensors } & GroupOptions): Group<Hyper> {
     const rule = this.#rule;
-    const { tensors, own, path } = listGroup(rule, group, this.groups.length);
+    const { tensors, options, path } = listGroup(rule, group, this.groups.length);
     commonArena(rule.name, [...this.groups.flatMap(({ params }) => params), ...tensors]);
     this.#checkTraining(`${rule.name}: addGroup`);
     const [wrapper] = this.#wrappers.keys();
     if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
-    const values = resolveRule(rule, this.#options, own, path);
+    const values = resolveRule(rule, this.#options, options, path);
     checkKind(rule, tensors);
     const added = planGroup(rule, values, tensors);
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
-      this.#lay([added], this.#reserve(this.#arena, rule, [added]));
+      this.#addGroups([added], this.#reserve(this.#arena, rule, [added]));
       const last = this.groups.at(-1)!;
       if (rule.sums.length > 0 && !rule.perTensor) last.scalars = this.groups[0]!.scalars;
       for (const tensor of last.params) this.internals.viewsOf(tensor).average?.set(tensor.data);
@@ -105,17 +99,20 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
     });
   }
 
-  /** How many steps were made, one under way included. */
+  /** The number of steps, including one that is under way. */
   get steps(): number {
     return this.#step.count;
   }
 
-  /** What to multiply the next loss by: the option `lossScale`, or where that is dynamic, what it has come to. */
+  /** The factor for the next loss: the option `lossScale`, or if that is "dynamic", its present value. */
   get lossScale(): number {
-    return this.#step.lossScale;
+    return this.#step.lossScale.value;
   }
 
-  /** The one group's live hyper-parameters. With several groups an error: each has its own, `groups[i].hyper`. */
+  /**
+   * The live hyper-parameters of the only group. A change takes effect at the next step. A TypeError if there are several
+   * groups: each has its own, `groups[i].hyper`.
+   */
   get hyper(): Hyper {
     const [group, ...others] = this.groups as [Group<Hyper>];
     if (others.length > 0) {
@@ -127,50 +124,51 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
   }
 
   /**
-   * Updates every parameter once, from the gradients as they stand, on all of the arena's threads.
-   * @param closure writes the gradients at the parameters as they stand and returns the loss; it is called first, and where
-   * `sam` wrapped the optimizer, again where that climbed to
-   * @returns the gradients' norm, the loss, and whether the step was left out: one object, the same for every step
-   * An Error after `arena.free()`, while another step is under way in the arena, and once one was torn; a RangeError for
-   * a gradient that is not finite, if `nonFinite` says so, and for a schedule that leaves its option's range; an Error between
-   * `eval()` and `train()`, and while a step that calls a closure is under way; a TypeError for a closure that returns no
-   * number; what the closure throws. Parameters are put back then.
+   * Updates every parameter once, by the gradients as they are now, on all threads of the arena.
+   * @param closure writes the gradients at the present parameters and returns the loss. It is called first, and if
+   * `sam` wrapped the optimizer, again at the moved parameters.
+   * @returns the norm of the gradients, the loss, and whether the step was skipped: one object, the same for every step
+   * An Error after `arena.free()`, while another step is under way in the arena, after a thread died in a step, between
+   * `eval()` and `train()`, and while a step that calls a closure is under way. A RangeError for
+   * a gradient that is not finite, if `nonFinite` says so, and for a schedule that leaves the range of its option. A TypeError for a
+   * closure that returns no number. An error of the closure is thrown again. Parameters and state are as before then.
    */
   step(closure?: Closure): StepReport {
     const { pool } = this.#arena.internals(this.#rule.name);
-    this.#inTraining(this.#rule.name);
-    if (closure !== undefined) return this.#guide.run(this.#course(), closure);
+    this.#checkReady(this.#rule.name);
+    if (closure !== undefined) return this.#driver.run(this.#computation(), closure);
     pool.step(this.#rule.name, this.#step);
     return this.#step.report;
   }
 
   /**
-   * The same without holding up the event loop; errors reject, and the report is the step's own object; until it is done, gradients are read and parameters written. Several are
-   * made one after the other, each with the hyper-parameters as they are when it is asked for. With a closure, which may be
-   * async, it is one at a time.
+   * Makes a step without blocking the event loop. Gradients are read and parameters are written until the promise is
+   * fulfilled. Several calls are made one after the other, each with the hyper-parameters of its call. With a closure, which may be
+   * async, one call at a time is allowed.
+   * @returns a promise of the step's report; it is rejected with the errors of `step`
    */
   async stepAsync(closure?: AsyncClosure): Promise<StepReport> {
     const { pool } = this.#arena.internals(this.#rule.name);
-    this.#inTraining(this.#rule.name);
+    this.#checkReady(this.#rule.name);
     const snapshots = this.groups.map(({ snapshot }) => snapshot);
-    if (closure !== undefined) return { ...(await this.#guide.runAsync(this.#course(snapshots), closure)) };
+    if (closure !== undefined) return { ...(await this.#driver.runAsync(this.#computation(snapshots), closure)) };
     return pool.stepAsync(this.#rule.name, this.#step, snapshots, () => ({ ...this.#step.report }));
   }
 
   /** A step that calls a closure. */
-  *#course(snapshots?: readonly Snapshot[]): ClosureComputation<StepReport> {
-    const ascent = this.#ascent;
-    ascent?.check(this.#rule.name);
+  *#computation(snapshots?: readonly Snapshot[]): ClosureComputation<StepReport> {
+    const perturbations = this.#perturbations;
+    this.#checkNotPerturbed(this.#rule.name);
     const loss = (yield EVALUATE) as number;
     try {
-      if (ascent) {
-        yield* ascent.apply();
-        if (ascent.isApplied) yield EVALUATE;
+      for (const perturbation of perturbations) {
+        yield* perturbation.apply();
+        if (perturbation.isApplied) yield EVALUATE;
       }
       this.#step.begin(snapshots);
       for (let task = this.#step.next(); task; task = this.#step.next()) yield task;
     } catch (error) {
-      ascent?.undoNow();
+      for (const perturbation of perturbations) perturbation.undo();
       throw error;
     }
     this.#step.report.loss = loss;
@@ -178,34 +176,34 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
   }
 
   /**
-   * The first phase of a step by hand, of an optimizer that `sam` wrapped: from the gradients as they stand, moves the
-   * parameters to where the loss is near its highest around. The gradients there are for `step()`, which first puts the
-   * parameters back, to the bit; so does `train()`, for no step. Until then the optimizer is not saved.
-   * @returns the gradients' norm
+   * The first half of a step of an optimizer that `sam` wrapped, without a closure. Moves the parameters up the loss, by the
+   * gradients as they are now. Compute the gradients there and call `step()`, which first restores the
+   * parameters exactly. `train()` restores them without a step. Until then the optimizer cannot be saved.
+   * @returns the norm of the gradients
    * A TypeError for other optimizers; an Error as for `step`.
    */
   perturb(): number {
     const { name } = this.#rule;
-    const ascent = this.#ascent;
-    if (ascent === undefined) throw new TypeError(`${name}: perturb() is for optimizers that sam() wrapped`);
+    const [perturbation] = this.#perturbations;
+    if (perturbation === undefined) throw new TypeError(`${name}: perturb() is for optimizers that sam() wrapped`);
     this.#arena.internals(name);
     this.#checkTraining(`${name}: perturb`);
-    return this.#guide.tasks(ascent.apply());
+    return this.#driver.runTasks(perturbation.apply());
   }
 
   /**
-   * Takes an estimate of the Hessian's diagonal in, as it stands in the tensors' gradients: for rules that average such, as
-   * `sophia` does, every ten steps or so. Gradients are left as they are. A TypeError for other rules; an Error as for `step`.
+   * Adds an estimate of the diagonal of the Hessian to its average, for rules that use one, such as `sophia`: every ten steps or
+   * so. The estimate is in the tensors' `grad`, which stays as it is. A TypeError for other rules; an Error as for `step`.
    */
   hessian(): void {
     const { name, hessian } = this.#rule;
     if (hessian === undefined) throw new TypeError(`${name}: hessian() is for rules that use one, such as sophia`);
-    this.#arena.internals(name).pool.step(`${name}: hessian`, this.#step.estimate);
+    this.#arena.internals(name).pool.step(`${name}: hessian`, this.#step.averageHessian);
   }
 
   /**
-   * Puts in the parameters' place what is best to use, where that is not what training goes on from: the mean, for the
-   * schedule-free rules; for others nothing happens. Until `train()` is called, the optimizer neither steps nor is saved.
+   * Sets the parameters to the values for evaluation, for rules that train other values: the schedule-free rules use a mean.
+   * Other rules have nothing to do. Until `train()` is called, the optimizer neither steps nor is saved.
    * An Error during a step.
    */
   eval(): void {
@@ -220,7 +218,7 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
         for (const tensor of params) {
           const { data } = tensor;
           training.set(tensor, data.slice());
-          if (this.steps === 0) continue; // state follows the parameters from the first step on
+          if (this.steps === 0) continue; // the state is a copy of the parameters from the first step on
           const slots = Object.entries(this.internals.viewsOf(tensor).state);
           const state: Record<string, number> = {};
           for (let i = 0; i < data.length; i++) {
@@ -233,32 +231,36 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
     });
   }
 
-  /** Puts the parameters back from which training goes on, to the bit; what `eval()` or `perturb()` put in their place is lost. */
+  /** Restores the parameters of training exactly, after `eval()` or `perturb()`. Changes made since then are lost. */
   train(): void {
     const { name } = this.#rule;
     const { pool } = this.#arena.internals(name);
-    this.#guide.check(`${name}: train`);
+    this.#driver.check(`${name}: train`);
     pool.exclusively(`${name}: train`, () => {
-      this.#ascent?.undoNow();
-      for (const [{ data }, kept] of this.#training ?? []) data.set(kept);
+      for (const perturbation of this.#perturbations) perturbation.undo();
+      for (const [{ data }, values] of this.#training ?? []) data.set(values);
       this.#training = undefined;
     });
   }
 
-  /** The parameters' average, by the option `ema` or `swa`: a view; the parameters until it begins. A RangeError if there is none. */
+  /**
+   * The average of a tensor's parameters, by the option `ema` or `swa`: a view. It equals the parameters until the average begins.
+   * A RangeError if there is no average, or for a tensor that is not among the params.
+   */
   average(tensor: Tensor): Float32Array {
-    const view = this.#ofJob(
-      (job) => job.viewsOf(tensor)?.average,
-      () =>
-        `average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
-    );
-    if (this.#step.averaged === 0) view.set(tensor.data);
+    const view = this.#findViews(tensor)?.average;
+    if (view === undefined) {
+      throw new RangeError(
+        `${this.#rule.name}: average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
+      );
+    }
+    if (this.#step.averages.count === 0) view.set(tensor.data);
     return view;
   }
 
   /**
-   * Exchanges all parameters with their averages, in place: for an evaluation, and again to go on; in between nothing is
-   * refused. As `average`; an Error during a step, and between `eval()` or `perturb()` and what ends them.
+   * Exchanges all parameters with their averages, in place. Call it before an evaluation, and again before training goes on;
+   * nothing is refused between the calls. Errors as for `average`; an Error during a step, and after `eval()` or `perturb()`.
    */
   swapAverages(): void {
     const title = `${this.#rule.name}: swapAverages`;
@@ -268,20 +270,20 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
     );
     this.#arena.internals(this.#rule.name).pool.exclusively(title, () => {
       for (const [data, average] of pairs) {
-        const kept = data.slice();
+        const values = data.slice();
         data.set(average);
-        average.set(kept);
+        average.set(values);
       }
     });
   }
 
-  /** A tensor's state: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
+  /** The state of a tensor: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
   state(tensor: Tensor): State {
     const { state, added } = this.#viewsOf(tensor, "state must be asked of one of its params, got");
     return (added ? { ...state, ...added } : state) as State;
   }
 
-  /** What checkpoints and wrappers need. @internal */
+  /** For checkpoints and wrappers. @internal */
   get internals() {
     return {
       rule: this.#rule,
@@ -289,48 +291,54 @@ export class Optimizer<Hyper, State, Own = object> extends Checkpointable {
       step: this.#step,
       viewsOf: (tensor: Tensor) => this.#viewsOf(tensor, "no"),
       checkTraining: (title: string) => this.#checkTraining(`${title}: ${this.#rule.name}`),
-      wrappers: this.#wrappers,
+      wrappers: this.#wrappers as ReadonlyMap<string, Wrapper>,
+      wrap: (name: string, wrapper: Wrapper) => {
+        this.#wrappers.set(name, wrapper);
+        this.#step.wrap(wrapper.phases ?? {});
+      },
     };
   }
 
-  get #ascent(): Perturbation | undefined {
-    return this.#wrappers.get("sam")?.ascent;
+  get #perturbations(): readonly Perturbation[] {
+    return [...this.#wrappers.values()].flatMap(({ perturbation }) => perturbation ?? []);
   }
 
-  /** What there is of a tensor. */
   #viewsOf(tensor: Tensor, missing: string): TensorViews {
-    const held = this.#ofJob(
-      (job) => job.viewsOf(tensor),
-      () => `${missing} ${named(tensor)}`,
-    );
-    const added = [...this.#wrappers.values()].map(({ added }) => added?.get(tensor));
-    return added.some(Boolean) ? { ...held, added: Object.assign({}, ...added) } : held;
+    const views = this.#findViews(tensor);
+    if (views === undefined) throw new RangeError(`${this.#rule.name}: ${missing} ${named(tensor)}`);
+    const added = [...this.#wrappers.values()].map(({ state }) => state?.get(tensor));
+    return added.some(Boolean) ? { ...views, added: Object.assign({}, ...added) } : views;
   }
 
-  /** Throws unless a step may be made: from the parameters of training, or where `perturb()` put others. */
-  #inTraining(title: string): void {
+  #findViews(tensor: Tensor): TensorViews | undefined {
+    this.#arena.internals(this.#rule.name);
+    for (const { segments } of this.groups) {
+      for (const segment of segments) {
+        const views = segment.viewsOf(tensor);
+        if (views !== undefined) return views;
+      }
+    }
+    return undefined;
+  }
+
+  /** Throws unless a step can begin: from the parameters of training, or from those that `perturb()` moved. */
+  #checkReady(title: string): void {
     if (this.#training) throw new Error(`${title}: the parameters are those of eval(); call train() first`);
-    this.#guide.check(title);
+    this.#driver.check(title);
   }
 
   /** Throws unless the parameters are those of training. */
   #checkTraining(title: string): void {
-    this.#inTraining(title);
-    this.#ascent?.check(title);
+    this.#checkReady(title);
+    this.#checkNotPerturbed(title);
   }
 
-  /** What the first job has that has it. */
-  #ofJob<Found>(find: (job: Segment) => Found | undefined, missing: () => string): Found {
-    this.#arena.internals(this.#rule.name);
-    for (const { segments } of this.groups) {
-      for (const job of segments) {
-        const found = find(job);
-        if (found !== undefined) return found;
-      }
+  #checkNotPerturbed(title: string): void {
+    if (this.#perturbations.some(({ isApplied }) => isApplied)) {
+      throw new Error(`${title}: the parameters are those of perturb(); call step() or train() first`);
     }
-    throw new RangeError(`${this.#rule.name}: ${missing()}`);
   }
 }
 
-/** What groups share while a tensor is updated. */
+/** The scratch memory that groups share. */
 const scratchOf = (plans: readonly Plan[]) => Math.max(...plans.map(({ scratch }) => scratch));

@@ -1,4 +1,4 @@
-/** What an optimizer is given to update, and how what it cannot be given is refused. */
+/** The `params` of an optimizer: tensors, or groups of tensors. */
 
 import type { Arena } from "../arena/arena.js";
 import { tensorKinds, type Rule } from "./definition.js";
@@ -8,18 +8,19 @@ import { Tensor } from "../arena/tensor.js";
 /** Tensors, by name or in a list. */
 export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;
 
-/** What an optimizer updates: tensors, or groups of tensors with options of their own. */
+/** Tensors, or groups of tensors that each have their own options. */
 export type Params<Options> = Tensors | readonly ({ readonly params: Tensors } & Options)[];
 
 /** A group as it was given. */
 export interface Given {
   readonly tensors: readonly Tensor[];
-  /** The group's own options, and how messages call it. */
-  readonly own: object;
+  /** The options of the group alone. */
+  readonly options: object;
+  /** The beginning of option names in messages. */
   readonly path: string;
 }
 
-/** The groups, or the one group that tensors are. */
+/** The groups of the params. Plain tensors are one group. */
 export function listGroups(rule: Rule, params: Params<object>): Given[] {
   if (!Array.isArray(params) && isGroup(params) && !(params.params instanceof Tensor)) {
     throw new TypeError(
@@ -27,17 +28,17 @@ export function listGroups(rule: Rule, params: Params<object>): Given[] {
     );
   }
   if (!(Array.isArray(params) && params.some(isGroup))) {
-    return [{ tensors: listTensors(`${rule.name}: params ${expected}`, params as Tensors), own: {}, path: "" }];
+    return [{ tensors: listTensors(`${rule.name}: params ${expected}`, params as Tensors), options: {}, path: "" }];
   }
   return Array.from(params, (item: unknown, index) => listGroup(rule, item, index));
 }
 
-/** One of them. */
+/** One group of a list. */
 export function listGroup(rule: Rule, item: unknown, index: number): Given {
   const title = `${rule.name}: groups[${index}]`;
   if (!isGroup(item)) throw new TypeError(`${title} must be a group { params, ...options }, got ${named(item)}`);
-  const { params, ...own } = item;
-  return { tensors: listTensors(`${title}.params ${expected}`, params), own, path: `groups[${index}].` };
+  const { params, ...options } = item;
+  return { tensors: listTensors(`${title}.params ${expected}`, params), options, path: `groups[${index}].` };
 }
 
 const isGroup = (item: unknown): item is { params: Tensors } =>
@@ -45,7 +46,7 @@ const isGroup = (item: unknown): item is { params: Tensors } =>
 
 const expected = "must be tensors, by name or in a list, or a list of groups { params, ...options }";
 
-/** The tensors; a TypeError or RangeError that says what was `expected`. */
+/** The tensors of a record or a list, or else a TypeError or RangeError that begins with `expected`. */
 export function listTensors(expected: string, params: Tensors): readonly Tensor[] {
   if (typeof params !== "object" || params === null) throw new TypeError(`${expected}, got ${show(params)}`);
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
@@ -58,7 +59,7 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
   return Object.freeze(tensors);
 }
 
-/** The arena that all the tensors share. */
+/** The arena of the tensors; a RangeError if they do not share one, or if one of them is there twice. */
 export function commonArena(name: string, tensors: readonly Tensor[]): Arena {
   const [{ arena }] = tensors as [Tensor];
   arena.internals(name);
@@ -76,7 +77,7 @@ export function commonArena(name: string, tensors: readonly Tensor[]): Arena {
   return arena;
 }
 
-/** Refuses tensors that the rule is not for. */
+/** Throws a RangeError for a tensor whose shape the rule does not accept. */
 export function checkKind({ name, accepts }: Rule, tensors: readonly Tensor[]): void {
   if (accepts === undefined) return;
   const { fits, is, other: instead } = tensorKinds[accepts];
@@ -88,7 +89,7 @@ export function checkKind({ name, accepts }: Rule, tensors: readonly Tensor[]): 
   );
 }
 
-/** What is given, for a message. */
+/** A tensor's name for a message, or the value that is no tensor. */
 export function named(tensor: unknown): string {
   return tensor instanceof Tensor ? `tensor ${show(tensor.name)}` : show(tensor);
 }

@@ -1,16 +1,25 @@
-/** What a wrapper checks before it takes memory. */
+/** The interface of wrappers: `sam`, `lookahead`, and any other. The optimizer knows no wrapper by name. */
 
+import type { Tensor } from "../arena/tensor.js";
 import type { Values } from "./hyper.js";
-import { Optimizer } from "./optimizer.js";
-import { type Options, resolve, show, type ValueOf } from "../option.js";
+import type { WrapperPhases } from "./step.js";
+import type { Computation } from "./vectors.js";
 
-/** A wrapper's options; a TypeError or RangeError unless it can be put around the optimizer. */
-export function startWrapping<O extends Options>(name: string, optimizer: unknown, options: O, given: unknown) {
-  if (!(optimizer instanceof Optimizer))
-    throw new TypeError(`${name}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
-  const { arena, checkTraining, wrappers } = optimizer.internals;
-  checkTraining(name);
-  arena.internals(name).pool.exclusively(name, () => {}); // a step under way has its phases
-  if (wrappers.has(name)) throw new TypeError(`${name}: the optimizer is wrapped by ${name} already`);
-  return resolve(name, options, given) as Values & { readonly [Name in keyof O]: ValueOf<O[Name]> };
+export interface Wrapper {
+  /** The options that a checkpoint keeps. */
+  readonly options: Values;
+  readonly phases?: WrapperPhases;
+  /** State of each tensor, which starts as a copy of its parameters. */
+  readonly state?: ReadonlyMap<Tensor, Readonly<Record<string, Float32Array>>>;
+  readonly perturbation?: Perturbation;
+}
+
+/** A move of the parameters to the place where a step takes its gradients. The step undoes it before the update. */
+export interface Perturbation {
+  /** Whether the parameters are moved now. */
+  readonly isApplied: boolean;
+  /** Moves the parameters, by the gradients as they are now. The result is the norm of the gradients. */
+  apply(): Computation<number>;
+  /** Moves the parameters back, if they are moved. */
+  undo(): void;
 }

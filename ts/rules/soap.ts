@@ -1,5 +1,14 @@
-import { adapted, orthonormalized, ranked, reordered } from "../matrix/qr.js";
-import { type Matrices, type Matrix, MIN_NORMAL_F32, SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
+import {
+  type Amount,
+  type Matrices,
+  type Matrix,
+  MIN_NORMAL_F32,
+  type Operation,
+  SQRT_MIN_NORMAL_F32,
+} from "../matrix/matrices.js";
+import { ranked, reordered } from "../matrix/order.js";
+import { orthonormalized } from "../matrix/qr.js";
+import { CHUNK } from "../threads/task.js";
 import { count, flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -165,3 +174,13 @@ function side<Now extends { readonly betas: readonly [number, number]; readonly 
     ],
   };
 }
+
+/** Updates the average of squares, and replaces the average of gradients by Adam's direction without bias correction. All three are row by row. */
+const adapted = <Now>(
+  { beta, eps }: { beta: Amount<Now>; eps: Amount<Now> },
+  [grads, squares, averages]: readonly Matrix["at"][],
+  size: number,
+): Operation<Now> => ({
+  ...{ kernel: "adapt", amounts: [beta, eps], places: [grads, squares, averages], counts: [size] },
+  ...{ pieces: Math.ceil(size / CHUNK), bytes: 20 * size },
+});

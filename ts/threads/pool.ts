@@ -2,20 +2,9 @@
 
 import type { Binary } from "../wasm/kernels.js";
 import { sleep, startThread, type Thread, nextTurn } from "../platform.js";
-import {
-  FREED,
-  IDLE,
-  PENDING,
-  PROTOCOL,
-  refusals,
-  REMAINING,
-  type Runner,
-  STATE,
-  STEPPING,
-  type Task,
-  THREADS,
-  TORN,
-} from "./task.js";
+import { FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
+import type { Runner } from "./runner.js";
+import { PROTOCOL, type Task } from "./task.js";
 import { source } from "./worker-source.js";
 
 /** How many chunks an asynchronous step does between turns of the event loop. */

@@ -5,7 +5,9 @@
 
 import { instantiateSync, type Binary } from "../wasm/kernels.js";
 import { nodeModule } from "../platform.js";
-import { PROTOCOL, REMAINING, Runner } from "./task.js";
+import { REMAINING } from "./control.js";
+import { Runner } from "./runner.js";
+import { PROTOCOL } from "./task.js";
 
 const port = nodeModule("worker_threads")?.parentPort ?? globalThis;
 

@@ -1,37 +1,82 @@
-import { Perturbation } from "./perturbation.js";
+import type { Arena } from "../arena/arena.js";
+import type { Group } from "../optimizer/group.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
+import { type Computation, MAX_WEIGHT, type Vector, Vectors } from "../optimizer/vectors.js";
+import type { Perturbation } from "../optimizer/wrapper.js";
 import { nonNegative } from "../option.js";
-import { startWrapping } from "../optimizer/wrapper.js";
+import type { Task } from "../threads/task.js";
+import { checkWrappable } from "./wrap.js";
 
 export interface SamOptions {
-  /** How far to climb: the norm of the perturbation, over all tensors. A number in [0, ∞). Default: 0.05. */
+  /** The norm of the perturbation, over all tensors. A number in [0, ∞). Default: 0.05. */
   rho?: number;
 }
 
 /**
- * Sharpness-aware minimization, around any rule: `sam(sgd(params))`. Each step climbs to `q = p + rho * g / norm(g)`, over all tensors,
- * and updates the parameters `p` by the gradients there. `opt.step(closure)` calls the closure in both places; by hand it
- * is `opt.perturb()` between two times that gradients are computed, and `opt.step()`. Where `rho` or the norm is zero, the norm so
- * near it that `rho / norm` overflows, or not finite, there is no way up: the step is the rule's own, and the closure is called
- * once. Micro-batches climb each by its own gradients. With `zeroGrad`, gradients are zeroed behind the climb, too. Takes as
- * much memory as the parameters.
+ * Sharpness-aware minimization, around any rule: `sam(sgd(params))`. Each step moves the parameters up the loss, to `q = p + rho * g / norm(g)`, with
+ * the norm over all tensors, and updates the parameters `p` by the gradients at `q`. `opt.step(closure)` calls the closure in both
+ * places. Without a closure, call `opt.perturb()` after the first gradients and `opt.step()` after the second. If `rho` or the norm is
+ * zero, if the norm is not finite, or if `rho / norm` overflows, the parameters do not move: the step is the rule's own, and the closure is
+ * called once. Each micro-batch moves by its own gradients. With `zeroGrad`, the gradients are also zeroed after the move. The
+ * wrapper uses as much memory as the parameters.
  *
  * Foret, Kleiner, Mobahi & Neyshabur, 2021, https://arxiv.org/abs/2010.01412
  *
- * Use it for models that remember rather than generalize; a step takes twice as long.
+ * Use it for models that memorize rather than generalize. A step takes twice as long.
  *
- * Elsewhere: Optax' `contrib.sam`, made of an outer and an adversarial optimizer. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `contrib.sam`, which combines an outer and an adversarial optimizer. PyTorch, Keras and TensorFlow.js have none.
  * @returns the optimizer itself
- * A TypeError or RangeError for wrong arguments, and for an optimizer that has been wrapped so.
+ * A TypeError or RangeError for wrong arguments, and for an optimizer that `sam` already wraps.
  */
 export function sam<Hyper, State>(
   optimizer: Optimizer<Hyper, State>,
   options: SamOptions = {},
 ): Optimizer<Hyper, State> {
-  const values = startWrapping("sam", optimizer, { rho: nonNegative(0.05) }, options);
-  const { arena, step, wrappers } = optimizer.internals;
-  const ascent = new Perturbation(arena, optimizer.groups, values.rho, step.overall.zeroGrad);
-  step.phases.unshift(() => ascent.undo());
-  wrappers.set("sam", { options: values, ascent });
+  const values = checkWrappable("sam", optimizer, { rho: nonNegative(0.05) }, options);
+  const { arena, step, wrap } = optimizer.internals;
+  const perturbation = new SamPerturbation(arena, optimizer.groups, values.rho, step.shared.zeroGrad);
+  wrap("sam", { options: values, phases: { first: [() => perturbation.undoTask()] }, perturbation });
   return optimizer;
+}
+
+class SamPerturbation implements Perturbation {
+  isApplied = false;
+  readonly #groups: readonly Group[];
+  readonly #zeroGrad: boolean;
+  readonly #rho: number;
+  readonly #vectors: Vectors;
+  /** A copy of the parameters before the move. */
+  readonly #before: Vector;
+
+  constructor(arena: Arena, groups: readonly Group[], rho: number, zeroGrad: boolean) {
+    this.#groups = groups;
+    this.#zeroGrad = zeroGrad;
+    this.#rho = rho;
+    this.#vectors = new Vectors(arena, groups, 1, "sam's copy of the parameters");
+    this.#before = this.#vectors.allocated[0]!;
+  }
+
+  *apply(): Computation<number> {
+    const { params, grads } = this.#vectors;
+    const norm = Math.sqrt(yield* this.#vectors.dot(grads, grads));
+    const scale = this.#rho / norm;
+    if (!(scale > 0 && scale < MAX_WEIGHT)) return norm;
+    yield this.#vectors.combine(this.#before, 1, params);
+    this.isApplied = true;
+    yield this.#vectors.combine(params, 1, params, scale, grads);
+    if (this.#zeroGrad) for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
+    return norm;
+  }
+
+  /** The task that moves the parameters back, with which a step begins. */
+  undoTask(): Task | undefined {
+    if (!this.isApplied) return undefined;
+    this.isApplied = false;
+    return this.#vectors.combine(this.#vectors.params, 1, this.#before);
+  }
+
+  undo(): void {
+    if (this.isApplied) this.#vectors.params.forEach((part, i) => part.set(this.#before[i]!));
+    this.isApplied = false;
+  }
 }

@@ -1,0 +1,27 @@
+/** Ordering the columns of a matrix, as operations of a program. */
+
+import { type Matrix, type Operation, wholePanels } from "./matrices.js";
+
+/** Memory for the sum of each column, and for the order. */
+interface Order {
+  readonly sums: Matrix;
+  readonly order: Matrix;
+}
+
+const ordering = (kernel: string, left: Matrix, right: Matrix, { sums, order }: Order, pieces: number) => ({
+  ...{
+    kernel,
+    amounts: [],
+    places: [left.at, right.at, sums.at, order.at],
+    counts: [wholePanels(left.rows), left.columns],
+  },
+  ...{ pieces, bytes: 8 * left.rows * left.columns },
+});
+
+/** Orders the columns by the sums of the products of `left` and `right`, the largest first. */
+export const ranked = (order: Order, left: Matrix, right: Matrix): Operation<unknown> =>
+  ordering("rank", left, right, order, 1);
+
+/** `out` becomes `from` with its columns in that order. */
+export const reordered = (out: Matrix, from: Matrix, order: Order): Operation<unknown> =>
+  ordering("reorder", from, out, order, from.columns);

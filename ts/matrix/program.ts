@@ -1,0 +1,87 @@
+/** Programs of whole matrices, written to memory as tasks. */
+
+import type { Arena } from "../arena/arena.js";
+import { type Call, CHUNK, type Task, taskBytes, writeTask } from "../threads/task.js";
+import type { Amount, Instruction, Matrices, Operation, Place } from "./matrices.js";
+
+/** A program before it has memory. */
+export interface Program<Now = any> {
+  readonly instructions: readonly Instruction<Now>[];
+  /** The number of bytes of scratch memory, which all programs share, and of memory of its own. */
+  readonly scratch: number;
+  readonly bytes: number;
+}
+
+/** The bytes of the numbers of an operation, and of the operation with its task. */
+const NUMBERS_BYTES = 96;
+const OPERATION_BYTES = NUMBERS_BYTES + Math.ceil(taskBytes(1) / 8) * 8;
+
+/** Every operation once, even if it runs several times. */
+const operationsIn = (instructions: readonly Instruction<any>[]): Operation<any>[] => [
+  ...new Set(
+    instructions.flatMap((instruction) => {
+      if (typeof instruction === "string") return [];
+      return "when" in instruction ? operationsIn(instruction.then) : [instruction];
+    }),
+  ),
+];
+
+export function programOf<Now>(matrices: Matrices<Now>, instructions: readonly Instruction<Now>[]): Program<Now> {
+  return { instructions, scratch: matrices.bytes, bytes: operationsIn(instructions).length * OPERATION_BYTES };
+}
+
+/** An instruction in memory. `begin` writes the amounts of an operation. */
+export type PlacedInstruction =
+  | "measure"
+  | "update"
+  | { readonly begin: (now: any) => void; readonly task: Task }
+  | { readonly when: (now: any) => boolean; readonly then: readonly PlacedInstruction[] };
+
+/** Returns the function that writes the amounts of an operation. It is on its own, so that its closure does not hold the arena. */
+const writeAmounts = (amounts: readonly Amount<any>[], views: readonly Float64Array[], at: number) => (now: any) => {
+  const numbers = views[at]!;
+  for (let i = 0; i < amounts.length; i++) {
+    const amount = amounts[i]!;
+    numbers[i] = typeof amount === "number" ? amount : amount(now);
+  }
+};
+
+/**
+ * Writes a program to memory.
+ * @param address the address of its own memory
+ * @param segment the address of the segment that it updates
+ * @param addressOf gives the address of a place
+ */
+export function placeProgram(
+  arena: Arena,
+  { instructions }: Program,
+  address: number,
+  segment: number,
+  addressOf: (place: Place) => number,
+): readonly PlacedInstruction[] {
+  let next = address;
+  // An optimizer that outlives its arena must not hold the memory.
+  const views: Float64Array[] = [];
+  arena.onFree({ release: () => void (views.length = 0) });
+  const placeOperation = (operation: Operation<any>) => {
+    const { kernel, amounts, places, counts, pieces, bytes } = operation;
+    const hyper = next;
+    next += OPERATION_BYTES;
+    const numbers = arena.doubles(hyper, amounts.length);
+    const at = views.push(numbers) - 1;
+    const words = [...places.map((place) => (place === undefined ? 0 : addressOf(place))), ...counts, CHUNK];
+    new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length).set(words);
+    const call: Call = { kernel: arena.kernel(kernel), hyper, segment, length: pieces * CHUNK, bytes };
+    return {
+      begin: writeAmounts(amounts, views, at),
+      task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call]),
+    };
+  };
+  const operations = new Map(operationsIn(instructions).map((operation) => [operation, placeOperation(operation)]));
+  const placed = (instruction: Instruction<any>): PlacedInstruction => {
+    if (typeof instruction === "string") return instruction;
+    if ("when" in instruction) return { when: instruction.when, then: instruction.then.map(placed) };
+    return operations.get(instruction)!;
+  };
+  return instructions.map(placed);
+}

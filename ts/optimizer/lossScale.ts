@@ -1,0 +1,38 @@
+/** The scale of the loss: a number, or a dynamic scale as PyTorch's GradScaler has it. */
+
+/** The first scale, and the number of good steps after which it doubles: PyTorch's defaults. */
+const FIRST = 65536;
+const GOOD_STEPS = 2000;
+
+/** The bounds of a dynamic scale. Its inverse is a normal float32. */
+const LEAST = 1 / 2 ** 126;
+const MOST = 2 ** 127;
+
+export class LossScale {
+  readonly isDynamic: boolean;
+  /** The value at the first step. */
+  readonly first: number;
+  value: number;
+  /** The number of steps since the scale last changed. */
+  goodSteps = 0;
+
+  constructor(option: number | "dynamic") {
+    this.isDynamic = option === "dynamic";
+    this.first = option === "dynamic" ? FIRST : option;
+    this.value = this.first;
+  }
+
+  /** Counts a step whose gradients were finite. */
+  grow(): void {
+    if (!this.isDynamic || ++this.goodSteps < GOOD_STEPS) return;
+    this.value = Math.min(2 * this.value, MOST);
+    this.goodSteps = 0;
+  }
+
+  /** Halves the scale after a step whose gradients were not finite. */
+  shrink(): void {
+    if (!this.isDynamic) return;
+    this.value = Math.max(this.value / 2, LEAST);
+    this.goodSteps = 0;
+  }
+}

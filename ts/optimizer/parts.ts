@@ -1,0 +1,102 @@
+/** The parts of a step: all segments of all groups in one row, with the place of their sums, and the tasks over them. */
+
+import type { Arena } from "../arena/arena.js";
+import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
+import type { Rule } from "./definition.js";
+import type { Group, Plan } from "./group.js";
+import type { Segment } from "./segment.js";
+
+export interface Part {
+  readonly segment: Segment;
+  /** The index of the segment in its group. */
+  readonly index: number;
+  readonly group: Group;
+  readonly groupIndex: number;
+  /** The indices of its sums. */
+  readonly sums: readonly [begin: number, end: number];
+  /** The factor by which its gradients alone are clipped. */
+  clipScale: number;
+}
+
+/** The kinds of tasks, in the order of a step; the last is apart from it. Each is a call of a segment. */
+const KINDS = ["accumulate", "norm", "clip", "measure", "update", "averageHessian"] as const;
+export type Kind = (typeof KINDS)[number];
+export type Tasks = Partial<Record<Kind, Task>>;
+
+const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
+
+const sumsCount = (rule: Rule, segments: number, length: number) =>
+  sumsRange(segments - 1, 0, length)[1] * Math.max(1, rule.sums.length);
+
+/** The number of bytes that the parts of a step take. */
+export function partsBytes(rule: Rule, plans: readonly Plan[]): number {
+  const length = plans.reduce((sum, plan) => sum + plan.length, 0);
+  const segments = plans.reduce((sum, plan) => sum + plan.segments.length, 0);
+  const alone = rule.program ? segments * 2 * taskBytes(1) : 0;
+  return DOUBLE * sumsCount(rule, segments, length) + KINDS.length * taskBytes(segments) + alone;
+}
+
+export class Parts {
+  readonly all: readonly Part[];
+  readonly #arena: Arena;
+  readonly #rule: Rule;
+  readonly #sums: Float64Array;
+  #next: number;
+
+  /** Takes `partsBytes` of memory at `address`. */
+  constructor(arena: Arena, rule: Rule, groups: readonly Group[], address: number) {
+    let end = 0;
+    const segments = groups.flatMap((group, groupIndex) =>
+      group.segments.map((segment, index) => ({ segment, index, group, groupIndex })),
+    );
+    this.all = segments.map((part, place) => {
+      const begin = end;
+      end += part.segment.update.length;
+      return { ...part, sums: sumsRange(place, begin, end), clipScale: 1 };
+    });
+    this.#arena = arena;
+    this.#rule = rule;
+    this.#sums = arena.doubles(address, sumsCount(rule, this.all.length, end));
+    this.#next = address + this.#sums.byteLength;
+  }
+
+  /** The tasks of a step over all parts. */
+  tasks(): Tasks {
+    return Object.fromEntries(KINDS.map((kind) => [kind, this.task(kind, this.all)]));
+  }
+
+  /** A task over some parts; undefined if none of them has such a call. */
+  task(kind: Kind, parts: readonly Part[]): Task | undefined {
+    const calls = parts.flatMap(({ segment }) => segment[kind] ?? []);
+    if (calls.length === 0) return undefined;
+    const table = this.#next;
+    this.#next += taskBytes(calls.length);
+    const memory = this.#arena.internals("step").space.memory;
+    const count = kind === "measure" ? this.#rule.sums.length : kind === "norm" ? 1 : 0;
+    if (count === 0) return writeTask(memory, table, calls);
+    const first = DOUBLE * count * (parts[0]?.sums[0] ?? 0);
+    return writeTask(memory, table, calls, this.#sums.byteOffset + first, count);
+  }
+
+  /** The sum of the squares of a part's gradients. */
+  squares({ sums: [begin, end] }: Part): number {
+    let total = 0;
+    for (let i = begin; i < end; i++) total += this.#sums[i]!;
+    return total;
+  }
+
+  /** The rule's sums over some parts, by name. */
+  measured(parts: readonly Part[]): Record<string, number> {
+    const { sums: names, program } = this.#rule;
+    const sum = (k: number) => {
+      let total = 0;
+      for (const { sums, segment } of parts) {
+        // The task of a single segment begins with a chunk.
+        const end = program ? sums[0] + sumsRange(0, 0, segment.update.length)[1] : sums[1];
+        for (let i = sums[0]; i < end; i++) total += this.#sums[i * names.length + k]!;
+      }
+      return total;
+    };
+    return Object.fromEntries(names.map((name, k) => [name, sum(k)]));
+  }
+}

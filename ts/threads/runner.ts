@@ -1,0 +1,94 @@
+/** A thread's part in the work: it claims chunks of the published task and runs their kernels. */
+
+import type { Kernels } from "../wasm/kernels.js";
+import { CHUNKS, controlOf, PENDING, REMAINING, TASK } from "./control.js";
+import { CALL_WORDS, CHUNK, HEAD_WORDS, type Task } from "./task.js";
+
+export class Runner {
+  readonly control: Int32Array;
+  readonly #words: Uint32Array;
+  readonly #kernels;
+
+  constructor(memory: WebAssembly.Memory, kernels: Kernels) {
+    this.control = controlOf(memory);
+    this.#words = new Uint32Array(memory.buffer);
+    this.#kernels = Object.values(kernels);
+  }
+
+  /** Runs a whole task in this thread. A measuring task is run chunk by chunk, so that the sums are the same as with threads. */
+  run({ address, length, sums }: Task): void {
+    const part = sums === 0 ? length : CHUNK;
+    for (let begin = 0; begin < length; begin += part) this.#run(address, begin, begin + part);
+  }
+
+  /** Runs the elements `begin..end` of the task at `address`. */
+  #run(address: number, begin: number, end: number): void {
+    const words = this.#words;
+    let start = 0;
+    let at = address / 4;
+    const calls = words[at]!;
+    const sums = words[at + 1]!;
+    const sumBytes = words[at + 2]!;
+    at += HEAD_WORDS;
+    for (let call = 0; call < calls && start < end; call++, at += CALL_WORDS) {
+      const stop = words[at + 3]!;
+      if (stop > begin) {
+        const kernel = this.#kernels[words[at]!]!;
+        const from = Math.max(begin - start, 0);
+        const sum = sums && sums + sumBytes * (begin / CHUNK + call);
+        kernel(words[at + 1]!, words[at + 2]!, from, Math.min(end, stop) - start, sum);
+      }
+      start = stop;
+    }
+  }
+
+  /** Publishes a task to all threads and returns the number of its chunks. The task before must be done. */
+  publish({ address, length }: Task): number {
+    const chunks = Math.ceil(length / CHUNK);
+    this.control[TASK] = address;
+    this.control[CHUNKS] = chunks;
+    Atomics.store(this.control, PENDING, chunks);
+    Atomics.store(this.control, REMAINING, chunks);
+    return chunks;
+  }
+
+  /**
+   * Claims a chunk and runs it; false if none is left. A claim decrements a count that is not zero. So the chunk always
+   * belongs to the published task, and that task stays until the claimed chunk is done.
+   */
+  claim(): boolean {
+    const { control } = this;
+    for (let left = Atomics.load(control, REMAINING); left > 0;) {
+      const found = Atomics.compareExchange(control, REMAINING, left, left - 1);
+      if (found === left) {
+        const begin = (control[CHUNKS]! - left) * CHUNK; // in the order of memory, because processors read ahead
+        this.#run(control[TASK]! >>> 0, begin, begin + CHUNK);
+        if (Atomics.sub(control, PENDING, 1) === 1) Atomics.notify(control, PENDING);
+        return true;
+      }
+      left = found;
+    }
+    return false;
+  }
+
+  /** Waits until a word differs from `value`, for at most so many milliseconds. */
+  wait(word: number, value: number, milliseconds?: number): void {
+    const { control } = this;
+    // The change often comes soon, and to sleep is expensive.
+    for (let i = 0; i < SPINS; i++) {
+      if (Atomics.load(control, word) !== value) return;
+      pause?.();
+    }
+    try {
+      Atomics.wait(control, word, value, milliseconds);
+    } catch {
+      // The main thread of a browser must not sleep. The caller looks again.
+    }
+  }
+}
+
+/** Tells the processor that this thread spins: Node 24, Chrome 133, Firefox 137, Safari 18.4. */
+const { pause } = Atomics as { pause?: () => void };
+
+/** About 50 microseconds in either case. */
+const SPINS = pause ? 1000 : 30_000;

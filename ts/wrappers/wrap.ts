@@ -1,0 +1,16 @@
+/** The checks that all wrappers share. */
+
+import type { Values } from "../optimizer/hyper.js";
+import { Optimizer } from "../optimizer/optimizer.js";
+import { type Options, resolve, show, type ValueOf } from "../option.js";
+
+/** The options of a wrapper, with defaults. A TypeError or RangeError if they are wrong or the optimizer cannot be wrapped. */
+export function checkWrappable<O extends Options>(name: string, optimizer: unknown, options: O, given: unknown) {
+  if (!(optimizer instanceof Optimizer))
+    throw new TypeError(`${name}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
+  const { arena, checkTraining, wrappers } = optimizer.internals;
+  checkTraining(name);
+  arena.internals(name).pool.exclusively(name, () => {}); // a step that is under way goes through a list of phases
+  if (wrappers.has(name)) throw new TypeError(`${name}: the optimizer is wrapped by ${name} already`);
+  return resolve(name, options, given) as Values & { readonly [Name in keyof O]: ValueOf<O[Name]> };
+}
