@@ -33,7 +33,7 @@ const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** A copy of an arena's memory. */
-const memory = (arena: Arena) => Buffer.from(new Uint8Array(arena.inner("test").space.memory.buffer));
+const memory = (arena: Arena) => Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
 
 /** A model and its optimizer after one step. */
 function trained(shapes: Record<string, readonly number[]> = { w: [3, 4], b: [4] }, factory = adamw, options = {}) {
@@ -78,7 +78,7 @@ test("steps, saved, loaded in another process, and more steps are the bits of al
 
 test("no slot has a name that averages and sums have in a file", () => {
   for (const { rule } of cases) {
-    const slots = [...rule.state, ...Object.keys(rule.adds)];
+    const slots = [...rule.state, ...Object.keys(rule.addedState)];
     expect(slots.filter((slot) => ["average", "gradSum"].includes(slot))).toEqual([]);
   }
 });

@@ -1,10 +1,10 @@
 /** Checkpoints: the parameters, the state and the progress of a run, written to bytes and read back. */
 
-import { overall, type Scalars } from "../optimizer/definition.js";
+import { sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Tensors } from "../optimizer/params.js";
 import { count, defaults, finite, type Options, show, within } from "../option.js";
-import type { Resumable } from "../optimizer/checkpointable.js";
+import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { Schedule } from "../schedules/schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import type { Counts } from "../optimizer/step.js";
@@ -57,7 +57,7 @@ const KEYS = ["checksum", "format", "version", "crc32", "rule", "counts", "extra
  * @returns the bytes of the file
  * @throws a TypeError or RangeError for wrong arguments; an Error during a step.
  */
-export function save(model: Tensors, optimizer?: Resumable, extra?: unknown): Uint8Array<ArrayBuffer> {
+export function save(model: Tensors, optimizer?: Checkpointable, extra?: unknown): Uint8Array<ArrayBuffer> {
   return saveParts("save", model, optimizer, extra, concat);
 }
 
@@ -65,7 +65,7 @@ export function save(model: Tensors, optimizer?: Resumable, extra?: unknown): Ui
 export function saveParts<Result>(
   title: string,
   model: Tensors,
-  optimizer: Resumable | undefined,
+  optimizer: Checkpointable | undefined,
   extra: unknown,
   write: (parts: readonly Uint8Array[]) => Result,
 ): Result {
@@ -90,7 +90,7 @@ export function saveParts<Result>(
       metadata.set(
         "counts",
         toJson({
-          ...optimizer.inner.step.counts,
+          ...optimizer.internals.step.counts,
           since: optimizer.groups.map(({ since = 0 }) => since),
           scalars: optimizer.groups.map(({ scalars }) => (scalars.length === 1 ? scalars[0] : scalars)),
           observed: plateaus(optimizer).map(({ observed }) => observed),
@@ -116,7 +116,7 @@ export function saveParts<Result>(
 export function load(
   bytes: Uint8Array | ArrayBuffer,
   model: Tensors,
-  optimizer?: Resumable,
+  optimizer?: Checkpointable,
   options: LoadOptions = {},
 ): Loaded {
   const tensors = listModel("load", model);
@@ -133,7 +133,7 @@ export function load(
     return () => {
       for (const [{ view }, entry] of pairs) bytesOf(view).set(bytesIn(file, found, entry));
       if (optimizer && progress) {
-        optimizer.inner.step.counts = progress.counts;
+        optimizer.internals.step.counts = progress.counts;
         for (const [group, since, scalars] of progress.groups) {
           group.scalars = scalars;
           if (group.since !== undefined) group.since = since;
@@ -141,7 +141,7 @@ export function load(
         const loaded = new Set(pairs.map(([{ view }]) => view));
         startFromParams(optimizer, loaded);
         for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
-          const { sum } = optimizer.inner.held(tensor);
+          const { sum } = optimizer.internals.viewsOf(tensor);
           if (sum && (!loaded.has(sum) || progress.counts.microBatches === 0)) sum.fill(0);
         }
         for (const [plateau, observed] of progress.observed) plateau.observed = observed;
@@ -154,7 +154,7 @@ export function load(
 const OPTIMIZER = "optimizer.";
 
 /** All arrays of a checkpoint by their names in the file. */
-function arraysOf(title: string, list: readonly Tensor[], optimizer: Resumable | undefined) {
+function arraysOf(title: string, list: readonly Tensor[], optimizer: Checkpointable | undefined) {
   const tensors = new Set(list);
   const all = new Map<string, { shape: Shape; view: Float32Array }>();
   for (const { name, shape, data } of tensors) {
@@ -174,7 +174,7 @@ function arraysOf(title: string, list: readonly Tensor[], optimizer: Resumable |
         `${title}: model must hold all that the optimizer updates, got one without tensor ${show(tensor.name)}`,
       );
     }
-    const { state, average, sum, added } = optimizer.inner.held(tensor);
+    const { state, average, sum, added } = optimizer.internals.viewsOf(tensor);
     const views = { ...state, ...added, ...(average && { average }), ...(sum && { gradSum: sum }) };
     for (const [slot, view] of Object.entries(views)) {
       all.set(`${OPTIMIZER}${tensor.name}.${slot}`, { shape: shapeOf(optimizer, slot, tensor), view });
@@ -221,43 +221,43 @@ function checkChecksum(what: string, said: unknown, is: string): void {
 }
 
 /** The rule, all options and the groups: they must be the same in the file and in the program. */
-function settingsOf(optimizer: Resumable): Json {
-  const { rule, step, wrappers } = optimizer.inner;
+function settingsOf(optimizer: Checkpointable): Json {
+  const { rule, step, wrappers } = optimizer.internals;
   const around = Object.fromEntries([...wrappers].map(([name, { options }]) => [name, options]));
   const groups = optimizer.groups.map(({ params, hyper, fixed }) => {
     return { params: params.map(({ name }) => name), ...fixed, ...(hyper as Values) };
   });
-  return { rule: rule.name, ...step.overall, ...around, groups };
+  return { rule: rule.name, ...step.shared, ...around, groups };
 }
 
 /** Adds the defaults of options that did not exist when the file was written. */
 function completed(
   { groups, ...rest }: Record<string, Json>,
-  { rule, step }: Resumable["inner"],
+  { rule, step }: Checkpointable["internals"],
 ): Record<string, Json> {
   const defaultsOf = (options: Options) => parseObject(toJson(defaults(options)), "rule");
   const own = defaultsOf({ ...rule.hyper, ...rule.fixed });
   const all = Array.isArray(groups) ? groups.map((group) => ({ ...own, ...group })) : groups;
-  const shared = Object.entries(overall).filter(([name]) => Object.hasOwn(step.overall, name));
+  const shared = Object.entries(sharedOptions).filter(([name]) => Object.hasOwn(step.shared, name));
   return { ...defaultsOf(Object.fromEntries(shared)), ...rest, groups: all };
 }
 
 /** Reads how far the optimizer had come; undefined for a file of another rule. */
-function progressIn(found: Contents, optimizer: Resumable, report: Report) {
+function progressIn(found: Contents, optimizer: Checkpointable, report: Report) {
   const { rule, counts } = Object.fromEntries(found.metadata);
   if (rule === undefined) {
     report("the file has no optimizer");
     return undefined;
   }
   const here = parseObject(toJson(settingsOf(optimizer)), "rule");
-  const there = completed(parseObject(rule, "rule"), optimizer.inner);
+  const there = completed(parseObject(rule, "rule"), optimizer.internals);
   if (there.rule !== here.rule) {
     report(`the optimizer is ${show(there.rule)} in the file, ${show(here.rule)} here`);
     return undefined;
   }
   for (const difference of differences("", there, here)) report(difference);
   const { observed, scalars, since, ...numbers } = parseObject(counts, "counts");
-  const { step } = optimizer.inner;
+  const { step } = optimizer.internals;
   const progress = Object.fromEntries(
     Object.keys(step.counts).map((name) => {
       (name === "lossScale" ? within("(0, ∞)", 1) : count(0, 0)).check(name, numbers[name]);
@@ -268,7 +268,7 @@ function progressIn(found: Contents, optimizer: Resumable, report: Report) {
   const kept = (...options: string[]) => options.every((option) => there[option] === here[option]);
   const adapted: Counts = {
     ...progress,
-    ...(!kept("lossScale") && { lossScale: step.firstScale, goodSteps: 0 }),
+    ...(!kept("lossScale") && { lossScale: step.lossScale?.first, goodSteps: 0 }),
     ...(!kept("accumulate", "accumulateBy") && { microBatches: 0 }),
     ...(!kept("ema", "swa") && { averaged: 0 }),
   };
@@ -296,10 +296,10 @@ function progressIn(found: Contents, optimizer: Resumable, report: Report) {
 /** Reads the scalars of a group, or of each of its tensors: one object or a list of them. */
 function scalarsOf(
   i: number,
-  { params, scalars }: Resumable["groups"][number],
+  { params, scalars }: Checkpointable["groups"][number],
   given: unknown,
   groups: Json,
-  { inner: { rule } }: Resumable,
+  { internals: { rule } }: Checkpointable,
   report: Report,
 ): readonly Scalars[] {
   const list: readonly unknown[] = [given].flat();
@@ -328,7 +328,7 @@ function observedIn(observed: Json, i: number): Observed | undefined {
 }
 
 /** All `reduceLROnPlateau` schedules, in the order of the groups and their options. */
-function plateaus(optimizer: Resumable): Plateau[] {
+function plateaus(optimizer: Checkpointable): Plateau[] {
   const inside = (value: unknown): Plateau[] => {
     if (value instanceof Plateau) return [value];
     if (value instanceof Schedule) return Object.values(value.options).flatMap(inside);

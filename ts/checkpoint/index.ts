@@ -1,5 +1,5 @@
 import type { Tensors } from "../optimizer/params.js";
-import type { Resumable } from "../optimizer/checkpointable.js";
+import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { load, type Loaded, saveParts } from "./checkpoint.js";
 import { readFile, writeAtomically } from "./files.js";
 import type { LoadOptions } from "./loading.js";
@@ -16,7 +16,7 @@ export type { LoadOptions } from "./loading.js";
 export async function saveFile(
   path: string | URL,
   model: Tensors,
-  optimizer?: Resumable,
+  optimizer?: Checkpointable,
   extra?: unknown,
 ): Promise<void> {
   await saveParts("saveFile", model, optimizer, extra, (parts) => writeAtomically(path, parts));
@@ -30,7 +30,7 @@ export async function saveFile(
 export async function loadFile(
   path: string | URL,
   model: Tensors,
-  optimizer?: Resumable,
+  optimizer?: Checkpointable,
   options?: LoadOptions,
 ): Promise<Loaded> {
   return load(await readFile(path), model, optimizer, options);

@@ -5,7 +5,7 @@ import type { Values } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { listTensors, type Tensors } from "../optimizer/params.js";
 import { flag, resolve, show } from "../option.js";
-import { Resumable } from "../optimizer/checkpointable.js";
+import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
 export interface LoadOptions {
@@ -32,14 +32,14 @@ export const listModel = (title: string, model: Tensors): readonly Tensor[] =>
   listTensors(`${title}: model must be tensors, by name or in a list`, model);
 
 /** The shape of a slot of a tensor's state. */
-export const shapeOf = ({ inner: { rule } }: Resumable, slot: string, { shape }: Tensor): Shape =>
+export const shapeOf = ({ internals: { rule } }: Checkpointable, slot: string, { shape }: Tensor): Shape =>
   rule.shapes?.[slot]?.(shape) ?? shape;
 
 /** Throws unless this is an optimizer whose parameters are those of training, not of `eval()` or `perturb()`. */
-export function checkOptimizer(title: string, optimizer: Resumable): void {
-  if (!(optimizer instanceof Resumable))
+export function checkOptimizer(title: string, optimizer: Checkpointable): void {
+  if (!(optimizer instanceof Checkpointable))
     throw new TypeError(`${title}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
-  optimizer.inner.settled(title);
+  optimizer.internals.checkTraining(title);
 }
 
 /** A file's bytes as a plain Uint8Array: the `slice` of Node's Buffer is not a copy. */
@@ -52,7 +52,7 @@ export function asBytes(title: string, file: Uint8Array | ArrayBuffer): Uint8Arr
 /** Calls `act` between two steps of the tensors' arenas. An Error during a step. */
 export function betweenSteps<Result>(title: string, tensors: readonly Tensor[], act: () => Result): Result {
   const arenas = [...new Set(tensors.map(({ arena }) => arena))];
-  return arenas.reduce((act, arena) => () => arena.inner(title).pool.alone(title, act), act)();
+  return arenas.reduce((act, arena) => () => arena.internals(title).pool.exclusively(title, act), act)();
 }
 
 /**
@@ -84,11 +84,11 @@ export function loadChecked<Result extends object>(
 }
 
 /** Sets all state that starts as a copy of the parameters, and was not loaded, to the present parameters. */
-export function startFromParams(optimizer: Resumable, loaded: ReadonlySet<Float32Array>): void {
-  const { rule, held } = optimizer.inner;
+export function startFromParams(optimizer: Checkpointable, loaded: ReadonlySet<Float32Array>): void {
+  const { rule, viewsOf } = optimizer.internals;
   for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
-    const { state, average, added } = held(tensor);
-    const filled = Object.entries(state).flatMap(([slot, view]) => (rule.fill?.[slot] === "params" ? [view] : []));
+    const { state, average, added } = viewsOf(tensor);
+    const filled = Object.entries(state).flatMap(([slot, view]) => (rule.startsAt?.[slot] === "params" ? [view] : []));
     for (const copy of [...filled, average, ...Object.values(added ?? {})]) {
       if (copy && !loaded.has(copy)) copy.set(tensor.data);
     }

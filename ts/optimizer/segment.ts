@@ -1,57 +1,59 @@
-/** A job: tensors that lie side by side, their state, and the block in memory that tells a kernel where they are. */
+/** A segment: tensors of a group that are adjacent in memory, with their state. One kernel call updates all of them. */
 
 import type { Arena } from "../arena/arena.js";
-import type { Variant } from "./hyper.js";
-import { type PlacedInstruction, placeProgram, type Program } from "../matrix/matrices.js";
 import { padded, type Shape, type Tensor } from "../arena/tensor.js";
+import { type PlacedInstruction, placeProgram, type Program } from "../matrix/program.js";
 import type { Call } from "../threads/task.js";
+import type { Variant } from "./hyper.js";
 
-/** Bytes kept for a block of numbers: what a kernel is told of a job, or a group's hyper-parameters. */
+/** The bytes of one block of numbers: a `Segment` struct for a kernel, or hyper-parameters. */
 export const BLOCK_BYTES = 128;
 
-/** What `Segment` in crate/src/rule.rs begins with. Behind these numbers stand pointers. */
+/** The numbers at the beginning of the `Segment` struct in crate/src/rule.rs. Pointers follow them. */
 export interface StepNumbers {
-  /** From 1. */
+  /** Counted from 1. */
   readonly step: number;
   readonly gradScale: number;
   readonly clip: number;
   readonly blend: number;
 }
-export const POINTERS = 32;
+const STEP_NUMBERS = 4;
+export const POINTERS_OFFSET = 8 * STEP_NUMBERS;
 
-/** What there is of a tensor besides parameters and gradient: views. */
+/** The views of a tensor besides its parameters and gradient. */
 export interface TensorViews {
   readonly state: Readonly<Record<string, Float32Array>>;
-  /** The parameters' average, and the sum of the micro-batches' gradients. */
+  /** The average of the parameters. */
   readonly average?: Float32Array;
+  /** The sum of the gradients of micro-batches. */
   readonly sum?: Float32Array;
-  /** What wrappers have added, which starts as the parameters. */
+  /** State that wrappers added, which starts as the parameters. */
   readonly added?: Readonly<Record<string, Float32Array>>;
 }
 
 export class Segment {
-  /** What a thread must know to add a micro-batch's gradients up, */
+  /** Adds the gradients of a micro-batch to the sum. */
   readonly accumulate: Call | undefined;
-  /** to find their norm, */
+  /** Sums the squares of the gradients. */
   readonly norm: Call;
-  /** to clip rows, */
+  /** Clips the gradients of each row. */
   readonly clip: Call | undefined;
-  /** to measure what the rule does, */
+  /** Computes the rule's sums. */
   readonly measure: Call | undefined;
-  /** and to update. */
   readonly update: Call;
-  /** What else is to be done in between, and in which order, for rules that see whole matrices. */
+  /** The program of a rule of whole matrices. */
   readonly program: readonly PlacedInstruction[] | undefined;
-  /** To average the user's estimates, and the weights of the average and of what comes. */
+  /** Averages the user's estimates of the Hessian, */
   readonly averageHessian: Call | undefined;
-  #weights: Float64Array | undefined;
-  #held: ReadonlyMap<Tensor, TensorViews>;
-  /** As they stand in the block. */
-  #scalars: Float64Array;
-  /** The slots that start as the parameters. */
-  #copies: readonly (readonly [Float32Array, Tensor])[];
+  /** by these two weights: of the average, and of the estimate. */
+  #hessianWeights: Float64Array | undefined;
+  #views: ReadonlyMap<Tensor, TensorViews>;
+  /** The step numbers in memory. */
+  #numbers: Float64Array;
+  /** The slots that start as a copy of the parameters. */
+  #copies: readonly (readonly [slot: Float32Array, Tensor])[];
 
-  /** How many bytes a job over these tensors takes. */
+  /** The number of bytes of a segment of these tensors. */
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
     const { slots, hasAverage, hasAccumulator, agc, hessianSlot } = variant;
     const blocks = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
@@ -61,18 +63,18 @@ export class Segment {
   }
 
   /**
-   * Lays a job out.
+   * Writes the segment to memory.
    * @param hyper the address of the hyper-parameters
-   * @param block the address of the job's own bytes
-   * @param tensors tensors that lie side by side, in order
-   * @param scratch the address of what all jobs share
-   * @param program and the address of its own bytes
+   * @param address the address of the segment's own bytes
+   * @param tensors adjacent tensors, in the order of memory
+   * @param scratch the address of the scratch memory that all segments share
+   * @param program the program and the address of its own bytes
    */
   constructor(
     arena: Arena,
     variant: Variant,
     hyper: number,
-    block: number,
+    address: number,
     tensors: readonly Tensor[],
     scratch = 0,
     program?: readonly [Program, address: number],
@@ -80,133 +82,137 @@ export class Segment {
     const [{ data, grad, size, shape }] = tensors as [Tensor];
     const { measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
     const length = extent(tensors);
-    let next = block;
+    let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
-    const blockOf = (pointers: readonly number[]) => {
+    /** Writes a `Segment` struct, with step numbers that change nothing. */
+    const struct = (pointers: readonly number[]) => {
       const address = take(BLOCK_BYTES);
-      arena.doubles(address, 4).set([0, 1, Infinity, 0]); // scalars of which nothing follows
-      new Uint32Array(data.buffer, address + POINTERS, pointers.length).set(pointers);
+      arena.doubles(address, STEP_NUMBERS).set([0, 1, Infinity, 0]);
+      new Uint32Array(data.buffer, address + POINTERS_OFFSET, pointers.length).set(pointers);
       return address;
     };
-    const entry = (kernel: string, hyper: number, block: number, arrays: number): Call => ({
-      ...{ kernel: arena.kernel(kernel), hyper, block, length },
+    const call = (kernel: string, hyper: number, segment: number, arrays: number): Call => ({
+      kernel: arena.kernel(kernel),
+      hyper,
+      segment,
+      length,
       bytes: arrays * length * 4,
     });
 
-    const shared = { next: scratch };
-    const places = new Map(
-      [...Object.keys(slots), ...variant.scratch].map((name) => {
-        const bytes = 4 * floatsIn(name, variant, tensors);
-        if (bytes === 0) return [name, 0];
-        return [name, name in slots ? take(bytes) : (shared.next += bytes) - bytes];
-      }),
-    );
-    const state = Object.keys(slots).flatMap((name) => {
-      const pointer = places.get(name)!;
-      return pointer === 0 ? [] : [[name, pointer] as const];
-    });
+    let nextScratch = scratch;
+    const addresses = new Map<string, number>();
+    for (const slot of [...Object.keys(slots), ...variant.scratch]) {
+      const bytes = 4 * floatsIn(slot, variant, tensors);
+      if (bytes === 0) addresses.set(slot, 0);
+      else if (slot in slots) addresses.set(slot, take(bytes));
+      else {
+        addresses.set(slot, nextScratch);
+        nextScratch += bytes;
+      }
+    }
     const average = hasAverage ? take(length * 4) : 0;
     const sum = hasAccumulator ? take(length * 4) : 0;
     if (hasAccumulator) {
-      // Gradient descent at a rate of -1: the first of its hyper-parameters, the others zero.
+      // Gradient descent on the sum with a rate of -1 adds the gradients. The rate is its first hyper-parameter, the others are 0.
       const hyper = take(BLOCK_BYTES);
       arena.doubles(hyper, 1)[0] = -1;
-      const adding = blockOf([sum, grad.byteOffset, 0, Number(zeroGrad)]);
-      this.accumulate = entry("sgd", hyper, adding, 3 + Number(zeroGrad));
+      const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad)]);
+      this.accumulate = call("sgd", hyper, onSum, 3 + Number(zeroGrad));
     }
-    const zeroed = hasAccumulator || zeroGrad;
-    const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(zeroed)];
-    const own = blockOf([...pointers, ...variant.kernelSlots.map((name) => places.get(name)!)]);
-    const arrays = variant.kernelSlots.reduce((sum, name) => sum + floatsIn(name, variant, tensors), 0) / length;
-    // The gradient is read, and written if it is zeroed; parameters, state and averages are read and written.
-    this.update = entry(variant.kernel, hyper, own, 3 + Number(zeroed) + 2 * (arrays + Number(hasAverage)));
-    this.norm = entry("add_squares", 0, own, 1);
-    this.measure = measure === undefined ? undefined : entry(measure, hyper, own, 2 + arrays);
+    const isZeroed = hasAccumulator || zeroGrad;
+    const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed)];
+    const segment = struct([...pointers, ...variant.kernelSlots.map((slot) => addresses.get(slot)!)]);
+    const arrays = variant.kernelSlots.reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0) / length;
+    // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages.
+    this.update = call(variant.kernel, hyper, segment, 3 + Number(isZeroed) + 2 * (arrays + Number(hasAverage)));
+    this.norm = call("add_squares", 0, segment, 1);
+    this.measure = measure === undefined ? undefined : call(measure, hyper, segment, 2 + arrays);
     this.program =
       program &&
-      placeProgram(arena, ...program, own, (at) => (typeof at === "string" ? places.get(at)! : scratch + at));
+      placeProgram(arena, ...program, segment, (at) => (typeof at === "string" ? addresses.get(at)! : scratch + at));
     if (agc < Infinity) {
       const units = take(BLOCK_BYTES);
       arena.doubles(units, 3).set([agc, shape.length < 2 ? size : size / shape[0]!, size]);
-      this.clip = entry("clip_units", units, own, 2);
+      this.clip = call("clip_units", units, segment, 2);
     }
-
     if (hessianSlot !== undefined) {
       const weights = take(BLOCK_BYTES);
-      const slot = state.find(([name]) => name === hessianSlot)![1];
-      this.averageHessian = entry("combine", weights, blockOf([slot, grad.byteOffset, 0, 0, slot]), 3);
-      this.#weights = arena.doubles(weights, 2);
+      const slot = addresses.get(hessianSlot)!;
+      this.averageHessian = call("combine", weights, struct([slot, grad.byteOffset, 0, 0, slot]), 3);
+      this.#hessianWeights = arena.doubles(weights, 2);
     }
 
-    const view = (pointer: number, tensor: Tensor) =>
-      arena.floats(pointer + tensor.data.byteOffset - data.byteOffset, tensor.size);
-    const stateOf = (name: string, pointer: number, tensor: Tensor) => {
-      const shape = variant.shapes[name]?.(tensor.shape);
-      return shape ? arena.floats(pointer, elementsIn(shape)) : view(pointer, tensor);
+    const viewAt = (address: number, tensor: Tensor) =>
+      arena.floats(address + tensor.data.byteOffset - data.byteOffset, tensor.size);
+    const slotOf = (tensor: Tensor, slot: string) => {
+      const shape = variant.shapes[slot]?.(tensor.shape);
+      return shape ? arena.floats(addresses.get(slot)!, elementsIn(shape)) : viewAt(addresses.get(slot)!, tensor);
     };
-    const held = (tensor: Tensor): TensorViews => ({
-      state: Object.freeze(Object.fromEntries(state.map(([name, pointer]) => [name, stateOf(name, pointer, tensor)]))),
-      average: hasAverage ? view(average, tensor) : undefined,
-      sum: hasAccumulator ? view(sum, tensor) : undefined,
+    const present = Object.keys(slots).filter((slot) => addresses.get(slot) !== 0);
+    const viewsOf = (tensor: Tensor): TensorViews => ({
+      state: Object.freeze(Object.fromEntries(present.map((slot) => [slot, slotOf(tensor, slot)]))),
+      average: hasAverage ? viewAt(average, tensor) : undefined,
+      sum: hasAccumulator ? viewAt(sum, tensor) : undefined,
     });
-    this.#held = new Map(tensors.map((tensor) => [tensor, held(tensor)]));
-    // Not the padding, which stays zero; nor zeros, which would take memory.
-    for (const [name, start] of Object.entries(slots)) {
-      if (typeof start === "number" && start !== 0)
-        for (const { state } of this.#held.values()) state[name]!.fill(start);
+    this.#views = new Map(tensors.map((tensor) => [tensor, viewsOf(tensor)]));
+    // The padding stays zero. Zeros are not written, because pages take memory once they are written.
+    for (const [slot, start] of Object.entries(slots)) {
+      if (typeof start === "number" && start !== 0) {
+        for (const { state } of this.#views.values()) state[slot]!.fill(start);
+      }
     }
-    const copied = Object.keys(slots).filter((name) => slots[name] === "params");
-    this.#copies = [...this.#held].flatMap(([tensor, { state }]) =>
-      copied.map((name) => [state[name]!, tensor] as const),
+    const copied = Object.keys(slots).filter((slot) => slots[slot] === "params");
+    this.#copies = [...this.#views].flatMap(([tensor, { state }]) =>
+      copied.map((slot) => [state[slot]!, tensor] as const),
     );
-    this.#scalars = arena.doubles(own, 4);
+    this.#numbers = arena.doubles(segment, STEP_NUMBERS);
   }
 
-  /** What there is of a tensor, if it is one of the job's. */
+  /** The views of a tensor, if it is one of the segment's. */
   viewsOf(tensor: Tensor): TensorViews | undefined {
-    return this.#held.get(tensor);
+    return this.#views.get(tensor);
   }
 
-  /** Says what holds for the step to come. */
+  /** Writes the numbers of the next step. */
   begin({ step, gradScale, clip, blend }: StepNumbers): void {
     if (step === 1) for (const [slot, { data }] of this.#copies) slot.set(data);
-    const scalars = this.#scalars;
-    scalars[0] = step;
-    scalars[1] = gradScale;
-    scalars[2] = clip;
-    scalars[3] = blend;
+    const numbers = this.#numbers;
+    numbers[0] = step;
+    numbers[1] = gradScale;
+    numbers[2] = clip;
+    numbers[3] = blend;
   }
 
-  /** Says by which decay estimates are averaged. */
+  /** Writes the decay of the average of the Hessian. */
   beginHessian(beta: number): void {
-    this.#weights?.set([beta, 1 - beta]);
+    this.#hessianWeights?.set([beta, 1 - beta]);
   }
 
-  /** Lets go of the memory. */
+  /** Releases the views. */
   release(): void {
-    this.#held = new Map();
+    this.#views = new Map();
     this.#copies = [];
-    this.#weights = undefined;
-    this.#scalars = new Float64Array(4);
+    this.#hessianWeights = undefined;
+    this.#numbers = new Float64Array(STEP_NUMBERS);
   }
 }
 
-/** The tensors in runs that lie side by side, gradients too. */
+/** The tensors in lists of those that are adjacent in memory, with their gradients. */
 export function adjacentTensors(tensors: readonly Tensor[]): Tensor[][] {
-  const runs: Tensor[][] = [];
+  const lists: Tensor[][] = [];
   const inOrder = [...tensors].sort((a, b) => a.data.byteOffset - b.data.byteOffset);
   for (const tensor of inOrder) {
-    const run = runs.at(-1);
-    const last = run?.at(-1);
+    const list = lists.at(-1);
+    const last = list?.at(-1);
     const adjoins = (view: "data" | "grad") =>
       last !== undefined && last[view].byteOffset + padded(last.size) * 4 === tensor[view].byteOffset;
-    if (run && adjoins("data") && adjoins("grad")) run.push(tensor);
-    else runs.push([tensor]);
+    if (list && adjoins("data") && adjoins("grad")) list.push(tensor);
+    else lists.push([tensor]);
   }
-  return runs;
+  return lists;
 }
 
-/** How many floats a slot takes, padding included. */
+/** The number of floats of a slot, padding included. */
 export function floatsIn(slot: string, { shapes }: Variant, tensors: readonly Tensor[]): number {
   const shapeOf = shapes[slot];
   if (shapeOf === undefined) return extent(tensors);
@@ -216,7 +222,7 @@ export function floatsIn(slot: string, { shapes }: Variant, tensors: readonly Te
 
 const elementsIn = (shape: Shape) => shape.reduce((product, size) => product * size, 1);
 
-/** Elements, padding included. */
+/** The number of elements of adjacent tensors, padding included. */
 export function extent(tensors: readonly Tensor[]): number {
   return tensors.reduce((sum, { size }) => sum + padded(size), 0);
 }

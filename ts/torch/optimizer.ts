@@ -65,7 +65,7 @@ const ignored = [
   "initial_accumulator_value",
 ];
 
-function torchRuleOf({ inner: { rule } }: AnyOptimizer): TorchRule {
+function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
   const torchRule = Object.hasOwn(torchRules, rule.name) ? torchRules[rule.name] : undefined;
   if (torchRule) return torchRule;
   throw new RangeError(
@@ -74,7 +74,7 @@ function torchRuleOf({ inner: { rule } }: AnyOptimizer): TorchRule {
 }
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-const optionsIn = ({ inner: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
+const optionsIn = ({ internals: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
 
 /** Checks a state_dict against an optimizer, changes nothing, and returns the function that writes. */
 export function checkStateDict(
@@ -106,12 +106,12 @@ export function checkStateDict(
     if (indices.length !== group.params.length) {
       throw new RangeError(`${title} has ${indices.length} params in the file, ${group.params.length} here`);
     }
-    writes.push(group.prepare(optionsOf(title, saved, group, optimizer, torchRule, report)));
-    const scalars = { ...optimizer.inner.rule.scalars };
+    writes.push(group.stage(optionsOf(title, saved, group, optimizer, torchRule, report)));
+    const scalars = { ...optimizer.internals.rule.scalars };
     if (scalarSlots.length > 0) writes.push(() => void (group.scalars = [scalars]));
     group.params.forEach((tensor, i) => {
-      for (const [slot, view] of Object.entries(optimizer.inner.held(tensor).state)) {
-        const start = Number(group.fixed[optimizer.inner.rule.fill[slot] ?? ""] ?? 0);
+      for (const [slot, view] of Object.entries(optimizer.internals.viewsOf(tensor).state)) {
+        const start = Number(group.fixed[optimizer.internals.rule.startsAt[slot] ?? ""] ?? 0);
         views.set(`${tensor.name}.${snake(slot)}`, { shape: shapeOf(optimizer, slot, tensor), view, start });
       }
       const slots = state[String(indices[i])] ?? Object.create(null);
@@ -147,7 +147,7 @@ export function checkStateDict(
     for (const [{ view }, tensor] of pairs) tensor.readInto(view);
     for (const write of writes) write();
     for (const [group, own = 0] of groupSteps) group.since = known.length > 0 ? made - own : 0;
-    const { step } = optimizer.inner;
+    const { step } = optimizer.internals;
     step.counts = { ...step.counts, steps: made, averaged: 0 }; // PyTorch keeps no average: ours begins here
     step.dropMicroBatches();
     startFromParams(optimizer, new Set(pairs.map(([{ view }]) => view)));
@@ -163,7 +163,7 @@ function optionsOf(
   { groupKeys = {}, unsupported = [], renames = {} }: TorchRule,
   report: Report,
 ): Values {
-  const { rule } = optimizer.inner;
+  const { rule } = optimizer.internals;
   const all = new Map(Object.entries(optionsIn(optimizer)));
   const changes: Record<string, unknown> = {};
   const scheduled = (name: string) => areScheduled(rule, { [name]: hyper[name] });
@@ -214,7 +214,7 @@ export function described(value: Value): string {
 
 /** Makes the state_dict of an optimizer. `store` takes the elements of a tensor. */
 export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array, shape: Shape) => Stored): Writable {
-  const { rule, step, held } = optimizer.inner;
+  const { rule, step, viewsOf } = optimizer.internals;
   const {
     groupKeys = {},
     unsupported = [],
@@ -240,10 +240,12 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
         ([name, value]) =>
           [spelt.get(name) ?? snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const,
       );
-    const kept = ofNext ? rule.advance(scalars!, values, made + 1, {}, params[0]!) : scalars!;
+    const kept = ofNext
+      ? rule.advance({ before: scalars!, options: values, step: made + 1, sums: {}, tensor: params[0]! })
+      : scalars!;
     const defaults = { foreach: null, capturable: false, differentiable: false, fused: null };
     const indices = params.map((tensor) => {
-      const slots = Object.entries(held(tensor).state).map(
+      const slots = Object.entries(viewsOf(tensor).state).map(
         ([name, view]) => [snake(name), store(view, shapeOf(optimizer, name, tensor))] as const,
       );
       const numbers = [...(hasNoStep ? [] : [["step", made]]), ...scalarSlots.map((name) => [name, kept[name]])] as [
