@@ -1,41 +1,41 @@
-/** Mini-batches: each sample once an epoch, in an order that the seed decides, the same on every engine. */
+/** Mini-batches: each sample once per epoch, in an order that follows from the seed and is the same on every engine. */
 
 import { count, flag, resolve, show, whole } from "./option.js";
 
 export interface BatchOptions {
   /** Decides the order. A whole number in [0, 2^32). Default: 0. */
   seed?: number;
-  /** How often to go through all samples, each time in another order. A whole number above 0, or Infinity. Default: 1. */
+  /** The number of passes over all samples, each in another order. A whole number above 0, or Infinity. Default: 1. */
   epochs?: number;
-  /** Whether to leave out an epoch's last batch if it is smaller than the others. Default: false. */
+  /** Whether to drop the last batch of an epoch if it is smaller than the others. Default: false. */
   dropLast?: boolean;
 }
 
-/** Where the drawing stands: plain data. */
+/** The position in the batches, as plain data. */
 export interface BatchState {
   readonly samples: number;
   readonly size: number;
   readonly seed: number;
   readonly dropLast: boolean;
-  /** The next batch begins in this epoch, counted from 0, at this place. */
+  /** The epoch of the next batch, counted from 0, and the index of its first sample in that epoch's order. */
   readonly epoch: number;
   readonly start: number;
 }
 
-/** Mini-batches, one after the other. */
+/** A generator of mini-batches. */
 export interface Batches extends Generator<Uint32Array, void> {
   /**
-   * Where it stands: to be kept in a checkpoint, and given back, `order.state = extra.batches`, to go on from there. A
-   * TypeError or RangeError for the state of other batches, an Error once these have ended.
+   * The position. Save it in a checkpoint, and assign it to go on from there: `order.state = extra.batches`. A
+   * TypeError or RangeError for the state of other batches; an Error after the last batch.
    */
   state: BatchState;
 }
 
 /**
  * Draws mini-batches without replacement.
- * @param samples how many samples there are, a whole number in [1, 2^32)
- * @param size how many of them make a batch, a whole number in [1, samples]
- * @returns for each batch the indices of its samples
+ * @param samples the number of samples, a whole number in [1, 2^32)
+ * @param size the number of samples in a batch, a whole number in [1, samples]
+ * @returns a generator of batches; a batch is the indices of its samples
  * A TypeError or RangeError for wrong arguments, when called.
  */
 export function batches(samples: number, size: number, options: BatchOptions = {}): Batches {
@@ -122,7 +122,7 @@ function below(bound: number, random: () => number): number {
   return x % bound;
 }
 
-/** 32 random bits a call: sfc32 (Doty-Humphrey's PractRand), seeded by two numbers. Whole numbers only. */
+/** 32 random bits per call: sfc32 (Doty-Humphrey's PractRand), seeded by two numbers. Whole numbers only. */
 function randomBits(seed: number, stream: number): () => number {
   let [a, b, c, counter] = [seed | 0, stream | 0, Math.trunc(stream / 2 ** 32) | 0, 1];
   const next = () => {
@@ -133,6 +133,6 @@ function randomBits(seed: number, stream: number): () => number {
     c = (((c << 21) | (c >>> 11)) + sum) | 0;
     return sum >>> 0;
   };
-  for (let i = 0; i < 15; i++) next(); // seeds that are alike part within these
+  for (let i = 0; i < 15; i++) next(); // the streams of similar seeds differ after these
   return next;
 }

@@ -12,7 +12,7 @@ function powerOfTwo(n: number): number {
   return bits.getFloat64(0);
 }
 
-/** The smallest number that has all its digits. */
+/** The smallest normal double. */
 const MIN_NORMAL_F64 = 2.2250738585072014e-308;
 
 const LN2_HIGH = 6.9314718036912381649e-1;

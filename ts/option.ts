@@ -1,6 +1,6 @@
-/** What an option may be, and the words in which a wrong one is refused. */
+/** Options: their ranges, their checks, and the messages for wrong values. */
 
-/** One option: its default, what it may be, and the check. */
+/** One option: its default, its range, and its check. */
 export interface Option<Value = unknown, Range extends string = string, Default = Value> {
   readonly default: Default;
   readonly range: Range;
@@ -34,13 +34,13 @@ export function fraction<const D extends Numbers>(value: D): Option<Widened<D>, 
   return within("[0, 1]", value);
 }
 
-/** Numbers in (0, ∞]: what is to be cut off beyond. */
+/** Numbers in (0, ∞]: limits, where Infinity means none. */
 /* @__NO_SIDE_EFFECTS__ */
 export function threshold<const D extends Numbers>(value: D): Option<Widened<D>, "(0, ∞]", D> {
   return within("(0, ∞]", value);
 }
 
-/** Any numbers but infinite ones. */
+/** Finite numbers. */
 /* @__NO_SIDE_EFFECTS__ */
 export function finite<const D extends Numbers>(value: D): Option<Widened<D>, "(-∞, ∞)", D> {
   return within("(-∞, ∞)", value);
@@ -108,7 +108,7 @@ export function oneOf<const Words extends readonly string[]>(...words: Words): O
   };
 }
 
-/** What an option may be, or a word. */
+/** The values of an option, or a word. */
 /* @__NO_SIDE_EFFECTS__ */
 export function orWord<const Word extends string, Value, Range extends string, D>(
   word: Word,
@@ -126,7 +126,7 @@ export function orWord<const Word extends string, Value, Range extends string, D
   };
 }
 
-/** Lists, not empty, of what an option may be. */
+/** Non-empty lists of values of an option. */
 /* @__NO_SIDE_EFFECTS__ */
 export function listOf<Value>(option: Option<Value, string, unknown>): Option<readonly Value[], string, undefined> {
   return {
@@ -166,8 +166,8 @@ export function within<const Range extends string, const D extends Numbers>(
 }
 
 /**
- * The options' values: what was given, all of it checked, and for the rest, which may be given as undefined, `others`.
- * @param path what stands before the names in messages
+ * The values of options: the given ones, all checked, and `others` for those that are missing or undefined.
+ * @param path the prefix of option names in messages
  */
 export function resolve(
   title: string,
@@ -193,20 +193,20 @@ export function resolve(
 export const defaults = (options: Options): Record<string, unknown> =>
   Object.fromEntries(Object.entries(options).map(([name, option]) => [name, option.default]));
 
-/** A value as it is kept: checked, and if it is a list, a copy that nobody writes to. */
+/** A checked value. A list is copied and frozen. */
 export function accept(title: string, option: Option, value: unknown): unknown {
   option.check(title, value);
   return Array.isArray(value) ? Object.freeze([...value]) : value;
 }
 
-/** The error for a name that is not among an object's options, with the nearest one. */
+/** The error for an unknown name, which suggests the most similar one. */
 export function noOption(title: string, path: string, name: string, names: readonly string[], kind = "option") {
   const near = nearest(name, names);
   const hint = near === undefined ? "there are" : `did you mean "${near}"? There are`;
   return new TypeError(`${title}: no ${kind} "${path}${name}"; ${hint} ${names.join(", ")}`);
 }
 
-/** What other libraries call it. */
+/** Names in other libraries. */
 const aliases: Readonly<Record<string, string>> = {
   learningrate: "lr",
   epsilon: "eps",
@@ -214,7 +214,7 @@ const aliases: Readonly<Record<string, string>> = {
   beta2: "betas",
 };
 
-/** The name that shares most letters, in order, with what was given. */
+/** The most similar name, if one is similar enough. */
 function nearest(given: string, names: readonly string[]): string | undefined {
   const letters = given.toLowerCase().replace(/[^a-z0-9]/g, "");
   const alias = Object.hasOwn(aliases, letters) ? aliases[letters] : undefined;
@@ -224,7 +224,7 @@ function nearest(given: string, names: readonly string[]): string | undefined {
   return best !== undefined && likeness(best) > 0.7 ? best : undefined;
 }
 
-/** The length of the longest sequence of letters that stands, with gaps, in both. */
+/** The length of the longest common subsequence of letters. */
 function sharedLetters(a: string, b: string): number {
   let row = new Array<number>(b.length + 1).fill(0);
   for (const letter of a) {
@@ -237,7 +237,7 @@ function sharedLetters(a: string, b: string): number {
   return row[b.length] as number;
 }
 
-/** A value as a message shows it. */
+/** A value as text for a message. */
 export function show(value: unknown, depth = 3): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return `${value}n`;
@@ -247,7 +247,7 @@ export function show(value: unknown, depth = 3): string {
   return String(value);
 }
 
-/** A list's first items. */
+/** The first items of a list. */
 function listed(list: readonly unknown[], depth: number): string {
   const items = Array.from(list.slice(0, MOST), (item) => show(item, depth));
   return [...items, ...(list.length > MOST ? ["…"] : [])].join(", ");

@@ -1,4 +1,4 @@
-/** A rule's literal, and the typed factory that follows from it. */
+/** The function `rule`: it turns a rule's literal into a typed factory. */
 
 import {
   groupOptions,
@@ -14,7 +14,7 @@ import type { Schedule } from "./schedules/schedule.js";
 
 type Given<O extends Options> = { -readonly [Name in keyof O]?: ValueOf<O[Name]> };
 
-/** A number, or what gives one for each step, counted from 0. */
+/** A number, a schedule, or a function of the step, counted from 0. */
 export type Scheduled<Value> = Value extends number
   ? number | Schedule | ((step: number) => number)
   : Value extends readonly number[]
@@ -23,7 +23,7 @@ export type Scheduled<Value> = Value extends number
 
 type Live<O extends Options> = { -readonly [Name in keyof O]: Scheduled<ValueOf<O[Name]>> };
 
-/** Makes an optimizer for tensors, a record or a list of them, or for groups that each have options of their own. */
+/** Makes an optimizer of tensors, a record or a list, or of groups that each have their own options. */
 export interface Factory<Hyper extends Options, Fixed extends Options, Slots extends string, Added extends string> {
   (
     params: Params<Partial<Live<Hyper>> & Given<Fixed & typeof groupOptions>>,
@@ -37,10 +37,10 @@ export interface Factory<Hyper extends Options, Fixed extends Options, Slots ext
   readonly rule: Rule;
 }
 
-/** What a rule without fixed options infers for them is any; it has none. */
+/** TypeScript infers any options for a rule without fixed options; such a rule has none. */
 type Known<O extends Options> = string extends keyof O ? Record<never, never> : O;
 
-/** The slots that some tensors do not have. */
+/** The slots that are missing for some tensors. */
 type Missing<Slots, Shapes extends SlotShapes> = {
   [Slot in keyof Shapes]: undefined extends Shapes[Slot] ? Slot & Slots : never;
 }[keyof Shapes];

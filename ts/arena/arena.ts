@@ -1,4 +1,4 @@
-/** The arena: one WebAssembly memory, tensors in it, and the threads that work on it. */
+/** The arena: one WebAssembly memory, the tensors in it, and the threads that work on it. */
 
 import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
 import { MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn } from "./memory.js";
@@ -30,33 +30,33 @@ const options = {
 
 export interface ArenaOptions {
   /**
-   * How many threads make a step, the one that calls `step()` included; a whole number in [1, 256]. Default: as many as
-   * run at once here, where memory may be shared and workers start, else one. The bits are the same for any number. In
-   * Node each takes some 9 MB.
+   * The number of threads that make a step, including the thread that calls `step()`: a whole number in [1, 256]. Default: the number of
+   * cores if memory may be shared and workers start, else 1. Results are identical for any number. In
+   * Node a thread uses about 9 MB.
    */
   threads?: number;
   /**
-   * Whether the memory is shared between threads. Default: where `SharedArrayBuffer` is allowed, which in browsers is
-   * on pages that are cross-origin isolated. Some Web APIs (`TextDecoder`, `crypto.getRandomValues`) refuse views of
+   * Whether the memory is shared between threads. Default: true where `SharedArrayBuffer` is allowed, which in browsers requires
+   * a cross-origin isolated page. Some Web APIs (`TextDecoder`, `crypto.getRandomValues`) refuse views of
    * shared memory.
    */
   shared?: boolean;
   /**
-   * Bytes of address space to reserve, a whole number in [65536, 4294967296], rounded down to pages of 65536. Pages
-   * take memory only once they are written. Default: 4 GiB, or a half, a quarter, … of it if the platform refuses.
+   * The number of bytes of address space to reserve: a whole number in [65536, 4294967296], rounded down to pages of 65536. A page
+   * takes memory once it is written. Default: 4 GiB, or the largest half, quarter, … of it that the platform allows.
    */
   maxBytes?: number;
   /**
-   * Where the package's `dist/worker.js` is served, for pages whose content security policy forbids workers from
-   * `blob:` URLs. Default: the package brings its worker along. In Node: a path, or a `file:` URL object.
+   * The URL of the package's `dist/worker.js`, for pages whose content security policy forbids workers from
+   * `blob:` URLs. In Node: a path, or a `file:` URL object. Default: none is needed.
    */
   workerUrl?: string | URL;
 }
 
 /**
- * Makes an arena: compiles the kernels off the main thread, starts the threads, and waits until they are there.
- * A TypeError or RangeError for wrong options, an Error where what was asked for is not allowed: shared memory, threads,
- * WebAssembly; a RangeError where the platform has no address space left.
+ * Makes an arena: compiles the kernels off the main thread, starts the threads, and waits until they are ready.
+ * A TypeError or RangeError for wrong options; an Error if shared memory, threads or WebAssembly are asked for and not
+ * allowed; a RangeError if the platform has too little address space left.
  */
 export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
   const { space, threads, asked, workerUrl } = resolveArena("createArena", given);
@@ -79,8 +79,8 @@ export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
 }
 
 /**
- * Makes an arena at once. As `createArena`, but for the threads: they take part as soon as they are there. On the main
- * thread of a browser, Chrome allows it from version 114 on.
+ * Makes an arena synchronously. As `createArena`, but it does not wait for the threads: they take part as soon as they are
+ * ready. On the main thread, Chrome allows it since version 114.
  */
 export function createArenaSync(given: ArenaOptions = {}): Arena {
   const { space, threads, workerUrl } = resolveArena("createArenaSync", given);
@@ -93,14 +93,14 @@ export function createArenaSync(given: ArenaOptions = {}): Arena {
   return arena;
 }
 
-/** What `arena.share()` gives: to be posted to another thread, and handed to `attachArena` there. */
+/** The result of `arena.share()`. Post it to another thread, and pass it to `attachArena` there. */
 export interface ArenaHandle extends Binary {
   readonly protocol: string;
   readonly tensors: readonly { readonly name: string; readonly shape: Shape; readonly at: readonly [number, number] }[];
 }
 
 /**
- * The arena of another thread: the same memory, the same tensors (`arena.tensor(name)`, `arena.tensors()`), the same
+ * Attaches to the arena of another thread: the same memory, the same tensors (`arena.tensor(name)`, `arena.tensors()`), and the same
  * threads for a step. A TypeError for anything but a handle.
  */
 export function attachArena(handle: ArenaHandle): Arena {
@@ -140,7 +140,7 @@ function resolveArena(title: string, given: ArenaOptions) {
   };
 }
 
-/** Ends the threads of arenas that are gone without having been freed. */
+/** Ends the threads of an arena that was garbage-collected before it was freed. */
 const collected = new FinalizationRegistry<Pool>((pool) => pool.end());
 
 interface ArenaInternals {
@@ -169,31 +169,31 @@ export class Arena {
   }
 
   /**
-   * How many threads make a step: fewer than were asked for once the thread that made the arena has heard of the death of
-   * some. An Error after `free`.
+   * The number of threads that make a step. It falls when a thread dies, as soon as the thread that made the arena is
+   * told. An Error after `free`.
    */
   get threads(): number {
     return this.internals("threads").pool.threads;
   }
 
   /**
-   * Whether a thread of the arena's died in the middle of a step, so that some parameters are of that step and some of
-   * the one before. No step is made in such an arena any more. An Error after `free`.
+   * Whether a thread died in the middle of a step, so that some parameters are updated and others are not. Such an arena
+   * makes no more steps. An Error after `free`.
    */
   get torn(): boolean {
     return this.internals("torn").pool.torn;
   }
 
   /**
-   * Makes a record of tensors, all zero, side by side in memory, so that one call updates them all.
-   * @param shapes each tensor's name and shape, such as `{ w: [784, 128], b: [128] }`. Names are unique in an arena.
-   * A TypeError or RangeError for a wrong or taken name or a wrong shape, a RangeError if memory runs out; nothing is
+   * Makes a record of tensors, filled with zeros and adjacent in memory, so that one kernel call updates all of them.
+   * @param shapes the name and shape of each tensor, such as `{ w: [784, 128], b: [128] }`. Names are unique in an arena.
+   * A TypeError or RangeError for a wrong shape or a name that is taken; a RangeError if memory runs out. Nothing is
    * made then.
    */
   tensors<const Shapes extends Readonly<Record<string, Shape>>>(
     shapes: Shapes,
   ): { readonly [Name in keyof Shapes]: Tensor };
-  /** All tensors there are, by name; in an attached arena those that were there when it was shared, too. */
+  /** All tensors, by name. In an attached arena these include the tensors at the time it was shared. */
   tensors(): Readonly<Record<string, Tensor>>;
   tensors(shapes?: Readonly<Record<string, Shape>>): Readonly<Record<string, Tensor>> {
     this.internals("tensors");
@@ -219,9 +219,9 @@ export class Arena {
     return Object.freeze(Object.fromEntries(tensors));
   }
 
-  /** Makes one tensor, all zero. As `tensors`, for one. */
+  /** Makes one tensor, filled with zeros. Errors as for `tensors`. */
   tensor(name: string, shape: Shape): Tensor;
-  /** The tensor of this name; a RangeError if there is none. */
+  /** The tensor with this name; a RangeError if there is none. */
   tensor(name: string): Tensor;
   tensor(name: string, shape?: Shape): Tensor {
     if (typeof name !== "string") throw new TypeError(`tensor: the name must be a string, got ${show(name)}`);
@@ -236,8 +236,8 @@ export class Arena {
   }
 
   /**
-   * A handle to post to other threads, where `attachArena` makes of it an arena over the same memory with the tensors
-   * that there are now. An Error if the memory is not shared. An arena that was shared holds its threads until `free`.
+   * A handle to post to other threads. There, `attachArena` makes an arena with the same memory and the present tensors.
+   * An Error if the memory is not shared. An arena that was shared keeps its threads until `free`.
    */
   share(): ArenaHandle {
     const { binary } = this.internals("share");
@@ -253,14 +253,14 @@ export class Arena {
     return { ...binary, protocol: PROTOCOL, tensors };
   }
 
-  /** How many bytes are left. An Error after `free`. */
+  /** The number of free bytes. An Error after `free`. */
   get bytesLeft(): number {
     return this.internals("bytesLeft").space.left;
   }
 
   /**
-   * Ends the threads and gives the memory back. Everything of this arena throws from now on; views already taken stay as
-   * they are, and keep the memory as long as they are kept. In an arena that was attached: lets go of it here.
+   * Ends the threads and releases the memory. After that, everything in this arena throws. Views that you took before stay valid
+   * and keep the memory as long as you keep them. An attached arena is released in this thread alone.
    */
   free(): void {
     for (const dependent of this.#dependents) dependent.release();
@@ -271,23 +271,23 @@ export class Arena {
     collected.unregister(this);
   }
 
-  /** The memory, the kernels and the threads, or the error that `what` is asked of a freed arena. @internal */
+  /** The memory, the kernels and the threads; an Error that begins with `what` after `free`. @internal */
   internals(what: string): ArenaInternals {
     return this.#internals ?? freed(what);
   }
 
-  /** A kernel's place among the binary's exports, as tasks have it. @internal */
+  /** The index of a kernel among the module's exports. @internal */
   kernel(name: string): number {
     return Object.keys(this.internals("kernel").kernels).indexOf(name);
   }
 
-  /** What holds views, and lets go of them when the arena is freed. @internal */
+  /** Registers an object that holds views. It is told to release them when the arena is freed. @internal */
   onFree<Dependent extends { release(): void }>(dependent: Dependent): Dependent {
     this.#dependents.push(dependent);
     return dependent;
   }
 
-  /** Zeroed memory's address. @internal */
+  /** Reserves zeroed memory and returns its address. @internal */
   reserve(bytes: number, what: string): number {
     return this.internals(what).space.reserve(bytes, what);
   }

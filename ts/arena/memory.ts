@@ -1,31 +1,34 @@
-/** Where memory and addresses come from. */
+/** WebAssembly memory, and the allocation of addresses in it. */
 
 import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
 
-/** A WebAssembly memory, and addresses in it to be had. */
+/** A WebAssembly memory with a bump allocator: nothing is freed before the arena is. */
 export interface Space {
   readonly memory: WebAssembly.Memory;
   readonly shared: boolean;
-  /** How many bytes are left. */
+  /** The number of free bytes. */
   readonly left: number;
-  /** The address of `bytes` zeroed bytes, a multiple of 64; a RangeError that changes nothing if there are not so many. */
+  /**
+   * Reserves zeroed bytes. The address is a multiple of 64.
+   * @param what the user of the bytes, for the RangeError if memory runs out; nothing is reserved then
+   */
   reserve(bytes: number, what: string): number;
 }
 
-/** Cache lines, and more than any vector needs. */
+/** The size of a cache line in bytes. */
 export const ALIGNMENT = 64;
 export const PAGE = 65536;
-/** Where the first address is to be had. */
+/** The first address that can be reserved. */
 const FIRST_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;
-/** All that 32-bit addresses reach. */
+/** The size of the 32-bit address space. */
 export const MAX_BYTES = 2 ** 32;
 
-/** A memory of our own: all of its address space is reserved at once, so it never grows and no view of it goes stale. */
+/** Allocates a memory. All of its address space is reserved at once, so it never grows and its views stay valid. */
 export function allocateSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
   return spaceIn(maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared));
 }
 
-/** What is left of a memory, for whichever thread asks first. */
+/** The space of a memory. Threads may reserve at the same time. */
 export function spaceIn(memory: WebAssembly.Memory): Space {
   const end = memory.buffer.byteLength;
   const control = controlOf(memory);
@@ -67,7 +70,7 @@ function exactly(title: string, bytes: number, shared: boolean): WebAssembly.Mem
   }
 }
 
-/** As much as the platform grants. Pages take memory only once they are written. */
+/** The largest memory that the platform allows, up to 4 GiB. A page takes memory once it is written. */
 function largest(title: string, shared: boolean): WebAssembly.Memory {
   for (let bytes = MAX_BYTES; bytes > MAX_BYTES / 64; bytes /= 2) {
     try {

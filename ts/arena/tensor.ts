@@ -1,24 +1,25 @@
-/** A tensor: parameters and their gradient, as views of an arena's memory. */
+/** A tensor: parameters and their gradient, as views of the memory of an arena. */
 
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { show } from "../option.js";
 import { freed } from "../threads/control.js";
 
-/** How many elements a tensor takes: each begins a cache line. No view shows the padding. */
+/** The number of elements of a tensor, padded to whole cache lines. No view shows the padding. */
 export function padded(size: number): number {
   const line = ALIGNMENT / Float32Array.BYTES_PER_ELEMENT;
   return Math.ceil(size / line) * line;
 }
 
-/** Sizes of a tensor's dimensions: positive whole numbers; none for a scalar. */
+/** The sizes of the dimensions: positive whole numbers. A scalar has none. */
 export type Shape = readonly number[];
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((size, i) => size === b[i]);
 
-/** Parameters and their gradients, in an arena. */
+/** Parameters and their gradient, in an arena. Made by `arena.tensors` or `arena.tensor`. */
 export class Tensor {
   readonly arena: Arena;
+  /** The name, unique in its arena. */
   readonly name: string;
   readonly shape: Shape;
   /** The number of elements: the product of the shape. */
@@ -35,12 +36,15 @@ export class Tensor {
     Object.freeze(this);
   }
 
-  /** The parameters, row by row: a view of the arena's memory, never a copy. An Error after `arena.free()`. */
+  /** The parameters, in row-major order: a view of the arena's memory, never a copy. An Error after `arena.free()`. */
   get data(): Float32Array {
     return (this.#views ?? freed(this.name)).data;
   }
 
-  /** The gradient, shaped as `data`: a view, too. Yours to write before each step, which reads it, and writes it only for `zeroGrad` and `agc`. */
+  /**
+   * The gradient, in the order of `data`: also a view. Write it before each step. A step reads it, and writes it only with the
+   * options `zeroGrad` and `agc`. An Error after `arena.free()`.
+   */
   get grad(): Float32Array {
     return (this.#views ?? freed(this.name)).grad;
   }
@@ -51,7 +55,7 @@ export class Tensor {
   }
 }
 
-/** How many elements a shape has; a TypeError or RangeError if it is none. */
+/** The number of elements of a shape; a TypeError or RangeError for an invalid shape. */
 export function sizeOf(name: string, shape: Shape): number {
   if (!Array.isArray(shape)) {
     throw new TypeError(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128], got ${show(shape)}`);

@@ -1,4 +1,4 @@
-/** What a rule says of itself, besides its formula. */
+/** The definition of a rule in TypeScript. The formula is in Rust. */
 
 import {
   count,
@@ -18,12 +18,12 @@ import type { Shape, Tensor } from "../arena/tensor.js";
 
 export type Scalars = Readonly<Record<string, number>>;
 
-/** What options have come to. */
+/** The values of options. */
 export type Chosen<O extends Options> = { readonly [Name in keyof O]: ValueOf<O[Name]> };
 
 export type SlotShapes = Readonly<Record<string, Shape | undefined>>;
 
-/** What a rule is besides its formula, which stands in crate/src/rules under the same name. */
+/** A rule without its formula, which is in crate/src/rules under the same name. */
 export interface Definition<
   Hyper extends Options = Options,
   Fixed extends Options = Options,
@@ -34,59 +34,59 @@ export interface Definition<
   Scratch extends string = string,
   Shapes extends SlotShapes = SlotShapes,
 > {
-  /** Live hyper-parameters, in the order of the Rust struct's fields: one double for a number or a flag, n for a list. */
+  /** Live hyper-parameters, in the order of the fields of the Rust struct: one double for a number or a flag, n for a list. */
   readonly hyper: Hyper;
-  /** Options read once, when the optimizer is made. */
+  /** Options that cannot change after the optimizer is made. */
   readonly fixed?: Fixed;
-  /** The slots of state that no option adds: one float a parameter each, where `shapes` says nothing else. */
+  /** The slots of state, in the order of the Rust function: one float per parameter, unless `shapes` has another shape. */
   readonly state: readonly Slots[];
-  /** Those of them that only the program works on: the rule's kernels do not have them. */
+  /** The slots of `state` that only the program uses: the rule's kernels do not get them. */
   readonly programState?: readonly NoInfer<Slots>[];
-  /** Slots that an option adds when it is neither false nor 0; the rule has a kernel for each such set of options. */
+  /** Slots that exist if an option is neither false nor 0. The rule has a kernel for each set of such options. */
   readonly addedState?: Readonly<Record<Added, keyof (Hyper & Fixed) & string>>;
   /**
-   * Slots that the kernels have behind the state, one float a parameter each, only while a tensor is updated: shared by all
-   * tensors, and not saved.
+   * Slots that exist only while a tensor is updated. All tensors share their memory, and checkpoints do not keep them. The
+   * kernels get them after the state.
    */
   readonly scratch?: readonly Scratch[];
-  /** Slots that start at an option's value, or as a copy of the parameters at their first step; the others start at zero. */
+  /** Slots that start at the value of an option, or at their first step as a copy of the parameters. Other slots start at zero. */
   readonly startsAt?: { readonly [Slot in Slots | Added]?: (keyof (Hyper & Fixed) & string) | "params" };
   /**
-   * Numbers that the kernel reads behind the hyper-parameters, in the order of the Rust struct's fields, as they are before
-   * the first step. A group has its own.
+   * Numbers that `advance` computes once per step and group, with their values before the first step. In the Rust struct they follow
+   * the hyper-parameters, in this order.
    */
   readonly scalars?: Readonly<Record<Counted, number>>;
-  /** Which of them follow from the tensor alone. */
+  /** The scalars that depend only on the tensor. */
   readonly tensorScalars?: (tensor: Tensor) => Readonly<Partial<Record<NoInfer<Counted>, number>>>;
-  /** Whether each tensor has its own. */
+  /** Whether each tensor has its own scalars. */
   readonly perTensor?: boolean;
-  /** What its kernel `NAME_measure` adds up before the update: over the tensor if each has its own scalars, or over all. */
+  /** The sums that the kernel `NAME_measure` computes before the update: over a tensor with `perTensor`, else over all tensors. */
   readonly sums?: readonly Sums[];
-  /** Computes the scalars of a step from those of the step before and from the sums. */
+  /** Computes the scalars of a step, from the scalars of the step before and from the sums. */
   readonly advance?: (
     from: Advance<Readonly<Record<Counted, number>>, Chosen<Hyper & Fixed>, Readonly<Record<Sums, number>>>,
   ) => Readonly<Record<NoInfer<Counted>, number>>;
-  /** The shapes of slots, state or scratch, that are not the tensor's; undefined where it has none. */
+  /** The shapes of slots that differ from the tensor's shape; undefined for a tensor without the slot. */
   readonly shapes?: { readonly [Slot in keyof Shapes]: (shape: Shape) => Shapes[Slot] };
-  /** What tensors it is for, if not for all. */
+  /** The kind of tensors that the rule accepts. Default: all. */
   readonly accepts?: keyof typeof tensorKinds;
-  /** What is done with each tensor in a step, in order, where that is more than to measure, if there are sums, and to update. */
+  /** The instructions of a step for one tensor, for rules of whole matrices. Default: measure, if there are sums, then update. */
   readonly program?: (
     matrices: Matrices<Now<Hyper & Fixed, Counted>>,
     options: Chosen<Hyper & Fixed>,
   ) => readonly Instruction<Now<Hyper & Fixed, Counted>>[];
-  /** What a parameter is for use, from what it is in training: `opt.eval()`. */
+  /** A parameter for evaluation, from the parameter in training: for `opt.eval()`. */
   readonly evalParam?: (
     param: number,
     state: { readonly [Slot in Slots]: number },
     options: Chosen<Hyper & Fixed>,
   ) => number;
-  /** The slot that `opt.hessian()` averages the user's estimates in, and their decay. */
+  /** The slot in which `opt.hessian()` averages the user's estimates, and the decay of that average. */
   readonly hessian?: {
     readonly slot: Slots;
     readonly beta: (options: Chosen<Hyper & Fixed>) => number;
   };
-  /** What is wrong with hyper-parameters that are right one by one. */
+  /** The message for hyper-parameters that are valid one by one and not together. */
   readonly conflict?: (hyper: Chosen<Hyper>) => string | undefined;
 }
 
@@ -102,17 +102,17 @@ export interface Advance<Before, Options, Sums> {
   readonly tensor: Tensor;
 }
 
-/** What the numbers in a program follow from: options, the rule's scalars, and the step, counted from 1. */
+/** The input of the amounts in a program: options, the rule's scalars, and the step, counted from 1. */
 export type Now<O extends Options, Counted extends string> = Chosen<O> &
   Readonly<Record<Counted, number>> & { readonly step: number };
 
-/** What tensors a rule may be for. */
+/** The kinds of tensors that a rule may accept. */
 export const tensorKinds = {
   matrices: { fits: ({ length }: Shape) => length === 2, is: "a matrix", other: "adamw" },
   vectorsAndMatrices: { fits: ({ length }: Shape) => length <= 2, is: "a vector or a matrix", other: "adagrad" },
 };
 
-/** A definition with its name, its types forgotten: what the code below the factories works with. */
+/** A definition with its name and with defaults, without its generic types. All code below the factories uses it. */
 export interface Rule extends Omit<Definition, "conflict" | "advance" | "evalParam" | "hessian" | "program"> {
   readonly name: string;
   readonly fixed: Options;
@@ -142,40 +142,40 @@ export interface Rule extends Omit<Definition, "conflict" | "advance" | "evalPar
   readonly conflict: (hyper: Readonly<Record<string, unknown>>) => string | undefined;
 }
 
-/** Options that every rule has, and every group may have of its own. */
+/** Options of every rule that each group may set. */
 export const groupOptions = {
-  /** Climb instead of descending. */
+  /** Maximize instead of minimize: step up the gradient. */
   maximize: flag(false),
 };
 
-/** Options of every optimizer that hold for all of its groups. */
+/** Options of every rule that are the same for all groups. */
 export const sharedOptions = {
-  /** What gradients are multiplied by before anything else: one over a loss's scale, say. */
+  /** Factor by which gradients are multiplied first. */
   gradScale: nonNegative(1),
-  /** What the loss was multiplied by, `opt.lossScale`, and gradients are divided by. As PyTorch's GradScaler, "dynamic" begins with 65536, halves it and leaves the step out whenever a gradient is not finite, and doubles it after 2000 good steps. */
+  /** Factor by which you multiply the loss, `opt.lossScale`; gradients are divided by it. "dynamic" does what PyTorch's GradScaler does: it starts at 65536, halves and skips the step if a gradient is not finite, and doubles after 2000 good steps. */
   lossScale: orWord("dynamic", within("(0, ∞)", 1)),
-  /** How many micro-batches make a step: each call of `step()` adds up gradients, and every n-th updates from them. */
+  /** Number of micro-batches in a step: each call of `step()` adds its gradients, and every n-th call updates. */
   accumulate: count(1, 1),
-  /** Whether the step sees the mean of the micro-batches' gradients or their sum. */
+  /** Whether the step uses the mean of the micro-batches' gradients or their sum. */
   accumulateBy: oneOf("mean", "sum"),
-  /** The norm of a tensor's gradient above which it is scaled down to it (Keras' `clipnorm`). */
+  /** Maximum norm of each tensor's gradient; larger gradients are scaled down to it (Keras's `clipnorm`). */
   clipTensorNorm: threshold(Infinity),
-  /** The gradients' norm, over all tensors, above which they are scaled down to it (`clip_grad_norm_`). */
+  /** Maximum norm of the gradients over all tensors; larger gradients are scaled down to it (PyTorch's `clip_grad_norm_`). */
   clipNorm: threshold(Infinity),
-  /** Adaptive gradient clipping: scale each row's gradient down, in place, to `agc` times the norm of the row's parameters, at least 1e-3. A row is what stands under one first index, in PyTorch's layout an output's weights; a vector is one row (https://arxiv.org/abs/2102.06171). */
+  /** Adaptive gradient clipping: maximum norm of each row's gradient, relative to the norm of the row's parameters, which counts as at least 1e-3. Larger gradients are scaled down in place. A row has one index in the first dimension, in PyTorch's layout the weights of one output; a vector is one row (https://arxiv.org/abs/2102.06171). */
   agc: threshold(Infinity),
-  /** The distance from zero within which each gradient is kept, after all scaling (`clip_grad_value_`). */
+  /** Maximum magnitude of each gradient, after all scaling (PyTorch's `clip_grad_value_`). */
   clipValue: threshold(Infinity),
-  /** What to do before anything is updated if a gradient, or the sum of micro-batches', is infinite or NaN: update all the same, throw, or leave the step out. Micro-batches are dropped then. */
+  /** Response to a gradient that is infinite or NaN, before anything is updated: update anyway, throw an error, or skip the step. Accumulated micro-batches are then dropped. */
   nonFinite: oneOf("ignore", "throw", "skip"),
-  /** Decay of an exponential moving average of the parameters, `opt.average(tensor)`; 0 for none. */
+  /** Decay rate of an exponential moving average of the parameters, `opt.average(tensor)`; 0 for none. */
   ema: unit(0),
-  /** Let that decay begin with 2/11 and rise, to at most `(1 + n) / (10 + n)` after `n` steps (TensorFlow's `num_updates`). */
+  /** Limit the decay of `ema` to `(1 + n) / (10 + n)` after `n` steps, which starts at 2/11 (TensorFlow's `num_updates`). */
   emaWarmup: flag(false),
-  /** After how many steps each the parameters join their equally weighted average, `opt.average(tensor)` (stochastic weight averaging, PyTorch's AveragedModel); 0 for never. */
+  /** Number of steps between two updates of the equally weighted average of the parameters, `opt.average(tensor)` (stochastic weight averaging, PyTorch's AveragedModel); 0 for no average. */
   swa: count(0, 0),
-  /** How many steps to make before either average begins; until then it is the parameters. */
+  /** Number of steps before the average begins; until then it equals the parameters. */
   averageStart: count(0, 0),
-  /** Zero the gradients behind the update. */
+  /** Set the gradients to zero after the update. */
   zeroGrad: flag(false),
 };

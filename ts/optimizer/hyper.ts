@@ -1,4 +1,4 @@
-/** A rule's options: together, on the wire, and live. */
+/** The options of a rule: their values, their numbers for kernels, and live changes. */
 
 import { sharedOptions, type Rule } from "./definition.js";
 import { accept, noOption, type Option, type Options, resolve } from "../option.js";
@@ -6,17 +6,17 @@ import { Schedule } from "../schedules/schedule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
 
-/** What decides on options. */
+/** The parts of a rule that options depend on. */
 type Optioned = Pick<Rule, "name" | "hyper" | "fixed" | "addedState" | "conflict">;
 
-/** The values of live and fixed options, with defaults for those that were not given. */
+/** The values of live and fixed options, with defaults for missing ones. */
 export function resolveOptions(rule: Optioned, given: unknown): Values {
   const values = resolve(rule.name, optionsOf(rule), given);
   valuesAt(rule, values, 0);
   return values;
 }
 
-/** The values of a rule's options: the defaults, over them what was given for all groups, over that a group's own. */
+/** The values of a rule's options for one group: its own options, else those for all groups, else the defaults. */
 export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path = ""): Values {
   const options = optionsOf(rule);
   const shared = Object.keys(own as object).find((name) => Object.hasOwn(sharedOptions, name));
@@ -36,7 +36,7 @@ export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path 
 
 const optionsOf = (rule: Optioned): Options => ({ ...liveOptions(rule), ...rule.fixed });
 
-/** A rule's live options: where a number may stand, a schedule may, or a function of the step. */
+/** The live options of a rule. Instead of a number they accept a schedule or a function of the step. */
 const liveOptions = (rule: Optioned): Options =>
   Object.fromEntries(
     Object.entries(rule.hyper).map(([name, option]) => [name, { ...option, check: checkScheduled(option) }]),
@@ -44,7 +44,7 @@ const liveOptions = (rule: Optioned): Options =>
 
 function checkScheduled(option: Option): Option["check"] {
   if (typeof option.default === "boolean") return option.check;
-  // A schedule stands for numbers that are checked when their step comes; until then the default does for it.
+  // The numbers of a schedule are checked at each step. Here the default is checked instead.
   const now = (value: unknown, instead: unknown) => (isScheduled(value) ? instead : value);
   return (title, value) => {
     const { default: instead } = option;
@@ -57,8 +57,8 @@ type Scheduled = Schedule | ((step: number) => number);
 const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || typeof value === "function";
 
 /**
- * Values with numbers in the place of schedules: those of a step, counted from 0.
- * A RangeError or TypeError if a schedule gives what its option may not be.
+ * The values at a step, counted from 0, with the numbers of schedules.
+ * A RangeError or TypeError if a schedule returns a value that its option does not allow.
  */
 export function valuesAt(rule: Optioned, values: Values, step: number): Values {
   const numberAt = (value: unknown) =>
@@ -80,26 +80,28 @@ const hasSchedule = (value: unknown) => isScheduled(value) || (Array.isArray(val
 export const areScheduled = (rule: Optioned, values: Values): boolean =>
   Object.keys(rule.hyper).some((name) => hasSchedule(values[name]));
 
-/** What of the values decides how a job is laid out. */
+/** The properties of the options on which the memory of a segment depends. */
 export interface Variant {
-  /** The kernel's name: the rule's, then each option that adds state. */
+  /** The name of the kernel: the rule's name, then each option that adds state. */
   readonly kernel: string;
-  /** The kernel that measures for it, if it does. */
+  /** The name of the kernel that computes the rule's sums. */
   readonly measure: string | undefined;
-  /** The slot that averages the user's estimates. */
+  /** The slot that averages the user's estimates of the Hessian. */
   readonly hessianSlot: string | undefined;
-  /** What each slot of state starts at: a number, or a copy of the parameters. */
+  /** The start of each slot of state: a number, or a copy of the parameters. */
   readonly slots: Readonly<Record<string, number | "params">>;
-  /** The slots besides them that no tensor keeps, and which of both the kernels have. */
+  /** The slots in scratch memory. */
   readonly scratch: readonly string[];
+  /** The slots that the kernels use, of state and of scratch memory. */
   readonly kernelSlots: readonly string[];
-  /** The shapes of those that do not have the tensor's. */
+  /** The shapes of slots that differ from the tensor's shape. */
   readonly shapes: Rule["shapes"];
-  /** Whether there is an average of the parameters, and a sum of gradients, and whether gradients are zeroed. */
+  /** Whether there is an average of the parameters. */
   readonly hasAverage: boolean;
+  /** Whether there is a sum of the gradients of micro-batches. */
   readonly hasAccumulator: boolean;
   readonly zeroGrad: boolean;
-  /** Whether each tensor is a job of its own, and whether the gradients of its rows are clipped. */
+  /** Whether each tensor is a segment of its own. */
   readonly oneTensorEach: boolean;
   readonly agc: number;
 }
@@ -128,25 +130,25 @@ export function variantOf(rule: Rule, values: Values): Variant {
   };
 }
 
-/** A name as Rust spells it. */
+/** A name in snake case, as in Rust. */
 export const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
-/** The hyper-parameters as the Rust struct has them: one double for a number or a flag, n for a list. */
+/** The numbers of the hyper-parameters, in the order of the Rust struct: one double for a number or a flag, n for a list. */
 export function fields(rule: Rule, values: Values): number[] {
   return Object.keys(rule.hyper)
     .flatMap((name) => values[name] as number)
     .map(Number);
 }
 
-/** The hyper-parameters, live. */
+/** Live hyper-parameters. */
 export interface Live {
-  /** An object that checks what is written to it. */
+  /** An object that checks each assignment. */
   readonly hyper: Values;
-  /** Checks several at once; what it returns writes them. */
+  /** Checks several changes together. The result makes them. */
   stage(changes: Values): () => void;
 }
 
-/** The hyper-parameters among the values. `beforeChange` is called before values that are right take the place of others. */
+/** Makes the hyper-parameters among the values live. `beforeChange` is called before a valid change is made. */
 export function liveHyper(rule: Optioned, values: Values, beforeChange: () => void): Live {
   const options = liveOptions(rule);
   const hyper = Object.fromEntries(Object.keys(rule.hyper).map((name) => [name, values[name]]));

@@ -1,12 +1,12 @@
-/** A schedule: a number as a pure function of the step, and data besides. */
+/** A schedule: a number as a function of the step, which can also be written as data. */
 
 import { type Option, type Options, resolve, show, type ValueOf } from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {
-  /** The factory's name. */
+  /** The name of the factory. */
   readonly name: string;
-  /** All of its options. */
+  /** All options, with defaults. */
   readonly options: Readonly<Record<string, unknown>>;
   readonly #at: (step: number) => number;
 
@@ -17,7 +17,7 @@ export class Schedule {
     this.#at = at;
   }
 
-  /** The value for a step, counted from 0. A RangeError unless that is a whole number of 0 or more. */
+  /** The value at a step, counted from 0. A RangeError unless the step is a whole number in [0, ∞). */
   at(step: number): number {
     if (!(Number.isInteger(step) && step >= 0)) {
       throw new RangeError(`${this.name}: at must be asked of a whole number in [0, ∞), got ${step}`);
@@ -25,18 +25,18 @@ export class Schedule {
     return this.#at(step);
   }
 
-  /** As data, of which `scheduleFrom` makes it again. */
+  /** The schedule as data, from which `scheduleFrom` makes it again. */
   toJSON(): Readonly<Record<string, unknown>> {
     return { schedule: this.name, ...(plain(this.options) as typeof this.options) };
   }
 
-  /** As it is written in code. */
+  /** The call that makes the schedule, as code. */
   toString(): string {
     return `${this.name}(${written(this.options)})`;
   }
 }
 
-/** JSON has no words for numbers that are not finite: theirs are those of JavaScript. */
+/** JSON has no infinite numbers. They become strings, such as "Infinity". */
 function plain(value: unknown): unknown {
   if (typeof value === "number") return Number.isFinite(value) ? value : `${value}`;
   if (Array.isArray(value)) return value.map(plain);
@@ -68,9 +68,9 @@ export interface ScheduleFactory<O extends Options = Options> {
 }
 
 /**
- * A schedule's factory from its definition.
- * @param at from the options, all of them there, the function of the step
- * @param conflict what is wrong with options that are right one by one
+ * Makes the factory of a schedule.
+ * @param at returns the function of the step, for complete options
+ * @param conflict returns the message for options that are valid one by one and not together
  */
 /* @__NO_SIDE_EFFECTS__ */
 export function schedule<const O extends Options>(
@@ -88,7 +88,7 @@ export function schedule<const O extends Options>(
   return Object.assign(factory, { options }) as unknown as ScheduleFactory<O>;
 }
 
-/** The options' values, none missing. */
+/** The values of the options; a TypeError if one without a default is missing. */
 export function complete<O extends Options>(name: string, options: O, given: unknown) {
   const values = resolve(name, options, given);
   const missing = Object.keys(options).find((key) => values[key] === undefined);
@@ -97,7 +97,7 @@ export function complete<O extends Options>(name: string, options: O, given: unk
   return values as { readonly [N in keyof O]: ValueOf<O[N]> };
 }
 
-/** A schedule among a schedule's options. */
+/** An option whose value is a schedule. */
 export const scheduleOption: Option<Schedule, string, undefined> = {
   default: undefined,
   range: "a schedule",
@@ -106,7 +106,7 @@ export const scheduleOption: Option<Schedule, string, undefined> = {
   },
 };
 
-/** One schedule after the other: from each bound on the next, which counts from there. */
+/** One schedule after the other. From each bound on, the next schedule counts from that bound. */
 export function inTurn(schedules: readonly Schedule[], bounds: readonly number[]): (step: number) => number {
   return (step) => {
     const past = bounds.filter((bound) => bound <= step).length;
@@ -114,7 +114,7 @@ export function inTurn(schedules: readonly Schedule[], bounds: readonly number[]
   };
 }
 
-/** What is wrong with the bounds between schedules. */
+/** The message for invalid bounds between schedules. */
 export function ordered(name: string, schedules: readonly unknown[], bounds: readonly number[]): string | undefined {
   if (bounds.length !== schedules.length - 1) {
     return `${name} must be one fewer than the ${schedules.length} schedules, got ${bounds.length}`;

@@ -1,22 +1,22 @@
-/** The binary, compiled, and instantiated over a memory. */
+/** The kernels: the WebAssembly module, compiled and instantiated with a memory. */
 
 import { alphabet, binary } from "./binary.js";
 
-/** Updates the elements `begin..end` of the job at an address by the hyper-parameters at another, or leaves sums over them. */
-type Kernel = (hyper: number, job: number, begin: number, end: number, sums?: number) => void;
-/** In the order of the binary's exports, the same in every thread. */
+/** Updates the elements `begin..end` of the segment at an address, or writes their sums. */
+type Kernel = (hyper: number, segment: number, begin: number, end: number, sums?: number) => void;
+/** The kernels by name, in the order of the module's exports, which is the same in every thread. */
 export type Kernels = Readonly<Record<string, Kernel>>;
 
-/** What another thread needs to make the same kernels over the same memory. */
+/** The module and the memory, from which another thread makes the same kernels. */
 export interface Binary {
   readonly memory: WebAssembly.Memory;
   readonly module: WebAssembly.Module;
 }
 
-/** The module for an unshared or a shared memory. They differ in one flag of the memory's import. */
+/** The bytes of the module for an unshared or a shared memory. They differ in one flag of the memory's import. */
 export function bytes(shared: boolean): Uint8Array<ArrayBuffer> {
   const module = decode(binary);
-  // In the import section, after the name "memory": the kind (2, a memory), then flags (1: it has a maximum).
+  // In the import section, the name "memory" is followed by the kind (2: a memory) and the flags (1: it has a maximum, 2: it is shared).
   const name = [...new TextEncoder().encode("memory"), 2, 1];
   const at = module.findIndex((_, start) => name.every((byte, offset) => module[start + offset] === byte));
   if (shared) module[at + name.length - 1] = 3;
@@ -40,7 +40,7 @@ export function compile(shared: boolean): Promise<WebAssembly.Module> {
   return WebAssembly.compile(bytes(shared)).catch(explain);
 }
 
-/** The same at once. */
+/** Compiles the module in this thread. */
 export function compileSync(shared: boolean): WebAssembly.Module {
   try {
     return new WebAssembly.Module(bytes(shared));
@@ -57,7 +57,7 @@ export function instantiateSync({ memory, module }: Binary): Kernels {
   return new WebAssembly.Instance(module, imports(memory)).exports as Kernels;
 }
 
-/** The memory under the name that wasm-bindgen gives the module it comes from. */
+/** The imports of the module. wasm-bindgen chose the name. */
 const imports = (memory: WebAssembly.Memory) => ({ "./downhill_bg.js": { memory } });
 
 function explain(cause: unknown): never {
