@@ -1,46 +1,51 @@
-//! The arithmetic a rule may use, on four elements at once: [`Simd`] in WebAssembly, [`Scalar`] anywhere.
+//! The arithmetic of rules, on four elements at once: [`Simd`] in WebAssembly, [`Scalar`] elsewhere.
 //! Both give the same bits, because every operation here is one correctly rounded IEEE 754 operation.
 
 use crate::math;
 use core::ops::{Add, Div, Mul, Sub};
 
-/// How many elements stand in a lane.
+/// Elements of a lane.
 pub const WIDTH: usize = 4;
 
+/// Four elements of single precision.
 pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
-    /// All four elements set to `x`, rounded once.
+    /// All elements set to `x`, rounded once.
     fn splat(x: f64) -> Self;
+    /// The element `i` is `f(i)`.
+    fn from_fn(f: impl Fn(usize) -> f32) -> Self;
     fn sqrt(self) -> Self;
-    /// `other` where it is larger, otherwise `self`: a NaN in `self` stays, one in `other` is passed over.
-    /// (A maximum that minds both is five instructions on x86, this is one.)
+    /// `other` where it is larger, otherwise `self`. A NaN in `self` stays, and one in `other` is ignored. (A maximum that
+    /// keeps both is five instructions on x86; this is one.)
     fn max(self, other: Self) -> Self;
-    /// `other` where it is smaller, otherwise `self`; as to NaN, as `max`.
+    /// `other` where it is smaller, otherwise `self`. NaN as in `max`.
     fn min(self, other: Self) -> Self;
-    /// 1 or -1 as the element is above zero or below, if it is a normal number; zero and NaN stay.
+    /// 1 for a normal number above zero, -1 for one below. Zero and NaN stay.
     #[inline(always)]
     fn sign(self) -> Self {
         let [least, one, large] = [-1.0, 1.0, (1u128 << 127) as f64].map(Self::splat);
         (self * large).max(least).min(one) // comparing takes twice as many operations
     }
-    /// Zero in place of every element whose magnitude is below the bound.
+    /// Zero where the magnitude is below `bound`, otherwise `self`.
     fn zero_below(self, bound: Self) -> Self;
-    /// The nearest whole number, of two the even one.
-    fn nearest(self) -> Self;
-    /// For a normal number above zero: `(m, e)`, so that it is `m * 2^e`, `m` from the root of a half to that of two.
-    fn split(self) -> (Self, Self);
-    /// Times two to the power `e`, a whole number in [-126, 127].
-    fn scaled(self, e: Self) -> Self;
-    /// Numbers in (0, 1), two a place, that look random: they depend on the place's index, `index` being the first's, and
-    /// on the seeds.
+    /// The nearest whole number; of two, the even one.
+    fn round_ties_even(self) -> Self;
+    /// For a normal number above zero, `(m, e)` with `self = m * 2^e`. Unlike C's `frexp`, it has `m` between the roots of a
+    /// half and of two.
+    fn frexp(self) -> (Self, Self);
+    /// `self * 2^e`, for a whole number `e` in [-126, 127].
+    fn ldexp(self, e: Self) -> Self;
+    /// Two pseudo-random numbers in (0, 1) per element. They depend on the element's index and on the seeds only. `index` is
+    /// that of the first element.
     fn random(index: u32, seeds: [u32; 2]) -> [Self; 2];
 
-    /// One for the places before `end`, zero for the others, `index` being the first's.
+    /// One for elements before `end`, zero for others. `index` is that of the first element.
     fn ones_before(index: u32, end: u32) -> Self;
 
-    /// [`math::powf`] and [`math::normal`], each once in the binary.
+    /// [`math::powf`], as one function in the binary.
     fn powf(self, exponent: Self) -> Self {
         math::powf(self, exponent)
     }
+    /// [`math::normal`], as one function in the binary.
     fn normal(index: u32, seeds: [u32; 2]) -> Self {
         math::normal(index, seeds)
     }
@@ -51,39 +56,74 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// # Safety
     /// `WIDTH` elements from `at` are writable.
     unsafe fn store(self, at: *mut f32);
-
-    /// The one element, and zeros; and storing the first.
+    /// Loads one element, followed by zeros.
+    ///
     /// # Safety
-    /// It is readable, or writable.
+    /// The element at `at` is readable.
     unsafe fn load_one(at: *const f32) -> Self;
+    /// Stores the first element.
+    ///
     /// # Safety
-    /// As for `load_one`.
+    /// The element at `at` is writable.
     unsafe fn store_one(self, at: *mut f32);
-    /// What `f` gives for each place.
-    fn from_fn(f: impl Fn(usize) -> f32) -> Self;
     /// The largest element.
-    fn largest(self) -> f32;
+    fn reduce_max(self) -> f32;
 
-    /// Four sums in double precision, one a place.
+    /// Four sums in double precision, one per element.
     type Sums: Copy;
     const NO_SUMS: Self::Sums;
-    /// The sums with the products of the elements from `a` and from `b` added, each to its own.
+    /// Adds the products of the elements at `a` and at `b` to `sums`.
+    ///
     /// # Safety
-    /// As for `load`.
+    /// `WIDTH` elements from `a` and from `b` are readable.
     unsafe fn add_products_at(a: *const f32, b: *const f32, sums: Self::Sums) -> Self::Sums;
-    /// The same of elements that are loaded.
+    /// Adds the products of the elements of `self` and of `other` to `sums`.
     fn add_products(self, other: Self, sums: Self::Sums) -> Self::Sums;
+    /// The total of the four sums.
     fn total(sums: Self::Sums) -> f64;
-    /// The sums, each rounded.
+    /// The four sums, each rounded.
     fn rounded(sums: Self::Sums) -> Self;
 }
 
-/// The bits of the root of a half.
-const ROOT_OF_HALF: u32 = 0x3f35_04f3;
+/// Calls `each(i, false)` for the start of every whole lane of `count` elements, then `each(i, true)` for every single element
+/// after them.
+#[inline(always)]
+pub fn for_each_lane(count: usize, mut each: impl FnMut(usize, bool)) {
+    let mut i = 0;
+    while i + WIDTH <= count {
+        each(i, false);
+        i += WIDTH;
+    }
+    while i < count {
+        each(i, true);
+        i += 1;
+    }
+}
 
-/// Of the hash pcg3d: Jarzynski & Olano, 2020. The factor and the shift are Knuth's.
-const FACTOR: u32 = 1_664_525;
-const SHIFT: u32 = 1_013_904_223;
+/// Loads a lane, or one element if `single`.
+///
+/// # Safety
+/// The lane or the element at `at` is readable.
+#[inline(always)]
+pub unsafe fn load_lane<V: Lane>(at: *const f32, single: bool) -> V {
+    unsafe { if single { V::load_one(at) } else { V::load(at) } }
+}
+
+/// Stores a lane, or its first element if `single`.
+///
+/// # Safety
+/// The lane or the element at `at` is writable.
+#[inline(always)]
+pub unsafe fn store_lane<V: Lane>(x: V, at: *mut f32, single: bool) {
+    unsafe { if single { x.store_one(at) } else { x.store(at) } }
+}
+
+/// The bits of the square root of a half.
+const SQRT_HALF_BITS: u32 = 0x3f35_04f3;
+
+/// The constants of the hash pcg3d: Jarzynski & Olano, 2020. They are Knuth's.
+const PCG_MULTIPLIER: u32 = 1_664_525;
+const PCG_INCREMENT: u32 = 1_013_904_223;
 
 #[cfg(target_arch = "wasm32")]
 pub use simd::{Simd, sqrt};
@@ -132,16 +172,16 @@ mod simd {
             Self(v128_andnot(self.0, f32x4_lt(magnitude, bound.0)))
         }
         #[inline(always)]
-        fn nearest(self) -> Self {
+        fn round_ties_even(self) -> Self {
             Self(f32x4_nearest(self.0))
         }
         #[inline(always)]
-        fn split(self) -> (Self, Self) {
-            let e = i32x4_shr(i32x4_sub(self.0, i32x4_splat(ROOT_OF_HALF as i32)), 23);
+        fn frexp(self) -> (Self, Self) {
+            let e = i32x4_shr(i32x4_sub(self.0, i32x4_splat(SQRT_HALF_BITS as i32)), 23);
             (Self(i32x4_sub(self.0, i32x4_shl(e, 23))), Self(f32x4_convert_i32x4(e)))
         }
         #[inline(always)]
-        fn scaled(self, e: Self) -> Self {
+        fn ldexp(self, e: Self) -> Self {
             let bits = i32x4_shl(i32x4_add(i32x4_trunc_sat_f32x4(e.0), i32x4_splat(127)), 23);
             Self(f32x4_mul(self.0, bits))
         }
@@ -149,7 +189,9 @@ mod simd {
         fn random(index: u32, [a, b]: [u32; 2]) -> [Self; 2] {
             let index = i32x4_add(i32x4_splat(index as i32), i32x4(0, 1, 2, 3));
             let seeds = [index, i32x4_splat(a as i32), i32x4_splat(b as i32)];
-            let mut v = seeds.map(|x| i32x4_add(i32x4_mul(x, i32x4_splat(FACTOR as i32)), i32x4_splat(SHIFT as i32)));
+            let mut v = seeds.map(|x| {
+                i32x4_add(i32x4_mul(x, i32x4_splat(PCG_MULTIPLIER as i32)), i32x4_splat(PCG_INCREMENT as i32))
+            });
             for _ in 0..2 {
                 for i in 0..3 {
                     v[i] = i32x4_add(v[i], i32x4_mul(v[(i + 1) % 3], v[(i + 2) % 3]));
@@ -194,7 +236,7 @@ mod simd {
             Self(f32x4(f(0), f(1), f(2), f(3)))
         }
         #[inline(always)]
-        fn largest(self) -> f32 {
+        fn reduce_max(self) -> f32 {
             let pairs = f32x4_pmax(self.0, i32x4_shuffle::<2, 3, 0, 1>(self.0, self.0));
             f32x4_extract_lane::<0>(f32x4_pmax(pairs, i32x4_shuffle::<1, 0, 3, 2>(pairs, pairs)))
         }
@@ -227,8 +269,8 @@ mod simd {
         }
     }
 
-    // Rust's own convention would pass vectors through memory, by a stack.
-    #[allow(improper_ctypes_definitions)] // no other language is meant
+    // Rust's own calling convention passes vectors through memory, which needs a stack.
+    #[allow(improper_ctypes_definitions)] // not for another language
     #[inline(never)]
     extern "C" fn powf(x: v128, exponent: v128) -> v128 {
         math::powf(Simd(x), Simd(exponent)).0
@@ -290,23 +332,23 @@ mod scalar {
         fn zero_below(self, bound: Self) -> Self {
             self.zip(bound, |x, bound| if x.abs() < bound { 0.0 } else { x })
         }
-        fn nearest(self) -> Self {
+        fn round_ties_even(self) -> Self {
             Self(self.0.map(f32::round_ties_even))
         }
-        fn split(self) -> (Self, Self) {
-            let e = |x: f32| (x.to_bits().wrapping_sub(ROOT_OF_HALF) as i32) >> 23;
+        fn frexp(self) -> (Self, Self) {
+            let e = |x: f32| (x.to_bits().wrapping_sub(SQRT_HALF_BITS) as i32) >> 23;
             (
                 Self(self.0.map(|x| f32::from_bits(x.to_bits().wrapping_sub((e(x) << 23) as u32)))),
                 Self(self.0.map(|x| e(x) as f32)),
             )
         }
-        fn scaled(self, e: Self) -> Self {
+        fn ldexp(self, e: Self) -> Self {
             self.zip(e, |x, e| x * f32::from_bits((e as i32).wrapping_add(127).wrapping_shl(23) as u32))
         }
         fn random(index: u32, [a, b]: [u32; 2]) -> [Self; 2] {
             let of = |place: usize| {
-                let mut v =
-                    [index.wrapping_add(place as u32), a, b].map(|x| x.wrapping_mul(FACTOR).wrapping_add(SHIFT));
+                let mut v = [index.wrapping_add(place as u32), a, b]
+                    .map(|x| x.wrapping_mul(PCG_MULTIPLIER).wrapping_add(PCG_INCREMENT));
                 for _ in 0..2 {
                     for i in 0..3 {
                         v[i] = v[i].wrapping_add(v[(i + 1) % 3].wrapping_mul(v[(i + 2) % 3]));
@@ -335,7 +377,7 @@ mod scalar {
         fn from_fn(f: impl Fn(usize) -> f32) -> Self {
             Self(core::array::from_fn(f))
         }
-        fn largest(self) -> f32 {
+        fn reduce_max(self) -> f32 {
             let larger = |a, b| if a < b { b } else { a };
             let [a, b, c, d] = self.0;
             larger(larger(a, c), larger(b, d))

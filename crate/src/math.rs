@@ -1,4 +1,4 @@
-//! Functions of single elements that processors do not have: sums and products only, so the same bits everywhere.
+//! Functions of single elements that processors lack, and their own sums and products: the same bits everywhere.
 
 use crate::lane::Lane;
 use core::f64::consts::{LN_2, TAU};
@@ -13,7 +13,7 @@ fn polynomial<V: Lane>(x: V, coefficients: &[f64]) -> V {
 /// The logarithm to the base of two of a normal number above zero, within 2e-7 of it or of one.
 #[inline(always)]
 fn log2<V: Lane>(x: V) -> V {
-    let (m, e) = x.split();
+    let (m, e) = x.frexp();
     let one = V::splat(1.0);
     let s = (m - one) / (m + one);
     // 2 / ln 2 * artanh s
@@ -25,7 +25,7 @@ fn log2<V: Lane>(x: V) -> V {
 /// Two to the power `x`, a number in [-126, 127].
 #[inline(always)]
 fn exp2<V: Lane>(x: V) -> V {
-    let whole = x.nearest();
+    let whole = x.round_ties_even();
     // Powers of ln 2 over factorials.
     const PARTS: [f64; 8] = [
         1.0,
@@ -37,7 +37,7 @@ fn exp2<V: Lane>(x: V) -> V {
         0.000_154_035_303_933,
         0.000_015_252_733_804,
     ];
-    polynomial(x - whole, &PARTS).scaled(whole)
+    polynomial(x - whole, &PARTS).ldexp(whole)
 }
 
 /// `x`, zero or more, to the power `exponent` in [-1, 1]. Zero counts as the smallest normal number; infinity gives NaN.

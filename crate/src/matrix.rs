@@ -1,10 +1,10 @@
-//! Whole matrices: products, and what brings matrices into the order that products read.
+//! Matrix products, and the layout of matrices that they read.
 //!
-//! A product's matrices stand in panels of [`PANEL`] columns, one panel behind the other, each row by row, and both
-//! dimensions are filled up with zeros to multiples of `PANEL`. So a product reads both its sides straight through memory,
-//! and what it writes is ready for the next one.
+//! The matrices of a product are in panels: [`PANEL`] columns, row by row, one panel after the other. Both dimensions are
+//! padded with zeros to multiples of `PANEL`. A product then reads both its sides in the order of memory, and the next
+//! product can read its result.
 //!
-//! An operation is shared out in pieces: those that begin in `begin..end`, where all are as long as `piece` says.
+//! Threads share an operation in pieces. A call does the pieces that begin in `begin..end`, where each is `piece` long.
 
 use core::ops::Range;
 
@@ -13,49 +13,55 @@ use crate::lane::{Lane, WIDTH};
 /// Columns of a panel.
 pub const PANEL: usize = 8;
 
-/// Rows and columns of a piece of a product: its share of both sides stays in the cache.
-const TILE: usize = 64;
+/// Rows and columns of a piece: small enough that both sides of a product stay in the cache.
+pub const TILE: usize = 64;
 
-/// Rows that a product keeps in registers, with a panel's columns.
-const ROWS: usize = 4;
+/// Rows of a block: a product keeps these, times the columns of a panel, in registers.
+const BLOCK_ROWS: usize = 4;
 
-/// `out = alpha * transpose(left) * right + beta * plus`: every matrix in panels, and `plus`, if there is none, null.
+/// The arguments of [`multiply`]: `out = alpha * transpose(left) * right + beta * addend`. Every matrix is in panels.
 #[repr(C)]
 pub struct Product {
     pub alpha: f64,
     pub beta: f64,
-    /// What comes out nearer to zero than this is zero.
+    /// Results with a magnitude below this are zero.
     pub least: f64,
     pub left: *const f32,
     pub right: *const f32,
-    pub plus: *const f32,
+    /// Null if there is none.
+    pub addend: *const f32,
     pub out: *mut f32,
-    /// Of the sides; of what comes out.
+    /// Rows of `left` and `right`.
     pub depth: u32,
+    /// Rows and columns of `out`.
     pub rows: u32,
     pub columns: u32,
-    /// Whether what comes out is its own transpose: then pieces below the diagonal are mirrored, not computed.
+    /// Whether `out` is its own transpose. Tiles below the diagonal are then mirrored, not computed.
     pub symmetric: u32,
+    /// The length of a piece; see [`pieces`].
     pub piece: u32,
 }
 
-/// Computes the pieces of a product that begin in `begin..end`. An element is the sum over the depth from first to last.
+/// Computes the pieces of a product that begin in `begin..end`. An element is a sum from the first row of the sides to the
+/// last.
 ///
 /// # Safety
-/// The dimensions are multiples of [`PANEL`], the pointers valid for as much, and `out` is neither side. What is symmetric
-/// is square.
+/// - The dimensions are multiples of [`PANEL`].
+/// - The pointers are valid for the elements of their matrices.
+/// - `out` overlaps neither `left` nor `right`. It may be `addend`.
+/// - A symmetric `out` has as many rows as columns.
 #[inline(always)]
 pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
-    let Product { alpha, beta, least, left, right, plus, out, depth, rows, columns, symmetric, piece } = *product;
+    let Product { alpha, beta, least, left, right, addend, out, depth, rows, columns, symmetric, piece } = *product;
     let [depth, rows, columns] = [depth, rows, columns].map(|count| count as usize);
     let symmetric = symmetric != 0;
     let [alpha, beta, least] = [alpha, beta, least].map(V::splat);
-    // Column by column; of what is symmetric, down to the diagonal.
-    let down = |across: usize| if symmetric { across + 1 } else { rows.div_ceil(TILE) };
+    // Tiles are numbered down one column of tiles after the other; in a symmetric matrix, down to the diagonal.
+    let tiles_down = |across: usize| if symmetric { across + 1 } else { rows.div_ceil(TILE) };
     for index in pieces(piece, begin, end) {
         let [mut top, mut start] = [index, 0];
-        while top >= down(start) {
-            top -= down(start);
+        while top >= tiles_down(start) {
+            top -= tiles_down(start);
             start += 1;
         }
         let [top, start] = [top, start].map(|tile| tile * TILE);
@@ -67,18 +73,18 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
             while row < bottom {
                 unsafe {
                     let left = left.add(row / PANEL * PANEL * depth + row % PANEL);
-                    let sums = inner::<V>(left, right, depth);
+                    let sums = multiply_block::<V>(left, right, depth);
                     let at = column * rows + row * PANEL;
                     for (i, sum) in sums.into_iter().enumerate() {
                         let at = at + i * WIDTH;
                         let mut sum = alpha * sum;
-                        if !plus.is_null() {
-                            sum = sum + beta * V::load(plus.add(at));
+                        if !addend.is_null() {
+                            sum = sum + beta * V::load(addend.add(at));
                         }
                         sum.zero_below(least).store(out.add(at));
                     }
                 }
-                row += ROWS;
+                row += BLOCK_ROWS;
             }
             column += PANEL;
         }
@@ -88,38 +94,42 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
     }
 }
 
-/// Copies a part of a matrix in panels to where it stands in the transpose.
+/// Copies a part of a square matrix in panels to its place in the transpose.
 #[inline(always)]
 unsafe fn mirror(matrix: *mut f32, size: usize, rows: Range<usize>, columns: Range<usize>) {
     for column in columns {
         for row in rows.clone() {
-            unsafe { *matrix.add(place(size, column, row)) = *matrix.add(place(size, row, column)) };
+            unsafe { *matrix.add(offset(size, column, row)) = *matrix.add(offset(size, row, column)) };
         }
     }
 }
 
-/// Where an element stands in panels of so many rows.
-pub fn place(rows: usize, row: usize, column: usize) -> usize {
+/// The offset of an element in a matrix of `rows` rows in panels.
+pub fn offset(rows: usize, row: usize, column: usize) -> usize {
     column / PANEL * PANEL * rows + row * PANEL + column % PANEL
 }
 
-/// The pieces that begin in `begin..end`.
+/// The pieces that begin in `begin..end`, where each is `piece` long.
 #[inline(always)]
 pub fn pieces(piece: u32, begin: usize, end: usize) -> Range<usize> {
     let piece = (piece as usize).max(1);
     begin.div_ceil(piece)..end.div_ceil(piece)
 }
 
-/// Some rows of a panel of what comes out.
+/// Computes [`BLOCK_ROWS`] rows of a panel of a product.
 #[inline(always)]
-unsafe fn inner<V: Lane>(left: *const f32, right: *const f32, depth: usize) -> [V; ROWS * PANEL / WIDTH] {
+unsafe fn multiply_block<V: Lane>(
+    left: *const f32,
+    right: *const f32,
+    depth: usize,
+) -> [V; BLOCK_ROWS * PANEL / WIDTH] {
     const LANES: usize = PANEL / WIDTH;
-    let mut sums = [V::splat(0.0); ROWS * LANES];
+    let mut sums = [V::splat(0.0); BLOCK_ROWS * LANES];
     let mut at = 0;
     while at < depth * PANEL {
         unsafe {
             let of_right: [V; LANES] = core::array::from_fn(|lane| V::load(right.add(at + lane * WIDTH)));
-            for row in 0..ROWS {
+            for row in 0..BLOCK_ROWS {
                 let of_left = V::splat(f64::from(*left.add(at + row)));
                 for lane in 0..LANES {
                     let sum = &mut sums[row * LANES + lane];
@@ -132,7 +142,8 @@ unsafe fn inner<V: Lane>(left: *const f32, right: *const f32, depth: usize) -> [
     sums
 }
 
-/// Where a matrix' elements stand: how far apart panels are, columns in them, blocks of as many rows, and rows.
+/// Distances in memory between the elements of a matrix, in elements: from one panel to the next, from column to column in
+/// a panel, from one block of [`PANEL`] rows to the next, and from row to row in a block.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Layout {
@@ -143,34 +154,37 @@ pub struct Layout {
 }
 
 impl Layout {
-    fn at(&self, row: usize, column: usize) -> usize {
+    fn offset(&self, row: usize, column: usize) -> usize {
         let of_column = column / PANEL * self.panel as usize + column % PANEL * self.column as usize;
         of_column + row / PANEL * self.block as usize + row % PANEL * self.row as usize
     }
 }
 
-/// `to = scale * from + shift * I`, from one layout to another, and with zeros where `to` is larger or it comes out nearer
-/// to zero than `least`.
+/// The arguments of [`arrange`]: `to = scale * from + shift * I`, from one layout to another.
 #[repr(C)]
 pub struct Arrange {
     pub scale: f64,
     pub shift: f64,
+    /// Results with a magnitude below this are zero.
     pub least: f64,
     pub from: *const f32,
     pub to: *mut f32,
-    pub from_laid: Layout,
-    pub to_laid: Layout,
+    pub from_layout: Layout,
+    pub to_layout: Layout,
     pub from_rows: u32,
     pub from_columns: u32,
+    /// Rows and columns of `to`, which is zero where it is larger than `from`.
     pub rows: u32,
     pub columns: u32,
+    /// The length of a piece; see [`pieces`].
     pub piece: u32,
 }
 
-/// Arranges the pieces that begin in `begin..end`: panels of `to`.
+/// Copies a matrix to another layout: the pieces that begin in `begin..end`, each a panel of `to`.
 ///
 /// # Safety
-/// The pointers are valid for as much as is said.
+/// - `from` is valid for `from_rows` rows and `from_columns` columns in its layout.
+/// - `to` is valid for `rows` rows and `columns` columns in its layout, and does not overlap `from`.
 #[inline(always)]
 pub unsafe fn arrange(arrange: &Arrange, begin: usize, end: usize) {
     let [scale, shift, least] = [arrange.scale, arrange.shift, arrange.least].map(|x| x as f32);
@@ -182,7 +196,7 @@ pub unsafe fn arrange(arrange: &Arrange, begin: usize, end: usize) {
                 unsafe {
                     let mut x = 0.0;
                     if inside {
-                        x = scale * *arrange.from.add(arrange.from_laid.at(row, column));
+                        x = scale * *arrange.from.add(arrange.from_layout.offset(row, column));
                         if row == column {
                             x += shift;
                         }
@@ -190,7 +204,7 @@ pub unsafe fn arrange(arrange: &Arrange, begin: usize, end: usize) {
                             x = 0.0;
                         }
                     }
-                    *arrange.to.add(arrange.to_laid.at(row, column)) = x;
+                    *arrange.to.add(arrange.to_layout.offset(row, column)) = x;
                 }
             }
         }

@@ -77,9 +77,25 @@ macro_rules! table {
                 measured
             }) as Kernel)),*])
         }
+
+        /// The struct of each kernel, as `module::Name`.
+        const STRUCTS: &[&str] = &[$(stringify!($rule)),*];
     };
 }
 downhill::kernels!(table);
+
+#[test]
+fn every_file_of_rules_has_a_kernel() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/rules")).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        let listed = STRUCTS.iter().any(|name| name.split("::").next().map(str::trim) == Some(module));
+        assert!(
+            module == "mod" || listed,
+            "rules/{module}.rs has no kernel: add `pub mod {module};` to rules/mod.rs, and a line to `kernels!` in lib.rs"
+        );
+    }
+}
 
 /// Numbers in [-1, 1), as in test/harness.ts.
 fn numbers(seed: u32) -> impl FnMut() -> f64 {

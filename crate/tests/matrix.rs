@@ -1,6 +1,13 @@
 //! What is computed with whole matrices, over scalars compiled for this machine, meets the bits that WebAssembly publishes.
 
-use downhill::{axes::*, basis::*, lane::Scalar, matrix::*, rule::Segment};
+use downhill::{
+    factored::*,
+    lane::Scalar,
+    matrix::*,
+    qr::*,
+    rule::Segment,
+    rules::soap::{Adapt, adapt},
+};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -56,18 +63,25 @@ fn every_kernel_meets_the_published_bits() {
             zero_grad: 0,
             slots: [],
         };
-        let axes = || Axes {
-            share: amounts(0),
-            of_rows: at(0),
-            of_columns: at(1),
-            into: at(2),
+        let reduction = || Reduction {
+            amount: amounts(0),
+            row_stats: at(0),
+            column_stats: at(1),
+            out: at(2),
             matrices: c(0),
             rows: c(1),
             columns: c(2),
             piece: 1,
         };
-        let reflections =
-            || Reflect { of: at(0), to: at(1), rows: c(0), panel: c(1), first: c(2), reverse: c(3), piece: 1 };
+        let reflections = || Reflect {
+            reflectors: at(0),
+            target: at(1),
+            rows: c(0),
+            panel: c(1),
+            first: c(2),
+            reverse: c(3),
+            piece: 1,
+        };
         unsafe {
             match kernel.as_str() {
                 "multiply" => multiply::<Scalar>(
@@ -77,7 +91,7 @@ fn every_kernel_meets_the_published_bits() {
                         least: amounts(2),
                         left: at(0),
                         right: at(1),
-                        plus: at(2),
+                        addend: at(2),
                         out: at(3),
                         depth: c(0),
                         rows: c(1),
@@ -88,11 +102,11 @@ fn every_kernel_meets_the_published_bits() {
                     0,
                     pieces,
                 ),
-                "average_rows" => average_rows::<Scalar>(&axes(), &segment, 0, pieces),
-                "average_columns" => average_columns::<Scalar>(&axes(), &segment, 0, pieces),
-                "cover_rows" => cover_rows::<Scalar>(&axes(), &segment, 0, pieces),
-                "cover_columns" => cover_columns::<Scalar>(&axes(), &segment, 0, pieces),
-                "divide_rows" => divide_rows(&axes(), 0, pieces),
+                "average_rows" => average_rows::<Scalar>(&reduction(), &segment, 0, pieces),
+                "average_columns" => average_columns::<Scalar>(&reduction(), &segment, 0, pieces),
+                "cover_rows" => cover_rows::<Scalar>(&reduction(), &segment, 0, pieces),
+                "cover_columns" => cover_columns::<Scalar>(&reduction(), &segment, 0, pieces),
+                "divide_rows" => divide_rows(&reduction(), 0, pieces),
                 "find_reflections" => find_reflections::<Scalar>(&reflections(), 0, pieces),
                 "reflect" => reflect::<Scalar>(&reflections(), 0, pieces),
                 "adapt" => adapt::<Scalar>(

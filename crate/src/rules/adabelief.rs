@@ -1,9 +1,6 @@
 //! AdaBelief: Adam, over how far the gradient is from what was expected of it. Zhuang et al., 2020.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct AdaBelief { lr: f64, betas: [f64; 2], eps: f64, eps_root: f64 }

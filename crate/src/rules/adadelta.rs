@@ -1,6 +1,6 @@
 //! Adadelta: the gradient over its running root mean square, times that of the moves so far. Zeiler, 2012.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Adadelta { lr: f64, rho: f64, eps: f64, weight_decay: f64 }

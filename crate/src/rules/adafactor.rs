@@ -1,6 +1,6 @@
 //! Adafactor: a second moment of which only rows' and columns' averages are kept. Shazeer & Stern, 2018.
 
-use crate::{axes::Grid, lane::Lane, rule::*};
+use crate::{factored::Grid, lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Adafactor {

@@ -1,6 +1,6 @@
 //! Adagrad: each parameter's rate falls with the sum of its squared gradients. Duchi, Hazan & Singer, 2011.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Adagrad { lr: f64, lr_decay: f64, eps: f64, weight_decay: f64, eps_in_sqrt: f64 }

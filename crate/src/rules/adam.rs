@@ -1,9 +1,6 @@
 //! Adam: Kingma & Ba, 2015. With a third slot, AMSGrad: Reddi, Kale & Kumar, 2018.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Adam {

@@ -1,6 +1,6 @@
 //! Adamax: Adam with the largest gradient, decaying, in place of the root of the mean square. Kingma & Ba, 2015, section 7.1.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Adamax { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, eps_outside: f64 }

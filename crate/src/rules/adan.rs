@@ -1,9 +1,6 @@
 //! Adan: Adam with Nesterov's look ahead, by the gradient's own change. Xie et al., 2022.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Adan { lr: f64, betas: [f64; 3], eps: f64, weight_decay: f64, no_prox: f64 }

@@ -1,9 +1,6 @@
 //! AdEMAMix: Adam with a second, slower mean of the gradient beside the first. Pagliardini, Ablin & Grangier, 2024.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct AdEMAMix { lr: f64, betas: [f64; 3], alpha: f64, eps: f64, weight_decay: f64 }

@@ -1,9 +1,6 @@
 //! ADOPT: Adam that divides by the mean square of before, which knows nothing of the gradient. Taniguchi et al., 2024.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Adopt { lr: f64, betas: [f64; 2], eps: f64 }

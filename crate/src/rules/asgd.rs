@@ -1,6 +1,6 @@
 //! Averaged SGD: gradient descent with a falling rate, and the average of where it was. Polyak & Juditsky, 1992.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Asgd { lr: f64, lambd: f64, alpha: f64, t0: f64, weight_decay: f64, eta: f64, mu: f64 }

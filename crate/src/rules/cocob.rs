@@ -1,6 +1,6 @@
 //! COCOB: no learning rate; each parameter bets on its gradient's sign. Orabona & Tommasi, 2017, algorithm 2.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Cocob { lr: f64, alpha: f64, eps: f64, weight_decay: f64 }

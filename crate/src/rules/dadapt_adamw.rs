@@ -1,10 +1,7 @@
 //! D-Adaptation, AdamW's variant: the rate is a lower bound on the distance to the solution. Defazio & Mishchenko, 2023,
 //! as in Optax.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct DAdaptAdamW {

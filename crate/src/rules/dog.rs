@@ -1,6 +1,6 @@
 //! DoG: the rate is the largest distance from the start, over the root of all squared gradients. Ivgi, Hinder & Carmon, 2023.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Dog { lr: f64, eps: f64, weight_decay: f64, max_dist: f64, grads_sq: f64, rate: f64 }

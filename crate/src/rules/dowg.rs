@@ -1,6 +1,6 @@
 //! DoWG: as DoG, with gradients that count by the distance at which they were taken. Khaled, Mishchenko & Jin, 2023.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Dowg { lr: f64, eps: f64, weight_decay: f64, dist_sq: f64, grads_sq: f64, rate: f64 }

@@ -1,9 +1,6 @@
 //! Fromage: steps as long as the tensor, times the rate, and back to its size. Bernstein et al., 2020.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Fromage { lr: f64, min_norm: f64, trust_ratio: f64 }

@@ -1,6 +1,6 @@
 //! FTRL-Proximal: follow the regularized leader. McMahan et al., 2013, as Keras has it.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Ftrl {

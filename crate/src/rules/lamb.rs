@@ -1,9 +1,6 @@
 //! LAMB: Adam whose step in each tensor is as long as the tensor, times the rate. You et al., 2020.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Lamb { lr: f64, betas: [f64; 2], eps: f64, eps_root: f64, weight_decay: f64, trust_ratio: f64 }

@@ -1,6 +1,6 @@
 //! LARS: momentum whose step in each tensor is as long as the tensor, times the rate. You, Gitman & Ginsburg, 2017.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Lars {

@@ -1,6 +1,6 @@
 //! Lion: the sign of an average of the gradient. Chen et al., 2023.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Lion { lr: f64, betas: [f64; 2], weight_decay: f64 }

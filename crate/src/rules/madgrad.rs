@@ -1,9 +1,6 @@
 //! MADGRAD: dual averaging over the cube root of the summed squares. Defazio & Jelassi, 2021.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Madgrad { lr: f64, momentum: f64, weight_decay: f64, eps: f64 }

@@ -1,6 +1,6 @@
 //! Momentum with the learning rate inside the buffer: Rumelhart, Hinton & Williams, 1986; Sutskever et al., 2013.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Momentum { lr: f64, momentum: f64 }

@@ -1,6 +1,6 @@
 //! Muon: momentum made orthogonal, as a matrix, by Newton-Schulz iterations. Jordan et al., 2024.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Muon {

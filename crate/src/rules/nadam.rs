@@ -1,9 +1,6 @@
 //! NAdam: Adam with Nesterov's look ahead, on a schedule of its own. Dozat, 2016, as PyTorch has it.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct NAdam {

@@ -1,6 +1,6 @@
 //! SGD with Gaussian noise that fades. Neelakantan et al., 2015.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct NoisySgd { lr: f64, eta: f64, gamma: f64, key: f64, size: f64, deviation: f64 }

@@ -1,9 +1,6 @@
 //! NovoGrad: momentum of gradients over the root of each tensor's own second moment. Ginsburg et al., 2019, as in Optax.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct NovoGrad { lr: f64, betas: [f64; 2], eps: f64, eps_root: f64, weight_decay: f64, grad_norm_sq: f64 }

@@ -1,9 +1,6 @@
 //! Optimistic Adam: the update, and how it differs from the last. Daskalakis et al., 2018; Mokhtari et al., 2020.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct OptimisticAdam {

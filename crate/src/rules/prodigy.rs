@@ -1,9 +1,6 @@
 //! Prodigy: D-Adaptation that finds the rate faster. Mishchenko & Defazio, 2023, as in Optax.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Prodigy {

@@ -1,9 +1,6 @@
 //! RAdam: Adam that waits with dividing until the mean square's own variance is known. Liu et al., 2020.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct RAdam { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, decoupled_weight_decay: f64 }

@@ -1,6 +1,6 @@
 //! RMSprop: the gradient over the root of its running mean square. Hinton, 2012 (lecture 6e); centered: Graves, 2013.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Rmsprop<const CENTERED: bool> {

@@ -1,7 +1,7 @@
 //! Rprop: each parameter's own step grows while its gradient keeps its sign, and shrinks when that changes.
 //! Riedmiller & Braun, 1993, without going back, as PyTorch has it.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Rprop { etas: [f64; 2], step_sizes: [f64; 2] }

@@ -1,10 +1,7 @@
 //! Schedule-free AdamW: as schedule-free SGD, over the root of the mean square. Defazio et al., 2024.
 
 use super::schedule_free_sgd::between;
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct ScheduleFreeAdamW {

@@ -1,6 +1,6 @@
 //! Schedule-free SGD: gradients are taken between where descent is and the mean of where it was. Defazio et al., 2024.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct ScheduleFreeSgd {

@@ -1,7 +1,7 @@
 //! Gradient descent, stochastic when the gradient is a mini-batch's: Robbins & Monro, 1951.
 //! With momentum: Polyak, 1964; Nesterov, 1983; as Sutskever et al., 2013, and PyTorch place them.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Sgd { lr: f64, momentum: f64, dampening: f64, weight_decay: f64, nesterov: f64 }

@@ -1,6 +1,6 @@
 //! Shampoo: the gradient between inverse roots of what its rows and its columns have in common. Gupta, Koren & Singer, 2018.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Shampoo { lr: f64, eps: f64, weight_decay: f64, trace: f64 }

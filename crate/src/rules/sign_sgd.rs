@@ -1,6 +1,6 @@
 //! Sign descent: every parameter moves by the rate, whatever its gradient's size. Bernstein et al., 2018.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct SignSgd { lr: f64 }

@@ -1,9 +1,10 @@
 //! SM3: Adagrad whose sums are kept for rows and columns alone. Anil et al., 2019.
 
 use crate::{
-    axes::{Grid, covered},
+    factored::{Grid, accumulator},
     lane::Lane,
     rule::*,
+    scalar::*,
 };
 
 hyper! {
@@ -33,7 +34,7 @@ impl Rule<3> for Sm3 {
         let least = V::splat(MIN_NORMAL_F32);
         move |p, g, [average, row, column]| {
             // A sum of zero is that of gradients that are zero.
-            let sum = least.max(covered(g, row, column) + eps);
+            let sum = least.max(accumulator(g, row, column) + eps);
             let average = mean.of(average, g / sum.sqrt());
             (p - lr * average, [average, row, column])
         }

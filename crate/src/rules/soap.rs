@@ -1,6 +1,10 @@
 //! SOAP: Adam in the eigenbasis of Shampoo's preconditioners. Vyas et al., 2024.
 
-use crate::{lane::Lane, rule::*};
+use crate::{
+    lane::{Lane, for_each_lane, load_lane, store_lane},
+    rule::*,
+    scalar::*,
+};
 
 hyper! {
     pub struct Soap { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, bias_correction: f64, trace: f64 }
@@ -19,7 +23,7 @@ impl Rule<2> for Soap {
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let corrected = if self.bias_correction != 0.0 && step > 1.0 {
             let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step - 1.0));
-            crate::lane::sqrt(second) / first
+            sqrt(second) / first
         } else {
             1.0
         };
@@ -34,4 +38,37 @@ impl Measure<2, 1> for Soap {
         let mean = Average::new(if step > 1.0 { self.betas[0] } else { 1.0 });
         move |_, g, [average, _]| ([mean.of(average, g), g], [(g, g)])
     }
+}
+
+/// The arguments of [`adapt`]: blocks in the basis of the second moment.
+#[repr(C)]
+pub struct Adapt {
+    pub beta: f64,
+    pub eps: f64,
+    pub grads: *const f32,
+    /// Adam's second moment.
+    pub squares: *mut f32,
+    /// Adam's first moment, and then its direction.
+    pub averages: *mut f32,
+    /// Elements of each block.
+    pub size: u32,
+    /// Not read, because every element is a piece. All operations have it.
+    pub piece: u32,
+}
+
+/// Updates Adam's second moment of the elements `begin..end`, and replaces their averages by Adam's direction.
+///
+/// # Safety
+/// The pointers are valid for `size` elements, and the blocks do not overlap.
+#[inline(always)]
+pub unsafe fn adapt<V: Lane>(adapt: &Adapt, begin: usize, end: usize) {
+    let (mean, eps, least) = (Average::new(adapt.beta), eps_lane::<V>(adapt.eps), V::splat(MIN_NORMAL_F32));
+    for_each_lane(end.min(adapt.size as usize) - begin, |i, single| unsafe {
+        let [grad, squares, average] =
+            [adapt.grads.cast_mut(), adapt.squares, adapt.averages].map(|block| block.add(begin + i));
+        let (g, m) = (load_lane::<V>(grad, single), load_lane::<V>(average, single));
+        let square = mean.of(load_lane(squares, single), g * g).zero_below(least);
+        store_lane(square, squares, single);
+        store_lane(m / (square.sqrt() + eps), average, single);
+    });
 }

@@ -1,6 +1,6 @@
 //! Sophia: momentum over an estimate of the Hessian's diagonal, no step larger than a bound. Liu et al., 2023.
 
-use crate::{lane::Lane, rule::*};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Sophia { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, gamma: f64, clip_threshold: f64 }

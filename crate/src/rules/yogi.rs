@@ -1,9 +1,6 @@
 //! Yogi: Adam whose mean square moves by no more than the gradient's square at a time. Zaheer et al., 2018.
 
-use crate::{
-    lane::{Lane, sqrt},
-    rule::*,
-};
+use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
     pub struct Yogi { lr: f64, betas: [f64; 2], eps: f64 }

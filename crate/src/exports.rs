@@ -1,0 +1,152 @@
+//! The functions that the binary exports: every rule's kernels, and those over vectors and matrices.
+
+#![allow(unsafe_op_in_unsafe_fn)] // in the code that wasm_bindgen generates for an unsafe function
+
+use crate::{
+    clip::{self, Units},
+    factored::{self, Reduction},
+    kernels,
+    lane::Simd,
+    matrix::{self, Arrange, Product},
+    qr::{self, Reflect},
+    rule::{Segment, measure, run},
+    sort::{self, ColumnOrder},
+    vector,
+};
+use wasm_bindgen::prelude::*;
+
+macro_rules! export_rules {
+    ($($name:ident: $rule:ty, $slots:literal $(, by $measure:ident: $sums:literal)?;)*) => {
+        $(
+            /// # Safety
+            /// As for [`run`], and `hyper` is valid.
+            #[wasm_bindgen]
+            pub unsafe fn $name(hyper: *const $rule, segment: *const Segment<$slots>, begin: usize, end: usize) {
+                unsafe { run::<Simd, $rule, $slots>(&*hyper, &*segment, begin, end) }
+            }
+
+            $(
+                /// # Safety
+                /// As for [`run`], and `hyper` and `sums` are valid.
+                #[wasm_bindgen]
+                pub unsafe fn $measure(hyper: *const $rule, segment: *const Segment<$slots>, begin: usize, end: usize, sums: *mut f64) {
+                    unsafe { measure::<Simd, $rule, $slots, $sums>(&*hyper, &*segment, begin, end, &mut *sums.cast()) }
+                }
+            )?
+        )*
+
+        /// A line for each kernel: its name, slots, sums, and the fields of its hyper-parameters.
+        const METADATA: &str = constcat::concat!(
+            $(stringify!($name), " ", stringify!($slots), $(" by ", stringify!($sums),)? " ", <$rule>::FIELDS, "\n"),*
+        );
+    };
+}
+kernels!(export_rules);
+
+/// The metadata as a section of the binary. scripts/kernels.mjs moves it to test/kernels.txt.
+#[unsafe(link_section = "downhill")]
+pub static METADATA_SECTION: [u8; METADATA.len()] = unsafe { *METADATA.as_ptr().cast() };
+
+/// Exports [`vector::add_squares`].
+///
+/// # Safety
+/// As for it, and the arguments are valid.
+#[wasm_bindgen]
+pub unsafe fn add_squares(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
+    unsafe { vector::add_squares::<Simd>(&*segment, begin, end, &mut *sum) }
+}
+
+/// Exports [`vector::dot`].
+///
+/// # Safety
+/// As for it, and the arguments are valid.
+#[wasm_bindgen]
+pub unsafe fn dot(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
+    unsafe { vector::dot::<Simd>(&*segment, begin, end, &mut *sum) }
+}
+
+/// Exports [`vector::magnitude`].
+///
+/// # Safety
+/// As for it, and the arguments are valid: `out` for two numbers.
+#[wasm_bindgen]
+pub unsafe fn magnitude(_: usize, segment: *const Segment<0>, begin: usize, end: usize, out: *mut f64) {
+    unsafe { vector::magnitude::<Simd>(&*segment, begin, end, &mut *out.cast()) }
+}
+
+/// Exports [`vector::combine`].
+///
+/// # Safety
+/// As for it, and the arguments are valid: `weights` for two numbers.
+#[wasm_bindgen]
+pub unsafe fn combine(weights: *const f64, segment: *const Segment<1>, begin: usize, end: usize) {
+    unsafe { vector::combine::<Simd>(*weights.cast(), &*segment, begin, end) }
+}
+
+/// Exports [`clip::clip_units`].
+///
+/// # Safety
+/// As for it, and the arguments are valid.
+#[wasm_bindgen]
+pub unsafe fn clip_units(units: *const Units, segment: *const Segment<0>, begin: usize, end: usize) {
+    unsafe { clip::clip_units::<Simd>(&*units, &*segment, begin, end) }
+}
+
+macro_rules! export_reductions {
+    ($($name:ident)*) => {$(
+        #[doc = concat!("Exports [`factored::", stringify!($name), "`].")]
+        ///
+        /// # Safety
+        /// As for it, and the arguments are valid.
+        #[wasm_bindgen]
+        pub unsafe fn $name(reduction: *const Reduction, segment: *const Segment<0>, begin: usize, end: usize) {
+            unsafe { factored::$name::<Simd>(&*reduction, &*segment, begin, end) }
+        }
+    )*};
+}
+export_reductions! { average_rows average_columns cover_rows cover_columns }
+
+/// Exports operations that have no segment: `module::name::<lane>(arguments)`.
+macro_rules! export_operations {
+    ($($module:ident::$name:ident $(::<$lane:ty>)? ($arguments:ty);)*) => {$(
+        #[doc = concat!("Exports [`", stringify!($module), "::", stringify!($name), "`].")]
+        ///
+        /// # Safety
+        /// As for it, and the arguments are valid.
+        #[wasm_bindgen]
+        pub unsafe fn $name(arguments: *const $arguments, _: usize, begin: usize, end: usize) {
+            unsafe { $module::$name$(::<$lane>)?(&*arguments, begin, end) }
+        }
+    )*};
+}
+export_operations! {
+    matrix::multiply::<Simd>(Product);
+    matrix::arrange(Arrange);
+    factored::divide_rows(Reduction);
+    qr::find_reflections::<Simd>(Reflect);
+    qr::reflect::<Simd>(Reflect);
+    sort::rank(ColumnOrder);
+    sort::reorder(ColumnOrder);
+    soap::adapt::<Simd>(soap::Adapt);
+}
+
+/// wasm-bindgen links against an allocator; no kernel calls it.
+mod no_heap {
+    extern crate alloc;
+    use alloc::alloc::{GlobalAlloc, Layout};
+
+    struct NoHeap;
+    unsafe impl GlobalAlloc for NoHeap {
+        unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+            core::ptr::null_mut()
+        }
+        unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+    }
+    #[global_allocator]
+    static NO_HEAP: NoHeap = NoHeap;
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    core::arch::wasm32::unreachable()
+}

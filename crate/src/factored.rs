@@ -1,0 +1,221 @@
+//! Row and column statistics of matrices, which some rules keep instead of state for each element: Adafactor's factored second
+//! moment, and SM3's accumulators. Kernels reduce gradients to them, and [`Grid`] finds those of an element.
+
+use core::array::from_fn;
+
+use crate::{
+    lane::{Lane, WIDTH, for_each_lane, load_lane, store_lane},
+    matrix::{TILE, pieces},
+    rule::{Segment, clipped_gradient},
+    scalar::MIN_NORMAL_F32,
+};
+
+/// The arguments of a kernel that reduces rows or columns. The matrices are adjacent in memory, each row by row, and pieces
+/// are [`TILE`] rows or columns long.
+#[repr(C)]
+pub struct Reduction {
+    /// The weight of a new mean in its average, or in [`divide_rows`] the least divisor.
+    pub amount: f64,
+    /// A number for each row of each matrix.
+    pub row_stats: *const f32,
+    /// A number for each column of each matrix.
+    pub column_stats: *const f32,
+    /// The numbers that the kernel writes: one per row, or one per column.
+    pub out: *mut f32,
+    pub matrices: u32,
+    pub rows: u32,
+    pub columns: u32,
+    /// The length of a piece; see [`pieces`].
+    pub piece: u32,
+}
+
+impl Reduction {
+    fn shape(&self) -> [usize; 3] {
+        [self.matrices as usize, self.rows as usize, self.columns as usize]
+    }
+
+    /// The rows, of all matrices, in the pieces that begin in `begin..end`.
+    #[inline(always)]
+    fn rows_in(&self, begin: usize, end: usize) -> core::ops::Range<usize> {
+        let [matrices, rows, _] = self.shape();
+        let pieces = pieces(self.piece, begin, end);
+        pieces.start * TILE..(pieces.end * TILE).min(matrices * rows)
+    }
+
+    /// Calls `each(matrix, column, single)` for the columns in the pieces that begin in `begin..end`: for a lane of columns
+    /// from `column` on, or for that column if `single`. A piece does not go beyond its matrix.
+    #[inline(always)]
+    fn for_columns_in(&self, begin: usize, end: usize, mut each: impl FnMut(usize, usize, bool)) {
+        let [_, _, columns] = self.shape();
+        let pieces_across = columns.div_ceil(TILE).max(1);
+        for piece in pieces(self.piece, begin, end) {
+            let start = piece % pieces_across * TILE;
+            let stop = columns.min(start + TILE);
+            for_each_lane(stop - start, |i, single| each(piece / pieces_across, start + i, single));
+        }
+    }
+}
+
+/// Updates the average of each row with the mean of the squares of the row's gradients.
+///
+/// # Safety
+/// - The gradients in `segment` are valid for the elements of all matrices.
+/// - `out` in `reduction` is valid for the rows of all matrices.
+#[inline(always)]
+pub unsafe fn average_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+    let [_, _, columns] = reduction.shape();
+    let gradient = clipped_gradient::<V>(segment);
+    for row in reduction.rows_in(begin, end) {
+        let mut sums = V::NO_SUMS;
+        for_each_lane(columns, |i, single| {
+            let g = gradient(unsafe { load_lane(segment.grads.add(row * columns + i), single) });
+            sums = g.add_products(g, sums);
+        });
+        let mean = V::splat(V::total(sums) / columns as f64);
+        unsafe { update_average(mean, reduction.amount, reduction.out.add(row), true) }
+    }
+}
+
+/// Updates the average of each column with the mean of the squares of the column's gradients.
+///
+/// # Safety
+/// - The gradients in `segment` are valid for the elements of all matrices.
+/// - `out` in `reduction` is valid for the columns of all matrices.
+#[inline(always)]
+pub unsafe fn average_columns<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+    let [_, rows, columns] = reduction.shape();
+    let gradient = clipped_gradient::<V>(segment);
+    reduction.for_columns_in(begin, end, |matrix, column, single| {
+        let mut sums = V::NO_SUMS;
+        for row in matrix * rows..(matrix + 1) * rows {
+            let g = gradient(unsafe { load_lane(segment.grads.add(row * columns + column), single) });
+            sums = g.add_products(g, sums);
+        }
+        let mean = V::rounded(sums) * V::splat(1.0 / rows as f64);
+        unsafe { update_average(mean, reduction.amount, reduction.out.add(matrix * columns + column), single) }
+    });
+}
+
+#[inline(always)]
+unsafe fn update_average<V: Lane>(mean: V, weight: f64, at: *mut f32, single: bool) {
+    unsafe {
+        let average = load_lane::<V>(at, single);
+        let next = average + V::splat(weight) * (mean - average);
+        store_lane(next.zero_below(V::splat(MIN_NORMAL_F32)), at, single);
+    }
+}
+
+/// Divides the number of each row by the mean of the numbers of its matrix, or by `amount` if that is larger. Pieces are
+/// matrices.
+///
+/// # Safety
+/// `row_stats` and `out` in `reduction` are valid for the rows of all matrices.
+#[inline(always)]
+pub unsafe fn divide_rows(reduction: &Reduction, begin: usize, end: usize) {
+    let [_, rows, _] = reduction.shape();
+    let least = reduction.amount;
+    for matrix in pieces(reduction.piece, begin, end) {
+        let all = matrix * rows..(matrix + 1) * rows;
+        let sum = all.clone().map(|row| f64::from(unsafe { *reduction.row_stats.add(row) })).sum::<f64>();
+        let mean = sum / rows as f64;
+        let inverse = 1.0 / if mean < least { least } else { mean };
+        for row in all {
+            unsafe { *reduction.out.add(row) = (f64::from(*reduction.row_stats.add(row)) * inverse) as f32 };
+        }
+    }
+}
+
+/// SM3's accumulator of an element (`ν` in the paper): the square of its gradient plus the smaller of the numbers of its row
+/// and its column, which cover the element.
+#[inline(always)]
+pub fn accumulator<V: Lane>(g: V, row: V, column: V) -> V {
+    g * g + row.min(column)
+}
+
+/// Finds the largest [`accumulator`] of each row of a matrix.
+///
+/// # Safety
+/// - The gradients in `segment` are valid for the elements of the matrix.
+/// - `row_stats` and `out` in `reduction` are valid for its rows, `column_stats` for its columns.
+#[inline(always)]
+pub unsafe fn cover_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+    let [_, _, columns] = reduction.shape();
+    let gradient = clipped_gradient::<V>(segment);
+    for row in reduction.rows_in(begin, end) {
+        let mut largest = V::splat(0.0);
+        for_each_lane(columns, |i, single| unsafe {
+            let g = gradient(load_lane(segment.grads.add(row * columns + i), single));
+            let of_row = V::splat(f64::from(*reduction.row_stats.add(row)));
+            largest = accumulator(g, of_row, load_lane(reduction.column_stats.add(i), single)).max(largest);
+        });
+        unsafe { *reduction.out.add(row) = largest.reduce_max() };
+    }
+}
+
+/// Finds the largest [`accumulator`] of each column of a matrix.
+///
+/// # Safety
+/// - The gradients in `segment` are valid for the elements of the matrix.
+/// - `row_stats` in `reduction` are valid for its rows, `column_stats` and `out` for its columns.
+#[inline(always)]
+pub unsafe fn cover_columns<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+    let [_, rows, columns] = reduction.shape();
+    let gradient = clipped_gradient::<V>(segment);
+    reduction.for_columns_in(begin, end, |_, column, single| unsafe {
+        let of_column = load_lane(reduction.column_stats.add(column), single);
+        let mut largest = V::splat(0.0);
+        for row in 0..rows {
+            let g = gradient(load_lane(segment.grads.add(row * columns + column), single));
+            let of_row = V::splat(f64::from(*reduction.row_stats.add(row)));
+            largest = accumulator(g, of_row, of_column).max(largest);
+        }
+        store_lane(largest, reduction.out.add(column), single);
+    });
+}
+
+/// The rows and columns of the elements of adjacent matrices.
+#[derive(Clone, Copy)]
+pub struct Grid {
+    inverse_rows: f64,
+    inverse_columns: f64,
+    columns: usize,
+    /// Elements of all matrices.
+    size: usize,
+}
+
+impl Grid {
+    /// A grid of matrices with `rows` and `columns` each, and `size` elements together.
+    pub fn new(rows: f64, columns: f64, size: f64) -> Self {
+        Self {
+            inverse_rows: 1.0 / rows,
+            inverse_columns: 1.0 / columns,
+            columns: columns as usize,
+            size: size as usize,
+        }
+    }
+
+    /// The index of an element's row among all rows, of its column among all columns, and of the element in its row.
+    #[inline(always)]
+    fn locate(self, index: usize) -> [usize; 3] {
+        // Integer division takes several times as long. Adding a half makes this as exact.
+        let row = ((f64::from(index as i32) + 0.5) * self.inverse_columns) as i32;
+        let matrix = ((f64::from(row) + 0.5) * self.inverse_rows) as i32 as usize;
+        let row = row as usize;
+        [row, index - (row - matrix) * self.columns, index - row * self.columns]
+    }
+
+    /// Loads the numbers of the rows and of the columns of a lane of elements. Padding gets those of the last element.
+    ///
+    /// # Safety
+    /// `row_stats` is valid for the rows of all matrices, and `column_stats` for their columns.
+    #[inline(always)]
+    pub unsafe fn load<V: Lane>(self, row_stats: *const f32, column_stats: *const f32, index: usize) -> [V; 2] {
+        let [row, column, in_row] = self.locate(index);
+        if index + WIDTH <= self.size && in_row + WIDTH <= self.columns {
+            return unsafe { [V::splat(f64::from(*row_stats.add(row))), V::load(column_stats.add(column))] };
+        }
+        let last = self.size.max(1) - 1;
+        let at: [_; WIDTH] = from_fn(|i| self.locate((index + i).min(last)));
+        unsafe { [V::from_fn(|i| *row_stats.add(at[i][0])), V::from_fn(|i| *column_stats.add(at[i][1]))] }
+    }
+}

@@ -1,0 +1,78 @@
+//! Scalars that a rule computes once per call, in double precision: bounds against subnormal numbers, `eps`, averages, powers.
+
+use crate::lane::Lane;
+pub use crate::lane::sqrt;
+
+/// The smallest normal number of single precision, 2^-126.
+pub const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
+
+/// Its square root, 2^-63. The product of two numbers that are at least as large is never subnormal.
+pub const SQRT_MIN_NORMAL_F32: f64 = 1.0 / (1u64 << 63) as f64;
+
+/// The least gradient of a rule that only multiplies gradients: by the learning rate, and by factors near one.
+/// The rate counts as at least 2^-60, because state moves even at a rate of zero, and as at most 1/16, which leaves room for
+/// the factors.
+pub fn least_scaled(lr: f64) -> f64 {
+    MIN_NORMAL_F32 / lr.abs().clamp(1.0 / (1u64 << 60) as f64, 1.0 / 16.0)
+}
+
+/// The least gradient of a rule that squares gradients, and adds the squares up or averages them over many elements.
+pub fn least_squared() -> f64 {
+    SQRT_MIN_NORMAL_F32
+}
+
+/// The least gradient of a rule that averages squared gradients over steps, with the decay rate `beta`.
+pub fn least_averaged(beta: f64) -> f64 {
+    sqrt(MIN_NORMAL_F32 / (1.0 - beta))
+}
+
+/// `eps` for a denominator: at least the root of the smallest mean square that is stored. With a smaller one, state of
+/// zero would give zero divided by zero.
+pub fn eps_scalar(eps: f64) -> f64 {
+    if eps < SQRT_MIN_NORMAL_F32 { SQRT_MIN_NORMAL_F32 } else { eps }
+}
+
+/// [`eps_scalar`] in every element of a lane.
+pub fn eps_lane<V: Lane>(eps: f64) -> V {
+    V::splat(eps_scalar(eps))
+}
+
+/// The two places of `eps` in a denominator, `sqrt(x + inside) + outside`: the first if `in_sqrt` is not zero, otherwise the
+/// second.
+pub fn eps_pair<V: Lane>(eps: f64, in_sqrt: f64) -> (V, V) {
+    let (inside, outside) = if in_sqrt != 0.0 { (eps, 0.0) } else { (0.0, eps) };
+    (V::splat(inside), eps_lane(outside))
+}
+
+/// An exponential moving average.
+#[derive(Clone, Copy)]
+pub struct Average<V> {
+    beta: V,
+    one_minus_beta: V,
+}
+
+impl<V: Lane> Average<V> {
+    pub fn new(beta: f64) -> Self {
+        Self { beta: V::splat(beta), one_minus_beta: V::splat(1.0 - beta) }
+    }
+
+    /// `beta * average + (1 - beta) * x`.
+    #[inline(always)]
+    pub fn of(self, average: V, x: V) -> V {
+        self.beta * average + self.one_minus_beta * x
+    }
+}
+
+/// `base` to the power of `exponent`, a whole number. Squaring and multiplying give the same bits on every machine.
+#[inline(never)] // once in the binary, not twice in every kernel that corrects a bias
+pub fn powi(base: f64, exponent: f64) -> f64 {
+    let (mut base, mut exponent, mut result) = (base, exponent as u32, 1.0);
+    while exponent > 0 {
+        if exponent & 1 == 1 {
+            result *= base;
+        }
+        base *= base;
+        exponent >>= 1;
+    }
+    result
+}

@@ -1,0 +1,112 @@
+//! Parameters and gradients as vectors: sums of squares, dot products, magnitudes, linear combinations.
+
+use crate::{
+    lane::{Lane, WIDTH},
+    rule::Segment,
+    scalar::MIN_NORMAL_F32,
+};
+
+/// Writes the sum of the squares of the gradients `begin..end` to `sum`. The order of the additions depends only on `begin`
+/// and `end`.
+///
+/// # Safety
+/// The gradients in `segment` are valid for `end` elements.
+#[inline(always)]
+pub unsafe fn add_squares<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
+    *sum = sum_streams::<V>(begin, end, |i, sums| unsafe {
+        let at = segment.grads.add(i);
+        V::add_products_at(at, at, sums)
+    });
+}
+
+/// Writes the dot product of the parameters and the gradients `begin..end` to `sum`, added in the order of [`add_squares`].
+///
+/// # Safety
+/// The parameters and gradients in `segment` are valid for `end` elements.
+#[inline(always)]
+pub unsafe fn dot<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
+    *sum = sum_streams::<V>(begin, end, |i, sums| unsafe {
+        V::add_products_at(segment.params.add(i), segment.grads.add(i), sums)
+    });
+}
+
+/// Sums a span lane by lane, in several streams that each read their own part: one addition need not wait for the last.
+#[inline(always)]
+fn sum_streams<V: Lane>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -> V::Sums) -> f64 {
+    const STREAMS: usize = 4;
+    let mut sums = [V::NO_SUMS; STREAMS];
+    let part = (end - begin) / (STREAMS * WIDTH) * WIDTH;
+    let mut i = 0;
+    while i < part {
+        for (stream, sums) in sums.iter_mut().enumerate() {
+            *sums = add(begin + stream * part + i, *sums);
+        }
+        i += WIDTH;
+    }
+    sums.into_iter().map(V::total).sum()
+}
+
+/// Writes the sum of the magnitudes of the gradients `begin..end`, and the largest magnitude, to `out`. The order of the
+/// additions depends only on `begin` and `end`. A NaN appears in the sum, and not in the largest.
+///
+/// # Safety
+/// The gradients in `segment` are valid for `end` elements.
+#[inline(always)]
+pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, out: &mut [f64; 2]) {
+    let (zero, one) = (V::splat(0.0), V::splat(1.0));
+    let (mut sums, mut largest) = (V::NO_SUMS, zero);
+    let mut i = begin;
+    while i < end {
+        let g = unsafe { V::load(segment.grads.add(i)) };
+        let g = g.max(zero - g);
+        sums = g.add_products(one, sums);
+        largest = largest.max(g);
+        i += WIDTH;
+    }
+    *out = [V::total(sums), f64::from(largest.reduce_max())];
+}
+
+/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. The gradients are not read if `b` is zero.
+/// With `a` of one and `b` of zero, it is an exact copy.
+///
+/// # Safety
+/// The parameters and the slot in `segment` are valid for `end` elements, and the gradients too unless `b` is zero. The slot
+/// is one of the other two blocks, or overlaps neither.
+#[inline(always)]
+pub unsafe fn combine<V: Lane>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
+    let least = V::splat(if a == 1.0 && b == 0.0 { 0.0 } else { MIN_NORMAL_F32 });
+    let reads_grads = b != 0.0;
+    let [a, b] = [a, b].map(V::splat);
+    let mut i = begin;
+    while i < end {
+        unsafe {
+            let mut x = a * V::load(segment.params.add(i));
+            if reads_grads {
+                x = x + b * V::load(segment.grads.add(i));
+            }
+            x.zero_below(least).store(segment.slots[0].add(i));
+        }
+        i += WIDTH;
+    }
+}
+
+/// The sum of the squares of `len` elements, which need not fill whole lanes. It is added in one stream.
+///
+/// # Safety
+/// `block` is valid for `len` elements.
+#[inline(always)]
+pub unsafe fn sum_of_squares<V: Lane>(block: *const f32, len: usize) -> f64 {
+    let mut sums = V::NO_SUMS;
+    let whole = len / WIDTH * WIDTH;
+    let mut i = 0;
+    while i < whole {
+        sums = unsafe { V::add_products_at(block.add(i), block.add(i), sums) };
+        i += WIDTH;
+    }
+    let mut total = V::total(sums);
+    for i in whole..len {
+        let x = f64::from(unsafe { *block.add(i) });
+        total += x * x;
+    }
+    total
+}
