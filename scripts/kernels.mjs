@@ -1,5 +1,5 @@
-// Makes ts/wasm/binary.ts from crate/, and test/kernels.txt, what the binary says of itself, installing what that needs.
-// `--check` changes nothing: it fails unless what is committed comes out of the sources byte for byte.
+// Makes ts/wasm/binary.ts and test/kernels.txt (the binary's metadata) from crate/. Installs the tools that it needs.
+// `--check` changes nothing: it fails unless the committed files come out of the sources byte for byte.
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -38,7 +38,7 @@ function install() {
   if (!has("rustup", "rustup")) {
     throw new Error("rustup is not installed: get it from https://rustup.rs (the toolchain itself is installed here)");
   }
-  run("rustup", "toolchain", "install"); // what rust-toolchain.toml names
+  run("rustup", "toolchain", "install"); // as rust-toolchain.toml says
   for (const [crate, command, version] of [
     ["wasm-bindgen-cli", "wasm-bindgen", WASM_BINDGEN],
     ["wasm-pack", "wasm-pack", WASM_PACK],
@@ -69,7 +69,7 @@ function build() {
     "--mode",
     "no-install",
   );
-  // wasm-bindgen leaves exports of its own, which nothing here calls.
+  // Removes wasm-bindgen's own exports, which nothing here calls.
   const declarations = readFileSync(join(work, "downhill_bg.wasm.d.ts"), "utf8");
   const kernels = [
     ...declarations.matchAll(
@@ -101,22 +101,22 @@ function build() {
     "-o",
     optimized,
   );
-  return withoutAbout(readFileSync(optimized));
+  return splitMetadata(readFileSync(optimized));
 }
 
-/** The binary, and what it says of itself: its last section, which is for tests and not for every page to carry. */
-function withoutAbout(whole) {
+/** The binary, and its metadata: its last section, which only tests need. */
+function splitMetadata(whole) {
   const name = "downhill";
-  const [about] = WebAssembly.Module.customSections(new WebAssembly.Module(whole), name);
-  const contents = 1 + name.length + about.byteLength;
+  const [metadata] = WebAssembly.Module.customSections(new WebAssembly.Module(whole), name);
+  const contents = 1 + name.length + metadata.byteLength;
   const size = Math.ceil(Math.log2(contents + 1) / 7); // as LEB128
   const bytes = whole.subarray(0, whole.length - contents - size - 1);
-  new WebAssembly.Module(bytes); // throws should it not have been the last
-  return { bytes, about: Buffer.from(about) };
+  new WebAssembly.Module(bytes); // throws if it was not the last section
+  return { bytes, metadata: Buffer.from(metadata) };
 }
 
-// Characters that a string holds as they are. Bytes below `alphabet.length - 2` are one each, others two: a byte always looks the
-// same, so that what compresses the package finds what repeats, as it does not in base64.
+// Characters that a string literal needs no escapes for. Bytes below `alphabet.length - 2` are one character, others two. A byte
+// always looks the same, unlike in base64, so compression of the package finds repetitions.
 const alphabet = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i))
   .filter((character) => !'"\\\`$'.includes(character))
   .join("");
@@ -126,12 +126,12 @@ function encode(byte) {
   return rest < 0 ? alphabet[byte] : alphabet[length - 2 + Math.floor(rest / length)] + alphabet[rest % length];
 }
 
-const text = (bytes) => `// Made from crate/ by \`npm run kernels\`; not to be edited.
+const text = (bytes) => `// Made from crate/ by \`npm run kernels\`; do not edit it.
 
-/** What the sources were, as scripts/project.mjs takes their fingerprint. */
+/** The fingerprint of the sources, by scripts/project.mjs. */
 export const sources = "${fingerprint("crate")}";
 
-/** The WebAssembly module: bytes are places in the alphabet; what does not fit takes one of the last two and another. */
+/** The WebAssembly module. A byte is an index in the alphabet; larger ones are one of the last two characters and another. */
 export const alphabet: string =
   "${alphabet}";
 export const binary: string =
@@ -141,11 +141,11 @@ export const binary: string =
 let made;
 try {
   install();
-  const { bytes, about } = build();
+  const { bytes, metadata } = build();
   console.log(`${bytes.length} bytes of WebAssembly`);
   made = [
     ["ts/wasm/binary.ts", text(bytes)],
-    ["test/kernels.txt", about.toString()],
+    ["test/kernels.txt", metadata.toString()],
   ];
 } catch (error) {
   console.error(error.message);

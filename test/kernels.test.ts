@@ -1,4 +1,4 @@
-/** The binary, read as it is: what it may hold, what it says of itself, and that it came out of these sources. */
+/** The binary, read as it is: what it may hold, its metadata, and that it came out of these sources. */
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -82,8 +82,8 @@ test("one byte tells the binary for shared memory from the other", () => {
   expect([...shared].filter((byte, at) => byte !== unshared[at])).toEqual([3]);
 });
 
-describe("what the binary says of itself is what the literals say", () => {
-  const about = new Map(
+describe("the metadata of the binary agrees with the literals", () => {
+  const metadata = new Map(
     readFileSync(new URL("kernels.txt", import.meta.url), "utf8")
       .trim()
       .split("\n")
@@ -97,7 +97,7 @@ describe("what the binary says of itself is what the literals say", () => {
   test.each(cases)("$name", ({ rule, values }) => {
     const { kernel, kernelSlots } = variantOf(rule, values);
     const type = (value: unknown) => (Array.isArray(value) ? `[f64; ${value.length}]` : "f64");
-    expect(about.get(kernel)).toEqual({
+    expect(metadata.get(kernel)).toEqual({
       slots: kernelSlots.length,
       sums: rule.sums.length,
       fields: [
@@ -107,7 +107,7 @@ describe("what the binary says of itself is what the literals say", () => {
     });
     const doubles = fields(rule, values).length + Object.keys(rule.scalars).length;
     expect(8 * doubles, "a group's block").toBeLessThanOrEqual(BLOCK_BYTES);
-    expect(48 + 4 * kernelSlots.length, "a job's block").toBeLessThanOrEqual(BLOCK_BYTES);
+    expect(48 + 4 * kernelSlots.length, "a segment's block").toBeLessThanOrEqual(BLOCK_BYTES);
   });
 });
 

@@ -1,9 +1,9 @@
-// Made from crate/ by `npm run kernels`; not to be edited.
+// Made from crate/ by `npm run kernels`; do not edit it.
 
-/** What the sources were, as scripts/project.mjs takes their fingerprint. */
-export const sources = "499e05032b1c4e54";
+/** The fingerprint of the sources, by scripts/project.mjs. */
+export const sources = "f108f32f92e5a094";
 
-/** The WebAssembly module: bytes are places in the alphabet; what does not fit takes one of the last two and another. */
+/** The WebAssembly module. A byte is an index in the alphabet; larger ones are one of the last two characters and another. */
 export const alphabet: string =
   "!#%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_abcdefghijklmnopqrstuvwxyz{|}~";
 export const binary: string =
