@@ -12,7 +12,7 @@ const CHUNKS_A_TURN = 8;
 
 /**
  * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
- * that sleep: docs/decisions/5-threads.md has the curves, `npm run bench:threads` draws them.
+ * that sleep: docs/decisions/05-threads.md has the curves, `npm run bench:threads` draws them.
  */
 const WORTH_SHARING = 3 * 2 ** 18;
 const WORTH_WAKING = 2 ** 22;
