@@ -1,6 +1,6 @@
 /**
- * Writes what is read of the rules and schedules from their literals: the README's table, a page for each rule in
- * docs/optimizers, docs/schedules.md, and docs/porting.md. `--check` only says whether all is up to date.
+ * Writes the generated documents: a page for each rule in docs/optimizers, docs/schedules.md, docs/porting.md, and the tables
+ * of speed in the README and docs/performance.md. With `--check` it writes nothing, and fails if one is out of date.
  */
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,33 +14,36 @@ import type { Shape } from "../ts/arena/tensor.js";
 import { code, made, table } from "./markdown.js";
 import { libraries, portingPage, ruleIn } from "./porting.js";
 import { root } from "./project.mjs";
+import { allSpeeds, fewSpeeds, peers } from "./speed.js";
 import { functionProse, optionProse, ruleProse, scheduleProse, sharedProse } from "./prose.js";
 
-/** A file of the project, as it is, if it is, and as it should be, if it should be. */
+/** A generated file. */
 export interface Document {
   readonly path: string;
+  /** Its present text; undefined if there is no such file. */
   readonly is: string | undefined;
+  /** The text that it should have; undefined if it should not exist. */
   readonly should: string | undefined;
 }
 
 const PAGES = "docs/optimizers";
-/** Optimizers, and what goes around them, that are no rules. */
+/** Optimizers and wrappers that are not made by `rule()`. */
 const functions = { lbfgs: "ts/lbfgs/lbfgs.ts", lookahead: "ts/wrappers/lookahead.ts", sam: "ts/wrappers/sam.ts" };
-const markers = /(<!-- rules: made by `npm run docs` -->\n)[\s\S]*?(<!-- end of rules -->)/;
 
-/** All that is made here, and what is in the pages' folder besides. */
+/** All generated files, and all other files in the folder of the optimizers' pages, which should not exist. */
 export function documents(): Document[] {
   const list = listed();
   const pages = new Map([
-    ["README.md", read("README.md")!.replace(markers, (_, start, end) => `${start}${readmeTable(list)}${end}`)],
+    ["README.md", filled("README.md", { speed: fewSpeeds() })],
+    ["docs/performance.md", filled("docs/performance.md", { "speed of all rules": allSpeeds(), peers: peers() })],
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
     [`${PAGES}/README.md`, index(list)],
     ...list.map((rule) => [`${PAGES}/${rule.name}.md`, page(rule)] as const),
     ...Object.entries(functions).map(([name, path]) => [`${PAGES}/${name}.md`, functionPage(name, path)] as const),
   ]);
-  const there = readdirSync(join(root, PAGES)).map((name) => `${PAGES}/${name}`);
-  return [...new Set([...pages.keys(), ...there])].map((path) => ({ path, is: read(path), should: pages.get(path) }));
+  const present = readdirSync(join(root, PAGES)).map((name) => `${PAGES}/${name}`);
+  return [...new Set([...pages.keys(), ...present])].map((path) => ({ path, is: read(path), should: pages.get(path) }));
 }
 
 function read(path: string): string | undefined {
@@ -51,7 +54,7 @@ function read(path: string): string | undefined {
   }
 }
 
-/** Every rule. A namespace lists its names by the alphabet, the file by complexity. */
+/** Every rule, in the order of ts/rules/index.ts, which goes from simple to complex. */
 function listed(): Rule[] {
   const file = read("ts/rules/index.ts")!;
   const at = ({ name }: Rule) => file.search(new RegExp(`\\b${name}\\b`));
@@ -60,29 +63,19 @@ function listed(): Rule[] {
     .sort((a, b) => at(a) - at(b));
 }
 
-/** A rule's own options: those that are live, and those that are read once. */
+/** A rule's own options: live ones, and those that are read once. */
 function optionsOf({ hyper, fixed }: Rule): { hyper: Options; fixed: Options } {
   return { hyper, fixed: Object.fromEntries(Object.entries(fixed).filter(([name]) => !(name in groupOptions))) };
 }
 
-function readmeTable(list: readonly Rule[]): string {
-  const rows = list.map((rule) => {
-    const { hyper, fixed } = optionsOf(rule);
-    const options = Object.entries({ ...hyper, ...fixed }).map(
-      ([name, option]) => `${code(name)} ${show(option.default)}`,
-    );
-    const state = [
-      ...rule.state.map(code),
-      ...Object.entries(rule.addedState).map(([slot, option]) => `${code(slot)} with ${code(option)}`),
-    ];
-    return [
-      `[${code(rule.name)}](${PAGES}/${rule.name}.md)`,
-      summary(ruleProse(rule.name).what),
-      options.join(", "),
-      state.join(", ") || "none",
-    ];
-  });
-  return table(["rule", "what it does", "options and their defaults", "state"], rows);
+/** A document whose generated parts, each between two comments, are as they should be. */
+function filled(path: string, parts: Readonly<Record<string, string>>): string {
+  return Object.entries(parts).reduce((text, [name, part]) => {
+    const [start, end] = [`<!-- ${name}: made by \`npm run docs\` -->\n`, `<!-- end of ${name} -->`];
+    const [from, to] = [text.indexOf(start), text.indexOf(end)];
+    if (from < 0 || to < from) throw new Error(`${path} must have the lines ${start}${end}`);
+    return text.slice(0, from + start.length) + part + text.slice(to);
+  }, read(path)!);
 }
 
 function index(list: readonly Rule[]): string {
@@ -98,18 +91,37 @@ function index(list: readonly Rule[]): string {
   const shared = { ...sharedProse("groupOptions"), ...sharedProse("sharedOptions") };
   return `${made("the comments in ts")}# Optimizers
 
-${table(["rule", "what it does", "use it"], rows)}
-${table(["besides", "what it does", "use it"], others)}
-What they are called in other libraries: [porting](../porting.md).
+${table(["optimizer", "what it does", "use it"], rows)}
+And those that work otherwise:
 
+${table(["optimizer", "what it does", "use it"], others)}
+Their names in other libraries: [porting](../porting.md).
+
+## Options and state
+
+Each with its default. "With" names the option that adds a slot of state.
+
+${table(["optimizer", "options", "state"], list.map(inBrief))}
 ## Options of every optimizer
 
-Groups may have their own \`maximize\`; the rest holds for all groups.
+All optimizers but \`lbfgs\` have these as well. A group can have its own \`maximize\`. The others are the same for all groups. They are
+read once, when the optimizer is made.
 
 ${table(
   ["option", "default", "range", "what it is"],
   Object.entries({ ...groupOptions, ...sharedOptions }).map(([name, option]) => optionRow(name, option, shared)),
 )}`;
+}
+
+/** A rule's row in the table of options and state. */
+function inBrief(rule: Rule): string[] {
+  const { hyper, fixed } = optionsOf(rule);
+  const options = Object.entries({ ...hyper, ...fixed }).map(
+    ([name, option]) => `${code(name)} ${show(option.default)}`,
+  );
+  const added = Object.entries(rule.addedState).map(([slot, option]) => `${code(slot)} with ${code(option)}`);
+  const state = [...rule.state.map(code), ...added];
+  return [code(rule.name), options.join(", "), state.join(", ") || "none"];
 }
 
 function page(rule: Rule): string {
@@ -121,7 +133,7 @@ function page(rule: Rule): string {
   const rows = (options: Options, when: (name: string) => string) =>
     Object.entries(options).map(([name, option]) => [...optionRow(name, option, prose, rule.name), when(name)]);
   const options = [
-    ...rows(hyper, (name) => (adding.includes(name) ? "live; whether it is 0, once" : "live")),
+    ...rows(hyper, (name) => (adding.includes(name) ? "at each step; whether it is 0, once" : "at each step")),
     ...rows(fixed, () => "once"),
   ];
   const slots = [
@@ -144,12 +156,12 @@ Source: ${source}
 ## Options
 
 ${table(["option", "default", "range", "what it is", "read"], options)}
-Live options may be assigned, \`opt.hyper.NAME = …\`, and hold from the next step on, and their numbers may be schedules; the others
-are read when the optimizer is made. There are also those [of every optimizer](README.md#options-of-every-optimizer).
+Options that are read at each step can be changed, \`opt.hyper.NAME = …\`, and their numbers can be schedules. Options that are read once
+are fixed when the optimizer is made. There are also the [options of every optimizer](README.md#options-of-every-optimizer).
 
 ## State
 
-${slots.length === 0 ? "None.\n" : `Floats, \`opt.state(tensor).NAME\`.\n\n${table(["slot", "there", "shape", "starts at"], slots)}`}
+${slots.length === 0 ? "None.\n" : `A \`Float32Array\` each: \`opt.state(tensor).NAME\`.\n\n${table(["slot", "exists", "shape", "starts at"], slots)}`}
 ## Elsewhere
 
 ${elsewhere.replace(/^Elsewhere: /, "")}${ported.has(name) ? CALLS : ""}
@@ -159,11 +171,11 @@ ${elsewhere.replace(/^Elsewhere: /, "")}${ported.has(name) ? CALLS : ""}
 const CALLS = " The calls: [porting](../porting.md).";
 const ported = new Set(libraries.flatMap(({ ports }) => ports.map(ruleIn)));
 
-/** A slot's shape, in words. */
+/** A slot's shape, as text. */
 function shapeOf({ shapes, accepts }: Rule, slot: string): string {
   const of = shapes[slot];
   if (of === undefined) return "the tensor's";
-  const [rows, columns, size] = [97, 89, 83]; // recognized in what comes of them
+  const [rows, columns, size] = [97, 89, 83]; // unlikely numbers, to recognize in the resulting shapes
   const names: Readonly<Record<number, string>> = { [rows]: "rows", [columns]: "columns", [size]: "size" };
   const named = (shape: Shape) => of(shape)?.map((length) => names[length] ?? length);
   const [matrix, vector] = [[rows, columns], [size]].map((shape) => {
@@ -208,8 +220,9 @@ function schedulesPage(): string {
           const { what, options: prose } = scheduleProse(path, name);
           const rows = Object.entries(options).map(([option, { default: value, range }]) => {
             const says = prose[option];
-            if (says === undefined) throw new Error(`${path}: ${name}'s ${option} needs a comment, /** What it is. */`);
-            return [code(option), value === undefined ? "needed" : code(show(value)), range, says];
+            if (says === undefined)
+              throw new Error(`${path}: ${name}'s ${option} needs a comment that says what it is`);
+            return [code(option), value === undefined ? "required" : code(show(value)), range, says];
           });
           return `### ${name}\n\n${what}\n\n${table(["option", "default", "range", "what it is"], rows)}`;
         });
@@ -218,48 +231,65 @@ function schedulesPage(): string {
   });
   return `${made("the comments in ts/schedules")}# Schedules
 
-A schedule is a number as a function of the step, counted from 0, and may stand for any number among an optimizer's live options:
-\`adamw(model, { lr: stepLR({ lr: 0.1, stepSize: 30 }) })\`. \`schedule.at(i)\` is its value, \`JSON.stringify(schedule)\` data, of which
-\`scheduleFrom(data)\` makes it again. Wrong and missing options are a TypeError or RangeError. \`npm run plot -- 'stepLR({ lr: 0.1, stepSize: 30 })'\`
-draws one.
+A schedule gives a number for each step, counted from 0. Every numeric option that is read at each step can be one:
+
+\`\`\`ts
+import { adamw, createArena, scheduleFrom, stepLR } from "downhill";
+
+const model = (await createArena()).tensors({ w: [10] });
+const schedule = stepLR({ lr: 0.1, stepSize: 30 });
+adamw(model, { lr: schedule });
+console.log(schedule.at(0), schedule.at(30).toFixed(4)); // its value at a step
+const same = scheduleFrom(JSON.parse(JSON.stringify(schedule))); // it is data
+\`\`\`
+
+\`\`\`text output
+0.1 0.0100
+\`\`\`
+
+A missing option is a TypeError, and a number outside its range is a RangeError. To draw one:
+
+\`\`\`sh
+npm run plot -- 'stepLR({ lr: 0.1, stepSize: 30 })'
+\`\`\`
 
 ${sections.join("\n")}`;
 }
 
 const scheduleFiles = {
   "PyTorch's": ["torch.ts", "plateau.ts"],
-  "Optax'": ["optax.ts"],
+  "Optax's": ["optax.ts"],
   Others: ["others.ts"],
 };
 
-/** An option's row; whose it is, to say where its comment is missing. */
+/** An option's row. `rule` names the file in the error for a missing comment. */
 function optionRow(name: string, option: Options[string], prose: Record<string, string>, rule?: string): string[] {
   const says = prose[name];
   if (says === undefined) {
     throw new Error(
-      `ts/${rule ? `rules/${rule}` : "optimizer/definition"}.ts: ${name} needs a comment, /** What it is. */`,
+      `ts/${rule ? `rules/${rule}` : "optimizer/definition"}.ts: ${name} needs a comment that says what it is`,
     );
   }
   return [code(name), code(show(option.default)), option.range, says];
 }
 
-/** What a rule does, in some words. */
+/** The first words of a description: up to a formula, a full stop, a semicolon or a colon. */
 function summary(what: string): string {
   const [words = ""] = split(what);
   return words.split(/(?<=\.) |[;:] /)[0]!.replace(/[.,:;]?\s*$/, "");
 }
 
-/** A paragraph whose formulas stand in lines of their own. */
+/** A paragraph with each formula in a block of its own. */
 function laidOut(paragraph: string): string {
   const blocks = split(paragraph).map((part, i) =>
     i % 2 === 0
       ? part.replace(/^[.,;:]?\s+|\s+$|^\.$/g, "")
-      : `\`\`\`\n${part.slice(1, -1).replaceAll("; ", "\n")}\n\`\`\``,
+      : `\`\`\`text\n${part.slice(1, -1).replaceAll("; ", "\n")}\n\`\`\``,
   );
   return blocks.filter((block) => block !== "").join("\n\n");
 }
 
-/** Words and formulas in turn; a formula is code that says what something becomes. */
+/** Words and formulas in turn. A formula is code with an assignment. */
 function split(paragraph: string): string[] {
   const parts = [""];
   for (const [i, part] of paragraph.split(/(`[^`]*`)/).entries()) {

@@ -1,11 +1,11 @@
-/** What the comments in a literal say, read with TypeScript's own parser. */
+/** Reads the comments in literals, with TypeScript's own parser. */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
 import { root } from "./project.mjs";
 
-/** The paragraphs of a rule's comment, in order: how each is known, and what to write there. */
+/** The paragraphs of a rule's comment, in order: a pattern that each must match, and what to write if it does not. */
 const paragraphs = {
   what: [/`[^`]* = [^`]*`/, "say what it does, with the formula in code: `p = p - lr * g`"],
   source: [/https:\/\//, "name who published it, with a link"],
@@ -21,7 +21,7 @@ export const ruleProse = (name: string, source?: string): Paragraphs => {
   return paragraphsOf(path, declaration(path, name, source).parent.parent);
 };
 
-/** The same of a function that is no rule's, and what is said of each of its options. */
+/** The paragraphs of another function's comment, and the comment of each of its options. */
 export function functionProse(path: string, name: string) {
   const { statements } = parsed(path);
   const found = statements.filter(ts.isFunctionDeclaration).find((node) => node.name?.text === name);
@@ -42,19 +42,19 @@ function paragraphsOf(path: string, node: ts.Node): Paragraphs {
   return Object.fromEntries(entries) as Paragraphs;
 }
 
-/** What is said of each option of a rule. */
+/** The comment of each option of a rule. */
 export const optionProse = (name: string): Record<string, string> => commented(`ts/rules/${name}.ts`, name);
 
-/** What is said of each option in a list of them in ts/optimizer/definition.ts. */
+/** The comment of each option in a list in ts/optimizer/definition.ts. */
 export const sharedProse = (name: "groupOptions" | "sharedOptions"): Record<string, string> =>
   commented("ts/optimizer/definition.ts", name);
 
-/** What is said of a schedule, and of each of its options. */
+/** The comment of a schedule, and of each of its options. */
 export function scheduleProse(path: string, name: string) {
   return { what: oneLine(textOf(declaration(path, name).parent.parent)), options: commented(path, name) };
 }
 
-/** The comments in what a file's constant is made from, by the names of the properties; other constants in it included. */
+/** The comments of all properties in a constant's value, by their names; those of constants that it uses are included. */
 function commented(path: string, name: string): Record<string, string> {
   const comments: Record<string, string> = {};
   const objects = declarations(parsed(path)).filter(
@@ -80,7 +80,7 @@ const parsed = (path: string, source = readFileSync(join(root, path), "utf8")) =
 const declarations = ({ statements }: ts.SourceFile) =>
   statements.filter(ts.isVariableStatement).flatMap(({ declarationList }) => [...declarationList.declarations]);
 
-/** Where a file declares a constant. */
+/** The declaration of a constant in a file. */
 function declaration(path: string, name: string, source?: string) {
   const found = declarations(parsed(path, source)).find((declaration) => declaration.name.getText() === name);
   if (found === undefined) throw new Error(`${path} must export const ${name}`);

@@ -1,9 +1,11 @@
-/** The calls in docs/porting.md: each can be made, and TensorFlow.js' own trajectories are met. */
+/** The calls in docs/porting.md: each runs, and those for TensorFlow.js compute its own trajectories. */
 
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import { beforeAll, describe, expect, test } from "vitest";
-import { libraries, type Port, pytorch, ruleIn, tfjs } from "../scripts/porting.js";
+import { around, libraries, type Port, pytorch, ruleIn, tfjs } from "../scripts/porting.js";
+import * as downhill from "../ts/index.js";
+import * as torch from "../ts/torch/index.js";
 import { createArenaSync } from "../ts/arena/arena.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
@@ -19,7 +21,8 @@ function make({ here }: Port) {
   const model: Record<string, Tensor> = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensors({
     w: fitting(byName[ruleIn({ here } as Port)]?.rule ?? {}, [SIZE]),
   });
-  const all: Record<string, unknown> = { ...byName, lbfgs, lookahead, sam, model };
+  const symbols = { α: 0.1, β: 0.9, β1: 0.9, β2: 0.99, ε: 1e-8, λ: 0.1 };
+  const all: Record<string, unknown> = { ...byName, lbfgs, lookahead, sam, model, ...symbols };
   const call = new Function(...Object.keys(all), `"use strict"; return ${here};`);
   return { w: model.w!, optimizer: call(...Object.values(all)) };
 }
@@ -36,6 +39,21 @@ describe.each(libraries)("$name", ({ ports }) => {
     w.grad.fill(1);
     optimizer.step(() => 0);
     expect(w.data.every(Number.isFinite)).toBe(true);
+  });
+});
+
+describe("around the optimizer", () => {
+  test.each(around)("$there", ({ here }) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const model = arena.tensors({ w: [2, 3], b: [3] });
+    const all: Record<string, unknown> = {
+      ...downhill,
+      ...torch,
+      model,
+      opt: downhill.adamw(model),
+      head: [arena.tensor("head", [2])],
+    };
+    expect(new Function(...Object.keys(all), `"use strict"; return ${here};`)(...Object.values(all))).not.toBeNull();
   });
 });
 
