@@ -418,7 +418,7 @@ export const keras: Library = {
 
 /** The formulas of textbooks and papers, with the symbols that most of them use. */
 export const textbooks: Library = {
-  name: "a textbook",
+  name: "textbooks",
   says: "θ are the parameters, g = ∇J(θ) is the gradient, α the rate, ε a small constant, t the step counted from 1.",
   ports: [
     { there: "θ = θ − αg, over all samples or over a mini-batch", here: "sgd(model, { lr: α })" },
