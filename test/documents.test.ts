@@ -117,14 +117,14 @@ const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 
 /** What is wrong with a line of a shell block. */
 function wrong(line: string): string | undefined {
-  const [command, verb = "", ...rest] = line.replace(/(^|\s)#.*/, "").split(/\s+/);
+  const [command, verb = "", ...rest] = line.replace(/(^|\s)#.*|([A-Z]+=\S+ )/g, "").split(/\s+/);
   if (command === "" || line === "npm install downhill") return undefined;
   if (command !== "npm") return "only npm's commands are checked";
   const [name, ...others] = verb === "run" ? rest : [verb, ...rest];
   const script: string | undefined = scripts[name!];
   if (script === undefined) return `package.json has no script "${name}"`;
-  const file = script.split(" ").find((word) => existsSync(join(root, word)));
-  const source = file?.endsWith(".ts") ? readFileSync(join(root, file), "utf8") : "";
+  const [tool, file = ""] = script.split(" ");
+  const source = tool === "tsx" ? readFileSync(join(root, file), "utf8") : "";
   const flags = others.filter((word) => /^--\w/.test(word)).map((word) => word.slice(2).replace(/=.*/, ""));
   const unknown = flags.find((flag) => source !== "" && !source.includes(`${flag}: {`));
   return unknown && `${file} has no flag --${unknown}`;
