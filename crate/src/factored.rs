@@ -1,5 +1,5 @@
-//! Row and column statistics of matrices, which some rules keep instead of state for each element: Adafactor's factored second
-//! moment, and SM3's accumulators. Kernels reduce gradients to them, and [`Grid`] finds those of an element.
+//! Row and column statistics of matrices, which some rules keep instead of state for each element: Adafactor's factored
+//! second moment, and SM3's accumulators. Kernels reduce gradients to them, and [`Grid`] finds those of an element.
 
 use core::array::from_fn;
 
@@ -10,8 +10,8 @@ use crate::{
     scalar::MIN_NORMAL_F32,
 };
 
-/// The arguments of a kernel that reduces rows or columns. The matrices are adjacent in memory, each row by row, and pieces
-/// are [`TILE`] rows or columns long.
+/// The arguments of a kernel that reduces rows or columns. The matrices are adjacent in memory, each row by row, and
+/// pieces are [`TILE`] rows or columns long.
 #[repr(C)]
 pub struct Reduction {
     /// The weight of a new mean in its average, or in [`divide_rows`] the least divisor.
@@ -42,8 +42,8 @@ impl Reduction {
         pieces.start * TILE..(pieces.end * TILE).min(matrices * rows)
     }
 
-    /// Calls `each(matrix, column, single)` for the columns in the pieces that begin in `begin..end`: for a lane of columns
-    /// from `column` on, or for that column if `single`. A piece does not go beyond its matrix.
+    /// Calls `each(matrix, column, single)` for the columns in the pieces that begin in `begin..end`: for a lane of
+    /// columns from `column` on, or for that column if `single`. A piece does not go beyond its matrix.
     #[inline(always)]
     fn for_columns_in(&self, begin: usize, end: usize, mut each: impl FnMut(usize, usize, bool)) {
         let [_, _, columns] = self.shape();
@@ -105,8 +105,8 @@ unsafe fn update_average<V: Lane>(mean: V, weight: f64, at: *mut f32, single: bo
     }
 }
 
-/// Divides the number of each row by the mean of the numbers of its matrix, or by `amount` if that is larger. Pieces are
-/// matrices.
+/// Divides the number of each row by the mean of the numbers of its matrix, or by `amount` if that is larger. Pieces
+/// are matrices.
 ///
 /// # Safety
 /// `row_stats` and `out` in `reduction` are valid for the rows of all matrices.
@@ -125,8 +125,8 @@ pub unsafe fn divide_rows(reduction: &Reduction, begin: usize, end: usize) {
     }
 }
 
-/// SM3's accumulator of an element (`ν` in the paper): the square of its gradient plus the smaller of the numbers of its row
-/// and its column, which cover the element.
+/// SM3's accumulator of an element (`ν` in the paper): the square of its gradient plus the smaller of the numbers of
+/// its row and its column, which cover the element.
 #[inline(always)]
 pub fn accumulator<V: Lane>(g: V, row: V, column: V) -> V {
     g * g + row.min(column)

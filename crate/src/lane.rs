@@ -14,8 +14,8 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// The element `i` is `f(i)`.
     fn from_fn(f: impl Fn(usize) -> f32) -> Self;
     fn sqrt(self) -> Self;
-    /// `other` where it is larger, otherwise `self`. A NaN in `self` stays, and one in `other` is ignored. (A maximum that
-    /// keeps both is five instructions on x86; this is one.)
+    /// `other` where it is larger, otherwise `self`. A NaN in `self` stays, and one in `other` is ignored. (A maximum
+    /// that keeps both is five instructions on x86; this is one.)
     fn max(self, other: Self) -> Self;
     /// `other` where it is smaller, otherwise `self`. NaN as in `max`.
     fn min(self, other: Self) -> Self;
@@ -29,13 +29,13 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn zero_below(self, bound: Self) -> Self;
     /// The nearest whole number; of two, the even one.
     fn round_ties_even(self) -> Self;
-    /// For a normal number above zero, `(m, e)` with `self = m * 2^e`. Unlike C's `frexp`, it has `m` between the roots of a
-    /// half and of two.
+    /// For a normal number above zero, `(m, e)` with `self = m * 2^e`. Unlike C's `frexp`, it has `m` between the roots
+    /// of a half and of two.
     fn frexp(self) -> (Self, Self);
     /// `self * 2^e`, for a whole number `e` in [-126, 127].
     fn ldexp(self, e: Self) -> Self;
-    /// Two pseudo-random numbers in (0, 1) per element. They depend on the element's index and on the seeds only. `index` is
-    /// that of the first element.
+    /// Two pseudo-random numbers in (0, 1) per element. They depend on the element's index and on the seeds only.
+    /// `index` is that of the first element.
     fn random(index: u32, seeds: [u32; 2]) -> [Self; 2];
 
     /// One for elements before `end`, zero for others. `index` is that of the first element.
@@ -85,8 +85,8 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn rounded(sums: Self::Sums) -> Self;
 }
 
-/// Calls `each(i, false)` for the start of every whole lane of `count` elements, then `each(i, true)` for every single element
-/// after them.
+/// Calls `each(i, false)` for the start of every whole lane of `count` elements, then `each(i, true)` for every single
+/// element after them.
 #[inline(always)]
 pub fn for_each_lane(count: usize, mut each: impl FnMut(usize, bool)) {
     let mut i = 0;

@@ -17,9 +17,9 @@ pub mod scalar;
 pub mod sort;
 pub mod vector;
 
-/// Passes the list of rules' kernels to the macro `$make`. A line is `name: hyper-parameters, slots of state`, and for a rule
-/// that measures first, `by` the measuring kernel and its number of sums. A name is the rule's, followed by the options
-/// that add state, in the order of their slots.
+/// Passes the list of rules' kernels to the macro `$make`. A line is `name: hyper-parameters, slots of state`, and for
+/// a rule that measures first, `by` the measuring kernel and its number of sums. A name is the rule's, followed by the
+/// options that add state, in the order of their slots.
 #[macro_export]
 macro_rules! kernels {
     ($make:ident) => {

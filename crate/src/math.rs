@@ -10,24 +10,24 @@ fn polynomial<V: Lane>(x: V, coefficients: &[f64]) -> V {
     others.iter().rfold(V::splat(*last), |sum, &a| sum * x + V::splat(a))
 }
 
-/// The logarithm to the base of two of a normal number above zero, within 2e-7 of it or of one.
+/// The binary logarithm of a normal number above zero. Its error is at most 2e-7, relative to the logarithm or to one.
 #[inline(always)]
 fn log2<V: Lane>(x: V) -> V {
     let (m, e) = x.frexp();
     let one = V::splat(1.0);
     let s = (m - one) / (m + one);
-    // 2 / ln 2 * artanh s
-    const PARTS: [f64; 5] =
+    // The series of 2 / ln 2 * artanh(s).
+    const COEFFICIENTS: [f64; 5] =
         [2.885_390_081_777_927, 0.961_796_693_925_976, 0.577_078_016_355_585, 0.412_198_583_111_132, 0.320_598_898_653];
-    e + s * polynomial(s * s, &PARTS)
+    e + s * polynomial(s * s, &COEFFICIENTS)
 }
 
-/// Two to the power `x`, a number in [-126, 127].
+/// Two to the power of `x`, a number in [-126, 127].
 #[inline(always)]
 fn exp2<V: Lane>(x: V) -> V {
     let whole = x.round_ties_even();
     // Powers of ln 2 over factorials.
-    const PARTS: [f64; 8] = [
+    const COEFFICIENTS: [f64; 8] = [
         1.0,
         LN_2,
         0.240_226_506_959_101,
@@ -37,25 +37,27 @@ fn exp2<V: Lane>(x: V) -> V {
         0.000_154_035_303_933,
         0.000_015_252_733_804,
     ];
-    polynomial(x - whole, &PARTS).ldexp(whole)
+    polynomial(x - whole, &COEFFICIENTS).ldexp(whole)
 }
 
-/// `x`, zero or more, to the power `exponent` in [-1, 1]. Zero counts as the smallest normal number; infinity gives NaN.
+/// `x`, zero or more, to the power of `exponent`, in [-1, 1]. Zero counts as the smallest normal number. Infinity gives
+/// NaN.
 #[inline(always)]
 pub fn powf<V: Lane>(x: V, exponent: V) -> V {
     exp2(exponent * log2(x.max(V::splat(f32::MIN_POSITIVE as f64)))) + x * V::splat(0.0)
 }
 
-/// A normally distributed number a place, of mean zero and variance one, by Box and Muller's method. As `Lane::random`.
+/// A normally distributed number per element, with mean zero and variance one, by Box and Muller's method. The
+/// arguments are those of [`Lane::random`].
 #[inline(always)]
 pub fn normal<V: Lane>(index: u32, seeds: [u32; 2]) -> V {
     let [u, turn] = V::random(index, seeds);
     let radius = (V::splat(-2.0 * LN_2) * log2(u)).sqrt();
-    // The cosine of a turn is the sine of what it lacks of a quarter, folded about a half.
+    // cos(2π * turn) = sin(2π * x), with x = |turn - 1/2| - 1/4 in [-1/4, 1/4].
     let [half, quarter] = [0.5, 0.25].map(V::splat);
     let fold = turn - half;
     let x = fold.max(V::splat(0.0) - fold) - quarter;
-    const PARTS: [f64; 6] = [
+    const COEFFICIENTS: [f64; 6] = [
         TAU,
         -41.341_702_240_399_76,
         81.605_249_276_075_05,
@@ -63,5 +65,5 @@ pub fn normal<V: Lane>(index: u32, seeds: [u32; 2]) -> V {
         42.058_693_944_897_65,
         -15.094_642_576_822_98,
     ];
-    radius * (x * polynomial(x * x, &PARTS))
+    radius * (x * polynomial(x * x, &COEFFICIENTS))
 }

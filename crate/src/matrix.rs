@@ -1,8 +1,8 @@
 //! Matrix products, and the layout of matrices that they read.
 //!
-//! The matrices of a product are in panels: [`PANEL`] columns, row by row, one panel after the other. Both dimensions are
-//! padded with zeros to multiples of `PANEL`. A product then reads both its sides in the order of memory, and the next
-//! product can read its result.
+//! The matrices of a product are in panels: [`PANEL`] columns, row by row, one panel after the other. Both dimensions
+//! are padded with zeros to multiples of `PANEL`. A product then reads both its sides in the order of memory, and the
+//! next product can read its result.
 //!
 //! Threads share an operation in pieces. A call does the pieces that begin in `begin..end`, where each is `piece` long.
 
@@ -42,8 +42,8 @@ pub struct Product {
     pub piece: u32,
 }
 
-/// Computes the pieces of a product that begin in `begin..end`. An element is a sum from the first row of the sides to the
-/// last.
+/// Computes the pieces of a product that begin in `begin..end`. An element is a sum from the first row of the sides to
+/// the last.
 ///
 /// # Safety
 /// - The dimensions are multiples of [`PANEL`].
@@ -142,8 +142,8 @@ unsafe fn multiply_block<V: Lane>(
     sums
 }
 
-/// Distances in memory between the elements of a matrix, in elements: from one panel to the next, from column to column in
-/// a panel, from one block of [`PANEL`] rows to the next, and from row to row in a block.
+/// Distances in memory between the elements of a matrix, in elements: from one panel to the next, from column to column
+/// in a panel, from one block of [`PANEL`] rows to the next, and from row to row in a block.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Layout {

@@ -38,7 +38,8 @@ impl Reflect {
 /// Replaces the columns of a panel by the reflections that make the matrix upper triangular there, one after the other.
 ///
 /// # Safety
-/// `reflectors` is valid for the panels of a matrix of `rows` rows up to `panel`, and `rows` is a multiple of [`PANEL`].
+/// `reflectors` is valid for the panels of a matrix of `rows` rows up to `panel`, and `rows` is a multiple of
+/// [`PANEL`].
 #[inline(always)]
 pub unsafe fn find_reflections<V: Lane>(arguments: &Reflect, _begin: usize, _end: usize) {
     let rows = arguments.rows as usize;

@@ -1,7 +1,7 @@
 //! The traits of a rule, and the one loop that applies every rule to memory.
 //!
-//! Processors take tens of times as long over subnormal numbers as over others. The loop avoids them: a gradient so small
-//! that a result computed from it would be subnormal counts as zero, and subnormal state is stored as zero.
+//! Processors take tens of times as long over subnormal numbers as over others. The loop avoids them: a gradient so
+//! small that a result computed from it would be subnormal counts as zero, and subnormal state is stored as zero.
 
 use crate::{
     clip::clip_value,
@@ -14,9 +14,11 @@ pub use core::ops::Range;
 /// The update rule of an optimizer with `N` slots of state. It computes scalars once per call, in double precision, and
 /// returns a closure over single elements.
 pub trait Rule<const N: usize> {
-    /// Lanes per iteration of the loop. Two are faster for a rule of few operations. A rule that divides is as fast with one.
+    /// Lanes per iteration of the loop. Two are faster for a rule of few operations. A rule that divides is as fast
+    /// with one.
     const UNROLL: usize = 1;
-    /// How many slots, counted from the first, [`Measure::measure`] writes. The update reads them and does not write them.
+    /// How many slots, counted from the first, [`Measure::measure`] writes. The update reads them and does not write
+    /// them.
     const MEASURED: usize = 0;
     /// How many slots, counted from the last, the rule only reads. TypeScript or a program writes them.
     const READ_ONLY: usize = 0;
@@ -28,9 +30,9 @@ pub trait Rule<const N: usize> {
     /// `Momentum`.
     const FADING: Range<usize> = 0..0;
 
-    /// The least magnitude of a scaled gradient that does not count as zero. For a rule that squares gradients it is the root
-    /// of [`MIN_NORMAL_F32`] over the factor of the squares; for others, `MIN_NORMAL_F32` over the factor of the gradients.
-    /// `crate::scalar` has a function for each kind, `least_…`.
+    /// The least magnitude of a scaled gradient that does not count as zero. For a rule that squares gradients it is
+    /// the root of [`MIN_NORMAL_F32`] over the factor of the squares; for others, `MIN_NORMAL_F32` over the factor of
+    /// the gradients. `crate::scalar` has a function for each kind, `least_…`.
     fn least_gradient(&self) -> f64;
 
     /// The least magnitude of a [fading](Rule::FADING) slot that is not stored as zero.
@@ -38,8 +40,8 @@ pub trait Rule<const N: usize> {
         self.least_gradient()
     }
 
-    /// Loads the state of a lane, given the index of its first element in the segment. A rule whose elements share state,
-    /// by row or by column, has its own.
+    /// Loads the state of a lane, given the index of its first element in the segment. A rule whose elements share
+    /// state, by row or by column, has its own.
     #[inline(always)]
     fn load<V: Lane>(&self) -> impl Fn([*mut f32; N], usize) -> [V; N] {
         |slots, index| slots.map(|slot| unsafe { V::load(slot.add(index)) })
@@ -99,8 +101,8 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segme
     }
 }
 
-/// The one loop, with `L` lanes per iteration. Clipping, averaging and zeroing of gradients happen in the same pass over
-/// memory. Without them, an iteration only tests `clip` and `has_extras`.
+/// The one loop, with `L` lanes per iteration. Clipping, averaging and zeroing of gradients happen in the same pass
+/// over memory. Without them, an iteration only tests `clip` and `has_extras`.
 ///
 /// # Safety
 /// As for [`run`].
@@ -171,8 +173,8 @@ fn least_state<V: Lane, R: Rule<N>, const N: usize>(rule: &R) -> impl Fn(usize) 
     move |slot| if R::FADING.contains(&slot) { mean } else { normal }
 }
 
-/// Turns a gradient in memory into a scaled and clipped one, for kernels that run before the update of a rule whose least
-/// gradient is [`least_squared`].
+/// Turns a gradient in memory into a scaled and clipped one, for kernels that run before the update of a rule whose
+/// least gradient is [`least_squared`].
 #[inline(always)]
 pub fn clipped_gradient<V: Lane>(segment: &Segment<0>) -> impl Fn(V) -> V + use<V> {
     let scaled = scaled_gradient::<V, 0>(least_squared(), segment);
@@ -180,8 +182,8 @@ pub fn clipped_gradient<V: Lane>(segment: &Segment<0>) -> impl Fn(V) -> V + use<
     move |g| clip_value(scaled(g), clip) // without a branch: clipping to infinity is cheaper
 }
 
-/// Measures the elements `begin..end` of a segment, and writes the sums to `sums`. The order of the additions depends only on
-/// `begin` and `end`.
+/// Measures the elements `begin..end` of a segment, and writes the sums to `sums`. The order of the additions depends
+/// only on `begin` and `end`.
 ///
 /// # Safety
 /// As for [`run`].
@@ -216,8 +218,8 @@ pub unsafe fn measure<V: Lane, R: Measure<N, K>, const N: usize, const K: usize>
     *sums = totals.map(V::total);
 }
 
-/// Declares the struct of a rule's hyper-parameters, in the layout that TypeScript writes: one double after another. Its
-/// `FIELDS` are names and types, which a test compares with the literal in TypeScript.
+/// Declares the struct of a rule's hyper-parameters, in the layout that TypeScript writes: one double after another.
+/// Its `FIELDS` are names and types, which a test compares with the literal in TypeScript.
 macro_rules! hyper {
     ($(#[$doc:meta])* pub struct $name:ident$(<const $flag:ident: bool>)? { $($field:ident: $type:ty),* $(,)? }) => {
         $(#[$doc])*

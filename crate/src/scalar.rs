@@ -1,4 +1,5 @@
-//! Scalars that a rule computes once per call, in double precision: bounds against subnormal numbers, `eps`, averages, powers.
+//! Scalars that a rule computes once per call, in double precision: bounds against subnormal numbers, `eps`, averages,
+//! powers.
 
 use crate::lane::Lane;
 pub use crate::lane::sqrt;
@@ -9,9 +10,9 @@ pub const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
 /// Its square root, 2^-63. The product of two numbers that are at least as large is never subnormal.
 pub const SQRT_MIN_NORMAL_F32: f64 = 1.0 / (1u64 << 63) as f64;
 
-/// The least gradient of a rule that only multiplies gradients: by the learning rate, and by factors near one.
-/// The rate counts as at least 2^-60, because state moves even at a rate of zero, and as at most 1/16, which leaves room for
-/// the factors.
+/// The least gradient of a rule that only multiplies gradients: by the learning rate, and by factors near one. The rate
+/// counts as at least 2^-60, because state moves even at a rate of zero, and as at most 1/16, which leaves room for the
+/// factors.
 pub fn least_scaled(lr: f64) -> f64 {
     MIN_NORMAL_F32 / lr.abs().clamp(1.0 / (1u64 << 60) as f64, 1.0 / 16.0)
 }
@@ -37,8 +38,8 @@ pub fn eps_lane<V: Lane>(eps: f64) -> V {
     V::splat(eps_scalar(eps))
 }
 
-/// The two places of `eps` in a denominator, `sqrt(x + inside) + outside`: the first if `in_sqrt` is not zero, otherwise the
-/// second.
+/// The two places of `eps` in a denominator, `sqrt(x + inside) + outside`: the first if `in_sqrt` is not zero,
+/// otherwise the second.
 pub fn eps_pair<V: Lane>(eps: f64, in_sqrt: f64) -> (V, V) {
     let (inside, outside) = if in_sqrt != 0.0 { (eps, 0.0) } else { (0.0, eps) };
     (V::splat(inside), eps_lane(outside))

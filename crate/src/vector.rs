@@ -6,8 +6,8 @@ use crate::{
     scalar::MIN_NORMAL_F32,
 };
 
-/// Writes the sum of the squares of the gradients `begin..end` to `sum`. The order of the additions depends only on `begin`
-/// and `end`.
+/// Writes the sum of the squares of the gradients `begin..end` to `sum`. The order of the additions depends only on
+/// `begin` and `end`.
 ///
 /// # Safety
 /// The gradients in `segment` are valid for `end` elements.
@@ -19,7 +19,8 @@ pub unsafe fn add_squares<V: Lane>(segment: &Segment<0>, begin: usize, end: usiz
     });
 }
 
-/// Writes the dot product of the parameters and the gradients `begin..end` to `sum`, added in the order of [`add_squares`].
+/// Writes the dot product of the parameters and the gradients `begin..end` to `sum`, added in the order of
+/// [`add_squares`].
 ///
 /// # Safety
 /// The parameters and gradients in `segment` are valid for `end` elements.
@@ -46,8 +47,8 @@ fn sum_streams<V: Lane>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -
     sums.into_iter().map(V::total).sum()
 }
 
-/// Writes the sum of the magnitudes of the gradients `begin..end`, and the largest magnitude, to `out`. The order of the
-/// additions depends only on `begin` and `end`. A NaN appears in the sum, and not in the largest.
+/// Writes the sum of the magnitudes of the gradients `begin..end`, and the largest magnitude, to `out`. The order of
+/// the additions depends only on `begin` and `end`. A NaN appears in the sum, and not in the largest.
 ///
 /// # Safety
 /// The gradients in `segment` are valid for `end` elements.
@@ -66,12 +67,12 @@ pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize,
     *out = [V::total(sums), f64::from(largest.reduce_max())];
 }
 
-/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. The gradients are not read if `b` is zero.
-/// With `a` of one and `b` of zero, it is an exact copy.
+/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. The gradients are not read if `b` is
+/// zero. With `a` of one and `b` of zero, it is an exact copy.
 ///
 /// # Safety
-/// The parameters and the slot in `segment` are valid for `end` elements, and the gradients too unless `b` is zero. The slot
-/// is one of the other two blocks, or overlaps neither.
+/// The parameters and the slot in `segment` are valid for `end` elements, and the gradients too unless `b` is zero. The
+/// slot is one of the other two blocks, or overlaps neither.
 #[inline(always)]
 pub unsafe fn combine<V: Lane>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
     let least = V::splat(if a == 1.0 && b == 0.0 { 0.0 } else { MIN_NORMAL_F32 });

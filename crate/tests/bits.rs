@@ -1,4 +1,4 @@
-//! The kernels over scalars, compiled for this machine, meet the bits that the WebAssembly kernels publish.
+//! The kernels over scalars, compiled for this machine, give the published bits of the WebAssembly kernels.
 
 use downhill::{
     lane::Scalar,
@@ -19,31 +19,31 @@ struct Published {
 struct Case {
     name: String,
     kernel: String,
-    /// Whether a step is more than its kernels.
+    /// Whether a step runs a program, and not only its kernels.
     #[serde(default)]
     program: bool,
     hyper: Vec<f64>,
-    /// What stands behind them: before the first step, and at each.
+    /// The scalars that follow them: before the first step, and at each step.
     #[serde(default)]
     scalars: Vec<Vec<f64>>,
-    /// What was measured at each step.
+    /// The measured sums of each step.
     #[serde(default)]
     sums: Vec<Vec<f64>>,
-    /// What each slot starts at; null for the parameters.
+    /// The initial value of each slot; null for a copy of the parameters.
     slots: Vec<Option<f32>>,
     #[serde(rename = "gradScale")]
     grad_scale: f64,
     hash: String,
 }
 
-/// Parameters, gradients and slots, as a kernel gets them.
+/// The blocks that a kernel works on.
 struct Blocks {
     params: Vec<f32>,
     grads: Vec<f32>,
     slots: Vec<Vec<f32>>,
 }
 
-/// Measures by the first numbers, if the rule does, and updates by the second; returns what was measured.
+/// Measures with the first hyper-parameters, if the rule measures, and updates with the second. Returns the sums.
 type Kernel = fn(hyper: [&[f64]; 2], blocks: &mut Blocks, step: usize, grad_scale: f64) -> Vec<f64>;
 
 macro_rules! table {
@@ -72,7 +72,7 @@ macro_rules! table {
                     unsafe { measure::<Scalar, $rule, $slots, $sums>(before, &segment, 0, blocks.params.len(), &mut sums) };
                     measured.extend(sums);
                 )?
-                let _ = (before, &mut measured); // where nothing is measured
+                let _ = (before, &mut measured); // unused if nothing is measured
                 unsafe { run::<Scalar, $rule, $slots>(hyper, &segment, 0, blocks.params.len()) }
                 measured
             }) as Kernel)),*])
@@ -97,7 +97,7 @@ fn every_file_of_rules_has_a_kernel() {
     }
 }
 
-/// Numbers in [-1, 1), as in test/harness.ts.
+/// Pseudo-random numbers in [-1, 1), the same as in test/harness.ts.
 fn numbers(seed: u32) -> impl FnMut() -> f64 {
     let mut x = seed;
     move || {
@@ -109,7 +109,7 @@ fn numbers(seed: u32) -> impl FnMut() -> f64 {
 }
 
 #[test]
-fn every_kernel_meets_the_published_bits() {
+fn every_kernel_gives_the_published_bits() {
     let text = include_str!("../../test/bits.json");
     let Published { length, steps, cases } = serde_json::from_str(text).unwrap();
     let kernels = kernels();
@@ -137,10 +137,10 @@ fn every_kernel_meets_the_published_bits() {
         assert_eq!(format!("{:x}", hash.finalize()), case.hash, "{}", case.name);
     }
     let reached = kernels.keys().filter(|name| cases.iter().any(|case| case.kernel == **name));
-    assert_eq!(reached.count(), kernels.len(), "kernels that no published case reaches");
+    assert_eq!(reached.count(), kernels.len(), "kernels without a published case");
 }
 
-/// Whether an operation since the last call had or gave a subnormal number, by the processor's own account.
+/// Whether an operation since the last call read or gave a subnormal number, according to the processor's flags.
 #[cfg(target_arch = "x86_64")]
 fn subnormal() -> bool {
     const FLAGS: u32 = 0x3f;
@@ -152,17 +152,17 @@ fn subnormal() -> bool {
     status & DENORMAL_OPERAND_OR_UNDERFLOW != 0
 }
 
-/// Processors take tens of times as long over them. (Where memory holds such gradients, that they are compared with a bound
-/// counts here, but takes no longer: `npm run bench` has them.)
+/// Processors take tens of times as long over subnormal numbers. (Comparing a subnormal gradient with a bound counts
+/// here too, but takes no longer. `npm run bench` measures such gradients.)
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn gradients_that_fade_or_are_small_make_no_subnormal_numbers() {
+fn small_and_stopped_gradients_make_no_subnormal_numbers() {
     const STEPS: usize = 1500;
     let Published { cases, .. } = serde_json::from_str(include_str!("../../test/bits.json")).unwrap();
     let kernels = kernels();
     type Grad = fn(step: usize, ordinary: f32) -> f32;
     let kinds: [(&str, Grad); 4] = [
-        ("that died", |step, g| if step < 5 { g } else { 0.0 }),
+        ("that stop", |step, g| if step < 5 { g } else { 0.0 }),
         ("that come once in a while", |step, g| if step % 700 == 1 { g } else { 0.0 }),
         ("of 1e-12", |_, g| g * 1e-12),
         ("of 1e-20", |_, g| g * 1e-20),
@@ -186,10 +186,10 @@ fn gradients_that_fade_or_are_small_make_no_subnormal_numbers() {
             kernels[case.kernel.as_str()]([&hyper[0], &hyper[1]], &mut blocks, step, case.grad_scale);
             slow += usize::from(subnormal());
             if blocks.params.iter().any(|p| p.abs() < 1e-15) {
-                break; // what comes of parameters that decay for so long is left as it is
+                break; // parameters that have decayed for so long are out of scope
             }
         }
-        // Each element may have some when its state goes to zero.
+        // Each element may have a few while its state goes to zero.
         assert!(slow <= 3 * LINE, "{} with gradients {kind}: {slow} of {STEPS} steps", case.name);
     }
 }

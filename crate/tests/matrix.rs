@@ -1,4 +1,4 @@
-//! What is computed with whole matrices, over scalars compiled for this machine, meets the bits that WebAssembly publishes.
+//! The matrix kernels over scalars, compiled for this machine, give the published bits of the WebAssembly kernels.
 
 use downhill::{
     factored::*,
@@ -24,14 +24,14 @@ struct Published {
 struct Case {
     kernel: String,
     amounts: Vec<f64>,
-    /// Where matrices begin in the numbers.
+    /// Where each matrix begins in the numbers.
     places: Vec<usize>,
     counts: Vec<u32>,
     pieces: usize,
     hash: String,
 }
 
-/// Numbers in [-1, 1), as in test/harness.ts.
+/// Pseudo-random numbers in [-1, 1), the same as in test/harness.ts.
 fn numbers(length: usize) -> Vec<f32> {
     let mut x = 1i32;
     let next = |_| {
@@ -44,7 +44,7 @@ fn numbers(length: usize) -> Vec<f32> {
 }
 
 #[test]
-fn every_kernel_meets_the_published_bits() {
+fn every_matrix_kernel_gives_the_published_bits() {
     let Published { length, grad_scale, clip, cases } =
         serde_json::from_str(include_str!("../../test/matrix.json")).unwrap();
     for Case { kernel, amounts, places, counts, pieces, hash } in cases {

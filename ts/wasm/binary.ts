@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "f108f32f92e5a094";
+export const sources = "d00c974fa80fc57e";
 
 /** The WebAssembly module. A byte is an index in the alphabet; larger ones are one of the last two characters and another. */
 export const alphabet: string =

@@ -1,4 +1,4 @@
-//! AdaBelief: Adam, over how far the gradient is from what was expected of it. Zhuang et al., 2020.
+//! AdaBelief: Adam that divides by the distance of the gradient from its mean. Zhuang et al., 2020.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -20,7 +20,7 @@ impl Rule<2> for AdaBelief {
         let (least, eps) = (V::splat(self.least_gradient()), eps_lane(self.eps));
         move |p, g, [m, s]| {
             let m = mean.of(m, g);
-            // Steady gradients leave next to none.
+            // For steady gradients it is close to zero, and its square would be subnormal.
             let surprise = (g - m).zero_below(least);
             let s = mean_square.of(s, surprise * surprise) + root;
             (p - lr * m / (s.sqrt() * scale + eps), [m, s])

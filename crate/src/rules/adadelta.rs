@@ -1,4 +1,4 @@
-//! Adadelta: the gradient over its running root mean square, times that of the moves so far. Zeiler, 2012.
+//! Adadelta: the gradient over its running root mean square, times that of the past updates. Zeiler, 2012.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +6,7 @@ hyper! {
     pub struct Adadelta { lr: f64, rho: f64, eps: f64, weight_decay: f64 }
 }
 
-/// The slots are the mean squares of the gradient and of the moves.
+/// The slots are the mean squares of the gradient and of the updates.
 impl Rule<2> for Adadelta {
     fn least_gradient(&self) -> f64 {
         least_averaged(self.rho)
@@ -16,11 +16,11 @@ impl Rule<2> for Adadelta {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         let eps = V::splat(if self.eps > MIN_NORMAL_F32 { self.eps } else { MIN_NORMAL_F32 });
         let average = Average::new(self.rho);
-        move |p, g, [square, moves]| {
+        move |p, g, [square, updates]| {
             let g = g + decay * p;
             let square = average.of(square, g * g);
-            let delta = (moves + eps).sqrt() / (square + eps).sqrt() * g;
-            (p - lr * delta, [square, average.of(moves, delta * delta)])
+            let delta = (updates + eps).sqrt() / (square + eps).sqrt() * g;
+            (p - lr * delta, [square, average.of(updates, delta * delta)])
         }
     }
 }

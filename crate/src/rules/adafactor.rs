@@ -1,4 +1,4 @@
-//! Adafactor: a second moment of which only rows' and columns' averages are kept. Shazeer & Stern, 2018.
+//! Adafactor: Adam whose second moment is factored into averages of rows and columns. Shazeer & Stern, 2018.
 
 use crate::{factored::Grid, lane::Lane, rule::*, scalar::*};
 
@@ -10,15 +10,16 @@ hyper! {
 }
 
 impl Adafactor {
-    /// The gradient over the root of the second moment as it follows from the averages.
+    /// The gradient over the root of the second moment, which is the product of the averages.
     fn direction<V: Lane>(&self) -> impl Fn(V, [V; 3]) -> V + use<V> {
         let least = V::splat(eps_scalar(self.eps[0]) * eps_scalar(self.eps[0]));
         move |g, [row, column, ..]| g / least.max(row * column).sqrt()
     }
 }
 
-/// The slots are the averages of columns, or the second moment itself for a vector, and the averages of rows over their
-/// mean; those that there are not are null. The program settles all before.
+/// The slots are the averages of columns, the second moment itself, and the averages of rows divided by their mean. A
+/// matrix has the first and the last, a vector has the second, and the others are null. The program writes them before
+/// the update.
 impl Rule<3> for Adafactor {
     const READ_ONLY: usize = 3;
 

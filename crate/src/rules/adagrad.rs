@@ -1,4 +1,5 @@
-//! Adagrad: each parameter's rate falls with the sum of its squared gradients. Duchi, Hazan & Singer, 2011.
+//! Adagrad: the learning rate of each parameter falls with the sum of its squared gradients. Duchi, Hazan & Singer,
+//! 2011.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 

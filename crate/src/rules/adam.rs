@@ -16,7 +16,7 @@ impl<const N: usize> Rule<N> for Adam {
         least_averaged(self.betas[1])
     }
 
-    /// The decay joins the gradient.
+    /// Weight decay is added to the gradient.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let decay = V::splat(self.weight_decay);
         let moments = self.moments(step);
@@ -25,7 +25,7 @@ impl<const N: usize> Rule<N> for Adam {
 }
 
 impl Adam {
-    /// The update itself, without decay: a step along the mean gradient over the root of its mean square.
+    /// The update without weight decay: a step along the mean gradient over the root of its mean square.
     #[inline(always)]
     pub(super) fn moments<V: Lane, const N: usize>(
         &self,
@@ -35,7 +35,7 @@ impl Adam {
         let [first, second] =
             if self.bias_correction != 0.0 { self.betas.map(|beta| powi(beta, step)) } else { [0.0; 2] };
         let (next, first, second) = (1.0 - b1 * first, 1.0 - first, 1.0 - second);
-        // The largest may be of corrected squares; otherwise the correction comes last.
+        // AMSGrad takes the maximum of corrected squares or of uncorrected ones, which are corrected last.
         let late = if N == 3 && self.amsgrad_corrected != 0.0 { 1.0 } else { second };
         let scale = 1.0 / sqrt(late);
         let eps = eps_lane(if self.eps_hat != 0.0 { self.eps * scale } else { self.eps });

@@ -1,4 +1,5 @@
-//! Adamax: Adam with the largest gradient, decaying, in place of the root of the mean square. Kingma & Ba, 2015, section 7.1.
+//! Adamax: Adam that divides by a decaying maximum of the gradients instead of their root mean square. Kingma & Ba,
+//! 2015, section 7.1.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 

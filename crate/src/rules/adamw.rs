@@ -17,7 +17,7 @@ impl<const N: usize> Rule<N> for AdamW {
         Rule::<N>::least_gradient(&self.0)
     }
 
-    /// The decay shrinks the parameter.
+    /// Weight decay shrinks the parameter.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let keep = V::splat(1.0 - self.0.lr * self.0.weight_decay);
         let moments = self.0.moments(step);

@@ -1,4 +1,4 @@
-//! Adan: Adam with Nesterov's look ahead, by the gradient's own change. Xie et al., 2022.
+//! Adan: Adam with Nesterov momentum, estimated from the change of the gradient. Xie et al., 2022.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +6,8 @@ hyper! {
     pub struct Adan { lr: f64, betas: [f64; 3], eps: f64, weight_decay: f64, no_prox: f64 }
 }
 
-/// The slots are the means of the gradient, of its change, and of the square of both, and the last gradient.
+/// The slots are the means of the gradient, of its change, and of the square of their combination, and the last
+/// gradient.
 impl Rule<4> for Adan {
     const FADING: Range<usize> = 0..2;
 
@@ -19,7 +20,7 @@ impl Rule<4> for Adan {
         let decay = self.lr * self.weight_decay;
         let prox = 1.0 / (1.0 + decay);
         let [keep, lr] = if self.no_prox != 0.0 { [1.0 - decay, self.lr] } else { [prox, self.lr * prox] };
-        // All over the root of the square's correction.
+        // Numerator and denominator are multiplied by the root of the mean square's correction.
         let root = sqrt(n);
         let [m, d] = [lr * root / m, lr * root * self.betas[1] / d].map(V::splat);
         let [keep, ahead, eps] = [keep, self.betas[1], eps_scalar(self.eps) * root].map(V::splat);

@@ -1,4 +1,4 @@
-//! AdEMAMix: Adam with a second, slower mean of the gradient beside the first. Pagliardini, Ablin & Grangier, 2024.
+//! AdEMAMix: Adam with a second mean of the gradient, which is slower. Pagliardini, Ablin & Grangier, 2024.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 

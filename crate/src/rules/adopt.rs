@@ -1,4 +1,5 @@
-//! ADOPT: Adam that divides by the mean square of before, which knows nothing of the gradient. Taniguchi et al., 2024.
+//! ADOPT: Adam that divides by the mean square of the previous gradients, without the current one. Taniguchi et al.,
+//! 2024.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -14,7 +15,7 @@ impl Rule<2> for Adopt {
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        // The first step only takes in the square.
+        // The first step only initializes the mean square.
         let [lr, most, zero] = [self.lr, sqrt(sqrt(step - 1.0)), 0.0].map(V::splat);
         let mean = Average::new(self.betas[0]);
         let mean_square = Average::new(if step == 1.0 { 0.0 } else { self.betas[1] });

@@ -1,4 +1,5 @@
-//! Averaged SGD: gradient descent with a falling rate, and the average of where it was. Polyak & Juditsky, 1992.
+//! Averaged SGD: gradient descent with a falling learning rate, and the average of the parameters. Polyak & Juditsky,
+//! 1992.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +7,7 @@ hyper! {
     pub struct Asgd { lr: f64, lambd: f64, alpha: f64, t0: f64, weight_decay: f64, eta: f64, mu: f64 }
 }
 
-/// The slot is the average.
+/// The slot is the average of the parameters.
 impl Rule<1> for Asgd {
     fn least_gradient(&self) -> f64 {
         least_scaled(self.eta)
@@ -14,10 +15,10 @@ impl Rule<1> for Asgd {
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [eta, keep, decay, mu] = [self.eta, 1.0 - self.lambd * self.eta, self.weight_decay, self.mu].map(V::splat);
-        let follows = self.mu == 1.0;
+        let restarts = self.mu == 1.0;
         move |p, g, [average]| {
             let p = keep * p - eta * (g + decay * p);
-            (p, [if follows { p } else { average + mu * (p - average) }])
+            (p, [if restarts { p } else { average + mu * (p - average) }])
         }
     }
 }

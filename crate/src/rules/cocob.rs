@@ -1,4 +1,5 @@
-//! COCOB: no learning rate; each parameter bets on its gradient's sign. Orabona & Tommasi, 2017, algorithm 2.
+//! COCOB: each parameter bets on the sign of its gradient, without a learning rate. Orabona & Tommasi, 2017, algorithm
+//! 2.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +7,8 @@ hyper! {
     pub struct Cocob { lr: f64, alpha: f64, eps: f64, weight_decay: f64 }
 }
 
-/// The slots are the sum of gradients, the largest, the sum of their sizes, the reward, and where the parameters began.
+/// The slots are the sum of the gradients, the largest magnitude, the sum of the magnitudes, the reward, and the
+/// initial parameters.
 impl Rule<5> for Cocob {
     const READ_ONLY: usize = 1;
 
@@ -17,15 +19,15 @@ impl Rule<5> for Cocob {
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 5]) -> (V, [V; 5]) {
         let [lr, decay, alpha, zero, least] =
             [self.lr, self.weight_decay, self.alpha, 0.0, MIN_NORMAL_F32].map(V::splat);
-        move |p, g, [sum, largest, sizes, reward, start]| {
+        move |p, g, [sum, largest, magnitudes, reward, start]| {
             let g = lr * (g + decay * p);
-            let size = g.max(zero - g);
-            let (sum, sizes, largest) = (sum - g, sizes + size, size.max(largest));
-            // Padding has seen none.
+            let magnitude = g.max(zero - g);
+            let (sum, magnitudes, largest) = (sum - g, magnitudes + magnitude, magnitude.max(largest));
+            // The largest is zero for padding, which has no gradients.
             let least = largest.max(least);
             let reward = (reward - g * (p - start)).max(zero);
-            let share = sum / least / (sizes + largest).max(alpha * least);
-            (start + share * (largest + reward), [sum, largest, sizes, reward, start])
+            let fraction = sum / least / (magnitudes + largest).max(alpha * least);
+            (start + fraction * (largest + reward), [sum, largest, magnitudes, reward, start])
         }
     }
 }

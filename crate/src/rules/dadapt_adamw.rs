@@ -1,5 +1,5 @@
-//! D-Adaptation, AdamW's variant: the rate is a lower bound on the distance to the solution. Defazio & Mishchenko, 2023,
-//! as in Optax.
+//! D-Adaptation for AdamW: the learning rate is estimated by a lower bound on the distance to the solution.
+//! Defazio & Mishchenko, 2023, as in Optax.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -11,14 +11,15 @@ hyper! {
 }
 
 impl DAdaptAdamW {
-    /// The rate by an estimate.
+    /// The learning rate that follows from an estimate.
     fn rate(&self, estimate: f64, step: f64) -> f64 {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         estimate * self.lr * sqrt(second) / first
     }
 }
 
-/// The slots are the moments, the first of them of steps, and the mean of steps.
+/// The slots are the moments, and the mean of the steps (gradients times the rate). The first moment is a mean of
+/// steps, too, so it is not [`Rule::FADING`]: the update does not multiply it by the rate again.
 impl Rule<3> for DAdaptAdamW {
     const MEASURED: usize = 3;
 
@@ -33,7 +34,7 @@ impl Rule<3> for DAdaptAdamW {
     }
 }
 
-/// How far the gradients, as steps, agree with the sum of those before; and the sizes of that sum.
+/// The sums are the dot product of the steps and their weighted mean before, and the magnitudes of the mean.
 impl Measure<3, 2> for DAdaptAdamW {
     fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let estimate = if self.next_estim_lr == 0.0 { self.estim_lr0 } else { self.next_estim_lr };

@@ -1,4 +1,5 @@
-//! DoG: the rate is the largest distance from the start, over the root of all squared gradients. Ivgi, Hinder & Carmon, 2023.
+//! DoG: the learning rate is the largest distance from the initial parameters, over the root of the sum of squared
+//! gradients. Ivgi, Hinder & Carmon, 2023.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +7,7 @@ hyper! {
     pub struct Dog { lr: f64, eps: f64, weight_decay: f64, max_dist: f64, grads_sq: f64, rate: f64 }
 }
 
-/// The slot is where the parameters began.
+/// The slot is the initial parameters.
 impl Rule<1> for Dog {
     const READ_ONLY: usize = 1;
 
@@ -20,13 +21,13 @@ impl Rule<1> for Dog {
     }
 }
 
-/// The squares of the distance, of the gradients with decay, and of the parameters.
+/// The sums are the squares of the distance, of the gradients with weight decay, and of the parameters.
 impl Measure<1, 3> for Dog {
     fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 3> {
         let decay = V::splat(self.weight_decay);
         move |p, g, start| {
-            let (g, far) = (g + decay * p, start[0] - p);
-            (start, [(far, far), (g, g), (p, p)])
+            let (g, distance) = (g + decay * p, start[0] - p);
+            (start, [(distance, distance), (g, g), (p, p)])
         }
     }
 }

@@ -1,4 +1,4 @@
-//! DoWG: as DoG, with gradients that count by the distance at which they were taken. Khaled, Mishchenko & Jin, 2023.
+//! DoWG: DoG with gradients weighted by the distance at which they were computed. Khaled, Mishchenko & Jin, 2023.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +6,7 @@ hyper! {
     pub struct Dowg { lr: f64, eps: f64, weight_decay: f64, dist_sq: f64, grads_sq: f64, rate: f64 }
 }
 
-/// The slot is where the parameters began.
+/// The slot is the initial parameters.
 impl Rule<1> for Dowg {
     const READ_ONLY: usize = 1;
 
@@ -20,13 +20,13 @@ impl Rule<1> for Dowg {
     }
 }
 
-/// The squares of the distance, and of the gradients with decay.
+/// The sums are the squares of the distance, and of the gradients with weight decay.
 impl Measure<1, 2> for Dowg {
     fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
         let decay = V::splat(self.weight_decay);
         move |p, g, start| {
-            let (g, far) = (g + decay * p, start[0] - p);
-            (start, [(far, far), (g, g)])
+            let (g, distance) = (g + decay * p, start[0] - p);
+            (start, [(distance, distance), (g, g)])
         }
     }
 }

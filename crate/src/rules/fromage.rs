@@ -1,4 +1,4 @@
-//! Fromage: steps as long as the tensor, times the rate, and back to its size. Bernstein et al., 2020.
+//! Fromage: a step in proportion to the norm of the tensor, after which the norm is restored. Bernstein et al., 2020.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -18,7 +18,7 @@ impl Rule<0> for Fromage {
     }
 }
 
-/// The squares of the parameters, and of the gradients.
+/// The sums are the squares of the parameters, and of the gradients.
 impl Measure<0, 2> for Fromage {
     fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> Measurement<V, 0, 2> {
         move |p, g, state| (state, [(p, p), (g, g)])

@@ -1,4 +1,4 @@
-//! FTRL-Proximal: follow the regularized leader. McMahan et al., 2013, as Keras has it.
+//! FTRL-Proximal: follow the regularized leader. McMahan et al., 2013, as in Keras.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -9,7 +9,7 @@ hyper! {
     }
 }
 
-/// The slots are the sum of squares, and what the gradients add up to.
+/// The slots are the sum of squared gradients, and the linear term (`z` in the paper).
 impl Rule<2> for Ftrl {
     fn least_gradient(&self) -> f64 {
         least_squared()

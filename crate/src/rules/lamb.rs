@@ -1,4 +1,4 @@
-//! LAMB: Adam whose step in each tensor is as long as the tensor, times the rate. You et al., 2020.
+//! LAMB: Adam whose step in each tensor is in proportion to the norm of the tensor. You et al., 2020.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -7,7 +7,7 @@ hyper! {
 }
 
 impl Lamb {
-    /// Adam's direction from a parameter and the moments, with decay.
+    /// Adam's direction from a parameter and the moments, with weight decay.
     fn direction<V: Lane>(&self, step: f64) -> impl Fn(V, [V; 2]) -> V + use<V> {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let (scale, root) = (1.0 / sqrt(second), self.eps_root * second);
@@ -31,7 +31,7 @@ impl Rule<2> for Lamb {
     }
 }
 
-/// The squares of the parameters, and of the direction.
+/// The sums are the squares of the parameters, and of the direction.
 impl Measure<2, 2> for Lamb {
     fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 2> {
         let [mean, mean_square] = self.betas.map(Average::new);

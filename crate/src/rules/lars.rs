@@ -1,4 +1,4 @@
-//! LARS: momentum whose step in each tensor is as long as the tensor, times the rate. You, Gitman & Ginsburg, 2017.
+//! LARS: momentum whose step in each tensor is in proportion to the norm of the tensor. You, Gitman & Ginsburg, 2017.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -8,6 +8,7 @@ hyper! {
     }
 }
 
+/// The slot is the velocity. It is not [`Rule::FADING`], because it already contains the learning rate.
 impl Rule<1> for Lars {
     fn least_gradient(&self) -> f64 {
         least_scaled(self.lr * self.trust_ratio)
@@ -24,7 +25,7 @@ impl Rule<1> for Lars {
     }
 }
 
-/// The squares of the parameters, and of the gradients with decay.
+/// The sums are the squares of the parameters, and of the gradients with weight decay.
 impl Measure<1, 2> for Lars {
     fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
         let decay = V::splat(self.weight_decay);

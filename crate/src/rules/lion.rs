@@ -15,7 +15,7 @@ impl Rule<1> for Lion {
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, keep] = [self.lr, 1.0 - self.lr * self.weight_decay].map(V::splat);
-        let [sooner, later] = self.betas.map(Average::new);
-        move |p, g, [m]| (keep * p - lr * sooner.of(m, g).sign(), [later.of(m, g)])
+        let [for_update, for_state] = self.betas.map(Average::new);
+        move |p, g, [m]| (keep * p - lr * for_update.of(m, g).sign(), [for_state.of(m, g)])
     }
 }

@@ -7,13 +7,13 @@ hyper! {
 }
 
 impl Madgrad {
-    /// The weight of a step's gradient. `eps` steadies it unless the rate is zero, as the authors have it.
+    /// The weight of a step's gradient. As in the authors' code, `eps` is added to the rate unless that is zero.
     fn weight(&self, step: f64) -> f64 {
         if self.lr == 0.0 { 0.0 } else { (self.lr + self.eps) * sqrt(step) }
     }
 }
 
-/// The slots are the weighted sums of squares and of gradients, and where the parameters began.
+/// The slots are the weighted sums of squares and of gradients, and the initial parameters.
 impl Rule<3> for Madgrad {
     const READ_ONLY: usize = 1;
 
@@ -27,8 +27,8 @@ impl Rule<3> for Madgrad {
         move |p, g, [squares, sum, start]| {
             let g = g + decay * p;
             let (squares, sum) = (squares + weight * (g * g), sum + weight * g);
-            let aim = start - sum / (squares.powf(third) + eps);
-            (p + take * (aim - p), [squares, sum, start])
+            let target = start - sum / (squares.powf(third) + eps);
+            (p + take * (target - p), [squares, sum, start])
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One file per optimizer.
+//! One module per optimizer, each with the struct of its hyper-parameters and its formula.
 
 pub mod adabelief;
 pub mod adadelta;

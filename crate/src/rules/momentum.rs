@@ -1,4 +1,4 @@
-//! Momentum with the learning rate inside the buffer: Rumelhart, Hinton & Williams, 1986; Sutskever et al., 2013.
+//! Momentum with the learning rate inside the velocity: Rumelhart, Hinton & Williams, 1986; Sutskever et al., 2013.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,6 +6,8 @@ hyper! {
     pub struct Momentum { lr: f64, momentum: f64 }
 }
 
+/// The slot is the velocity. It is not [`Rule::FADING`], unlike the buffer of `Sgd`: it already contains the learning
+/// rate, so the update adds it to the parameter as it is.
 impl Rule<1> for Momentum {
     const UNROLL: usize = 2;
 

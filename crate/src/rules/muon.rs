@@ -1,4 +1,4 @@
-//! Muon: momentum made orthogonal, as a matrix, by Newton-Schulz iterations. Jordan et al., 2024.
+//! Muon: momentum, as a matrix, orthogonalized by Newton-Schulz iterations. Jordan et al., 2024.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -9,7 +9,8 @@ hyper! {
     }
 }
 
-/// The slots are the buffer, and the direction: what [`Measure`] leaves there is made orthogonal before the update.
+/// The slots are the momentum buffer, and the direction. [`Measure`] writes both, and the program orthogonalizes the
+/// direction before the update. The buffer is not [`Rule::FADING`]: it becomes the direction with a factor near one.
 impl Rule<2> for Muon {
     const MEASURED: usize = 2;
 
@@ -23,15 +24,15 @@ impl Rule<2> for Muon {
     }
 }
 
-/// The square of the direction.
+/// The sum is the squares of the direction.
 impl Measure<2, 1> for Muon {
     fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(self.momentum);
-        let late = |step| if self.bias_correction != 0.0 { 1.0 - powi(self.momentum, step) } else { 1.0 };
+        let correction = |step| if self.bias_correction != 0.0 { 1.0 - powi(self.momentum, step) } else { 1.0 };
         let [of_buffer, of_grad] = if self.nesterov != 0.0 {
-            [self.momentum / late(step + 1.0), (1.0 - self.momentum) / late(step)]
+            [self.momentum / correction(step + 1.0), (1.0 - self.momentum) / correction(step)]
         } else {
-            [1.0 / late(step), 0.0]
+            [1.0 / correction(step), 0.0]
         }
         .map(V::splat);
         let nesterov = self.nesterov != 0.0;

@@ -1,4 +1,4 @@
-//! NAdam: Adam with Nesterov's look ahead, on a schedule of its own. Dozat, 2016, as PyTorch has it.
+//! NAdam: Adam with Nesterov momentum, which follows a schedule of its own. Dozat, 2016, as in PyTorch.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 

@@ -1,4 +1,4 @@
-//! SGD with Gaussian noise that fades. Neelakantan et al., 2015.
+//! SGD with Gaussian noise that decreases over time. Neelakantan et al., 2015.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 

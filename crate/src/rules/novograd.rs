@@ -1,4 +1,5 @@
-//! NovoGrad: momentum of gradients over the root of each tensor's own second moment. Ginsburg et al., 2019, as in Optax.
+//! NovoGrad: momentum of gradients divided by the root of their tensor's second moment. Ginsburg et al., 2019, as in
+//! Optax.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -29,7 +30,7 @@ impl Rule<1> for NovoGrad {
     }
 }
 
-/// The squares of the gradients.
+/// The sum is the squares of the gradients.
 impl Measure<1, 1> for NovoGrad {
     fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
         move |_, g, state| (state, [(g, g)])

@@ -1,4 +1,5 @@
-//! Optimistic Adam: the update, and how it differs from the last. Daskalakis et al., 2018; Mokhtari et al., 2020.
+//! Optimistic Adam: Adam that adds the difference of the update from the last one. Daskalakis et al., 2018; Mokhtari et
+//! al., 2020.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -22,7 +23,7 @@ impl Rule<3> for OptimisticAdam {
         let ahead = if self.nesterov != 0.0 { b1 / (1.0 - b1 * first) } else { 1.0 / (1.0 - first) };
         let now = if self.nesterov != 0.0 { (1.0 - b1) / (1.0 - first) } else { 0.0 };
         let (scale, root) = (1.0 / sqrt(1.0 - second), self.eps_root * (1.0 - second));
-        // The first update differs from none.
+        // The first step has no last update.
         let back = if step > 1.0 { self.lr * self.beta } else { 0.0 };
         let forth = self.lr * self.alpha + back;
         let [ahead, now, scale, root, back, forth] = [ahead, now, scale, root, back, forth].map(V::splat);

@@ -10,19 +10,19 @@ hyper! {
 }
 
 impl Prodigy {
-    /// The estimate that a step begins with.
+    /// The estimate at the beginning of a step.
     fn estimate(&self) -> f64 {
         if self.next_estim_lr == 0.0 { self.estim_lr0 } else { self.next_estim_lr }
     }
 
-    /// The rate by an estimate.
+    /// The learning rate that follows from an estimate.
     fn rate(&self, estimate: f64, step: f64) -> f64 {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         estimate * self.lr * sqrt(second) / first
     }
 }
 
-/// The slots are the moments, the weighted sum of gradients, and where the parameters began.
+/// The slots are the moments, the weighted sum of gradients, and the initial parameters.
 impl Rule<4> for Prodigy {
     const MEASURED: usize = 3;
     const READ_ONLY: usize = 1;
@@ -32,7 +32,7 @@ impl Rule<4> for Prodigy {
         least_averaged(self.betas[1]) / self.estimate()
     }
 
-    /// What a gradient leaves that is just not zero, times the estimate.
+    /// The mean after the least gradient, times the estimate that the moments contain.
     fn least_mean(&self) -> f64 {
         least_averaged(self.betas[1]) * (1.0 - self.betas[0])
     }
@@ -45,7 +45,8 @@ impl Rule<4> for Prodigy {
     }
 }
 
-/// How far the gradients point from here to the start, weighted; and the sizes of their weighted sum.
+/// The sums are the weighted dot product of the gradients and the way back to the initial parameters, and the
+/// magnitudes of the gradients' weighted sum.
 impl Measure<4, 2> for Prodigy {
     fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> Measurement<V, 4, 2> {
         let estimate = self.estimate();

@@ -1,4 +1,4 @@
-//! RAdam: Adam that waits with dividing until the mean square's own variance is known. Liu et al., 2020.
+//! RAdam: Adam that divides by the root mean square only after its variance is small enough. Liu et al., 2020.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -18,7 +18,7 @@ impl Rule<2> for RAdam {
         let longest = 2.0 / (1.0 - self.betas[1]) - 1.0;
         let length = longest - 2.0 * step * powers[1] / (1.0 - powers[1]);
         let lr = self.lr / (1.0 - powers[0]);
-        // The rate, and what is divided by: `root * sqrt(v) + rest`.
+        // The rate, and the denominator `root * sqrt(v) + rest`.
         let [lr, root, rest] = if length > 5.0 {
             let longer = (longest - 4.0) * (longest - 2.0) * length;
             let rectified = sqrt((length - 4.0) * (length - 2.0) * longest / longer);

@@ -8,7 +8,7 @@ hyper! {
     }
 }
 
-/// The slots are the mean square, the mean if centered, and the momentum buffer if there is one.
+/// The slots are the mean square, the mean if centered, and the momentum buffer if there is momentum.
 impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
     const FADING: Range<usize> = 1..N;
 
@@ -28,7 +28,7 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
             let mut variance = slots[0];
             if CENTERED {
                 slots[1] = average.of(slots[1], g);
-                // Rounding can leave a steady gradient's variance just below zero.
+                // Rounding can make the variance of a steady gradient slightly negative.
                 let mean = slots[1].zero_below(least);
                 variance = (variance - mean * mean).max(zero);
             }

@@ -1,5 +1,5 @@
-//! Rprop: each parameter's own step grows while its gradient keeps its sign, and shrinks when that changes.
-//! Riedmiller & Braun, 1993, without going back, as PyTorch has it.
+//! Rprop: the step size of each parameter grows while its gradient keeps its sign, and shrinks when the sign changes.
+//! Riedmiller & Braun, 1993, without backtracking, as in PyTorch.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -7,7 +7,7 @@ hyper! {
     pub struct Rprop { etas: [f64; 2], step_sizes: [f64; 2] }
 }
 
-/// The slots are the last gradient and the step.
+/// The slots are the last gradient and the step size.
 impl Rule<2> for Rprop {
     fn least_gradient(&self) -> f64 {
         MIN_NORMAL_F32
@@ -19,10 +19,10 @@ impl Rule<2> for Rprop {
         let zero_all = V::splat(f64::NEG_INFINITY);
         move |p, g, [last, size]| {
             let kept = g.sign() * last.sign();
-            // Of the two the second counts where the sign has changed; elsewhere it is huge.
+            // The second of the two is the minimum if the sign has changed. Otherwise it is huge.
             let factor = (kept * grow).max(one).min((kept + one) * huge + shrink);
             let size = (size * factor).max(least).min(most);
-            // Where the sign has changed, the parameter rests, and the next step begins anew.
+            // If the sign has changed, the parameter stays, and the next step has no last gradient.
             let g = g.zero_below(kept * zero_all);
             (p - size * g.sign(), [g, size])
         }

@@ -1,6 +1,6 @@
-//! Schedule-free AdamW: as schedule-free SGD, over the root of the mean square. Defazio et al., 2024.
+//! Schedule-free AdamW: schedule-free SGD, divided by the root of the mean square. Defazio et al., 2024.
 
-use super::schedule_free_sgd::between;
+use super::schedule_free_sgd::move_iterates;
 use crate::{lane::Lane, rule::*, scalar::*};
 
 hyper! {
@@ -10,7 +10,7 @@ hyper! {
     }
 }
 
-/// The slots are where descent is, and the mean square.
+/// The slots are the base iterate (`z` in the paper), and the mean square.
 impl Rule<2> for ScheduleFreeAdamW {
     fn least_gradient(&self) -> f64 {
         least_averaged(self.betas[1])
@@ -20,10 +20,10 @@ impl Rule<2> for ScheduleFreeAdamW {
         let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
         let [scale, decay] = [scale, self.weight_decay].map(V::splat);
         let (mean_square, eps) = (Average::new(self.betas[1]), eps_lane(self.eps));
-        let both = between(self.lr, self.betas[0], self.ck);
+        let move_both = move_iterates(self.lr, self.betas[0], self.ck);
         move |p, g, [z, v]| {
             let v = mean_square.of(v, g * g);
-            let (p, z) = both(p, z, g / (v.sqrt() * scale + eps) + decay * p);
+            let (p, z) = move_both(p, z, g / (v.sqrt() * scale + eps) + decay * p);
             (p, [z, v])
         }
     }

@@ -1,4 +1,4 @@
-//! Schedule-free SGD: gradients are taken between where descent is and the mean of where it was. Defazio et al., 2024.
+//! Schedule-free SGD: gradients are computed between the iterate of SGD and its mean. Defazio et al., 2024.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -8,7 +8,7 @@ hyper! {
     }
 }
 
-/// The slot is where descent is; the parameters are where gradients are taken.
+/// The slot is the base iterate (`z` in the paper). The parameters are `y`, where gradients are computed.
 impl Rule<1> for ScheduleFreeSgd {
     fn least_gradient(&self) -> f64 {
         least_scaled(self.lr)
@@ -16,16 +16,17 @@ impl Rule<1> for ScheduleFreeSgd {
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let decay = V::splat(self.weight_decay);
-        let both = between(self.lr, self.betas[0], self.ck);
+        let move_both = move_iterates(self.lr, self.betas[0], self.ck);
         move |p, g, [z]| {
-            let (p, z) = both(p, z, g + decay * p);
+            let (p, z) = move_both(p, z, g + decay * p);
             (p, [z])
         }
     }
 }
 
-/// Both points moved along `u`: `z` by the rate, and `y`, at `beta` from `z` to the mean `x`, as `x` takes in `ck` of `z`.
-pub(super) fn between<V: Lane>(lr: f64, beta: f64, ck: f64) -> impl Fn(V, V, V) -> (V, V) {
-    let [lr, own, ck] = [lr, lr * (1.0 - beta * (1.0 - ck)), ck].map(V::splat);
-    move |y, z, u| (y + ck * (z - y) - own * u, z - lr * u)
+/// Moves `y` and `z` along `-u`. `z` moves by the rate. `y` stays at the fraction `beta` of the way from `z` to the
+/// mean `x`, whose weight for the new `z` is `ck`.
+pub(super) fn move_iterates<V: Lane>(lr: f64, beta: f64, ck: f64) -> impl Fn(V, V, V) -> (V, V) {
+    let [lr, lr_y, ck] = [lr, lr * (1.0 - beta * (1.0 - ck)), ck].map(V::splat);
+    move |y, z, u| (y + ck * (z - y) - lr_y * u, z - lr * u)
 }

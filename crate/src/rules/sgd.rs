@@ -1,5 +1,5 @@
 //! Gradient descent, stochastic when the gradient is a mini-batch's: Robbins & Monro, 1951.
-//! With momentum: Polyak, 1964; Nesterov, 1983; as Sutskever et al., 2013, and PyTorch place them.
+//! With momentum: Polyak, 1964; Nesterov, 1983; in the form of Sutskever et al., 2013, and PyTorch.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -29,7 +29,7 @@ impl Rule<1> for Sgd {
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
-        // PyTorch starts the buffer at the first gradient, undamped.
+        // As in PyTorch, the buffer starts as the first gradient, without dampening.
         let fresh = V::splat(if step == 1.0 { 1.0 } else { 1.0 - self.dampening });
         let nesterov = self.nesterov != 0.0;
         move |p, g, [buffer]| {

@@ -1,4 +1,5 @@
-//! Shampoo: the gradient between inverse roots of what its rows and its columns have in common. Gupta, Koren & Singer, 2018.
+//! Shampoo: the gradient multiplied by inverse roots of the second moments of its rows and of its columns.
+//! Gupta, Koren & Singer, 2018.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +7,8 @@ hyper! {
     pub struct Shampoo { lr: f64, eps: f64, weight_decay: f64, trace: f64 }
 }
 
-/// The slot is the direction: what [`Measure`] leaves there is preconditioned before the update.
+/// The slot is the direction. [`Measure`] writes the gradient there, and the program preconditions it before the
+/// update.
 impl Rule<1> for Shampoo {
     const MEASURED: usize = 1;
 
@@ -20,7 +22,7 @@ impl Rule<1> for Shampoo {
     }
 }
 
-/// The square of the gradient.
+/// The sum is the squares of the gradient.
 impl Measure<1, 1> for Shampoo {
     fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
         |_, g, _| ([g], [(g, g)])

@@ -1,4 +1,5 @@
-//! Sign descent: every parameter moves by the rate, whatever its gradient's size. Bernstein et al., 2018.
+//! signSGD: every parameter moves by the learning rate, in the direction of its gradient's sign. Bernstein et al.,
+//! 2018.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 

@@ -1,4 +1,4 @@
-//! SM3: Adagrad whose sums are kept for rows and columns alone. Anil et al., 2019.
+//! SM3: Adagrad with one sum for each row and each column. Anil et al., 2019.
 
 use crate::{
     factored::{Grid, accumulator},
@@ -11,7 +11,7 @@ hyper! {
     pub struct Sm3 { lr: f64, momentum: f64, eps: f64, columns: f64, size: f64 }
 }
 
-/// The slots are the average, and what rows and columns have; these are settled behind the update.
+/// The slots are the mean gradient, and the sums of rows and of columns, which the program writes after the update.
 impl Rule<3> for Sm3 {
     const READ_ONLY: usize = 2;
     const FADING: Range<usize> = 0..1;
@@ -33,7 +33,7 @@ impl Rule<3> for Sm3 {
         let (lr, eps, mean) = (V::splat(self.lr), V::splat(self.eps), Average::new(self.momentum));
         let least = V::splat(MIN_NORMAL_F32);
         move |p, g, [average, row, column]| {
-            // A sum of zero is that of gradients that are zero.
+            // Without a least sum, gradients that are all zero would give zero divided by zero.
             let sum = least.max(accumulator(g, row, column) + eps);
             let average = mean.of(average, g / sum.sqrt());
             (p - lr * average, [average, row, column])

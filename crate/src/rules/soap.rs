@@ -10,8 +10,8 @@ hyper! {
     pub struct Soap { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, bias_correction: f64, trace: f64 }
 }
 
-/// The slots are the average, and the direction: what [`Measure`] leaves there is the gradient, of which the program makes
-/// what the update takes. At the first step there is no basis yet, so nothing moves.
+/// The slots are the mean gradient, and the direction. [`Measure`] writes the gradient there, and the program replaces
+/// it by Adam's direction. At the first step there is no basis yet, so the parameters stay.
 impl Rule<2> for Soap {
     const MEASURED: usize = 2;
     const FADING: Range<usize> = 0..1;
@@ -33,6 +33,7 @@ impl Rule<2> for Soap {
     }
 }
 
+/// The sum is the squares of the gradient.
 impl Measure<2, 1> for Soap {
     fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(if step > 1.0 { self.betas[0] } else { 1.0 });

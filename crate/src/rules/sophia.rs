@@ -1,4 +1,4 @@
-//! Sophia: momentum over an estimate of the Hessian's diagonal, no step larger than a bound. Liu et al., 2023.
+//! Sophia: momentum divided by an estimate of the Hessian's diagonal, clipped. Liu et al., 2023.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
@@ -6,7 +6,7 @@ hyper! {
     pub struct Sophia { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, gamma: f64, clip_threshold: f64 }
 }
 
-/// The slots are the mean gradient and the mean of the estimates.
+/// The slots are the mean gradient, and the mean of the Hessian estimates, which TypeScript writes.
 impl Rule<2> for Sophia {
     const READ_ONLY: usize = 1;
     const FADING: Range<usize> = 0..1;

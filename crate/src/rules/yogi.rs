@@ -1,4 +1,4 @@
-//! Yogi: Adam whose mean square moves by no more than the gradient's square at a time. Zaheer et al., 2018.
+//! Yogi: Adam whose mean square changes by at most the squared gradient in a step. Zaheer et al., 2018.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 
