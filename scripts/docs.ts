@@ -273,10 +273,10 @@ function optionRow(name: string, option: Options[string], prose: Record<string, 
   return [code(name), code(show(option.default)), option.range, says];
 }
 
-/** The first words of a description: up to a formula, a full stop, a semicolon or a colon. */
+/** The first sentence of a description, or the part of it before a formula. */
 function summary(what: string): string {
   const [words = ""] = split(what);
-  return words.split(/(?<=\.) |[;:] /)[0]!.replace(/[.,:;]?\s*$/, "");
+  return words.split(/(?<=\.) /)[0]!.replace(/[.,:;]?\s*$/, "");
 }
 
 /** A paragraph with each formula in a block of its own. */

@@ -123,6 +123,14 @@ test("what a bundler keeps of it is what is used", async () => {
   expect(gzipSync(adamw).length).toBeLessThan(40_000);
 });
 
+test("the declarations have no errors of their own, which `skipLibCheck` would hide", () => {
+  const file = join(project, "declarations.ts");
+  writeFileSync(file, `export * from "downhill"; export * as torch from "downhill/torch";`);
+  const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true, skipLibCheck: false };
+  const diagnostics = ts.getPreEmitDiagnostics(ts.createProgram([file], { ...options, noEmit: true, types: [] }));
+  expect(diagnostics.map(({ file, messageText }) => `${file?.fileName}: ${messageText}`)).toEqual([]);
+});
+
 test("an editor shows each rule's options with their ranges and defaults", () => {
   const names = factories.map(({ rule }) => rule.name);
   const file = join(project, "hover.ts");

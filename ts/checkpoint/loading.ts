@@ -32,8 +32,8 @@ export const listModel = (title: string, model: Tensors): readonly Tensor[] =>
   listTensors(`${title}: model must be tensors, by name or in a list`, model);
 
 /** The shape of a slot of a tensor's state. */
-export const shapeOf = ({ internals: { rule } }: Checkpointable, slot: string, { shape }: Tensor): Shape =>
-  rule.shapes?.[slot]?.(shape) ?? shape;
+export const shapeOf = (optimizer: Checkpointable, slot: string, { shape }: Tensor): Shape =>
+  optimizer.internals.rule.shapes?.[slot]?.(shape) ?? shape;
 
 /** Throws unless this is an optimizer whose parameters are those of training, not of `eval()` or `perturb()`. */
 export function checkOptimizer(title: string, optimizer: Checkpointable): void {

@@ -5,29 +5,33 @@ import { rule } from "../rule.js";
 const isMatrix = (shape: readonly number[]) => shape.length > 1;
 
 /**
- * RMSprop that keeps of the second moment of a matrix only the averages `R` of its rows and `C` of its columns, of a tensor of more
- * dimensions those of its last two. `R = R + t ** beta2Decay * (mean(g ** 2) - R)`, so too `C`; `u = g / sqrt(R * C / mean(R))`, the mean at least
- * `eps[0]` and what is under the root its square; `p = p * (1 - lr * weightDecay) - max(eps[1], rms(p)) * min(lr, 1 / sqrt(t)) / max(1, rms(u) / d) * u`.
+ * RMSprop with little memory: of a matrix's mean squares it stores only the averages of the rows, `R`, and of the
+ * columns, `C`. A tensor with more dimensions is a stack of matrices; a vector has a mean square for each element. `R =
+ * R + t ** beta2Decay * (mean(g ** 2) - R); u = g / sqrt(R * C / mean(R)); p = p * (1 - lr * weightDecay) - max(eps[1],
+ * rms(p)) * min(lr, 1 / sqrt(t)) / max(1, rms(u) / d) * u`. `C` changes like `R`. The mean of `R` is at least `eps[0]`,
+ * and the number under the root at least its square.
  *
  * Shazeer & Stern, 2018, https://arxiv.org/abs/1804.04235; as in PyTorch
  *
- * Use it for large matrices where memory is short: it takes no more than a row and a column. Where there is memory, AdamW learns faster.
+ * Use it for large matrices when memory is short: its state is one row and one column. With enough memory, `adamw`
+ * learns faster.
  *
- * Elsewhere: PyTorch's `Adafactor`. Optax' `adafactor` has no bound of `1 / sqrt(t)` on the rate, adds eps to the squared gradient, factors
- * the two largest dimensions if they are at least 128, and does not multiply decay by the rate; it may have momentum. Keras' `Adafactor` follows the paper: rate 1e-3, eps 1e-30 in the
- * squares. TensorFlow.js has none.
+ * Elsewhere: PyTorch's `Adafactor`. Optax's `adafactor` does not limit the rate to `1 / sqrt(t)`, adds eps to the
+ * squared gradient, factors the two largest dimensions if they are at least 128, does not multiply the decay by the
+ * rate, and can have momentum. Keras's `Adafactor` follows the paper: rate 1e-3, and eps 1e-30 in the squares.
+ * TensorFlow.js has none.
  */
 export const adafactor = rule("adafactor", {
   hyper: {
     /** Learning rate, relative to the parameters' root mean square. */
     lr: nonNegative(1e-2),
-    /** The power of the step by which averages take in what comes. */
+    /** The averages' weight of a new square is the step to this power. */
     beta2Decay: within("(-∞, 0]", -0.8),
-    /** Lower bounds: of the mean of the rows' averages and of the second moment's root; and of the parameters' root mean square. */
+    /** Lower bounds: first, of the mean of the rows' averages and of the root of the second moment; second, of the parameters' root mean square. */
     eps: nonNegative([1.1920928955078125e-7, 1e-3]),
-    /** The root mean square above which the direction is scaled down to it. */
+    /** The largest root mean square of the update; a larger one is scaled down to it. */
     d: within("[1, ∞)", 1),
-    /** Decoupled weight decay: each step takes away `lr * weightDecay` of the parameter. */
+    /** Decoupled weight decay: each step first multiplies the parameter by `1 - lr * weightDecay`. */
     weightDecay: nonNegative(0),
   },
   state: ["rowVar", "colVar", "variance"],

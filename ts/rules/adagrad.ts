@@ -2,15 +2,16 @@ import { flag, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Each parameter's rate falls with the root of the sum of its squared gradients: `s = s + g ** 2; p = p - lr * g /
- * (sqrt(s) + eps)`.
+ * Divides each gradient by the root of the sum of all its squares so far, so the rate of each parameter falls. `s = s +
+ * g ** 2; p = p - lr * g / (sqrt(s) + eps)`.
  *
  * Duchi, Hazan & Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html; `lrDecay` from PyTorch
  *
- * Use it for sparse features, whose rare gradients keep a large rate. The rate never rises again, so long runs stall;
- * `rmsprop` and `adam` forget.
+ * Use it for sparse features: parameters with rare gradients keep a large rate. The rate never rises again, so long
+ * runs stall; `rmsprop` and `adam` forget old gradients.
  *
- * Elsewhere: PyTorch's `Adagrad`. Optax, Keras and TensorFlow.js start the sums at 0.1 and have `epsInSqrt`, eps 1e-7.
+ * Elsewhere: PyTorch's `Adagrad`. Optax, Keras and TensorFlow.js start the sums at 0.1 and have `epsInSqrt` and eps
+ * 1e-7.
  */
 export const adagrad = rule("adagrad", {
   hyper: {
@@ -22,11 +23,11 @@ export const adagrad = rule("adagrad", {
     eps: nonNegative(1e-10),
     /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
-    /** Add `eps` to the sum, under the root, in place of to the root (Optax, Keras, TensorFlow.js). */
+    /** Add `eps` to the sum, under the root, instead of to the root (Optax, Keras, TensorFlow.js). */
     epsInSqrt: flag(false),
   },
   fixed: {
-    /** What the sums start at. */
+    /** The first value of the sums. */
     initialAccumulatorValue: nonNegative(0),
   },
   state: ["sum"],

@@ -2,17 +2,17 @@ import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * A step along the gradient's running mean, over the root of its running mean square. Weight decay joins the gradient;
- * `adamw` decouples it. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * g ** 2; p = p - lr * (m / (1 - b1 ** t)) /
- * (sqrt(v / (1 - b2 ** t)) + eps)`.
+ * Steps along the running mean of the gradient, divided by the root of its running mean square. `m = b1 * m + (1 - b1)
+ * * g; v = b2 * v + (1 - b2) * g ** 2; p = p - lr * (m / (1 - b1 ** t)) / (sqrt(v / (1 - b2 ** t)) + eps)`. Weight
+ * decay is added to the gradient; in `adamw` it is separate.
  *
  * Kingma & Ba, 2015, https://arxiv.org/abs/1412.6980; AMSGrad: Reddi, Kale & Kumar, 2018,
  * https://openreview.net/forum?id=ryQu7f-RZ
  *
- * Use it for a first attempt at nearly anything: it works with little tuning. Where weight decay is wanted, `adamw`.
+ * Use it for a first attempt at nearly anything: it works with little tuning. With weight decay, use `adamw`.
  *
- * Elsewhere: PyTorch's `Adam`, whose `decoupled_weight_decay=True` is `adamw`; Optax' `adam`, whose `amsgrad` is `amsgradCorrected` here; TensorFlow.js'
- * `train.adam`, eps 1e-7; Keras' `Adam`, eps 1e-7, with `epsHat`.
+ * Elsewhere: PyTorch's `Adam`, whose `decoupled_weight_decay=True` is `adamw`; Optax's `adam`, whose `amsgrad` is
+ * `amsgradCorrected` here; TensorFlow.js's `train.adam`, eps 1e-7; Keras's `Adam`, eps 1e-7, with `epsHat`.
  */
 export const adam = rule("adam", {
   hyper: {
@@ -28,11 +28,11 @@ export const adam = rule("adam", {
     biasCorrection: flag(true),
     /** Added to the second moment under the root, after bias correction (Optax). */
     epsRoot: nonNegative(0),
-    /** Add `eps` to the root before the bias correction in place of after it (Keras, TensorFlow; "epsilon hat" in the paper). */
+    /** Add `eps` to the root before bias correction instead of after it (Keras, TensorFlow; "epsilon hat" in the paper). */
     epsHat: flag(false),
-    /** Look ahead by the next step's momentum (Optax). */
+    /** Nesterov momentum: use the mean that the next step would have for the same gradient (Optax). */
     nesterov: flag(false),
-    /** With `amsgrad`, take the largest of the bias-corrected moments (Optax) in place of the raw ones. */
+    /** With `amsgrad`, use the largest of the bias-corrected second moments (Optax) instead of the raw ones. */
     amsgradCorrected: flag(false),
   },
   fixed: {

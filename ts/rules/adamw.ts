@@ -2,14 +2,14 @@ import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Adam with decoupled weight decay: it shrinks the parameter, and stays out of the averages. `p = (1 - lr * weightDecay) *
- * p`, then as `adam`.
+ * Adam with decoupled weight decay: the decay shrinks the parameter directly and stays out of the running means. `p =
+ * (1 - lr * weightDecay) * p`, then as `adam`.
  *
  * Loshchilov & Hutter, 2019, https://arxiv.org/abs/1711.05101; AMSGrad: Reddi, Kale & Kumar, 2018
  *
- * Use it for transformers, and wherever Adam is to have weight decay: what most models are trained with.
+ * Use it for transformers, and as the first choice for most models.
  *
- * Elsewhere: PyTorch's `AdamW`; Optax' `adamw`, weight decay 1e-4; Keras' `AdamW`, weight decay 4e-3, eps 1e-7, with
+ * Elsewhere: PyTorch's `AdamW`; Optax's `adamw`, weight decay 1e-4; Keras's `AdamW`, weight decay 4e-3, eps 1e-7, with
  * `epsHat`. TensorFlow.js has none.
  */
 export const adamw = rule("adamw", {
@@ -26,11 +26,11 @@ export const adamw = rule("adamw", {
     biasCorrection: flag(true),
     /** Added to the second moment under the root, after bias correction (Optax). */
     epsRoot: nonNegative(0),
-    /** Add `eps` to the root before the bias correction in place of after it (Keras, TensorFlow; "epsilon hat" in the paper). */
+    /** Add `eps` to the root before bias correction instead of after it (Keras, TensorFlow; "epsilon hat" in the paper). */
     epsHat: flag(false),
-    /** Look ahead by the next step's momentum (Optax). */
+    /** Nesterov momentum: use the mean that the next step would have for the same gradient (Optax). */
     nesterov: flag(false),
-    /** With `amsgrad`, take the largest of the bias-corrected moments (Optax) in place of the raw ones. */
+    /** With `amsgrad`, use the largest of the bias-corrected second moments (Optax) instead of the raw ones. */
     amsgradCorrected: flag(false),
   },
   fixed: {

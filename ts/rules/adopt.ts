@@ -2,24 +2,24 @@ import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Adam that divides by the second moment of the steps before, then averages: it converges whatever `betas[1]`. `m = b1 * m + (1 -
- * b1) * clamp(g / max(sqrt(v), eps), (t - 1) ** 0.25); p = p - lr * m; v = b2 * v + (1 - b2) * g ** 2`; the first step only
- * takes in the square.
+ * Adam that divides each gradient by the second moment of the earlier steps, before it takes the mean. So it converges
+ * for any `betas[1]`. `m = b1 * m + (1 - b1) * clamp(g / max(sqrt(v), eps), (t - 1) ** 0.25); p = p - lr * m; v = b2 *
+ * v + (1 - b2) * g ** 2`. The first step only sets the second moment.
  *
  * Taniguchi et al., 2024, https://arxiv.org/abs/2411.02853; as in Optax
  *
- * Use it for what `adam` is for where that does not settle, as with rare, noisy gradients, without tuning `betas[1]`.
+ * Use it for tasks where `adam` does not settle, as with rare, noisy gradients, without tuning `betas[1]`.
  *
- * Elsewhere: Optax' `contrib.adopt`, which can leave out the clamp and look ahead. PyTorch, Keras and TensorFlow.js have
- * none.
+ * Elsewhere: Optax's `contrib.adopt`, which can also leave out the clamp, or use Nesterov momentum. PyTorch, Keras and
+ * TensorFlow.js have none.
  */
 export const adopt = rule("adopt", {
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),
-    /** Exponential decay rates of the mean, and of the second moment. */
+    /** Exponential decay rates: of the mean, and of the second moment. */
     betas: unit([0.9, 0.9999]),
-    /** What the root of the second moment counts as at least. */
+    /** Lower bound of the root of the second moment. */
     eps: nonNegative(1e-6),
   },
   state: ["expAvg", "expAvgSq"],

@@ -3,25 +3,26 @@ import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Gradient descent with a rate that falls, `e = lr / (1 + lambd * lr * (t - 1)) ** alpha; p = (1 - lambd * e) * p - e * g`, and in
- * `state(tensor).ax` the average of where it was after `t0` steps.
+ * Gradient descent with a falling rate, and an average of the parameters. `e = lr / (1 + lambd * lr * (t - 1)) **
+ * alpha; p = (1 - lambd * e) * p - e * g`. `state(tensor).ax` is the average of the parameters after the first `t0`
+ * steps.
  *
  * Polyak & Juditsky, 1992, https://doi.org/10.1137/0330046; as in PyTorch
  *
- * Use it for convex problems, such as linear models over many samples, where the average comes nearer to the minimum than
- * the last step. For networks, `swa` averages with every optimizer.
+ * Use it for convex problems, such as linear models with many samples, where the average is nearer to the minimum than
+ * the last step. For networks, the option `swa` averages with every optimizer.
  *
  * Elsewhere: PyTorch's `ASGD`. Optax, Keras and TensorFlow.js have none.
  */
 export const asgd = rule("asgd", {
   hyper: {
-    /** Learning rate at first. */
+    /** The first learning rate. */
     lr: nonNegative(1e-2),
-    /** Decay of the parameters, and how fast the rate falls. */
+    /** Decay of the parameters, and speed with which the rate falls. */
     lambd: nonNegative(1e-4),
-    /** The power by which the rate falls. */
+    /** Exponent with which the rate falls. */
     alpha: nonNegative(0.75),
-    /** After how many steps averaging begins. */
+    /** Number of steps before averaging begins. */
     t0: nonNegative(1e6),
     /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),

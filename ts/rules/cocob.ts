@@ -2,22 +2,23 @@ import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * No learning rate: each parameter bets part of what it has won on the sign of its gradient. With `L` the largest gradient, `G` the sum of
- * their sizes, `C` of their opposites and `R` the reward: `p = p0 + C / (L * max(G + L, alpha * L)) * (L + R)`.
+ * Needs no learning rate: it treats each step as a bet on the sign of the gradient, and stakes a part of its winnings.
+ * With `L` the largest gradient, `G` the sum of absolute gradients, `C` the sum of negative gradients and `R` the
+ * reward so far: `p = p0 + C / (L * max(G + L, alpha * L)) * (L + R)`.
  *
  * Orabona & Tommasi, 2017, algorithm 2, https://arxiv.org/abs/1705.07795; as in Optax
  *
- * Use it for a first run without any rate to choose; tuned rates end better.
+ * Use it for a first run without choosing a rate. An optimizer with a tuned rate ends better.
  *
- * Elsewhere: Optax' `contrib.cocob`. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `contrib.cocob`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const cocob = rule("cocob", {
   hyper: {
-    /** What gradients are multiplied by; the rule needs no other rate than one. */
+    /** Multiplies the gradients. The rule needs no other value than 1. */
     lr: nonNegative(1),
-    /** How cautious the first bets are. */
+    /** Caution of the first steps: larger means smaller steps. */
     alpha: nonNegative(100),
-    /** What the largest gradient starts at. */
+    /** The first value of the largest gradient. */
     eps: within("(0, ∞)", 1e-8),
     /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),

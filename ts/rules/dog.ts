@@ -2,19 +2,21 @@ import { nonNegative, oneOf, within } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Gradient descent without a rate to be tuned: `p = p - lr * r / sqrt(G + eps) * g`, `r` the largest distance from where the parameters
- * began, `G` the sum of all squared gradients, both over all tensors. Average the parameters, with `ema` or `swa`, as the authors do.
+ * Gradient descent that finds its learning rate: the distance from the start, divided by the root of the sum of squared
+ * gradients. `p = p - lr * r / sqrt(G + eps) * g`, where `r` is the largest distance from the first parameters, and `G`
+ * the sum of all squared gradients, both over all tensors. Average the parameters with `ema` or `swa`, as the authors
+ * do.
  *
  * Ivgi, Hinder & Carmon, 2023, https://arxiv.org/abs/2302.12022; as in Optax
  *
- * Use it for fine-tuning and other runs without a rate to search for; with an average of the parameters.
+ * Use it for fine-tuning and other runs without a search for the rate, together with an average of the parameters.
  *
- * Elsewhere: Optax' `contrib.dog`, whose `init_step` is a pair, here `initStepBy` and `initStep`. PyTorch, Keras and TensorFlow.js
- * have none.
+ * Elsewhere: Optax's `contrib.dog`; its `init_step` is a pair, which is `initStepBy` and `initStep` here. PyTorch,
+ * Keras and TensorFlow.js have none.
  */
 export const dog = rule("dog", {
   hyper: {
-    /** What the rule's own rate is multiplied by. */
+    /** Multiplies the rate that the rule finds. */
     lr: nonNegative(1),
     /** Added to the sum of squared gradients. */
     eps: nonNegative(1e-8),
@@ -22,9 +24,9 @@ export const dog = rule("dog", {
     weightDecay: nonNegative(0),
   },
   fixed: {
-    /** What begins: with batch normalization rather 1e-4. */
+    /** Size of the first step. With batch normalization, 1e-4 is better. */
     initStep: within("(0, ∞)", 1e-6),
-    /** Whether that is a distance in units of one plus the parameters' norm, a distance, or the first step's rate. */
+    /** The unit of `initStep`: one plus the norm of the parameters, a distance, or the rate of the first step. */
     initStepBy: oneOf("heuristic", "distance", "learningRate"),
   },
   state: ["initParams"],

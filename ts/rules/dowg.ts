@@ -2,18 +2,19 @@ import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * As `dog`, with gradients that count by the distance at which they were taken: `p = p - lr * r ** 2 / (sqrt(sum(r ** 2 * norm(g) ** 2))
- * + eps) * g`, `r` the largest distance from where the parameters began, over all tensors.
+ * Like `dog`, but each gradient counts by the distance at which it was computed. `p = p - lr * r ** 2 / (sqrt(sum(r **
+ * 2 * norm(g) ** 2)) + eps) * g`, where `r` is the largest distance from the first parameters, over all tensors.
  *
  * Khaled, Mishchenko & Jin, 2023, https://arxiv.org/abs/2305.16284; as in Optax
  *
- * Use it for what `dog` is used for; it adapts faster to problems that are not as steep as they begin.
+ * Use it instead of `dog`, if the problem becomes less steep: it adapts faster.
  *
- * Elsewhere: Optax' `contrib.dowg`, whose first guess is eps where none is given. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `contrib.dowg`, whose first guess is eps if none is given. PyTorch, Keras and TensorFlow.js have
+ * none.
  */
 export const dowg = rule("dowg", {
   hyper: {
-    /** What the rule's own rate is multiplied by. */
+    /** Multiplies the rate that the rule finds. */
     lr: nonNegative(1),
     /** Added to the root of the weighted sum of squared gradients. */
     eps: nonNegative(1e-4),
@@ -21,7 +22,7 @@ export const dowg = rule("dowg", {
     weightDecay: nonNegative(0),
   },
   fixed: {
-    /** The first guess of the squared distance. */
+    /** The first estimate of the squared distance. */
     initEstimSqDist: within("(0, ∞)", 1e-4),
   },
   state: ["initParams"],

@@ -2,20 +2,20 @@ import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Steps as long as the tensor, times the rate, and the tensor back to its size: `p = (p - lr * norm(p) / norm(g) * g) / sqrt(1 + lr **
- * 2)`, the norms at least `minNorm`.
+ * Makes each tensor's step a fixed fraction of the tensor's norm, then scales the tensor back. `p = (p - lr * norm(p) /
+ * norm(g) * g) / sqrt(1 + lr ** 2)`. Both norms are at least `minNorm`.
  *
  * Bernstein et al., 2020, https://arxiv.org/abs/2002.03432; as in Optax
  *
- * Use it for generative networks and others whose rate one does not want to tune: 0.01 does for most.
+ * Use it for generative networks, and others without tuning the rate: 0.01 works for most.
  *
- * Elsewhere: Optax' `fromage`. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `fromage`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const fromage = rule("fromage", {
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-2),
-    /** What either norm is at least. */
+    /** Lower bound of both norms. */
     minNorm: nonNegative(1e-6),
   },
   state: [],

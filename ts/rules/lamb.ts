@@ -2,16 +2,15 @@ import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Adam for large batches: in each tensor the step is as long as the tensor, times the rate. `p = p - lr * norm(p) / norm(u) * u`, `u`
- * Adam's direction plus `weightDecay * p`; where either norm is zero, `p = p - lr * u`.
+ * Adam for large batches: scales the step of each tensor to the tensor's norm times the rate. `p = p - lr * norm(p) /
+ * norm(u) * u`, where `u` is Adam's direction plus `weightDecay * p`. If either norm is zero, `p = p - lr * u`.
  *
  * You et al., 2020, https://arxiv.org/abs/1904.00962; without bounds on the ratio, as in Optax and Keras
  *
- * Use it for batches of thousands, where Adam's rate does not carry over.
+ * Use it for batches of thousands of samples, where `adam` would need another rate.
  *
- * Elsewhere: Optax' `lamb`; Keras' `Lamb`, eps 1e-7. The first version of the paper bounds the ratio by 10, and some libraries
- * the norm; Keras' `weight_decay` does not count in the ratio.
- * PyTorch and TensorFlow.js have none.
+ * Elsewhere: Optax's `lamb`; Keras's `Lamb`, eps 1e-7, whose `weight_decay` is not part of the ratio. The first version
+ * of the paper limits the ratio to 10, and some libraries limit the norm. PyTorch and TensorFlow.js have none.
  */
 export const lamb = rule("lamb", {
   hyper: {

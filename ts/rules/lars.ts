@@ -2,30 +2,30 @@ import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Momentum for large batches: in each tensor what joins the buffer is as long as the tensor, times the rates. `u = g + weightDecay * p;
- * v = momentum * v + lr * trustCoefficient * norm(p) / (norm(u) + eps) * u; p = p - v`; where either norm is zero, `lr * u`.
+ * Momentum for large batches: scales each tensor's gradient to the tensor's norm before it joins the buffer. `u = g +
+ * weightDecay * p; v = momentum * v + lr * trustCoefficient * norm(p) / (norm(u) + eps) * u; p = p - v`. If either norm
+ * is zero, `lr * u` joins the buffer.
  *
  * You, Gitman & Ginsburg, 2017, https://arxiv.org/abs/1708.03888; as in Optax
  *
- * Use it for convolutional networks in batches of thousands, where momentum's rate does not carry over; leave biases and norms out by
- * a group of `sgd`.
+ * Use it for convolutional networks in batches of thousands of samples. Use `sgd` for biases and normalization layers.
  *
- * Elsewhere: Optax' `lars`. In the paper the norms of gradient and decay are added one by one; some libraries have the rate outside
- * the buffer. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `lars`. In the paper, the norms of gradient and decay are added; some libraries apply the rate
+ * outside the buffer. PyTorch, Keras and TensorFlow.js have none.
  */
 export const lars = rule("lars", {
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-1),
-    /** How much of the buffer each step keeps. */
+    /** The fraction of the buffer that each step keeps. */
     momentum: unit(0.9),
     /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
-    /** What the ratio of the norms is multiplied by. */
+    /** Multiplies the ratio of the norms. */
     trustCoefficient: nonNegative(1e-3),
     /** Added to the gradient's norm. */
     eps: nonNegative(0),
-    /** Look ahead: step along the gradient plus the momentum's next move. */
+    /** Nesterov momentum: step along the gradient plus the next update of the buffer. */
     nesterov: flag(false),
   },
   state: ["momentumBuffer"],

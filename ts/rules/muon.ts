@@ -3,17 +3,20 @@ import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Momentum made orthogonal: the buffer's singular values are brought near one, so that no direction in a matrix is neglected.
- * `m = momentum * m + (1 - momentum) * g; d = m`, or for Nesterov `momentum * m + (1 - momentum) * g`; `X = d / max(norm(d), eps)`, and
- * `nsSteps` times `A = X * X'; X = a * X + (b * A + c * A * A) * X`; `p = p * (1 - lr * weightDecay) - lr * ratio * X`.
+ * Momentum for matrices whose update is made orthogonal: its singular values are brought near one, so all directions of
+ * the matrix learn at the same speed. `m = momentum * m + (1 - momentum) * g; d = m`. With Nesterov momentum, `d =
+ * momentum * m + (1 - momentum) * g`. Then `X = d / max(norm(d), eps)`, and `nsSteps` times `A = X * X'; X = a * X + (b
+ * * A + c * A * A) * X`. At last `p = p * (1 - lr * weightDecay) - lr * ratio * X`.
  *
  * Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/; as in PyTorch
  *
- * Use it for the matrices of hidden layers, where it takes fewer steps than AdamW; vectors, embeddings and the last layer go to AdamW.
+ * Use it for the weight matrices of hidden layers, where it takes fewer steps than `adamw`. Give vectors, embeddings
+ * and the last layer to `adamw`.
  *
- * Elsewhere: PyTorch's `Muon`, which iterates in bfloat16, here in single precision; its `adjust_lr_fn` is `adjustLr`. Optax'
- * `contrib.muon` has `biasCorrection`, `epsAdded` and `inputsFirst`, and gives other tensors to AdamW by itself; its `consistent_rms=0.2` is
- * `adjustLr: "match_rms_adamw"`, as is what Keras' `Muon` does, which adds eps to the norm, too. TensorFlow.js has none.
+ * Elsewhere: PyTorch's `Muon`, which iterates in bfloat16 (here in float32); its `adjust_lr_fn` is `adjustLr`. Optax's
+ * `contrib.muon` has `biasCorrection`, `epsAdded` and `inputsFirst`, and gives other tensors to AdamW by itself; its
+ * `consistent_rms=0.2` is `adjustLr: "match_rms_adamw"`. Keras's `Muon` has the same `adjustLr`, and `epsAdded`.
+ * TensorFlow.js has none.
  */
 export const muon = rule("muon", {
   hyper: {
@@ -21,25 +24,25 @@ export const muon = rule("muon", {
     lr: nonNegative(1e-3),
     /** Exponential decay rate of the buffer. */
     momentum: unit(0.95),
-    /** Decoupled weight decay: each step takes away `lr * weightDecay` of the parameter. */
+    /** Decoupled weight decay: each step first multiplies the parameter by `1 - lr * weightDecay`. */
     weightDecay: nonNegative(0.1),
-    /** The factors of the first, third and fifth power in a Newton-Schulz iteration. */
+    /** Coefficients `a`, `b`, `c` of a Newton-Schulz iteration: of the first, third and fifth power. */
     nsCoefficients: finite([3.4445, -4.775, 2.0315]),
-    /** What the direction's norm is at least, before it is divided by. */
+    /** Lower bound of the norm by which the direction is divided. */
     eps: nonNegative(1e-7),
-    /** Look ahead: step along the gradient and the buffer's next move. */
+    /** Nesterov momentum: use the buffer that the next step would have for the same gradient. */
     nesterov: flag(true),
-    /** Divide by how far the average has come from zero (Optax). */
+    /** Divide the average, which starts at zero, by `1 - momentum ** step` (Optax). */
     biasCorrection: flag(false),
   },
   fixed: {
-    /** How many Newton-Schulz iterations. */
+    /** Number of Newton-Schulz iterations. */
     nsSteps: count(5, 1),
-    /** What the rate is multiplied by: the root of rows over columns, if that is more than one; or 0.2 times the root of the larger, which makes steps as long as AdamW's. */
+    /** The factor of the rate. "original": the root of rows over columns, at least 1. "match_rms_adamw": 0.2 times the root of the larger of both, which makes steps as long as AdamW's. */
     adjustLr: oneOf("original", "match_rms_adamw"),
-    /** Whether rows are inputs and columns outputs, as in Optax and Keras: then the other way round. */
+    /** Whether rows are inputs and columns are outputs, as in Optax and Keras. This changes the factor of the rate. */
     inputsFirst: flag(false),
-    /** Add `eps` to the norm instead (Optax). */
+    /** Add `eps` to the norm instead of using it as a lower bound (Optax). */
     epsAdded: flag(false),
   },
   state: ["momentumBuffer"],

@@ -3,16 +3,16 @@ import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Adam that looks ahead as Nesterov does, with a momentum that warms up: `u = b1 * (1 - 0.96 ** (t * momentumDecay) / 2)` and `P`
- * the product of all `u` so far; `p = p - lr * ((1 - u) / (1 - P) * g + next u / (1 - P * next u) * m) / (sqrt(v / (1 - b2 **
- * t)) + eps)`.
+ * Adam with Nesterov momentum that warms up. With `u = b1 * (1 - 0.96 ** (t * momentumDecay) / 2)` and `P` the product
+ * of all `u` so far: `p = p - lr * ((1 - u) / (1 - P) * g + next u / (1 - P * next u) * m) / (sqrt(v / (1 - b2 ** t)) +
+ * eps)`.
  *
  * Dozat, 2016, https://openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ; as in PyTorch
  *
- * Use it for what `adam` is for; looking ahead often saves some steps.
+ * Use it instead of `adam`: Nesterov momentum often saves some steps.
  *
- * Elsewhere: PyTorch's `NAdam`; Keras' `Nadam`, rate 1e-3, eps 1e-7 and momentum decay 1. Optax' `nadam` does not warm up
- * momentum. TensorFlow.js has none.
+ * Elsewhere: PyTorch's `NAdam`; Keras's `Nadam`, rate 1e-3, eps 1e-7 and momentum decay 1. Optax's `nadam` does not
+ * warm up the momentum. TensorFlow.js has none.
  */
 export const nadam = rule("nadam", {
   hyper: {
@@ -22,11 +22,11 @@ export const nadam = rule("nadam", {
     betas: unit([0.9, 0.999]),
     /** Added to the root of the second moment, after bias correction. */
     eps: nonNegative(1e-8),
-    /** Weight decay: coupled (L2), or decoupled. */
+    /** Weight decay: coupled (L2), or decoupled with `decoupledWeightDecay`. */
     weightDecay: nonNegative(0),
-    /** How fast the momentum warms up. */
+    /** Speed with which the momentum warms up. */
     momentumDecay: nonNegative(4e-3),
-    /** Multiply the parameter by `1 - lr * weightDecay` in place of adding `weightDecay * param` to the gradient. */
+    /** Multiply the parameter by `1 - lr * weightDecay` instead of adding `weightDecay * param` to the gradient. */
     decoupledWeightDecay: flag(false),
   },
   state: ["expAvg", "expAvgSq"],

@@ -3,26 +3,27 @@ import { nonNegative, whole } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Gradient descent with Gaussian noise that fades: `p = p - lr * (g + noise)`, of variance `eta / t ** gamma`. The noise follows from the
- * seed, the tensor's name, the element and the step, so it is the same on every engine, for any number of threads, and after a resume.
+ * Gradient descent with Gaussian noise that fades. `p = p - lr * (g + noise)`, where the noise has the variance `eta /
+ * t ** gamma`. The noise follows from the seed, the tensor's name, the element and the step. So it is the same on every
+ * engine, for any number of threads, and after a resume.
  *
  * Neelakantan et al., 2015, https://arxiv.org/abs/1511.06807
  *
  * Use it for very deep networks that are hard to start, and to leave poor minima.
  *
- * Elsewhere: Optax' `noisy_sgd`, with other noise. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `noisy_sgd`, with other random numbers. PyTorch, Keras and TensorFlow.js have none.
  */
 export const noisySgd = rule("noisySgd", {
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),
-    /** The variance of the first step's noise. */
+    /** Variance of the noise in the first step. */
     eta: nonNegative(0.01),
-    /** How fast it fades. */
+    /** Exponent with which the variance falls. */
     gamma: nonNegative(0.55),
   },
   fixed: {
-    /** Which noise. */
+    /** Seed of the random numbers. */
     seed: whole(0, 0, 4294967295),
   },
   state: [],

@@ -2,14 +2,16 @@ import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Momentum of gradients that are divided by the root of their tensor's own second moment: `v = b2 * v + (1 - b2) * norm(g) ** 2`, at
- * first `norm(g) ** 2`; `m = b1 * m + g / (sqrt(v + epsRoot) + eps) + weightDecay * p; p = p - lr * m`.
+ * Momentum with gradients that are divided by the running norm of their whole tensor. `v = b2 * v + (1 - b2) * norm(g)
+ * ** 2`, in the first step `v = norm(g) ** 2`. Then `m = b1 * m + g / (sqrt(v + epsRoot) + eps) + weightDecay * p; p =
+ * p - lr * m`.
  *
  * Ginsburg et al., 2019, https://arxiv.org/abs/1905.11286; as in Optax
  *
- * Use it for speech and vision models in place of Adam, with half of its state.
+ * Use it for speech and vision models instead of `adam`, with half of its state.
  *
- * Elsewhere: Optax' `novograd`. The paper's own default betas are 0.95 and 0.98. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `novograd`. The default betas of the paper are 0.95 and 0.98. PyTorch, Keras and TensorFlow.js
+ * have none.
  */
 export const novograd = rule("novograd", {
   hyper: {
@@ -21,7 +23,7 @@ export const novograd = rule("novograd", {
     eps: nonNegative(1e-6),
     /** Added to the second moment under the root. */
     epsRoot: nonNegative(0),
-    /** Weight decay: `weightDecay * param` joins the momentum. */
+    /** Weight decay: `weightDecay * param` is added to the momentum. */
     weightDecay: nonNegative(0),
   },
   state: ["expAvg"],

@@ -2,17 +2,18 @@ import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * The gradient over the root of its running mean square; centered, over its running standard deviation. `s = alpha * s +
- * (1 - alpha) * g ** 2; p = p - lr * g / (sqrt(s) + eps)`; with momentum the quotients are summed as `sgd` sums gradients.
+ * Divides the gradient by the root of its running mean square, or with `centered` by its running standard deviation. `s
+ * = alpha * s + (1 - alpha) * g ** 2; p = p - lr * g / (sqrt(s) + eps)`. With momentum, the quotients are summed in a
+ * buffer, as `sgd` sums gradients.
  *
  * Hinton, 2012, https://www.cs.toronto.edu/~tijmen/csc321/slides/lecture_slides_lec6.pdf; centered: Graves, 2013,
  * https://arxiv.org/abs/1308.0850
  *
- * Use it for recurrent networks and reinforcement learning, and where gradients change in size as training goes on; a rate
- * of 1e-3 is the usual one.
+ * Use it for recurrent networks and reinforcement learning, and when gradients change in size during training. A rate
+ * of 1e-3 is usual.
  *
- * Elsewhere: PyTorch's `RMSprop`. Optax, eps 1e-8, and Keras and TensorFlow.js, eps 1e-7, decay by 0.9, have `epsInSqrt`, and
- * keep the rate inside the momentum.
+ * Elsewhere: PyTorch's `RMSprop`. Optax (eps 1e-8), Keras and TensorFlow.js (eps 1e-7) decay by 0.9, have `epsInSqrt`,
+ * and apply the rate inside the momentum buffer.
  */
 export const rmsprop = rule("rmsprop", {
   hyper: {
@@ -24,9 +25,9 @@ export const rmsprop = rule("rmsprop", {
     eps: nonNegative(1e-8),
     /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
-    /** How much of the buffer each step keeps. Zero means no buffer, which is settled when the optimizer is made. */
+    /** The fraction of the buffer that each step keeps. 0 means no buffer; this is fixed when the optimizer is made. */
     momentum: unit(0),
-    /** Add `eps` to the mean square, under the root, in place of to the root (Optax, Keras, TensorFlow.js). */
+    /** Add `eps` to the mean square, under the root, instead of to the root (Optax, Keras, TensorFlow.js). */
     epsInSqrt: flag(false),
   },
   fixed: {

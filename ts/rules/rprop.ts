@@ -2,25 +2,27 @@ import { nonNegative, threshold, within } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Each parameter's own step grows while its gradient keeps its sign and shrinks when that changes, which it sits out. For
- * gradients over all samples: `s = clamp(s * (grow or shrink), least, most); p = p - s * sign(g)`.
+ * Gives each parameter its own step size, which grows while the gradient keeps its sign and shrinks when the sign
+ * changes. Then the parameter pauses for a step. `s = clamp(s * (grow or shrink), least, most); p = p - s * sign(g)`.
+ * It is meant for gradients over all samples.
  *
  * Riedmiller & Braun, 1993, https://doi.org/10.1109/ICNN.1993.298623; as in PyTorch
  *
- * Use it for small problems whose gradient is the whole data set's. In mini-batches signs change by chance, and the steps
- * shrink.
+ * Use it for small problems with the gradient of the whole data set. In mini-batches, signs change by chance and the
+ * steps shrink.
  *
- * Elsewhere: PyTorch's `Rprop`. Optax 0.2.8's `rprop` gives updates a step late, and leaves out the one before a change of sign. Keras and TensorFlow.js have none.
+ * Elsewhere: PyTorch's `Rprop`. Optax 0.2.8's `rprop` applies each update one step later, and drops the update before a
+ * change of sign. Keras and TensorFlow.js have none.
  */
 export const rprop = rule("rprop", {
   hyper: {
-    /** What a step is multiplied by when the sign has changed, below 1; and when it has not, above 1. */
+    /** Factors of the step size: below 1 if the sign has changed, and above 1 if it has not. */
     etas: within("(0, ∞)", [0.5, 1.2]),
-    /** The smallest and the largest step; they must not fall. */
+    /** The smallest and the largest step size, in this order. */
     stepSizes: threshold([1e-6, 50]),
   },
   fixed: {
-    /** The first step. */
+    /** The first step size. */
     lr: nonNegative(1e-2),
   },
   state: ["prev", "stepSize"],

@@ -3,29 +3,30 @@ import { rule } from "../rule.js";
 import { averaging, averagingScalars, evalParam } from "./scheduleFreeSgd.js";
 
 /**
- * AdamW without a schedule for its rate: as `scheduleFreeSgd`, with `u = g / (sqrt(v / (1 - b2 ** t)) + eps) + weightDecay * p` in
- * the gradient's place.
+ * AdamW that needs no schedule for its rate, because it averages the parameters. It is `scheduleFreeSgd` with the
+ * update `u = g / (sqrt(v / (1 - b2 ** t)) + eps) + weightDecay * p` instead of the gradient.
  *
- * Defazio et al., 2024, https://arxiv.org/abs/2405.15682; as in Optax, but that
- * a weight is of its own step's rate, there of the next one's
+ * Defazio et al., 2024, https://arxiv.org/abs/2405.15682; as in Optax, except that the weight of a step follows from
+ * its own rate, not from the next one
  *
- * Use it for what AdamW is used for, without knowing how long training goes on.
+ * Use it instead of `adamw` when the length of the run is unknown. Call `opt.eval()` before you use the model, and
+ * `opt.train()` before the next step.
  *
- * Elsewhere: Optax' `contrib.schedule_free_adamw`. The authors' `AdamWScheduleFree` has `lr * sqrt(1 - b2 ** t)` for the rate, in the
- * weights too, and counts steps by another power. Keras' `ScheduleFreeAdamW` gives all steps the same weight, `weightLrPower: 0`.
- * PyTorch and TensorFlow.js have none.
+ * Elsewhere: Optax's `contrib.schedule_free_adamw`. The authors' `AdamWScheduleFree` has the rate `lr * sqrt(1 - b2 **
+ * t)`, in the weights as well, and weights steps by another power. Keras's `ScheduleFreeAdamW` gives all steps the same
+ * weight: `weightLrPower: 0`. PyTorch and TensorFlow.js have none.
  */
 export const scheduleFreeAdamw = rule("scheduleFreeAdamw", {
   hyper: {
-    /** Learning rate: with warm-up, if any, and no decay. */
+    /** Learning rate. It may warm up, but should not decay. */
     lr: nonNegative(2.5e-3),
-    /** How far from `z` towards `x` gradients are taken, and the exponential decay rate of the second moment. */
+    /** Weight of the average `x` in the point where gradients are computed, and the exponential decay rate of the second moment. */
     betas: within("(0, 1)", [0.9, 0.999]),
     /** Added to the root of the second moment, after bias correction. */
     eps: nonNegative(1e-8),
-    /** Weight decay: `weightDecay * param` joins the update. */
+    /** Weight decay: `weightDecay * param` is added to the update. */
     weightDecay: nonNegative(0),
-    /** The power of the largest rate so far by which a step counts in the mean. */
+    /** The weight of a step in the average is the largest rate so far to this power. */
     weightLrPower: nonNegative(2),
   },
   state: ["z", "expAvgSq"],

@@ -3,31 +3,33 @@ import { nonNegative, within } from "../option.js";
 import type { Advance } from "../optimizer/definition.js";
 import { rule } from "../rule.js";
 
-/** What the schedule-free rules count: the sum of weights, the largest rate so far, the share of a step in the mean. */
+/** Scalars of the schedule-free rules: the sum of weights, the largest rate so far, the weight of the step in the average. */
 export const averagingScalars = { weightSum: 0, maxLr: 0, ck: 0 };
 
 /**
- * SGD without a schedule for its rate: descent goes on at `z`, the result is `x`, a weighted mean of where `z` was, and gradients are
- * taken between them, at the parameters `y = (1 - b1) * z + b1 * x`. `z = z - lr * g; x = (1 - c) * x + c * z`, `c` the share of
- * `weight = maxLr ** weightLrPower` in the sum of all weights. `opt.eval()` puts `x` in the parameters' place, `opt.train()` `y` again.
+ * SGD that needs no schedule for its rate, because it averages the parameters. Descent runs at `z`, the result is `x`,
+ * a weighted mean of all `z`, and gradients are computed between them, at the parameters `y = (1 - b1) * z + b1 * x`.
+ * The step is `z = z - lr * g; x = (1 - c) * x + c * z`. `c` is the share of the weight `maxLr ** weightLrPower` in the
+ * sum of all weights. `opt.eval()` sets the parameters to `x`, and `opt.train()` back to `y`.
  *
- * Defazio et al., 2024, https://arxiv.org/abs/2405.15682; weights as in Optax, but
- * each is of its own step's rate, there of the next one's
+ * Defazio et al., 2024, https://arxiv.org/abs/2405.15682; weights as in Optax, except that each follows from its own
+ * step's rate, not from the next one
  *
- * Use it for training without knowing how long: the mean is at any time what a schedule would have ended with.
+ * Use it for runs of unknown length: at any time, the mean is what a schedule would have ended with. Call `opt.eval()`
+ * before you use the model, and `opt.train()` before the next step.
  *
- * Elsewhere: Optax' `contrib.schedule_free_sgd`, whose `schedule_free_eval_params` is `opt.eval()`; the authors' `SGDScheduleFree`.
- * PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `contrib.schedule_free_sgd`, whose `schedule_free_eval_params` is `opt.eval()`; the authors'
+ * `SGDScheduleFree`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const scheduleFreeSgd = rule("scheduleFreeSgd", {
   hyper: {
-    /** Learning rate: with warm-up, if any, and no decay. */
+    /** Learning rate. It may warm up, but should not decay. */
     lr: nonNegative(1),
-    /** How far from `z` towards `x` gradients are taken. */
+    /** Weight of the average `x` in the point where gradients are computed. */
     betas: within("(0, 1)", [0.9]),
     /** Coupled weight decay (L2): `weightDecay * param` is added to the gradient. */
     weightDecay: nonNegative(0),
-    /** The power of the largest rate so far by which a step counts in the mean. */
+    /** The weight of a step in the average is the largest rate so far to this power. */
     weightLrPower: nonNegative(2),
   },
   state: ["z"],
@@ -37,7 +39,7 @@ export const scheduleFreeSgd = rule("scheduleFreeSgd", {
   evalParam,
 });
 
-/** The mean `x`, from the parameters `y`. */
+/** The average `x`, computed from the parameters `y`. */
 export function evalParam(
   y: number,
   { z }: { z: number },
@@ -46,7 +48,7 @@ export function evalParam(
   return y + (1 - 1 / betas[0]) * (z - y);
 }
 
-/** The same at a step. */
+/** The scalars at a step, from those at the step before. */
 export function averaging({
   before,
   options: { lr, weightLrPower },

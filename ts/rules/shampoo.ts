@@ -2,35 +2,38 @@ import { type Matrices, type Matrix, MIN_NORMAL_F32, SQRT_MIN_NORMAL_F32 } from 
 import { count, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
-/** What is added to a matrix' diagonal before its root is taken, relative to its trace: single precision has no more. */
+/** Added to a matrix's diagonal before its root is computed, relative to its trace: the limit of single precision. */
 const RIDGE = 1e-6;
 
-/** How many threes of iterations a root takes at most: as many as an eigenvalue of `RIDGE` needs. */
+/** The largest number of iterations for a root, in threes: as many as an eigenvalue of `RIDGE` needs. */
 const THREES = 7;
 
 /**
- * The gradient between inverse fourth roots of what its rows, and its columns, have had in common. `L = L + g * g'; R = R + g' * g;
- * p = p * (1 - lr * weightDecay) - lr * (L + eps * I) ** (-1/4) * g * (R + eps * I) ** (-1/4)`, the roots being taken anew every `preconditionFrequency` steps.
+ * Scales a matrix's gradient from both sides by what its rows, and its columns, have in common (a preconditioner for
+ * each side). `L = L + g * g'; R = R + g' * g; p = p * (1 - lr * weightDecay) - lr * (L + eps * I) ** (-1/4) * g * (R +
+ * eps * I) ** (-1/4)`. The roots are computed again every `preconditionFrequency` steps.
  *
- * Gupta, Koren & Singer, 2018, https://arxiv.org/abs/1802.09568; the roots by the coupled Newton iteration of Guo & Higham, 2006, with a
- * millionth of the trace on the diagonal, where the authors' later code has one of the largest eigenvalue
+ * Gupta, Koren & Singer, 2018, https://arxiv.org/abs/1802.09568; the roots by the coupled Newton iteration of Guo &
+ * Higham, 2006, with a millionth of the trace on the diagonal; the authors' later code has a millionth of the largest
+ * eigenvalue
  *
- * Use it for matrices of up to some thousand rows and columns on problems that are badly conditioned; Muon does nearly the same for
- * less.
+ * Use it for matrices with up to some thousand rows and columns in badly conditioned problems. `muon` does nearly the
+ * same for less.
  *
- * Elsewhere: PyTorch, Optax, Keras and TensorFlow.js have none; research code has momentum, blocks and the step of another rule besides.
+ * Elsewhere: PyTorch, Optax, Keras and TensorFlow.js have none. Research code adds momentum, blocks and the step size
+ * of another rule.
  */
 export const shampoo = rule("shampoo", {
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-1),
-    /** What the preconditioners begin with on their diagonals. */
+    /** The first value on the diagonals of the preconditioners. */
     eps: nonNegative(1e-4),
-    /** Decoupled weight decay: each step takes away `lr * weightDecay` of the parameter. */
+    /** Decoupled weight decay: each step first multiplies the parameter by `1 - lr * weightDecay`. */
     weightDecay: nonNegative(0),
   },
   fixed: {
-    /** Take the roots anew every this many steps. Larger is cheaper; but steps along directions that are new are far too long until then. */
+    /** Number of steps between two computations of the roots. A larger number is cheaper, but until the next computation steps along new directions are far too long. */
     preconditionFrequency: count(1, 1),
   },
   state: ["left", "right", "leftRoot", "rightRoot"],
@@ -94,13 +97,13 @@ interface Known {
   readonly eps: number;
 }
 
-/** What no eigenvalue can be above, not zero; what is added to the diagonal, so that none is below. */
+/** `most` is an upper bound of the eigenvalues, above zero. `least` is added to the diagonal, so no eigenvalue is smaller. */
 const most = ({ trace, eps }: Known, size: number) => Math.max(trace + size * eps, 1e-30) * (1 + RIDGE);
 const least = (known: Known, size: number) => known.eps + most(known, size) * RIDGE;
 
 /**
- * How many threes of iterations bring the smallest eigenvalue there may be, relative to 5/2 of the largest, near one: at first each
- * multiplies it by nearly (5/4)^4, and in the end squares what it lacks.
+ * Number of iterations, in threes, that bring the smallest possible eigenvalue near one, where the largest is scaled to 5/2. At first
+ * an iteration multiplies the eigenvalue by nearly (5/4)^4; in the end it squares the distance from one.
  */
 function needed(known: Known, size: number): number {
   let iterations = 6;
@@ -108,14 +111,14 @@ function needed(known: Known, size: number): number {
   return Math.ceil(iterations / 3);
 }
 
-/** `(A + least * I)^(-1/4)` of the first matrix, which is lost. */
+/** `(A + least * I)^(-1/4)` of the first matrix, which is overwritten. */
 function inverseFourthRoot<Now extends Known>(matrices: Matrices<Now>, [a, b, root, t]: Four, size: number) {
   const scale = (known: Known) => 2.5 / most(known, size);
   const begin = [
     matrices.copy(b, a, { scale, shift: (known) => scale(known) * least(known, size), least: SQRT_MIN_NORMAL_F32 }),
     matrices.copy(root, b, { scale: 0, shift: (known) => Math.sqrt(Math.sqrt(scale(known))) }),
   ];
-  // All are polynomials of one symmetric matrix.
+  // All matrices are polynomials of one symmetric matrix, so all are symmetric.
   const symmetric = { symmetric: true };
   const iteration = (x: Matrix, m: Matrix, free: Matrix) => [
     matrices.copy(t, m, { scale: -0.25, shift: 1.25, least: SQRT_MIN_NORMAL_F32 }),
@@ -124,7 +127,7 @@ function inverseFourthRoot<Now extends Known>(matrices: Matrices<Now>, [a, b, ro
     matrices.product(t, x, x, symmetric),
     matrices.product(x, t, m, symmetric),
   ];
-  // What comes of `x` is where nothing was, and of `m` where `x` was: after three all are where they were.
+  // An iteration writes the new `x` to the free matrix, and the new `m` to the place of `x`. After three, each is where it was.
   const three = [...iteration(root, b, a), ...iteration(a, root, b), ...iteration(b, a, root)];
   const threes = Array.from({ length: THREES }, (_, i) => ({
     when: (known: Known) => i < needed(known, size),

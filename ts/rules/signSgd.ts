@@ -2,13 +2,14 @@ import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Each parameter moves by the rate, against its gradient's sign: `p = p - lr * sign(g)`.
+ * Moves each parameter by the rate, against the sign of its gradient. `p = p - lr * sign(g)`.
  *
  * Bernstein, Wang, Azizzadenesheli & Anandkumar, 2018, https://arxiv.org/abs/1802.04434
  *
- * Use it for gradients whose size says nothing, at no memory for state. It never comes to rest: let the rate fall.
+ * Use it for gradients whose size means nothing, without memory for state. It never comes to rest, so let the rate
+ * fall.
  *
- * Elsewhere: Optax' `sign_sgd`; its `signum` is `lion` with equal betas and no weight decay. PyTorch, Keras and
+ * Elsewhere: Optax's `sign_sgd`; its `signum` is `lion` with equal betas and no weight decay. PyTorch, Keras and
  * TensorFlow.js have none.
  */
 export const signSgd = rule("signSgd", {

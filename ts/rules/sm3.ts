@@ -2,23 +2,25 @@ import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Adagrad that keeps a number for each row and column rather than a sum for each element, which is at most the smaller of its two.
- * `s = min(row, column) + g ** 2; m = momentum * m + (1 - momentum) * g / sqrt(s + eps); p = p - lr * m`; then `row` and `column` become the largest
- * `s` in them. A vector has a number for each element: then it is Adagrad with momentum.
+ * Adagrad with little memory: it stores a number for each row and each column of a matrix instead of a sum for each
+ * element, and uses the smaller of the two. `s = min(row, column) + g ** 2; m = momentum * m + (1 - momentum) * g /
+ * sqrt(s + eps); p = p - lr * m`. Then each row and column gets the largest `s` in it. A vector has a number for each
+ * element, which makes it Adagrad with momentum.
  *
  * Anil et al., 2019, https://arxiv.org/abs/1901.11150; as in Optax, for vectors and matrices
  *
- * Use it for embeddings and other large matrices whose gradients are sparse, where memory is short.
+ * Use it for embeddings and other large matrices with sparse gradients, when memory is short.
  *
- * Elsewhere: Optax' `sm3`, which takes tensors of more dimensions, too. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `sm3`, which also accepts tensors with more dimensions. PyTorch, Keras and TensorFlow.js have
+ * none.
  */
 export const sm3 = rule("sm3", {
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-1),
-    /** Exponential decay rate of the average of what the parameters move by. */
+    /** Exponential decay rate of the average of the updates. */
     momentum: unit(0.9),
-    /** Added to the sums under the root. */
+    /** Added to the sums, under the root. */
     eps: nonNegative(1e-8),
   },
   state: ["momentumBuffer", "rowMax", "columnMax"],
@@ -34,7 +36,7 @@ export const sm3 = rule("sm3", {
     const [columns, rows] = [matrices.shape.at(-1) ?? 1, matrices.shape.at(-2) ?? 1];
     const grid = [1, rows, columns] as const;
     const sides = { ofRows: "rowMax", ofColumns: "columnMax" };
-    // The update is by what rows and columns have before it.
+    // The update uses the old numbers of the rows and columns, so the new ones wait in scratch memory.
     const [newRows, newColumns] = [matrices.row(rows), matrices.row(columns)];
     return [
       matrices.reduce("cover_rows", newRows.at, grid, sides),

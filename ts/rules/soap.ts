@@ -12,36 +12,39 @@ import { CHUNK } from "../threads/task.js";
 import { count, flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
-/** How many power iterations the first bases take. */
+/** Number of power iterations for the first bases. */
 const FIRST = 10;
 
 /**
- * Adam in the eigenbases `QL`, `QR` of averages of `g * g'` and `g' * g`. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (QL' * g * QR) ** 2;
- * p = (p - lr * c * QL * (QL' * m * QR / (sqrt(v) + eps)) * QR') * (1 - lr * weightDecay)`, `c` Adam's bias correction. Every `preconditionFrequency`
- * steps a power iteration and a QR decomposition turn the bases to what has become of the averages. The first step only makes them: no parameter moves.
+ * Adam in the directions that a matrix's rows and columns have in common: in the eigenbases `QL` and `QR` of the
+ * running means of `g * g'` and `g' * g`. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (QL' * g * QR) ** 2; p =
+ * (p - lr * c * QL * (QL' * m * QR / (sqrt(v) + eps)) * QR') * (1 - lr * weightDecay)`. `c` is Adam's bias correction.
+ * Every `preconditionFrequency` steps, a power iteration and a QR decomposition update the bases. The first step only
+ * makes the bases and moves no parameter.
  *
- * Vyas et al., 2024, https://arxiv.org/abs/2409.11321; as in the authors' code, but the first bases are power iterations' too, and sides
- * above 10,000 are not left out
+ * Vyas et al., 2024, https://arxiv.org/abs/2409.11321; as in the authors' code, except that the first bases are power
+ * iterations as well, and that sides above 10,000 are not left out
  *
- * Use it for matrices of up to some thousand rows and columns where AdamW takes too many steps; it is tuned as AdamW is.
+ * Use it for matrices with up to some thousand rows and columns, when `adamw` takes too many steps. It is tuned like
+ * `adamw`.
  *
- * Elsewhere: PyTorch, Optax, Keras and TensorFlow.js have none; the authors' `SOAP` is its own.
+ * Elsewhere: the authors' `SOAP`. PyTorch, Optax, Keras and TensorFlow.js have none.
  */
 export const soap = rule("soap", {
   hyper: {
     /** Learning rate. */
     lr: nonNegative(3e-3),
-    /** Exponential decay rates of the first moment and of the second, which is also that of the preconditioners. */
+    /** Exponential decay rates of the first and the second moment. The second is also that of the preconditioners. */
     betas: unit([0.95, 0.95]),
     /** Added to the root of the second moment. */
     eps: nonNegative(1e-8),
-    /** Decoupled weight decay: each step takes away `lr * weightDecay` of the parameter. */
+    /** Decoupled weight decay: each step multiplies the parameter by `1 - lr * weightDecay`. */
     weightDecay: nonNegative(1e-2),
-    /** Divide the moments by how far they have come from zero. */
+    /** Divide the moments, which start at zero, by `1 - beta ** step`. */
     biasCorrection: flag(true),
   },
   fixed: {
-    /** Update the eigenbases every this many steps. */
+    /** Number of steps between two updates of the eigenbases. */
     preconditionFrequency: count(10, 1),
   },
   state: ["expAvg", "expAvgSq", "left", "right", "leftBasis", "rightBasis"],
@@ -73,7 +76,7 @@ export const soap = rule("soap", {
     const work = room(matrices, Math.max(rows, columns));
     const left = side(matrices, work, "left", rows, turned);
     const right = side(matrices, work, "right", columns, g);
-    /** `to = transpose(QL) * from * QR`, or between the bases' transposes. */
+    /** `to = transpose(QL) * from * QR`, or with `transposed` the way back. */
     const rotated = (to: string | number, from: string, transposed: boolean) => [
       matrices.copy(other, slot(from), { least: SQRT_MIN_NORMAL_F32 }),
       left.load(transposed),
@@ -124,13 +127,13 @@ export const soap = rule("soap", {
   },
 });
 
-/** Scratch for either side. */
+/** Scratch memory that both sides share. */
 function room(matrices: Matrices<any>, size: number) {
   const [gg, q, p] = [matrices.matrix(size, size), matrices.matrix(size, size), matrices.matrix(size, size)];
   return { gg, q, p, sums: matrices.row(size), order: matrices.row(size) };
 }
 
-/** A side's preconditioner and basis. */
+/** The preconditioner and the basis of one side. */
 function side<Now extends { readonly betas: readonly [number, number]; readonly trace: number }>(
   matrices: Matrices<Now>,
   work: ReturnType<typeof room>,
@@ -160,7 +163,7 @@ function side<Now extends { readonly betas: readonly [number, number]; readonly 
     ],
     begin: [matrices.copy(basis, held, { scale: 0, shift: 1 })],
     improve: [
-      // Its vectors are the same at any scale.
+      // Eigenvectors do not depend on the scale.
       matrices.copy(gg, held, {
         scale: ({ trace }) => 1 / Math.max(trace, MIN_NORMAL_F32),
         least: SQRT_MIN_NORMAL_F32,

@@ -2,15 +2,15 @@ import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Adam whose second moment moves by no more than the gradient's square at a time, so the rate does not jump: `v = v - (1 - b2) *
- * sign(v - g ** 2) * g ** 2`, then as `adam`.
+ * Adam whose second moment changes by at most the squared gradient in each step, so the rate does not jump. `v = v - (1
+ * - b2) * sign(v - g ** 2) * g ** 2`, then as `adam`.
  *
  * Zaheer et al., 2018, https://papers.nips.cc/paper/8186; as in Optax
  *
- * Use it for what `adam` is for where gradients are sparse or far apart, which Adam's second moment forgets too soon, and
- * as a server's rule in federated learning.
+ * Use it when gradients are sparse or rare, so that the second moment of `adam` forgets them too soon; and as the
+ * server's optimizer in federated learning.
  *
- * Elsewhere: Optax' `yogi`, which does not let the start be chosen. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `yogi`, whose first moments cannot be chosen. PyTorch, Keras and TensorFlow.js have none.
  */
 export const yogi = rule("yogi", {
   hyper: {
@@ -22,7 +22,7 @@ export const yogi = rule("yogi", {
     eps: nonNegative(1e-3),
   },
   fixed: {
-    /** What both moments start at. */
+    /** The first value of both moments. */
     initialAccumulatorValue: nonNegative(1e-6),
   },
   state: ["expAvg", "expAvgSq"],
