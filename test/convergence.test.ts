@@ -6,11 +6,11 @@
 import { describe, expect, test } from "vitest";
 import { createArenaSync } from "../ts/arena/arena.js";
 import { exponentialLR, warmupConstant } from "../ts/schedules/index.js";
-import { factories, fitting } from "./registry.js";
+import { factories, fitting, type RuleName } from "./registry.js";
 import { numbers } from "./harness.js";
 
 /** Optax' rates where it has the rule; for the others what serves. */
-const options: Record<string, object> = {
+const options: Record<RuleName, object> = {
   sgd: { lr: 1e-3, momentum: 0.9 },
   momentum: { lr: 1e-3 },
   adagrad: { lr: 1 },
@@ -133,7 +133,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
       const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
       const w = arena.tensor("w", fitting(factory.rule, [start.length]));
       w.data.set(start);
-      const optimizer = factory([w], others[`${name} ${problem}`] ?? options[name]);
+      const optimizer = factory([w], others[`${name} ${problem}`] ?? options[name as RuleName]);
       for (let step = 0; step < (longer[`${name} ${problem}`] ?? 10_000); step++) {
         if (factory.rule.hessian && step % 10 === 0) {
           w.grad.set(curvature(w.data));

@@ -6,9 +6,10 @@ import { Group, planGroup } from "../ts/optimizer/group.js";
 import { type Values, variantOf } from "../ts/optimizer/hyper.js";
 import { Optimizer } from "../ts/optimizer/optimizer.js";
 import { padded, Tensor } from "../ts/arena/tensor.js";
-import { oracle, type State, type Update } from "./oracle.js";
+import { oracle as elements, type State, type Update } from "./oracle.js";
 import { matrixOf, oracle as matrices, rowsOf, slotShape, type Update as MatrixUpdate } from "./oracle.matrix.js";
 import { type WholeUpdate, wholes } from "./oracle.whole.js";
+import type { RuleName } from "./registry.js";
 
 export interface Run {
   readonly params: ArrayLike<number>;
@@ -115,8 +116,7 @@ export function oracleRun(rule: Rule, values: Values | ((step: number) => Values
       return rows === 0 ? [] : [[name, Array.from({ length: rows * columns }, () => Number(from))]];
     }),
   ) as Record<string, number[]>;
-  const update =
-    wholes[rule.name] ?? (rule.program ? byMatrices(rule, matrices[rule.name]!) : elementwise(oracle[rule.name]!));
+  const update = oracles[rule.name as RuleName](rule);
   const memory: State = {};
   const now = grads.reduce<number[]>((now, grad, index) => {
     const slopes = Array.from(grad, (g) => sign * g);
@@ -152,6 +152,17 @@ const byMatrices =
     for (const name in own) state[name] = own[name]!.flat();
     return next.flat();
   };
+
+/** Applies a function to each value of a record. */
+const mapped = <Name extends string, From, To>(record: Record<Name, From>, to: (value: From) => To) =>
+  Object.fromEntries(Object.entries<From>(record).map(([name, value]) => [name, to(value)])) as Record<Name, To>;
+
+/** The oracle of each rule, as an update of a whole tensor. A rule without one does not compile: add it to test/oracle*.ts. */
+const oracles: Record<RuleName, (rule: Rule) => WholeUpdate> = {
+  ...mapped(elements, (update: Update) => () => elementwise(update)),
+  ...mapped(wholes, (update: WholeUpdate) => () => update),
+  ...mapped(matrices, (update: MatrixUpdate) => (rule: Rule) => byMatrices(rule, update)),
+};
 
 /** Parameters and state one behind the other; every NaN alike, as engines may differ in its sign and payload. */
 export function flat({ params, state }: Result, length = params.length): Float32Array<ArrayBuffer> {

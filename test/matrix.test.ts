@@ -212,7 +212,7 @@ describe.each(programs)("$name", ({ factory, rule, options, values }) => {
       Object.values(model).forEach((tensor, i) => {
         const one = expected[i]!;
         const g = map((x) => sign * x, rowsOf(tensor.grad, tensor.shape[1]!));
-        one.p = oracle[rule.name]!(values, step, one.p, g, one.state);
+        one.p = oracle[rule.name as keyof typeof oracle](values, step, one.p, g, one.state);
         expect(far(rule, tensor.data, one.p.flat()), `${tensor.name} after step ${step}`).toBeLessThan(1);
         for (const [slot, view] of Object.entries(optimizer.state(tensor) as Record<string, Float32Array>)) {
           const turned = slot.endsWith("Basis") ? Math.abs : (x: number) => x; // its vectors' signs are nobody's

@@ -7,7 +7,7 @@ export type State = Record<string, number>;
 /** Returns the new parameter and updates the state. `t` is the step, from 1. */
 export type Update = (options: Options, t: number, p: number, g: number, state: State) => number;
 
-export const oracle: Record<string, Update> = {
+export const oracle = {
   sgd({ lr, momentum, dampening, weightDecay, nesterov }, t, p, g, state) {
     g += weightDecay * p;
     if (momentum === 0) return p - lr * g;
@@ -211,7 +211,7 @@ export const oracle: Record<string, Update> = {
       state.cumulativeGrads! / (state.scale * Math.max(state.subgradients! + state.scale, alpha * state.scale));
     return state.initParams! + share * (state.scale + state.reward);
   },
-};
+} satisfies Record<string, Update>;
 
 /** Schedule-Free: `z` descends, `x` is the mean of where it was, and `y` between them is the parameter. */
 function scheduleFree({ lr, betas: [b1], weightLrPower }: Options, y: number, direction: number, state: State) {

@@ -24,7 +24,7 @@ const squared = (x: readonly number[]) => x.map((x) => x ** 2);
 const decayed = (g: readonly number[], decay: number, p: readonly number[]) => g.map((g, i) => g + decay * p[i]!);
 const descended = (p: readonly number[], rate: number, u: readonly number[]) => p.map((p, i) => p - rate * u[i]!);
 
-export const wholes: Record<string, WholeUpdate> = {
+export const wholes = {
   lamb({ lr, betas: [b1, b2], eps, epsRoot, weightDecay }, t, p, g, state) {
     state.expAvg = average(b1, state.expAvg!, g);
     state.expAvgSq = average(b2, state.expAvgSq!, squared(g));
@@ -120,7 +120,7 @@ export const wholes: Record<string, WholeUpdate> = {
     const deviation = Math.sqrt(eta / t ** gamma);
     return p.map((p, i) => p - lr * (g[i]! + deviation * gaussian(i, t, seed)));
   },
-};
+} satisfies Record<string, WholeUpdate>;
 
 /** A normally distributed number, by Box and Muller's method from two of pcg3d's (Jarzynski & Olano, 2020). */
 function gaussian(index: number, step: number, seed: number): number {

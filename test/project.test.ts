@@ -7,10 +7,49 @@ import { expect, test } from "vitest";
 import { documents } from "../scripts/docs.js";
 import { ruleProse } from "../scripts/prose.js";
 import { root } from "../scripts/project.mjs";
+import { createArenaSync } from "../ts/arena/arena.js";
+import type { Definition } from "../ts/optimizer/definition.js";
+import { nonNegative } from "../ts/option.js";
+import { rule } from "../ts/rule.js";
+import * as rules from "../ts/rules/index.js";
+import { factories } from "./registry.js";
 
 test.each(documents())("$path is what the literals give", ({ is, should }) => {
   expect(is, "run `npm run docs`").toBe(should);
 });
+
+test("every file in ts/rules is exported, under its own name", () => {
+  const files = readdirSync(join(root, "ts/rules")).flatMap((file) => file.match(/^(?!index)(\w+)\.ts$/)?.[1] ?? []);
+  const exported = factories.map(({ rule }) => rule.name);
+  expect(exported.toSorted(), 'add `export { NAME } from "./NAME.js";` to ts/rules/index.ts').toEqual(files.sort());
+  for (const [name, factory] of Object.entries(rules)) expect(factory.rule.name, "the rule's name").toBe(name);
+});
+
+test("a rule without its kernel fails when it is made, before anything has changed, with the line that is missing", () => {
+  const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
+  const model = arena.tensors({ w: [3] });
+  const before = arena.bytesLeft;
+  const literal: Definition = { hyper: { lr: nonNegative(1e-3) }, state: ["expAvg", "expAvgSq"] };
+  const plain = rule("unheardOf", literal);
+  const measuring = rule("unheardOf", { ...literal, sums: ["first", "second"], perTensor: true });
+  expect(() => plain(model)).toThrow(
+    'unheardOf: the binary must have a kernel "unheard_of", got none; add the line "unheard_of: MODULE::STRUCT, 2;" to the list in crate/src/lib.rs, then run "npm run kernels"',
+  );
+  expect(() => measuring(model)).toThrow('"unheard_of: MODULE::STRUCT, 2, by unheard_of_measure: 2;"');
+  expect(arena.bytesLeft).toBe(before);
+  arena.free();
+});
+
+const pages = readdirSync(join(root, "docs")).filter((name) => name.endsWith(".md"));
+
+test.each(["README.md", "package.json", ...pages.map((name) => `docs/${name}`)])(
+  "%s does not count optimizers or schedules: a new one would make it wrong",
+  (path) => {
+    const count =
+      /\b(\d{2,}|(twenty|thirty|forty|fifty|sixty)(-\w+)?) (other |more )?(optimizers|rules|schedules|others)\b/i;
+    expect(readFileSync(join(root, path), "utf8")).not.toMatch(count);
+  },
+);
 
 test("a rule whose comment lacks a paragraph is told which, and what to write", () => {
   const paragraphs = [

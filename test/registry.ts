@@ -13,6 +13,9 @@ import * as schedules from "../ts/schedules/index.js";
 
 export type AnyFactory = ((params: any, options?: any) => any) & { readonly rule: Rule };
 
+/** The names of the rules. A table whose type is `Record<RuleName, …>` does not compile without an entry for a new rule. */
+export type RuleName = keyof typeof registered;
+
 export const factories: readonly AnyFactory[] = Object.values(registered);
 
 export interface Case {

@@ -27,6 +27,7 @@ export interface Plan {
 
 export function planGroup(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
+  checkKernels(rule, variant, params[0]!.arena);
   const segments = variant.oneTensorEach ? params.map((tensor) => [tensor]) : adjacentTensors(params);
   const programs = segments.flatMap((tensors) => {
     if (rule.program === undefined) return [];
@@ -42,6 +43,17 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
   const scratch = Math.max(0, ...programs.map(({ scratch }) => scratch));
   const length = sum(segments.map(extent));
   return { values, variant, params, segments, programs, bytes, scratch, length };
+}
+
+/** Checks that the binary has the kernels of a rule. One that is missing is an error in downhill, not in the program that calls it. */
+function checkKernels(rule: Rule, { kernel, kernelSlots, measure }: Variant, arena: Arena): void {
+  const missing = [kernel, measure].find((name) => name && arena.kernel(name) < 0);
+  if (missing === undefined) return;
+  const by = measure ? `, by ${measure}: ${rule.sums.length}` : "";
+  throw new Error(
+    `${rule.name}: the binary must have a kernel "${missing}", got none; ` +
+      `add the line "${kernel}: MODULE::STRUCT, ${kernelSlots.length}${by};" to the list in crate/src/lib.rs, then run "npm run kernels"`,
+  );
 }
 
 /** The hyper-parameters of a group at a step, counted from 0. */
