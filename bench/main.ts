@@ -25,7 +25,7 @@ if (flags.help) {
 type Any = downhill.Factory<any, any, any, any>;
 const isFactory = (value: unknown): value is Any => typeof value === "function" && "rule" in value;
 
-/** Every rule with its defaults, and again with each set of state that an option addedState; those of matrices have a bench of their own. */
+/** Every rule with its defaults, and again with each set of state that an option adds; those of matrices have a bench of their own. */
 const cases = Object.values(downhill)
   .filter(isFactory)
   .filter(({ rule }) => !rule.program)

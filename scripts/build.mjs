@@ -1,4 +1,4 @@
-// Makes dist: the package's modules, readable as they are, and declarations whose comments tell each option's range and default.
+// Makes dist: the package's modules, not minified, and declarations whose comments have each option's range and default.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { fingerprint, root } from "./project.mjs";
 const dist = join(root, "dist");
 rmSync(dist, { recursive: true, force: true });
 
-// Threads are started from text, so that no bundler has to find a file; the file is for pages that forbid that.
+// Threads start from text, so no bundler has to find a file. The file is for pages whose policy forbids workers from text.
 const worker = {
   entryPoints: [join(root, "ts/threads/worker.ts")],
   bundle: true,
@@ -25,7 +25,7 @@ export const source: string =
   ${JSON.stringify(text)};
 `,
 );
-// One module for each of ours, so that bundlers leave out what is not used, and downhill/torch shares the rest.
+// One module for each source file, so that bundlers leave out unused ones, and downhill/torch shares classes with downhill.
 await build({
   entryPoints: [join(root, "ts/**/*.ts")],
   outdir: dist,
@@ -39,17 +39,17 @@ execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "
   stdio: "inherit",
 });
 
-// An option's type carries its range, or its words, and its default; an editor shows comments.
+// An option's type has its range, or its words, and its default. An editor shows only comments.
 const option =
   /\/\*\* (.+?) \*\/(\s+(?:readonly )?(\w+): import\("\.\.?\/option\.js"\)\.Option<(.+?), (?:"(.+?)"|string), (?:readonly )?(.+?)>;)/g;
 const range = (interval, words) => {
   if (interval === undefined) return words.replaceAll(" | ", " or ");
   return interval === "true or false" ? "True or false" : `In ${interval}`;
 };
-// The one number that has no type of its own.
+// Infinity is the only default without a literal type.
 const shown = (value) => (value === "number" ? "Infinity" : value);
 
-/** Completes the comments of a file's options, and lists them in the comment of what it exports. */
+/** Adds ranges and defaults to the comments of a file's options, and the list of options to the comment of its export. */
 function annotate(file, others = []) {
   const path = join(dist, file);
   const options = [];

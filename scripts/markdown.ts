@@ -1,4 +1,4 @@
-/** What generated pages are made of. */
+/** Parts of generated pages. */
 
 export const code = (text: string): string => `\`${text}\``;
 

@@ -1,10 +1,10 @@
-/** Draws a schedule, in the terminal and as SVG: `npm run plot -- 'oneCycleLR({ maxLr: 0.1, totalSteps: 1000 })'`. */
+/** Draws a schedule in the terminal and as SVG: `npm run plot -- 'oneCycleLR({ maxLr: 0.1, totalSteps: 1000 })'`. */
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import * as Plot from "@observablehq/plot"; // D3's authors' own chart library; draws SVG
-import asciichart from "asciichart"; // charts of characters; small, no dependencies, unchanged because it is done
-import { parseHTML } from "linkedom"; // the small DOM for Node that Plot can draw into
+import * as Plot from "@observablehq/plot"; // the chart library of D3's authors; draws SVG
+import asciichart from "asciichart"; // charts of characters; small, finished, without dependencies
+import { parseHTML } from "linkedom"; // a small DOM for Node, for Plot to draw into
 import { Schedule } from "../ts/schedules/schedule.js";
 import * as schedules from "../ts/schedules/index.js";
 
@@ -15,7 +15,7 @@ const { values: flags, positionals } = parseArgs({
 
 const usage = `write one schedule, such as npm run plot -- 'stepLR({ lr: 0.1, stepSize: 300 })' [--steps 1000] [--out schedule.svg]; there are ${Object.keys(schedules).join(", ")}`;
 
-/** The schedule that is written in JavaScript, with the schedules' names known. */
+/** Evaluates a JavaScript expression in which all schedules are defined. */
 function parse(code: string | undefined): Schedule {
   if (code === undefined) throw new Error(usage);
   let value: unknown;

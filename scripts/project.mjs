@@ -1,4 +1,4 @@
-// What the scripts and the tests share: where the project is, and what state its sources are in.
+// Shared by scripts and tests: the project's folder, and fingerprints of its sources.
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** The files each product is made from. */
+/** The files from which each product is made. */
 const inputs = {
   dist: ["ts", "scripts/build.mjs", "tsconfig.json", "tsconfig.build.json", "package-lock.json"],
   crate: [
@@ -30,7 +30,7 @@ const files = (path) => {
   }
 };
 
-/** A hash over a product's inputs, names and contents. */
+/** A hash of the names and contents of a product's inputs. */
 export function fingerprint(product) {
   const hash = createHash("sha256");
   for (const file of inputs[product].flatMap((path) => files(join(root, path)))) {

@@ -1,11 +1,11 @@
-// Makes a fresh clone ready: installs what package-lock.json names and builds dist, each only if it is out of date.
-// Runs before anything is installed, so it imports nothing that is.
+// Prepares a fresh clone: installs the packages of package-lock.json and builds dist, each only if it is out of date.
+// It runs before anything is installed, so it imports no packages.
 import { execSync } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fingerprint, root } from "./project.mjs";
 
-// Messages go to stderr, as commands that run this may print for programs.
+// Messages go to stderr, because programs may read the output of the commands that run this.
 const changed = (file) => statSync(join(root, file), { throwIfNoEntry: false })?.mtimeMs ?? 0;
 const run = (command) => execSync(command, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
 

@@ -1,16 +1,16 @@
-/** A comparison that may be broken off and gone on with: one file holds the run under way and what came before. */
+/** Checkpoints of a comparison: one file has the current run and the results of the finished ones. */
 
 import { createArenaSync, loadFile, saveFile, type Tensor } from "downhill";
 import { UserError } from "./errors.js";
 import type { Entry } from "./runs.js";
 import type { Course, Finished, Keep } from "./train.js";
 
-/** What is kept besides tensors. */
+/** The data of a checkpoint, besides tensors. */
 interface Extra {
-  /** What must be the same to go on. */
+  /** The settings that must be the same to continue. */
   readonly setting: Readonly<Record<string, unknown>>;
   readonly finished: Readonly<Record<string, Finished>>;
-  /** The run under way. */
+  /** The current run. */
   readonly name: string;
   readonly course: Course;
 }
@@ -18,7 +18,7 @@ interface Extra {
 export class Checkpoints {
   readonly #path: string | undefined;
   readonly #setting: Extra["setting"];
-  /** Each step's loss and time, for every run. */
+  /** The loss and the time of each step, by run. */
   readonly #logs: Readonly<Record<string, Tensor>>;
   #finished: Readonly<Record<string, Finished>> = {};
   #resumed: { readonly path: string; readonly extra: Extra } | undefined;
@@ -37,7 +37,7 @@ export class Checkpoints {
     this.#logs = createArenaSync({ threads: 1 }).tensors(Object.fromEntries(shapes));
   }
 
-  /** Takes up what a file holds of the runs that are done; the one under way comes back when it is its turn. */
+  /** Reads the finished runs from a file. The current run is restored when its turn comes. */
   async resume(path: string): Promise<void> {
     const { extra } = (await loadFile(path, this.#logs, undefined, { strict: false }).catch(explain)) as {
       extra?: Extra;
@@ -50,7 +50,7 @@ export class Checkpoints {
     this.#resumed = { path, extra: extra! };
   }
 
-  /** What a run had come to, if it was done before. */
+  /** The result of a run, if it is finished. */
   finished({ name }: Entry): Finished | undefined {
     return this.#finished[name];
   }
@@ -59,7 +59,7 @@ export class Checkpoints {
     this.#finished = { ...this.#finished, [name]: result };
   }
 
-  /** What a run keeps. */
+  /** The log of a run, and how it is saved and restored. */
   of({ name }: Entry): Keep {
     const tensors = (model: Readonly<Record<string, Tensor>>) => [
       ...Object.values(model),

@@ -1,2 +1,2 @@
-/** What the user can mend: shown as one line, without a stack trace. */
+/** An error that the user can fix. It is shown as one line, without a stack trace. */
 export class UserError extends Error {}

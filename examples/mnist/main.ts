@@ -17,14 +17,14 @@ import { Interrupted, pointsOf, type Result, stepsOf, train } from "./train.js";
 const namesOf = (list: readonly Entry[]) => list.map(({ name }) => name).join(", ");
 const names = `${namesOf(known)}, all`;
 
-/** Sizes of networks beyond the example's, at which threads are compared. */
+/** Numbers of parameters at which threads are compared, in addition to the network's own. */
 const LARGER = [2 ** 18, 2 ** 20, 2 ** 22];
 
 const help = `Trains a network on MNIST with one optimizer after the other, and shows how they compare.
 
   npm start -- [flags]
 
-  --optimizers LIST  which, of ${namesOf(entries)} (default: these),
+  --optimizers LIST  some of ${namesOf(entries)} (default: these),
                      ${namesOf(known.filter((entry) => !entries.includes(entry)))};
                      all trains every rule of the package, and ranks them
   --epochs N         how often each sees the training set (default: 5, of all 2)
@@ -35,7 +35,7 @@ const help = `Trains a network on MNIST with one optimizer after the other, and 
   --threads N        how many threads update the parameters (default: all cores)
   --data DIR         a folder with other IDX files, such as Fashion-MNIST's (default: MNIST)
   --save FILE        keep the runs there, after every epoch and on Ctrl-C
-  --resume FILE      go on from where they were broken off, and keep them there
+  --resume FILE      continue runs that --save kept there, and keep them there
   --out FILE         where the report goes (default: report.html)
   --help             this
 `;
@@ -78,7 +78,7 @@ function whole(flag: string, text: string, least: number, most = Number.MAX_SAFE
   return value;
 }
 
-/** A file that can be written, before the work whose result goes there. */
+/** The path of a file, after a check that it can be written: before the work, not after it. */
 function writable(flag: string, text: string): string {
   const path = resolve(text);
   try {
@@ -97,7 +97,7 @@ function entryNamed(flag: string, name: string): Entry {
   return entry;
 }
 
-/** The chosen optimizers, with the rates that were given for them. */
+/** The chosen optimizers, with their rates from the command line. */
 function chosen(list: string | undefined, rates: string): Entry[] {
   const lr = new Map(
     items(rates).map((item) => {
@@ -118,7 +118,7 @@ function chosen(list: string | undefined, rates: string): Entry[] {
   }));
 }
 
-/** Whether Ctrl-C was pressed. Pressed again, two seconds later or more, it ends the process. */
+/** Tells whether Ctrl-C was pressed. A second one, at least two seconds later, ends the process. */
 function untilAsked() {
   let first = 0;
   const hear = () => {
@@ -213,7 +213,7 @@ async function main() {
 }
 
 main().catch((error) => {
-  // downhill's RangeErrors name a value and its remedy: a network larger than the memory, for one.
+  // downhill's RangeErrors name a value and its remedy, for example if the network needs more memory than there is.
   console.error(error instanceof UserError || error instanceof RangeError ? `error: ${error.message}` : error);
   process.exitCode = 1;
 });

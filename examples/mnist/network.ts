@@ -1,13 +1,13 @@
-/** A network of dense layers and its gradients, by jax-js: the part of training that downhill leaves to others. */
+/** A network of dense layers and its gradients, by jax-js. This is the part of training that downhill does not do. */
 
 import { defaultDevice, init, jit, nn, numpy as np, random, valueAndGrad } from "@jax-js/jax";
 import type { Shape, Tensor } from "downhill";
 import type { Split } from "./data.js";
 
-/** Its tensors, or views that stand for them. */
+/** The network's tensors, or objects with the same views. */
 export type Model = Readonly<Record<string, Pick<Tensor, "data" | "grad" | "shape">>>;
 
-/** Samples whose loss is computed at once where the size is ours to choose; the fastest of 128 to 2000 here. */
+/** Number of samples whose loss is computed at once over a whole data set. It was the fastest of 128 to 2000. */
 const CHUNK = 1000;
 
 /** Starts jax-js on its WebAssembly device, which runs in Node and in browsers. */
@@ -64,7 +64,7 @@ export class Network {
     keys.dispose();
   }
 
-  /** The mean loss of some samples; its gradient goes to the tensors' `grad`. */
+  /** Returns the mean loss of some samples, and writes its gradient to the tensors' `grad`. */
   gradient(model: Model, split: Split, samples: Uint32Array): number {
     const [loss, grads] = this.#gradient(this.#arrays(model), ...this.#batch(split, samples));
     Object.values(model).forEach(({ grad }, i) => {
@@ -74,8 +74,8 @@ export class Network {
   }
 
   /**
-   * An estimate of the Hessian's diagonal goes to the tensors' `grad`: the squares of the gradients for labels that are
-   * drawn as the network finds them likely, times the samples (Gauss, Newton and Bartlett's, as in Sophia's paper).
+   * Writes an estimate of the Hessian's diagonal to the tensors' `grad`: the squared gradients for labels drawn from the
+   * network's own predictions, times the number of samples (the Gauss-Newton-Bartlett estimator of Sophia's paper).
    */
   curvature(model: Model, split: Split, samples: Uint32Array, seed: number): void {
     const [x, labels] = this.#batch(split, samples);
@@ -88,7 +88,7 @@ export class Network {
     });
   }
 
-  /** The mean loss of all samples, and its gradient. */
+  /** Returns the mean loss of all samples, and writes its gradient to the tensors' `grad`. */
   fullGradient(model: Model, split: Split): number {
     const tensors = Object.values(model);
     const sums = tensors.map(({ data }) => new Float32Array(data.length));
@@ -107,7 +107,7 @@ export class Network {
     return loss;
   }
 
-  /** The mean loss and the share of samples whose likeliest class is the right one. */
+  /** The mean loss, and the fraction of samples whose most likely class is the right one. */
   evaluate(model: Model, split: Split): { loss: number; accuracy: number } {
     let [loss, right] = [0, 0];
     for (const samples of chunks(split.count)) {

@@ -1,15 +1,15 @@
-/** The report: one HTML file with charts, figures and options; nothing is loaded, and it reads well in light and dark. */
+/** The report: one HTML file with charts, figures and options. It loads nothing else, and works in light and dark mode. */
 
-import * as Plot from "@observablehq/plot"; // D3's authors' own chart library; draws SVG, so no script in the report
-import { parseHTML } from "linkedom"; // the small DOM for Node that Plot can draw into
+import * as Plot from "@observablehq/plot"; // the chart library of D3's authors; draws SVG, so the report needs no script
+import { parseHTML } from "linkedom"; // a small DOM for Node, for Plot to draw into
 import type { Speed } from "./speed.js";
 import { figures } from "./terminal.js";
 import type { Point, Result } from "./train.js";
 
-/** For each optimizer a hue that keeps its contrast on white and on black. */
+/** Colours that have enough contrast on white and on black. */
 const light = ["#6b7280", "#2563eb", "#0d9488", "#d97706", "#db2777", "#dc2626", "#7c3aed"];
 const dark = ["#9ca3af", "#60a5fa", "#2dd4bf", "#fbbf24", "#f472b6", "#f87171", "#a78bfa"];
-/** Where there are more optimizers than hues, these tell them apart: how long a line is drawn, and left out. */
+/** Dash patterns, for more optimizers than colours. */
 const dashes = [
   [1, 0],
   [6, 3],
@@ -57,7 +57,7 @@ export function report(results: readonly Result[], setting: readonly string[], s
   const byTime = chart({ x: { label: "seconds of training" }, y: loss, marks: [line("seconds", "loss", lines)] });
   const epochs = Math.max(...accuracies.map(({ epoch }) => epoch));
   const missing = accuracies.map(({ missing }) => missing);
-  // Accuracies near 100 % differ in what is missing: the axis is a logarithm of that.
+  // Accuracies near 100 % differ in what is missing, so the axis is a logarithm of that.
   const byEpoch = chart({
     x: {
       label: "epoch",
@@ -164,7 +164,7 @@ const options = (hyper: object) =>
     .map(([name, value]) => `${name}: ${JSON.stringify(value)}`)
     .join(", ");
 
-/** The means of runs of neighbours, whose lengths grow with the step, as a logarithmic axis shows them. */
+/** Means over neighbouring steps. Their number grows with the step, as on a logarithmic axis. */
 function smooth(points: readonly Point[]): Point[] {
   const means: Point[] = [];
   for (let start = 0; start < points.length;) {

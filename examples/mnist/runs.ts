@@ -1,4 +1,4 @@
-/** The optimizers that are compared: the article's, as libraries have them, and all others of the package. */
+/** The optimizers that are compared: seven by default, and all others of the package on request. */
 
 import * as downhill from "downhill";
 import { adam, adamw, lbfgs, lookahead, momentum, rmsprop, sam, sgd } from "downhill";
@@ -9,15 +9,15 @@ export type AnyOptimizer = Optimizer<any, any> | LBFGS;
 type Options = Readonly<Record<string, unknown>>;
 
 export interface Entry {
-  /** How it is called on the command line. */
+  /** The name on the command line. */
   readonly name: string;
   readonly title: string;
   readonly formula?: string;
-  /** What makes its optimizer, unless `make` does: for a rule of matrices, say, its own and another. */
+  /** Makes the optimizers of a run. A rule of matrices needs a second optimizer for the vectors. */
   readonly factory?: AnyFactory;
   readonly make?: (model: Record<string, Tensor>, options: Options) => readonly AnyOptimizer[];
   readonly options: Options;
-  /** Whether it is made of several. */
+  /** Whether there are several optimizers. */
   readonly several?: boolean;
   /** Whether each step sees the whole training set. */
   readonly wholeSet?: boolean;
@@ -72,7 +72,7 @@ export const entries: readonly Entry[] = [
   },
 ];
 
-/** What suits a rule here better than its defaults: another rate, or a `make` of its own. */
+/** Rules that need other options than their defaults here, or another way to be made. */
 const suited: Readonly<Record<string, Partial<Entry>>> = {
   adagrad: { options: { lr: 0.03 } },
   adan: { options: { lr: 3e-3 } },
@@ -85,16 +85,16 @@ const suited: Readonly<Record<string, Partial<Entry>>> = {
   noisySgd: { options: { lr: 0.1, eta: 1e-4 } },
   novograd: { options: { lr: 0.01 } },
   radam: { options: { lr: 3e-3 } },
-  // In mini-batches signs agree by chance, too: without a bound the steps run away.
+  // In mini-batches signs also agree by chance. Without a bound the step sizes would grow without end.
   rprop: { options: { lr: 1e-3, stepSizes: [1e-6, 3e-3] } },
   scheduleFreeSgd: { options: { lr: 0.5 } },
-  // Of 784 inputs a decomposition takes seconds.
+  // With 784 inputs a decomposition takes seconds.
   shampoo: { options: { lr: 0.05, eps: 0.1, preconditionFrequency: 100 } },
   soap: { options: { lr: 3e-3, preconditionFrequency: 50 } },
   sophia: { options: { lr: 1e-3 } },
 };
 
-/** By a rule of matrices the hidden layers', by AdamW vectors and the last matrix. */
+/** A rule of matrices for the hidden layers, and AdamW for vectors and the last matrix. */
 const ofMatrices =
   (factory: AnyFactory): Entry["make"] =>
   (model, options) => {
@@ -104,7 +104,7 @@ const ofMatrices =
     return [factory(hidden, options), adamw(tensors.filter((tensor) => !hidden.includes(tensor)))];
   };
 
-/** What goes around a rule, and what calls for gradients as it needs them. */
+/** Wrappers, and optimizers that call a closure. */
 const others: readonly Entry[] = [
   {
     name: "lookahead",
@@ -122,7 +122,7 @@ const others: readonly Entry[] = [
   },
 ];
 
-/** Every rule of the package, as above if it is there. */
+/** Every rule of the package, with the options above if there are any. */
 const rules = Object.values(downhill)
   .filter((value): value is AnyFactory => typeof value === "function" && "rule" in value)
   .map((factory): Entry => {
@@ -141,10 +141,10 @@ const rules = Object.values(downhill)
     );
   });
 
-/** What is ranked. */
+/** The optimizers that `all` ranks. */
 export const ranked: readonly Entry[] = [...rules, ...others].sort((a, b) => (a.name < b.name ? -1 : 1));
 
-/** All that can be named. */
+/** All optimizers that can be named. */
 export const known: readonly Entry[] = [...new Set([...entries, ...ranked])];
 
 export const optimizersOf = ({ make, factory, options }: Entry, model: Record<string, Tensor>) =>

@@ -1,4 +1,4 @@
-/** How much faster an update is on several threads: measured side by side after training, as gradients take most of it. */
+/** Measures how much faster an update is on several threads. This is done after training, whose time is mostly gradients. */
 
 import { createArena } from "downhill";
 import type { Entry } from "./runs.js";
@@ -6,7 +6,7 @@ import type { Entry } from "./runs.js";
 export interface Speed {
   readonly title: string;
   readonly params: number;
-  /** Nanoseconds a parameter: on one thread, and on all. */
+  /** Nanoseconds per parameter: on one thread, and on all. */
   readonly one: number;
   readonly all: number;
 }
@@ -15,7 +15,7 @@ const PASSES = 3;
 const ROUNDS = 7;
 const median = (samples: number[]) => samples.sort((a, b) => a - b)[samples.length >> 1]!;
 
-/** Updates of so many parameters, on one thread and on as many as are asked for. */
+/** Measures updates of `size` parameters on one thread and on several. */
 export async function compareThreads(
   entries: readonly Entry[],
   sizes: readonly number[],
@@ -24,7 +24,7 @@ export async function compareThreads(
   const contests = entries
     .filter(({ wholeSet, make }) => !wholeSet && !make)
     .flatMap((entry) => sizes.map((params) => ({ entry, params, samples: [[], []] as [number[], number[]] })));
-  // Several passes, as machines that are shared have slow moments.
+  // Several passes, because shared machines have slow moments.
   for (let pass = 0; pass < PASSES; pass++) {
     for (const { entry, params, samples } of contests) await takeTurns(entry, params, [1, threads], samples);
   }
@@ -36,7 +36,7 @@ export async function compareThreads(
   }));
 }
 
-/** Adds to the samples nanoseconds a parameter on each number of threads. */
+/** Adds nanoseconds per parameter to the samples of each number of threads. */
 async function takeTurns({ factory, options }: Entry, params: number, counts: number[], samples: number[][]) {
   const contenders = await Promise.all(
     counts.map(async (threads) => {

@@ -1,6 +1,6 @@
-/** What the terminal shows: progress bars, or plain lines where there is no terminal, and the table. */
+/** The output: a table, and progress bars, or plain lines if the output is not a terminal. */
 
-import { MultiBar, type SingleBar } from "cli-progress"; // 25 million installs a month, bars and terminal detection
+import { MultiBar, type SingleBar } from "cli-progress"; // progress bars with terminal detection; 25 million installs a month
 import Table from "cli-table3"; // the maintained successor of cli-table
 import type { Entry } from "./runs.js";
 import type { Speed } from "./speed.js";
@@ -46,7 +46,7 @@ function lines() {
   };
 }
 
-/** The figures of a run, as the table and the report show them. */
+/** The figures of a run, for the table and the report. */
 export function figures({ entry, steps, loss, accuracy, gradientTime, updateTime, params, traffic }: Result) {
   const perParameter = updateTime / steps / params;
   return {
@@ -65,7 +65,7 @@ export function showTable(results: readonly Result[]): string {
   return tableOf(results.map(figures));
 }
 
-/** How many times as fast updates are on several threads, by size. */
+/** Table of speed-ups on several threads, by size. */
 export function showSpeeds(speeds: readonly Speed[], threads: number): string {
   const titles = [...new Set(speeds.map(({ title }) => title))];
   const rows = titles.map((title) => ({

@@ -1,4 +1,4 @@
-/** One training run: an optimizer, the network's gradients, and what is recorded on the way. */
+/** One training run: an optimizer, the network's gradients, and a log. */
 
 import { batches, type BatchState, createArena, type Tensor } from "downhill";
 import type { Data, Split } from "./data.js";
@@ -10,13 +10,13 @@ export interface Settings {
   readonly epochs: number;
   readonly batch: number;
   readonly seed: number;
-  /** How many update the parameters. */
+  /** Number of threads that update the parameters. */
   readonly threads: number;
 }
 
 export interface Point {
   readonly step: number;
-  /** Seconds of training until then. */
+  /** Seconds of training so far. */
   readonly seconds: number;
   readonly loss: number;
 }
@@ -29,62 +29,62 @@ export interface Progress {
   readonly loss: number;
 }
 
-/** What a run came to, as data. */
+/** The result of a run, as data. */
 export interface Finished {
-  /** All hyper-parameters, of each optimizer. */
+  /** All hyper-parameters of each optimizer. */
   readonly hypers: readonly Readonly<Record<string, unknown>>[];
   /** After each epoch. */
   readonly accuracies: readonly { epoch: number; accuracy: number }[];
-  /** Over the whole training set, at the end. */
+  /** Over the whole training set, after the last step. */
   readonly loss: number;
   readonly accuracy: number;
   readonly steps: number;
   readonly params: number;
-  /** Seconds in all. */
+  /** Total seconds. */
   readonly gradientTime: number;
   readonly updateTime: number;
-  /** Bytes that an update reads and writes for each parameter, where all do the same. */
+  /** Bytes that an update reads and writes per parameter, if it is the same for all. */
   readonly traffic?: number;
 }
 
 export interface Result extends Finished {
   readonly entry: Entry;
-  /** Each step's loss on what it saw. */
+  /** The loss of each step, on the samples of the step. */
   readonly losses: readonly Point[];
 }
 
-/** How far a run has come, besides its tensors. */
+/** The progress of a run, besides its tensors. */
 export type Course = Pick<Finished, "accuracies" | "gradientTime" | "updateTime"> & { readonly batches: BatchState };
 
-/** After how many steps each the curvature is estimated anew, for rules that ask for it; the authors' number. */
+/** Number of steps between two estimates of the curvature, for rules that need one. From Sophia's paper. */
 const ESTIMATE = 10;
 
 type Optimizers = readonly AnyOptimizer[];
 
-/** What a run keeps as it goes, and may have kept before. */
+/** The log of a run, and its checkpoint if there is one. */
 export interface Keep {
-  /** Each step's loss, and the seconds until then. */
+  /** The loss of each step, and the seconds so far. */
   readonly log: { readonly loss: Float32Array; readonly seconds: Float32Array };
   restore(model: Record<string, Tensor>, optimizers: Optimizers): Promise<Course | undefined>;
   save(model: Record<string, Tensor>, optimizers: Optimizers, course: Course): Promise<void>;
 }
 
-/** That a run was broken off, as it was asked to be, at this step. */
+/** Thrown when a run was interrupted by the user, with the step. */
 export class Interrupted extends Error {
   constructor(readonly step: number) {
     super();
   }
 }
 
-/** How many steps a run has. */
+/** The number of steps of a run. */
 export const stepsOf = ({ wholeSet }: Entry, samples: number, { epochs, batch }: Pick<Settings, "epochs" | "batch">) =>
   epochs * (wholeSet ? 1 : Math.ceil(samples / batch));
 
-/** The losses as they were kept, from 1 to the last step. */
+/** The losses in the log, from step 1 on. */
 export const pointsOf = ({ loss, seconds }: Keep["log"]): Point[] =>
   Array.from(loss, (loss, i) => ({ step: i + 1, seconds: seconds[i]!, loss }));
 
-/** Trains from the weights and in the order of batches that the seed decides, or on from where a run was broken off. */
+/** Trains a network. First weights and the order of batches follow from the seed. An interrupted run continues where it was. */
 export async function train(
   entry: Entry,
   network: Network,
@@ -132,7 +132,7 @@ export async function train(
     const gradients = () =>
       entry.wholeSet ? network.fullGradient(model, data.train) : network.gradient(model, data.train, samples);
     const { loss } = first.step(() => timed(gradients)) as { loss: number };
-    for (const optimizer of rules) if (optimizer !== first) optimizer.step(); // by the same gradients
+    for (const optimizer of rules) if (optimizer !== first) optimizer.step(); // with the same gradients
     gradientTime += computing;
     updateTime += (performance.now() - start) / 1000 - computing;
 
@@ -149,7 +149,7 @@ export async function train(
       await keep.save(model, optimizers, { accuracies, gradientTime, updateTime, batches: order.state });
     }
     if (interrupted) throw new Interrupted(step);
-    // Signals are heard between turns of the event loop.
+    // Signals arrive between turns of the event loop.
     if (step % 16 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
 
@@ -173,14 +173,14 @@ export async function train(
     params,
     gradientTime,
     updateTime,
-    // The gradient; parameter and state both ways.
+    // The gradient is read; the parameter and the state are read and written.
     traffic: rules.length > 0 ? Float32Array.BYTES_PER_ELEMENT * (3 + (2 * total(state)) / params) : undefined,
   };
   arena.free();
   return result;
 }
 
-/** Keeps the losses and nothing else. */
+/** A log without a checkpoint. */
 function forgetful(steps: number): Keep {
   return {
     log: { loss: new Float32Array(steps), seconds: new Float32Array(steps) },

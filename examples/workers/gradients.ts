@@ -8,7 +8,7 @@ export interface Setup {
   readonly handle: ArenaHandle;
   readonly sizes: readonly number[];
   readonly labels: Int32Array;
-  /** Which worker this is: its gradients are the tensors named `0.w1`, `0.b1`, … */
+  /** The number of this worker. Its gradients are the tensors `0.w1`, `0.b1`, … */
   readonly index: number;
 }
 

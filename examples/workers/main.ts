@@ -1,4 +1,4 @@
-/** Trains a network on MNIST with gradients computed in workers, all in one shared arena: nothing is copied between them. */
+/** Trains a network on MNIST with gradients from workers. All share one arena, so nothing is copied between them. */
 
 import { once } from "node:events";
 import { parseArgs } from "node:util";
@@ -31,7 +31,7 @@ const sizes = [data.train.pixels, 128, data.classes];
 await startJax();
 const network = new Network(sizes);
 
-/** Trains with so many workers, each of which sees its share of every mini-batch. */
+/** Trains with `count` workers. Each gets a part of every mini-batch. */
 async function train(count: number, { train, test }: Data) {
   const arena = await createArena();
   const model = arena.tensors(network.shapes);

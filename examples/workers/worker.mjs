@@ -1,4 +1,4 @@
-// Starts gradients.ts in a worker: on Node 20 workers do not inherit the loader of TypeScript.
+// Starts gradients.ts in a worker. On Node 20, workers do not inherit the loader for TypeScript.
 import { tsImport } from "tsx/esm/api";
 
 await tsImport("./gradients.ts", import.meta.url);

@@ -1,4 +1,4 @@
-/** What L-BFGS remembers: the last changes of the gradient, and what it takes for the next one. */
+/** The memory of L-BFGS: the last changes of the gradient, and the numbers that the next iteration needs. */
 
 import type { Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
@@ -6,24 +6,24 @@ import type { CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Vector, Vectors } from "../optimizer/vectors.js";
 
-/** How the gradient changed over a step of the parameters, and one over their product. */
+/** A step of the parameters, the change of the gradient over it, and the inverse of their product. */
 interface Pair {
   readonly y: Vector;
   readonly s: Vector;
   readonly rho: number;
 }
 
-/** What an iteration leaves to the next. It is never changed, so a step that fails leaves the one from before. */
+/** The state between two iterations. It is never modified, so a step that fails keeps the state from before. */
 export interface State {
   readonly iterations: number;
   readonly evaluations: number;
-  /** Where the last one went: how far, along which direction, from which gradient. */
+  /** The last iteration: its step length, its direction, and the gradient before it. */
   readonly t: number;
   readonly direction: Vector;
   readonly gradient: Vector;
-  /** The oldest first. */
+  /** The pairs, the oldest first. */
   readonly pairs: readonly Pair[];
-  /** The inverse Hessian's diagonal before the pairs. */
+  /** The first guess of the inverse Hessian: a multiple of the identity. */
   readonly hDiag: number;
 }
 
@@ -35,7 +35,7 @@ export class History<Hyper> implements CheckpointableGroup {
   readonly #size: number;
   state: State;
 
-  /** @param size how many pairs there are at most */
+  /** @param size the largest number of pairs */
   constructor(params: readonly Tensor[], hyper: Hyper, fixed: Values, vectors: Vectors, size: number) {
     this.params = params;
     this.hyper = hyper;
@@ -46,29 +46,29 @@ export class History<Hyper> implements CheckpointableGroup {
     this.state = { iterations: 0, evaluations: 0, t: 0, direction, gradient, pairs: [], hDiag: 1 };
   }
 
-  /** How many vectors that takes. */
+  /** The number of vectors that a history of `size` pairs needs. */
   static vectors(size: number): number {
     return 2 + 2 * size;
   }
 
-  /** The vectors that the state holds. */
+  /** The vectors that the state uses. */
   get #kept(): Vector[] {
     const { direction, gradient, pairs } = this.state;
     return [direction, gradient, ...pairs.flatMap(({ y, s }) => [y, s])];
   }
 
-  /** The vectors that it does not. */
+  /** The vectors that the state does not use. */
   get free(): Vector[] {
     const kept = new Set(this.#kept);
     return this.#vectors.allocated.filter((vector) => !kept.has(vector));
   }
 
-  /** The vectors as a checkpoint has them: as many as there may be pairs. */
+  /** The vectors in the order of a checkpoint: as many as the largest number of pairs needs. */
   get #saved(): Vector[] {
     return [...this.#kept, ...this.free].slice(0, History.vectors(this.#size));
   }
 
-  /** A tensor's part of them; zero where there is no pair yet. */
+  /** A tensor's part of these vectors; zero for pairs that do not exist yet. */
   views(tensor: Tensor): Record<string, Float32Array> {
     const names = Array.from({ length: this.#size }, (_, i) => [`y${i}`, `s${i}`]).flat();
     const saved = this.#saved.map((vector) => this.#vectors.viewOf(vector, tensor));
@@ -82,7 +82,7 @@ export class History<Hyper> implements CheckpointableGroup {
     return [{ iterations, evaluations, t, hDiag, pairs: pairs.length, ...Object.fromEntries(rho) }];
   }
 
-  /** Takes them in with the vectors as they were saved, which are in their places already. */
+  /** Restores the numbers of a checkpoint. The vectors are already in their places. */
   set scalars([scalars]: readonly Scalars[]) {
     const { iterations, evaluations, t, hDiag, pairs: count, ...rho } = scalars as Record<string, number>;
     const [direction, gradient, ...saved] = this.#saved as [Vector, Vector, ...Vector[]];

@@ -1,4 +1,4 @@
-/** L-BFGS, which calls the closure as it needs. */
+/** L-BFGS, which calls the closure as often as it needs. */
 
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
@@ -12,24 +12,24 @@ import { Vectors } from "../optimizer/vectors.js";
 import { History } from "./history.js";
 import { type LBFGSReport, minimize, needed, type Settings } from "./minimize.js";
 
-/** What may be changed between steps. */
+/** Options that can be changed between steps. */
 export interface LBFGSHyper {
-  /** How far to go along a direction, or where a line search looks first. A number in [0, ∞). Default: 1. */
+  /** The step length along a direction, or the first one that a line search tries. A number in [0, ∞). Default: 1. */
   lr: Scheduled<number>;
-  /** A step ends where no gradient is larger. A number in [0, ∞). Default: 1e-7. */
+  /** A step ends when no gradient is larger than this. A number in [0, ∞). Default: 1e-7. */
   toleranceGrad: Scheduled<number>;
-  /** A step ends where the loss changes by less, or no parameter by more. A number in [0, ∞). Default: 1e-9. */
+  /** A step ends when the loss changes by less than this, or no parameter by more. A number in [0, ∞). Default: 1e-9. */
   toleranceChange: Scheduled<number>;
 }
 
 export interface LBFGSOptions extends Partial<LBFGSHyper> {
-  /** How many directions a step goes along, at most. A whole number in [1, ∞). Default: 20. */
+  /** The largest number of iterations of a step. A whole number in [1, ∞). Default: 20. */
   maxIter?: number;
-  /** After how many calls of the closure a step goes along no further direction. A whole number in [1, ∞). Default: `maxIter * 5 / 4`, rounded down. */
+  /** The number of calls of the closure after which a step begins no further iteration. A whole number in [1, ∞). Default: `maxIter * 5 / 4`, rounded down. */
   maxEval?: number;
-  /** How many changes of the gradient a direction follows from, at most. A whole number in [1, ∞). Default: 100. */
+  /** The largest number of past changes of the gradient that are kept. A whole number in [1, ∞). Default: 100. */
   historySize?: number;
-  /** How far to go along a direction: "none", as far as `lr` says; "strong_wolfe", where a line search finds that the loss has decreased in proportion and the slope is less steep. Default: "none". */
+  /** The line search. "none": the step length is `lr`. "strong_wolfe": a line search finds a point where the loss has decreased enough and the slope is less steep. Default: "none". */
   lineSearchFn?: "none" | "strong_wolfe";
 }
 
@@ -47,18 +47,18 @@ const rule = {
 };
 
 /**
- * L-BFGS: `lbfgs(params, { lineSearchFn: "strong_wolfe" }).step(closure)`. A step goes along up to `maxIter` directions: `p = p - t *
- * H * g`, where the inverse Hessian `H` follows from the last changes of the gradient. Without a line search nothing sees to it that
- * the loss decreases. Takes address space for `2 * historySize + 2 * min(maxIter, historySize) + 9` times the parameters, and
- * memory as the history grows.
+ * Minimizes a function with an estimate of its curvature, from the last changes of the gradient (a quasi-Newton method). A step,
+ * `lbfgs(params, { lineSearchFn: "strong_wolfe" }).step(closure)`, makes up to `maxIter` iterations: `p = p - t * H * g`. `H` is the
+ * estimate of the inverse Hessian. Without a line search the loss can rise. The history reserves address space for
+ * `2 * historySize + 2 * min(maxIter, historySize) + 9` times the parameters, and takes memory as it grows.
  *
  * Liu & Nocedal, 1989, https://doi.org/10.1007/BF01589116
  *
- * Use it for losses that are one function, as those of whole data sets are, and not for mini-batches.
+ * Use it for small problems whose loss is computed from the whole data set. It does not work with mini-batches.
  *
- * Elsewhere: PyTorch's `LBFGS`; here in float32 with sums and scalars in float64. Optax' `lbfgs` keeps ten changes, and
+ * Elsewhere: PyTorch's `LBFGS`; here vectors are float32, and sums and scalars float64. Optax's `lbfgs` keeps ten changes, and
  * has another line search. Keras and TensorFlow.js have none.
- * @param params tensors, by name or in a list; there are no groups
+ * @param params tensors, by name or in a list. There are no groups.
  * A TypeError or RangeError for wrong arguments, a RangeError if memory runs out.
  */
 export function lbfgs(params: Tensors, options: LBFGSOptions = {}): LBFGS {
@@ -67,7 +67,7 @@ export function lbfgs(params: Tensors, options: LBFGSOptions = {}): LBFGS {
 
 /** Minimizes a function by L-BFGS. Made by `lbfgs(params, options)`. */
 export class LBFGS extends Checkpointable {
-  /** The one there is. */
+  /** The only group. */
   readonly groups: readonly [CheckpointableGroup<LBFGSHyper>];
   readonly #history: History<LBFGSHyper>;
   readonly #arena: Arena;
@@ -93,29 +93,29 @@ export class LBFGS extends Checkpointable {
     Object.freeze(this);
   }
 
-  /** How many steps were made. */
+  /** The number of steps so far. */
   get steps(): number {
     return this.#step.counts.steps;
   }
 
-  /** Live: what is written here holds from the next step on. A wrong value is an error and changes nothing. */
+  /** The live options. A value that is assigned here holds from the next step on. A wrong value is an error and changes nothing. */
   get hyper(): LBFGSHyper {
     return this.groups[0].hyper;
   }
 
   /**
-   * Goes down from the parameters as they stand, along up to `maxIter` directions.
-   * @param closure writes the gradients at the parameters as they stand, and returns the loss
-   * @returns the loss it began with, and what it took. A line search takes a loss that is NaN for an infinite one, and turns
-   * back; where the slope along a direction is not finite, the step ends
-   * What the closure throws; a TypeError if it returns no number; an Error after `arena.free()`, while another step is
-   * under way in the arena, and once one was torn. Parameters and history are put back then.
+   * Makes up to `maxIter` iterations from the present parameters.
+   * @param closure writes the gradients at the present parameters, and returns the loss
+   * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a loss of NaN as
+   * infinity and turns back. If the slope along a direction is not finite, the step ends.
+   * Throws what the closure throws; a TypeError if the closure returns no number; an Error after `arena.free()`, during
+   * another step in the arena, and after a step was torn. Parameters and history are restored then.
    */
   step(closure: Closure): LBFGSReport {
     return this.#driver.run(this.#computation(), closure);
   }
 
-  /** The same without holding up the event loop; the closure may be async. One at a time. */
+  /** Like `step`, but does not block the event loop. The closure may be async. Only one step can run at a time. */
   async stepAsync(closure: AsyncClosure): Promise<LBFGSReport> {
     return this.#driver.runAsync(this.#computation(), closure);
   }
@@ -129,7 +129,7 @@ export class LBFGS extends Checkpointable {
     return report;
   }
 
-  /** What checkpoints need. @internal */
+  /** The parts that checkpoints need. @internal */
   get internals() {
     return {
       rule,

@@ -1,4 +1,4 @@
-/** The algorithm: Nocedal & Wright, 2006, algorithms 7.4 and 7.5, with the scales, guards and ends that PyTorch has. */
+/** The algorithm: Nocedal & Wright, 2006, algorithms 7.4 and 7.5, with PyTorch's scales, guards and stopping rules. */
 
 import { type ClosureComputation, EVALUATE } from "../optimizer/closure.js";
 import type { Computation, Vector, Vectors } from "../optimizer/vectors.js";
@@ -15,22 +15,22 @@ export interface Settings {
   readonly lineSearchFn: "none" | "strong_wolfe";
 }
 
-/** What came of a step. */
+/** The report of a step. */
 export interface LBFGSReport {
-  /** The loss with which it began. */
+  /** The loss at the start. */
   readonly loss: number;
-  /** How many directions it went along, and how often it called the closure. */
+  /** The number of iterations, and of calls of the closure. */
   readonly iterations: number;
   readonly evaluations: number;
 }
 
-/** The product of two vectors above which they are a pair. */
+/** Two vectors are kept as a pair if their product is above this. */
 const LEAST = 1e-10;
 
-/** How many vectors a step needs besides those of the state before it. */
+/** The number of vectors that a step needs in addition to those of the state before it. */
 export const needed = (maxIter: number, historySize: number) => 2 * Math.min(maxIter, historySize) + 7;
 
-/** Vectors that a step may write to. */
+/** The vectors that a step may write to. */
 class Free {
   readonly #all: ReadonlySet<Vector>;
   readonly #left: Vector[];
@@ -44,18 +44,18 @@ class Free {
     return this.#left.pop()!;
   }
 
-  /** Takes back what is not needed any more, unless it is of the state before the step. */
+  /** Returns a vector that is no longer needed, unless it belongs to the state before the step. */
   give(...vectors: readonly Vector[]): void {
     this.#left.push(...vectors.filter((vector) => this.#all.has(vector)));
   }
 }
 
-/** A point on a line, with the gradient there. */
+/** A point on a line, and the gradient there. */
 interface Place extends Point {
   readonly gradient: Vector;
 }
 
-/** Goes down from the parameters as they stand. Whatever error there is, the parameters are put back. */
+/** Minimizes from the present parameters. If anything throws, the parameters are restored. */
 export function* minimize(
   vectors: Vectors,
   before: State,
@@ -94,7 +94,7 @@ export function* minimize(
       const slope = yield* vectors.dot(gradient, direction);
       let t = state.iterations === 0 ? Math.min(1, 1 / magnitude.sum) * lr : lr;
       state = { ...state, ...learned, iterations: state.iterations + 1, t, direction, gradient };
-      // Nor on where it is not finite: what follows would not be, either.
+      // It also ends where the slope is not finite: all later numbers would not be finite either.
       if (!(slope <= -toleranceChange && slope > -Infinity)) break;
 
       const { largest } = yield* vectors.magnitude(direction);
@@ -140,7 +140,7 @@ export function* minimize(
   return done();
 }
 
-/** Takes in how the gradient has changed over the last iteration, if the loss curves upwards there. */
+/** Adds the last change of the gradient to the history, if the loss curves upwards there. */
 function* learn(
   vectors: Vectors,
   state: State,
@@ -167,7 +167,7 @@ function* learn(
   return { pairs, hDiag };
 }
 
-/** Minus the inverse Hessian, as far as the pairs tell, times the gradient: the two-loop recursion. */
+/** The direction: minus the estimate of the inverse Hessian times the gradient, by the two-loop recursion. */
 function* direct(
   vectors: Vectors,
   out: Vector,

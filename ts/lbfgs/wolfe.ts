@@ -1,34 +1,34 @@
-/** The line search for the strong Wolfe conditions: Nocedal & Wright, 2006, algorithms 3.5 and 3.6, as PyTorch's LBFGS has it. */
+/** The line search for the strong Wolfe conditions: Nocedal & Wright, 2006, algorithms 3.5 and 3.6, as in PyTorch's LBFGS. */
 
 import { MAX_WEIGHT } from "../optimizer/vectors.js";
 
-/** A point on the line: how far along the direction, the loss there, and the slope. A loss is infinite, but not NaN. */
+/** A point on the line: the distance along the direction, the loss, and the slope. The loss may be infinite, but is never NaN. */
 export interface Point {
   readonly t: number;
   readonly loss: number;
   readonly slope: number;
 }
 
-/** What a search needs to know of the line. */
+/** The line, as the search sees it. */
 interface Line<At extends Point, Step> {
   /** Evaluates the loss. */
   readonly at: (t: number) => Generator<Step, At, unknown>;
-  /** Has a point stay as it is after the next is evaluated. */
+  /** Keeps a point's gradient when the next point is evaluated. */
   readonly keep: (point: At) => Generator<Step, At, unknown>;
-  /** Below which length an interval is not divided any more. */
+  /** The shortest interval that is still divided. */
   readonly shortest: number;
 }
 
-/** How much of the decrease that the slope promises there must be, and of the slope may be left. */
+/** The fraction of the decrease promised by the slope that is required, and the fraction of the slope that may remain. */
 const DECREASE = 1e-4;
 const LEFT = 0.9;
 
 /**
- * Looks for a point that is lower than the start in proportion, and where the slope is less steep.
- * @param start where t is 0, and the slope negative
- * @param t where to look first
- * @param most how many evaluations to make, besides the first
- * @returns such a point, or if there were too few evaluations, the lower end of the last interval
+ * Looks for a point where the loss has decreased enough and the slope is less steep.
+ * @param start the point at t = 0, where the slope is negative
+ * @param t the first distance to try
+ * @param most the largest number of evaluations after the first
+ * @returns such a point; or, after the last evaluation, the lower end of the last interval
  */
 export function* strongWolfe<At extends Point, Step>(
   { at, keep, shortest }: Line<At, Step>,
@@ -41,7 +41,7 @@ export function* strongWolfe<At extends Point, Step>(
   let now = yield* at(t);
   let round = 0;
 
-  // Farther and farther, until such points must lie between the last two.
+  // Go farther until such a point must lie between the last two points.
   let before = start;
   let bracket: [At, At] | undefined;
   while (round < most) {
@@ -56,7 +56,7 @@ export function* strongWolfe<At extends Point, Step>(
   }
   bracket ??= [start, now];
 
-  // Between them, until there is one. Only the lower one's gradient is asked for again.
+  // Search between them until a point fits. Only the gradient of the lower one is needed again.
   const lower = () => (bracket[0].loss <= bracket[1].loss ? 0 : 1);
   let low: 0 | 1 = lower();
   if (bracket[low] === now) bracket[low] = yield* keep(now);
@@ -66,7 +66,7 @@ export function* strongWolfe<At extends Point, Step>(
     const [first, last] = [Math.min(a.t, b.t), Math.max(a.t, b.t)];
     if (last - first < shortest) break;
     let t = between(a, b, first, last);
-    // Twice near an end, or at it, is no progress: then a tenth away from it.
+    // Two points in a row near an end, or one at it, are no progress. The next point is a tenth of the interval away from the end.
     const margin = 0.1 * (last - first);
     const near = Math.min(last - t, t - first) < margin;
     if (near && (stuck || t >= last || t <= first)) {
@@ -91,7 +91,7 @@ export function* strongWolfe<At extends Point, Step>(
   return bracket[low];
 }
 
-/** Where the cubic through two points with their slopes is lowest, from `least` to `most`; their middle if there is no such place. */
+/** The minimum of the cubic through two points with their slopes, between `least` and `most`; the middle if there is none. */
 function between(p: Point, q: Point, least: number, most: number): number {
   const [a, b] = p.t <= q.t ? [p, q] : [q, p];
   const d1 = p.slope + q.slope - (3 * (p.loss - q.loss)) / (p.t - q.t);

@@ -1,12 +1,13 @@
-/** Schedules from data. */
+/** Makes schedules from data. */
 
 import { noOption, show } from "../option.js";
 import { Schedule, type ScheduleFactory } from "./schedule.js";
 import * as factories from "./index.js";
 
 /**
- * The schedule that `toJSON` wrote, or `JSON.stringify`.
- * A TypeError or RangeError for what is none, as the schedule's own factory gives it.
+ * Makes a schedule from its data.
+ * @param data the result of `schedule.toJSON()`, or of `JSON.parse(JSON.stringify(schedule))`
+ * A TypeError or RangeError for other data, and for options that the schedule's own factory refuses.
  */
 export function scheduleFrom(data: unknown): Schedule {
   if (typeof data !== "object" || data === null || !("schedule" in data)) {
@@ -22,7 +23,7 @@ export function scheduleFrom(data: unknown): Schedule {
   return all[name]!(Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value)])));
 }
 
-/** Options as they were: schedules among them, and numbers that are not finite. */
+/** Converts an option from JSON: data of schedules become schedules, and "Infinity" a number. */
 function revived(value: unknown): unknown {
   if (typeof value === "string" && /^(-?Infinity|NaN)$/.test(value)) return Number(value);
   if (Array.isArray(value)) return value.map(revived);

@@ -1,14 +1,14 @@
-/** Optax' schedules, under its names and options: https://optax.readthedocs.io/en/latest/api/optimizer_schedules.html */
+/** Optax's schedules, under its names and options: https://optax.readthedocs.io/en/latest/api/optimizer_schedules.html */
 
 import { cosPi, pow } from "../math.js";
 import { finite, flag, listOf, nonNegative, oneOf, type Option, show, whole } from "../option.js";
 import { inTurn, ordered, type Schedule, schedule, scheduleOption } from "./schedule.js";
 
-/** Always the same. */
+/** The same value at every step. */
 export const constant = schedule(
   "constant",
   {
-    /** What it always is. */
+    /** The value. */
     value: finite(undefined),
   },
   ({ value }) =>
@@ -17,27 +17,27 @@ export const constant = schedule(
 );
 
 const transition = {
-  /** Steps of the transition. */
+  /** Number of steps of the transition. */
   transitionSteps: whole(undefined, 1, Infinity),
-  /** The step at which it begins. */
+  /** The step at which the transition begins. */
   transitionBegin: whole(0, 0, Infinity),
 };
 const initial = {
-  /** The value at first. */
+  /** The first value. */
   initValue: finite(undefined),
 };
 const ends = {
   ...initial,
-  /** The value in the end. */
+  /** The last value. */
   endValue: finite(undefined),
 };
 
-/** From `initValue` to `endValue` by a power of the share that is left, in `transitionSteps` steps from `transitionBegin` on. */
+/** Goes from `initValue` to `endValue` in `transitionSteps` steps. The distance to `endValue` is a power of the fraction of steps that remains. */
 export const polynomial = schedule(
   "polynomial",
   {
     ...ends,
-    /** The power of the share that is left. */
+    /** Exponent of the remaining fraction. */
     power: nonNegative(1),
     ...transition,
   },
@@ -48,22 +48,22 @@ export const polynomial = schedule(
     },
 );
 
-/** From `initValue` to `endValue` along a line. */
+/** Goes from `initValue` to `endValue` along a line. */
 export const linear = schedule("linear", { ...ends, ...transition }, (options) => {
   const line = polynomial(options);
   return (i) => line.at(i);
 });
 
 const decay = {
-  /** What a transition multiplies the value by. */
+  /** Factor of a whole transition. */
   decayRate: nonNegative(undefined),
-  /** Whether in stairs, or a little each step. */
+  /** Whether the value changes once per transition instead of at every step. */
   staircase: flag(false),
-  /** The value at which it stays; NaN for none. */
+  /** The value at which the decay ends; NaN for none. */
   endValue: bound(),
 };
 
-/** Times `decayRate` every `transitionSteps` steps from `transitionBegin` on, until `endValue`. */
+/** Multiplies the value by `decayRate` every `transitionSteps` steps, until it reaches `endValue`. */
 export const exponentialDecay = schedule(
   "exponentialDecay",
   {
@@ -81,18 +81,18 @@ export const exponentialDecay = schedule(
 );
 
 const curve = {
-  /** The power that the cosine is raised to. */
+  /** Exponent of the cosine. */
   exponent: nonNegative(1),
 };
 
-/** From `initValue` to `alpha` times it along a cosine (Loshchilov & Hutter, 2017), raised to `exponent`. */
+/** Goes from `initValue` to `alpha * initValue` along a cosine, raised to the power `exponent` (Loshchilov & Hutter, 2017). */
 export const cosineDecay = schedule(
   "cosineDecay",
   {
     ...initial,
-    /** Steps until the lowest value. */
+    /** Number of steps until the lowest value. */
     decaySteps: whole(undefined, 1, Infinity),
-    /** The lowest value, as a share of the first. */
+    /** The lowest value, as a fraction of the first. */
     alpha: nonNegative(0),
     ...curve,
   },
@@ -104,22 +104,22 @@ export const cosineDecay = schedule(
 );
 
 const warmup = {
-  /** The value at first. */
+  /** The first value. */
   initValue: finite(0),
   /** The highest value. */
   peakValue: finite(undefined),
-  /** Steps up to it. */
+  /** Number of steps up to the highest value. */
   warmupSteps: whole(undefined, 0, Infinity),
 };
 
-/** Up along a line in `warmupSteps`, then down along a cosine; `decaySteps` counts both. */
+/** Goes up along a line in `warmupSteps` steps, then down along a cosine. `decaySteps` is the number of steps of both. */
 export const warmupCosineDecay = schedule(
   "warmupCosineDecay",
   {
     ...warmup,
-    /** Steps up and down together. */
+    /** Number of steps up and down together. */
     decaySteps: whole(undefined, 1, Infinity),
-    /** The value in the end. */
+    /** The last value. */
     endValue: finite(0),
     ...curve,
   },
@@ -139,12 +139,12 @@ export const warmupCosineDecay = schedule(
     decaySteps > warmupSteps ? undefined : `decaySteps must be above the ${warmupSteps} warmupSteps that it counts too`,
 );
 
-/** Up along a line in `warmupSteps`, then as it is. */
+/** Goes up along a line in `warmupSteps` steps, then stays. */
 export const warmupConstant = schedule("warmupConstant", warmup, ({ initValue, peakValue, warmupSteps }) =>
   afterWarmup(initValue, peakValue, warmupSteps, constant({ value: peakValue })),
 );
 
-/** Up along a line, then `exponentialDecay`. */
+/** Goes up along a line, then decays like `exponentialDecay`. */
 export const warmupExponentialDecay = schedule(
   "warmupExponentialDecay",
   {
@@ -161,13 +161,13 @@ function afterWarmup(from: number, to: number, steps: number, rest: Schedule) {
   return inTurn([linear({ initValue: from, endValue: to, transitionSteps: steps }), rest], [steps]);
 }
 
-/** One schedule after the other: from each boundary on the next, which counts from there. */
+/** Runs several schedules one after the other. At each boundary the next one begins, and counts its steps from there. */
 export const join = schedule(
   "join",
   {
-    /** In their order. */
+    /** The schedules, in order. */
     schedules: listOf(scheduleOption),
-    /** The steps at which the second and each further one begins. */
+    /** The steps at which the second and each later schedule begins. */
     boundaries: listOf(whole(0, 1, Infinity)),
   },
   ({ schedules, boundaries }) => inTurn(schedules, boundaries),
@@ -175,11 +175,11 @@ export const join = schedule(
 );
 
 const cycles = {
-  /** The options of each. */
+  /** The options of each round. */
   cosineKwargs: listOf(cosineOptions()),
 };
 
-/** `warmupCosineDecay` again and again, each with options of its own (Loshchilov & Hutter, 2017). */
+/** Repeats `warmupCosineDecay`, each time with other options (Loshchilov & Hutter, 2017). */
 export const sgdr = schedule("sgdr", cycles, ({ cosineKwargs }) => {
   let end = 0;
   const bounds = cosineKwargs.map(({ decaySteps }) => {
@@ -191,11 +191,11 @@ export const sgdr = schedule("sgdr", cycles, ({ cosineKwargs }) => {
 
 const scales = {
   ...initial,
-  /** What the value is multiplied by, and from which steps on. */
+  /** Factors by the step at which each takes effect. */
   boundariesAndScales: boundaries(),
 };
 
-/** Times each scale from its boundary on. */
+/** Multiplies the value by a factor at each boundary. */
 export const piecewiseConstant = schedule(
   "piecewiseConstant",
   scales,
@@ -204,11 +204,11 @@ export const piecewiseConstant = schedule(
       steps(initValue, boundariesAndScales).reduce((value, step) => (i >= step.bound ? step.value : value), initValue),
 );
 
-/** From each boundary's value to the next one's, along lines or cosines. */
+/** Like `piecewiseConstant`, but goes from one value to the next along lines or cosines. */
 export const piecewiseInterpolate = schedule(
   "piecewiseInterpolate",
   {
-    /** Along lines or cosines. */
+    /** Shape of the curve: lines or cosines. */
     interpolateType: oneOf("linear", "cosine"),
     ...scales,
   },
@@ -225,7 +225,7 @@ export const piecewiseInterpolate = schedule(
   },
 );
 
-/** The values that a table of scales leads to, in the order of their boundaries. */
+/** The values that follow from a table of factors, in the order of the boundaries. */
 function steps(initValue: number, scales: Readonly<Record<string, number>>) {
   let value = initValue;
   return Object.entries(scales)
@@ -237,7 +237,7 @@ function steps(initValue: number, scales: Readonly<Record<string, number>>) {
     });
 }
 
-/** A table of scales, by the step from which each holds. */
+/** An option whose value is a table of factors, by the step at which each takes effect. */
 /* @__NO_SIDE_EFFECTS__ */
 function boundaries(): Option<Readonly<Record<number, number>>, string, undefined> {
   const range = "scales by step, such as { 1000: 0.1 }";
@@ -257,7 +257,7 @@ function boundaries(): Option<Readonly<Record<number, number>>, string, undefine
   };
 }
 
-/** A bound that there may be. */
+/** An option whose value is a bound, or NaN for none. */
 /* @__NO_SIDE_EFFECTS__ */
 function bound(): Option<number, "(-∞, ∞) or NaN", number> {
   const { check } = finite(0);
@@ -268,7 +268,7 @@ function bound(): Option<number, "(-∞, ∞) or NaN", number> {
   };
 }
 
-/** Options of `warmupCosineDecay`, which checks them. */
+/** An option whose value is options of `warmupCosineDecay`, which checks them. */
 /* @__NO_SIDE_EFFECTS__ */
 function cosineOptions(): Option<Parameters<typeof warmupCosineDecay>[0], string, undefined> {
   return {

@@ -4,23 +4,23 @@ import { cosPi } from "../math.js";
 import { finite, nonNegative, oneOf, whole } from "../option.js";
 import { schedule } from "./schedule.js";
 
-/** Warm-up, stable, decay (Hu et al., MiniCPM, 2024): up, as it is, and down at the end; `endValue` stays. */
+/** Warm-up, stable, decay: goes up along a line, stays, goes down, and stays at `endValue` (Hu et al., MiniCPM, 2024). */
 export const wsd = schedule(
   "wsd",
   {
-    /** The value at first. */
+    /** The first value. */
     initValue: finite(0),
     /** The highest value. */
     peakValue: finite(undefined),
-    /** The value in the end. */
+    /** The last value. */
     endValue: finite(0),
-    /** Steps up. */
+    /** Number of steps up. */
     warmupSteps: whole(undefined, 0, Infinity),
-    /** Steps on the top. */
+    /** Number of steps at the highest value. */
     stableSteps: whole(undefined, 0, Infinity),
-    /** Steps down. */
+    /** Number of steps down. */
     decaySteps: whole(undefined, 1, Infinity),
-    /** The way down: by the share that is left, half a cosine, or one less the root of the share that is done. */
+    /** Shape of the way down: a line, half a cosine, or one minus the root of the completed fraction. */
     decay: oneOf("linear", "cosine", "sqrt"),
   },
   ({ initValue, peakValue, endValue, warmupSteps, stableSteps, decaySteps, decay }) =>
@@ -32,15 +32,15 @@ export const wsd = schedule(
     },
 );
 
-/** The Transformer's (Vaswani et al., 2017): up along a line, then with the inverse root of the step, counted from 1. */
+/** The schedule of the Transformer: goes up along a line, then falls with the inverse root of the step, counted from 1 (Vaswani et al., 2017). */
 export const noam = schedule(
   "noam",
   {
-    /** The model's width: the value falls with its root. */
+    /** Width of the model: the value is divided by its root. */
     modelSize: whole(undefined, 1, Infinity),
-    /** Steps up. */
+    /** Number of steps up. */
     warmupSteps: whole(4000, 1, Infinity),
-    /** What multiplies all of it. */
+    /** Multiplies all values. */
     factor: nonNegative(1),
   },
   ({ modelSize, warmupSteps, factor }) =>

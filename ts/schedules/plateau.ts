@@ -1,37 +1,39 @@
+/** `reduceLROnPlateau`: a schedule that follows an observed number, such as the loss. */
+
 import { finite, nonNegative, oneOf, show, whole } from "../option.js";
 import { complete, type Given, Schedule } from "./schedule.js";
 
 const options = {
-  /** The rate that it starts from. */
+  /** The first rate. */
   lr: nonNegative(undefined),
-  /** Whether what is observed should fall or rise. */
+  /** Whether the observed number should fall ("min") or rise ("max"). */
   mode: oneOf("min", "max"),
-  /** What each change multiplies the rate by. */
+  /** Factor of each change. */
   factor: nonNegative(0.1),
-  /** How many observations without improvement are let pass. */
+  /** Number of observations without improvement before the rate changes. */
   patience: whole(10, 0, Infinity),
-  /** By how much it must have: relative to the best, or absolute. */
+  /** Smallest change that counts as an improvement. */
   threshold: nonNegative(1e-4),
-  /** Which of the two. */
+  /** Whether `threshold` is relative to the best observation or absolute. */
   thresholdMode: oneOf("rel", "abs"),
-  /** How many observations after a change do not count. */
+  /** Number of observations after a change that do not count. */
   cooldown: whole(0, 0, Infinity),
   /** The lowest rate. */
   minLr: nonNegative(0),
-  /** A change of the rate smaller than this is not made. */
+  /** Smallest change of the rate; a smaller one is not made. */
   eps: nonNegative(1e-8),
 };
 
-/** What a plateau's schedule has seen. */
+/** The progress of a `reduceLROnPlateau`. */
 export interface Observed {
   readonly rate: number;
   readonly best: number;
-  /** Observations since the best, and how many are still to be passed over. */
+  /** Observations since the best one, and observations that still do not count. */
   readonly bad: number;
   readonly cooling: number;
 }
 
-/** What was given, if it can be what a plateau's schedule has seen; a TypeError or RangeError if not. */
+/** Checks the progress of a `reduceLROnPlateau`. A TypeError or RangeError if it is not valid. */
 export function checkObserved({ rate, best, bad, cooling }: Observed): Observed {
   const title = "reduceLROnPlateau: observed";
   nonNegative(0).check(`${title}.rate`, rate);
@@ -41,7 +43,7 @@ export function checkObserved({ rate, best, bad, cooling }: Observed): Observed 
   return Object.freeze({ rate, best, bad, cooling });
 }
 
-/** The rate, times `factor` whenever what is observed has not improved for more than `patience` observations. */
+/** Multiplies the rate by `factor` when the observed number has not improved for more than `patience` observations. */
 export class Plateau extends Schedule {
   #observed: Observed;
 
@@ -51,7 +53,7 @@ export class Plateau extends Schedule {
     this.#observed = { rate: values.lr, best: values.mode === "min" ? Infinity : -Infinity, bad: 0, cooling: 0 };
   }
 
-  /** What it has seen: to be kept, and given back. */
+  /** The progress: assign it to another schedule to continue there. */
   get observed(): Observed {
     return this.#observed;
   }
@@ -60,7 +62,7 @@ export class Plateau extends Schedule {
     this.#observed = checkObserved(given);
   }
 
-  /** Takes a loss, or whatever `mode` says should fall or rise. A TypeError or RangeError for what is no finite number. */
+  /** Tells the schedule a new value of the observed number, such as a loss. A TypeError or RangeError unless it is a finite number. */
   observe(metric: number): void {
     finite(0).check("reduceLROnPlateau: what is observed", metric);
     const { mode, factor, patience, threshold, thresholdMode, cooldown, minLr, eps } = this.options as {
@@ -81,7 +83,7 @@ export class Plateau extends Schedule {
   }
 }
 
-/** PyTorch's: the rate follows what `observe(loss)` is told, so it is no pure function of the step. */
+/** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, after each epoch for example. */
 export const reduceLROnPlateau = Object.assign(
   (given: Given<typeof options>): Plateau => new Plateau(complete("reduceLROnPlateau", options, given)),
   { options },

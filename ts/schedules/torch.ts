@@ -5,18 +5,18 @@ import { count, flag, listOf, nonNegative, oneOf, unit, whole } from "../option.
 import { inTurn, ordered, schedule, scheduleOption } from "./schedule.js";
 
 const rate = {
-  /** The rate that it starts from. */
+  /** The first rate. */
   lr: nonNegative(undefined),
 };
 
-/** The rate times `gamma` every `stepSize` steps. */
+/** Multiplies the rate by `gamma` every `stepSize` steps. */
 export const stepLR = schedule(
   "stepLR",
   {
     ...rate,
-    /** Steps from one change to the next. */
+    /** Number of steps between two changes. */
     stepSize: whole(undefined, 1, Infinity),
-    /** What each change multiplies the rate by. */
+    /** Factor of each change. */
     gamma: nonNegative(0.1),
   },
   ({ lr, stepSize, gamma }) =>
@@ -24,14 +24,14 @@ export const stepLR = schedule(
       lr * pow(gamma, Math.floor(i / stepSize)),
 );
 
-/** The rate times `gamma` at each milestone. */
+/** Multiplies the rate by `gamma` at each milestone. */
 export const multiStepLR = schedule(
   "multiStepLR",
   {
     ...rate,
     /** The steps at which the rate changes. */
     milestones: listOf(whole(0, 0, Infinity)),
-    /** What each change multiplies the rate by. */
+    /** Factor of each change. */
     gamma: nonNegative(0.1),
   },
   ({ lr, milestones, gamma }) =>
@@ -39,14 +39,14 @@ export const multiStepLR = schedule(
       lr * pow(gamma, milestones.filter((milestone) => milestone <= i).length),
 );
 
-/** The rate times `factor` for `totalIters` steps, then the rate. */
+/** Multiplies the rate by `factor` in the first `totalIters` steps. */
 export const constantLR = schedule(
   "constantLR",
   {
     ...rate,
-    /** What multiplies the rate at first. */
+    /** Factor of the rate in the first steps. */
     factor: nonNegative(1 / 3),
-    /** For how many steps. */
+    /** Number of steps with the factor. */
     totalIters: whole(5, 0, Infinity),
   },
   ({ lr, factor, totalIters }) =>
@@ -54,16 +54,16 @@ export const constantLR = schedule(
       i < totalIters ? lr * factor : lr,
 );
 
-/** The rate times what goes from `startFactor` to `endFactor` in `totalIters` steps. */
+/** Multiplies the rate by a factor that goes from `startFactor` to `endFactor` in `totalIters` steps. */
 export const linearLR = schedule(
   "linearLR",
   {
     ...rate,
-    /** What multiplies the rate at first. */
+    /** Factor of the rate in the first step. */
     startFactor: nonNegative(1 / 3),
-    /** What multiplies it in the end. */
+    /** Factor of the rate from step `totalIters` on. */
     endFactor: nonNegative(1),
-    /** Steps from the one to the other. */
+    /** Number of steps from `startFactor` to `endFactor`. */
     totalIters: whole(5, 1, Infinity),
   },
   ({ lr, startFactor, endFactor, totalIters }) =>
@@ -71,12 +71,12 @@ export const linearLR = schedule(
       lr * (startFactor + (endFactor - startFactor) * Math.min(i / totalIters, 1)),
 );
 
-/** The rate times `gamma` every step. */
+/** Multiplies the rate by `gamma` at every step. */
 export const exponentialLR = schedule(
   "exponentialLR",
   {
     ...rate,
-    /** What each step multiplies the rate by. */
+    /** Factor of each step. */
     gamma: nonNegative(undefined),
   },
   ({ lr, gamma }) =>
@@ -84,14 +84,14 @@ export const exponentialLR = schedule(
       lr * pow(gamma, i),
 );
 
-/** The rate times a power of the share of `totalIters` that is left. */
+/** Multiplies the rate by a power of the fraction of `totalIters` that remains. */
 export const polynomialLR = schedule(
   "polynomialLR",
   {
     ...rate,
-    /** Steps until the rate is zero. */
+    /** Number of steps until the rate is zero. */
     totalIters: whole(5, 1, Infinity),
-    /** The power of the share that is left. */
+    /** Exponent of the remaining fraction. */
     power: nonNegative(1),
   },
   ({ lr, totalIters, power: exponent }) =>
@@ -99,12 +99,12 @@ export const polynomialLR = schedule(
       lr * pow(Math.max(1 - i / totalIters, 0), exponent),
 );
 
-/** From `lr` to `etaMin` and back along a cosine, each way in `TMax` steps (Loshchilov & Hutter, 2017, without restarts). */
+/** Goes from `lr` to `etaMin` and back along a cosine, each way in `TMax` steps (Loshchilov & Hutter, 2017, without restarts). */
 export const cosineAnnealingLR = schedule(
   "cosineAnnealingLR",
   {
     ...rate,
-    /** Steps from the highest rate to the lowest. */
+    /** Number of steps from the highest rate to the lowest. */
     TMax: whole(undefined, 1, Infinity),
     /** The lowest rate. */
     etaMin: nonNegative(0),
@@ -114,14 +114,14 @@ export const cosineAnnealingLR = schedule(
       between(etaMin, lr, i / TMax),
 );
 
-/** From `lr` to `etaMin` along a cosine in `T0` steps, and again, each time in `TMult` times as many (Loshchilov & Hutter, 2017). */
+/** Goes from `lr` to `etaMin` along a cosine in `T0` steps, then restarts. Each round has `TMult` times as many steps as the one before (Loshchilov & Hutter, 2017). */
 export const cosineAnnealingWarmRestarts = schedule(
   "cosineAnnealingWarmRestarts",
   {
     ...rate,
-    /** Steps until the first restart. */
+    /** Number of steps until the first restart. */
     T0: whole(undefined, 1, Infinity),
-    /** How many times as many it takes until the next. */
+    /** Factor of the number of steps from one round to the next. */
     TMult: whole(1, 1, Infinity),
     /** The lowest rate. */
     etaMin: nonNegative(0),
@@ -134,21 +134,21 @@ export const cosineAnnealingWarmRestarts = schedule(
     },
 );
 
-/** What stands `turn` of half a turn along the cosine that starts at `high`. */
+/** The value on a half cosine from `high`, at `turn` 0, to `low`, at `turn` 1. */
 const between = (low: number, high: number, turn: number) => low + ((high - low) * (1 + cosPi(turn))) / 2;
 
 const cycle = {
-  /** Steps up. */
+  /** Number of steps up. */
   stepSizeUp: whole(2000, 1, Infinity),
-  /** Steps down; 0 for as many as up. */
+  /** Number of steps down; 0 means as many as up. */
   stepSizeDown: count(0, 0),
-  /** How high each cycle is: as the first; half as high as the one before; or `gamma` to the power of the step. */
+  /** Height of the cycles. "triangular": all the same. "triangular2": each half as high as the one before. "exp_range": `gamma` to the power of the step. */
   mode: oneOf("triangular", "triangular2", "exp_range"),
-  /** What each step multiplies the height by, in the mode "exp_range". */
+  /** Factor of the height at each step, in the mode "exp_range". */
   gamma: nonNegative(1),
 };
 
-/** How high in a cycle a step is: 0 at its ends, 1 at the first one's top. */
+/** The height of a step in its cycle: 0 at the ends, 1 at the top of the first cycle. */
 function height(options: { stepSizeUp: number; stepSizeDown: number; mode: string; gamma: number }) {
   const { stepSizeUp, stepSizeDown, mode, gamma } = options;
   const length = stepSizeUp + (stepSizeDown || stepSizeUp);
@@ -160,7 +160,7 @@ function height(options: { stepSizeUp: number; stepSizeDown: number; mode: strin
   };
 }
 
-/** From `baseLr` to `maxLr` and back, again and again (Smith, 2017). */
+/** Goes from `baseLr` to `maxLr` and back, again and again (Smith, 2017). */
 export const cyclicLR = schedule(
   "cyclicLR",
   {
@@ -176,11 +176,11 @@ export const cyclicLR = schedule(
   },
 );
 
-/** The momentum, or first of `betas`, that goes with `cyclicLR`: high where the rate is low. */
+/** The momentum, or first of `betas`, to use with `cyclicLR`: high while the rate is low. */
 export const cyclicMomentum = schedule(
   "cyclicMomentum",
   {
-    /** The lowest momentum, where the rate is highest. */
+    /** The lowest momentum, reached with the highest rate. */
     baseMomentum: unit(0.8),
     /** The highest momentum. */
     maxMomentum: unit(0.9),
@@ -193,19 +193,19 @@ export const cyclicMomentum = schedule(
 );
 
 const oneCycle = {
-  /** Steps in all. */
+  /** Number of steps of the whole cycle. */
   totalSteps: whole(undefined, 2, Infinity),
-  /** The share of the steps that go up. */
+  /** Fraction of the steps that go up. */
   pctStart: unit(0.3),
-  /** Along cosines or lines. */
+  /** Shape of the curve: cosines or lines. */
   annealStrategy: oneOf("cos", "linear"),
-  /** Whether the way down to the start takes as long as the way up, and what follows goes further down. */
+  /** Whether there are three phases: up, down to the first value in as many steps, and further down in the remaining steps. */
   threePhase: flag(false),
 };
 
 type OneCycle = { totalSteps: number; pctStart: number; annealStrategy: string; threePhase: boolean };
 
-/** From a start to a peak, and down to an end, which stays. */
+/** Goes from a start to a peak, then down to an end, and stays there. */
 function hill(
   { totalSteps, pctStart, annealStrategy, threePhase }: OneCycle,
   start: number,
@@ -234,16 +234,16 @@ function hill(
   };
 }
 
-/** Up to `maxLr` and down again, once (Smith & Topin, 2018); after `totalSteps` the end stays. */
+/** Goes up to `maxLr` and down again, once, and stays at the last rate after `totalSteps` (Smith & Topin, 2018). */
 export const oneCycleLR = schedule(
   "oneCycleLR",
   {
     /** The highest rate. */
     maxLr: nonNegative(undefined),
     ...oneCycle,
-    /** How many times as high it is as the first. */
+    /** The highest rate divided by the first. */
     divFactor: nonNegative(25),
-    /** How many times as high the first is as the last. */
+    /** The first rate divided by the last. */
     finalDivFactor: nonNegative(1e4),
   },
   ({ maxLr, divFactor, finalDivFactor, ...rest }) => {
@@ -254,12 +254,12 @@ export const oneCycleLR = schedule(
     divFactor > 0 && finalDivFactor > 0 ? undefined : "divFactor and finalDivFactor must be above 0",
 );
 
-/** The momentum, or first of `betas`, that goes with `oneCycleLR`: low where the rate is high. */
+/** The momentum, or first of `betas`, to use with `oneCycleLR`: low while the rate is high. */
 export const oneCycleMomentum = schedule(
   "oneCycleMomentum",
   {
     ...oneCycle,
-    /** The lowest momentum, where the rate is highest. */
+    /** The lowest momentum, reached with the highest rate. */
     baseMomentum: unit(0.85),
     /** The highest momentum. */
     maxMomentum: unit(0.95),
@@ -267,25 +267,25 @@ export const oneCycleMomentum = schedule(
   ({ baseMomentum, maxMomentum, ...rest }) => hill(rest, maxMomentum, baseMomentum, maxMomentum),
 );
 
-/** One schedule after the other: from each milestone on the next, which counts from there. */
+/** Runs several schedules one after the other. At each milestone the next one begins, and counts its steps from there. */
 export const sequentialLR = schedule(
   "sequentialLR",
   {
-    /** In their order. */
+    /** The schedules, in order. */
     schedules: listOf(scheduleOption),
-    /** The steps at which the second and each further one begins. */
+    /** The steps at which the second and each later schedule begins. */
     milestones: listOf(whole(0, 1, Infinity)),
   },
   ({ schedules, milestones }) => inTurn(schedules, milestones),
   ({ schedules, milestones }) => ordered("milestones", schedules, milestones),
 );
 
-/** Schedules with the same `lr` at once: each as a factor of it. */
+/** Combines schedules with the same `lr`: the rate is `lr`, multiplied by the factor of each schedule. */
 export const chained = schedule(
   "chained",
   {
     ...rate,
-    /** Made with the same `lr`. */
+    /** The schedules, made with the same `lr`. */
     schedules: listOf(scheduleOption),
   },
   ({ lr, schedules }) =>
