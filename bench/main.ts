@@ -3,9 +3,9 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import * as downhill from "downhill";
-import { type Contender, medians } from "./contender.js";
-import { copy, javascript, tfjs } from "./peers.js";
+import { copy, javascript, tfjs, type Peer } from "./peers.js";
 import { decimals, machine, print } from "./print.js";
+import { type Arm, compare } from "./stopwatch.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -52,15 +52,17 @@ for (const size of sizes) {
     w.grad.fill(0.01);
     const optimizer = factory([w], options);
     const traffic = 4 * (3 + 2 * Object.keys(optimizer.state(w)).length);
-    const contenders: Contender[] = [
+    const peers: Peer[] = [
       { label: "downhill", run: () => optimizer.step() },
       copy(traffic, size),
       javascript(name, size),
       // Larger ones take minutes, and more memory than tfjs's has.
       size <= 2 ** 20 ? await tfjs("wasm", name, size) : undefined,
       size <= 2 ** 20 ? await tfjs("cpu", name, size) : undefined,
-    ].filter((contender) => contender !== undefined);
-    const times = await medians(contenders);
+    ].filter((peer) => peer !== undefined);
+    const medians = await compare(peers, { rounds: size > 2 ** 22 ? 9 : 31 });
+    const times = new Map(peers.map(({ label }, i) => [label, medians[i]!]));
+    for (const { end } of peers) end?.();
     arena.free();
     const own = times.get("downhill")!;
     const ratio = (label: string) => (times.has(label) ? decimals(times.get(label)! / own) : "");
@@ -91,7 +93,7 @@ const size = 65536;
 const rows = cases.map(({ name }) => [name]);
 for (const [index, { factory, options }] of cases.entries()) {
   const arena = downhill.createArenaSync({ threads: 1 });
-  const contenders = Object.entries(kinds).map(([label, grad]): Contender => {
+  const arms = Object.entries(kinds).map(([label, grad]): Arm => {
     const w = arena.tensor(label, [size]);
     const optimizer = factory([w], options);
     w.data.fill(0.5);
@@ -99,16 +101,11 @@ for (const [index, { factory, options }] of cases.entries()) {
     for (let i = 0; i < 10; i++) optimizer.step();
     w.grad.fill(grad);
     for (let i = 0; i < 3000; i++) optimizer.step(); // long enough for averages to fade
-    return { label, run: () => optimizer.step() };
+    return { run: () => optimizer.step() };
   });
-  const times = await medians(contenders, 30);
+  const [own, ...others] = await compare(arms);
   arena.free();
-  const own = times.get("ordinary gradients")!;
-  rows[index]!.push(
-    ...Object.keys(kinds)
-      .slice(1)
-      .map((label) => (times.get(label)! / own).toFixed(2)),
-  );
+  rows[index]!.push(...others.map((time) => (time / own!).toFixed(2)));
 }
 console.log(`\n${size} parameters; time as a multiple of the time with ordinary gradients`);
 print(["rule", ...Object.keys(kinds).slice(1)], rows);

@@ -4,8 +4,8 @@ import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { createArena, muon, shampoo, soap } from "downhill";
 import wabt from "wabt";
-import { compare, median } from "./measure.js";
 import { machine, print } from "./print.js";
+import { compare, median } from "./stopwatch.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -53,7 +53,9 @@ for (const size of flags.sizes.split(",").map(Number)) {
   w.grad.set(Float32Array.from(w.grad, (_, i) => Math.sin(i * i)));
   const steps = 5;
   const optimizer = muon([w], { nsSteps: steps });
-  const [step, alone] = compare([() => void optimizer.step(), () => void peak(TURNS, 0.5)], { rounds: 7 });
+  const [step, alone] = await compare([{ run: () => optimizer.step() }, { run: () => peak(TURNS, 0.5) }], {
+    rounds: 7,
+  });
   arena.free();
   // Three products an iteration, of two of them the tiles on one side of the diagonal; all else that a step does is in its time too.
   const tiles = Math.ceil(size / TILE);

@@ -5,7 +5,14 @@ import "@tensorflow/tfjs-backend-cpu";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
-import type { Contender } from "./contender.js";
+import type { Arm } from "./stopwatch.js";
+
+/** A way to make a rule's step, by name. */
+export interface Peer extends Arm {
+  readonly label: string;
+  /** Frees what the arm holds. */
+  readonly end?: () => void;
+}
 
 type Loop = (p: Float32Array, g: Float32Array, slots: Float32Array[], t: number) => void;
 
@@ -73,7 +80,7 @@ function adam(p: Float32Array, g: Float32Array, [m, v]: Float32Array[], t: numbe
   }
 }
 
-export function javascript(name: string, size: number): Contender | undefined {
+export function javascript(name: string, size: number): Peer | undefined {
   const { slots, loop } = loops[name] ?? {};
   if (loop === undefined) return undefined;
   const [p, g, ...state] = Array.from({ length: 2 + slots! }, () => new Float32Array(size)) as [
@@ -99,7 +106,7 @@ const files = dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-b
 setWasmPaths(`${files}/`);
 tf.env().set("IS_TEST", true); // no advertisement for the native package
 
-export async function tfjs(backend: "cpu" | "wasm", name: string, size: number): Promise<Contender | undefined> {
+export async function tfjs(backend: "cpu" | "wasm", name: string, size: number): Promise<Peer | undefined> {
   const make = optimizers[name];
   if (make === undefined) return undefined;
   await tf.setBackend(backend);
@@ -116,7 +123,7 @@ export async function tfjs(backend: "cpu" | "wasm", name: string, size: number):
 }
 
 /** A copy that reads and writes as many bytes as an update does. */
-export function copy(traffic: number, size: number): Contender {
+export function copy(traffic: number, size: number): Peer {
   const [from, to] = [0, 1].map(() => new Uint8Array((traffic / 2) * size).fill(1)) as [Uint8Array, Uint8Array];
   return { label: "copy", run: () => to.set(from) };
 }

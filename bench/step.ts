@@ -15,8 +15,8 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { adamw, createArena, load, loadFile, save, saveFile } from "downhill";
-import { compare, median } from "./measure.js";
 import { machine, print } from "./print.js";
+import { compare, median } from "./stopwatch.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -44,7 +44,7 @@ const models = {
   "100 of 64 x 64": [100, 64 * 64],
 } as const;
 
-async function contender([count, size]: readonly [number, number], threads: number, options: object) {
+async function setUp([count, size]: readonly [number, number], threads: number, options: object) {
   const arena = await createArena({ threads });
   const model = arena.tensors(Object.fromEntries(Array.from({ length: count }, (_, i) => [`w${i}`, [size]])));
   for (const { data, grad } of Object.values(model)) {
@@ -57,18 +57,14 @@ async function contender([count, size]: readonly [number, number], threads: numb
 const rows: string[][] = [];
 for (const threads of [1, Number(flags.threads)]) {
   for (const [name, model] of Object.entries(models)) {
-    const contenders = await Promise.all([{}, whole].map((options) => contender(model, threads, options)));
+    const steps = await Promise.all([{}, whole].map((options) => setUp(model, threads, options)));
     const size = model[0] * model[1];
     const rounds = size > 2 ** 22 ? 15 : 61;
-    const [plain, all] = compare(
-      contenders.map(
-        ({ optimizer }) =>
-          () =>
-            void optimizer.step(),
-      ),
+    const [plain, all] = await compare(
+      steps.map(({ optimizer }) => ({ run: () => optimizer.step() })),
       { rounds },
     );
-    for (const { arena } of contenders) arena.free();
+    for (const { arena } of steps) arena.free();
     rows.push([`${threads}`, name, (plain! / size).toFixed(3), (all! / size).toFixed(3), (all! / plain!).toFixed(2)]);
     record.push({ threads, name, size, plain, all });
   }
@@ -78,7 +74,7 @@ print(["threads", "parameters", "alone", "whole step", "ratio"], rows);
 
 const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 const [path, copied] = [join(folder, "run.safetensors"), join(folder, "copied")];
-const { arena, model, optimizer } = await contender([1, 2 ** 24], 1, {});
+const { arena, model, optimizer } = await setUp([1, 2 ** 24], 1, {});
 optimizer.step();
 const bytes = save(model, optimizer);
 await saveFile(path, model, optimizer);

@@ -8,8 +8,8 @@ import * as downhill from "downhill";
 import { PENDING, REMAINING } from "../ts/threads/control.js";
 import { Runner } from "../ts/threads/runner.js";
 import { writeTask } from "../ts/threads/task.js";
-import { compare, median, rest } from "./measure.js";
 import { decimals, machine, print } from "./print.js";
+import { compare, median, rest } from "./stopwatch.js";
 
 const { values: flags } = parseArgs({
   options: {
@@ -31,7 +31,7 @@ const rules = { sgd: downhill.sgd, momentum: downhill.momentum, adamw: downhill.
 const record: object[] = [];
 
 /** An optimizer over `size` parameters, in an arena with so many threads. */
-async function contender(rule: keyof typeof rules, size: number, count: number) {
+async function setUp(rule: keyof typeof rules, size: number, count: number) {
   const arena = await downhill.createArena({ threads: count });
   const w = arena.tensor("w", [size]);
   w.data.fill(0.5);
@@ -40,7 +40,7 @@ async function contender(rule: keyof typeof rules, size: number, count: number) 
 }
 
 /** A step as the pool makes it, whether or not it is worth sharing and waking. */
-function alwaysShared({ arena, optimizer }: Awaited<ReturnType<typeof contender>>): () => void {
+function alwaysShared({ arena, optimizer }: Awaited<ReturnType<typeof setUp>>): () => void {
   const { space, kernels } = (arena as any).internals("bench");
   const runner = new Runner(space.memory, kernels);
   optimizer.step(); // writes the hyper-parameters
@@ -88,14 +88,14 @@ console.log(`${machine}; 1 thread and ${threads}`);
 const rows: string[][] = [];
 for (const rule of Object.keys(rules) as (keyof typeof rules)[]) {
   for (const size of flags.sizes.split(",").map(Number)) {
-    const [one, all] = [await contender(rule, size, 1), await contender(rule, size, threads)];
-    const steps = [() => one.optimizer.step(), () => all.optimizer.step()];
+    const [one, all] = [await setUp(rule, size, 1), await setUp(rule, size, threads)];
+    const steps = [{ run: () => one.optimizer.step() }, { run: () => all.optimizer.step() }];
     const rounds = size > 2 ** 22 ? 9 : 31;
     const bytes = 4 * size * (3 + 2 * Object.keys(one.optimizer.state(one.w)).length);
     const copy = size > 2 ** 22 ? threadedCopy(bytes) : undefined;
-    const [alone, together, copied] = compare([...steps, ...(copy ? [copy.run] : [])], { rounds });
+    const [alone, together, copied] = await compare([...steps, ...(copy ? [copy] : [])], { rounds });
     await copy?.end();
-    const [aloneRested, togetherRested] = compare(steps, { rounds, pause: 1 });
+    const [aloneRested, togetherRested] = await compare(steps, { rounds, pause: 1 });
     one.arena.free();
     all.arena.free();
     rows.push([
@@ -116,10 +116,10 @@ print(["rule", "parameters", "1 thread", `${threads} threads`, "ratio", "rested"
 const curve: string[][] = [];
 for (const rule of ["sgd", "adamw"] as const) {
   for (let size = 2 ** 13; size <= 2 ** 20; size *= 2) {
-    const [one, all] = [await contender(rule, size, 1), await contender(rule, size, threads)];
-    const steps = [() => one.optimizer.step(), alwaysShared(all)];
-    const [alone, awake] = compare(steps);
-    const [aloneRested, woken] = compare(steps, { rounds: 101, pause: 1 });
+    const [one, all] = [await setUp(rule, size, 1), await setUp(rule, size, threads)];
+    const steps = [{ run: () => one.optimizer.step() }, { run: alwaysShared(all) }];
+    const [alone, awake] = await compare(steps);
+    const [aloneRested, woken] = await compare(steps, { rounds: 101, pause: 1 });
     one.arena.free();
     all.arena.free();
     const bytes = 4 * size * (rule === "sgd" ? 3 : 7);
@@ -139,7 +139,7 @@ console.log(
 print(["rule", "parameters", "MiB read and written", "awake", "asleep"], curve);
 
 /** From publishing a task of one chunk to its end on another thread, less the chunk itself. */
-const { arena, optimizer } = await contender("sgd", 16, 2);
+const { arena, optimizer } = await setUp("sgd", 16, 2);
 const { space, kernels } = (arena as any).internals("bench");
 const runner = new Runner(space.memory, kernels);
 const task = writeTask(space.memory, arena.tensor("task", [16]).data.byteOffset, [
@@ -169,7 +169,7 @@ const costs: string[][] = [];
 for (const size of flags.sizes.split(",").map(Number)) {
   const row = [`${size}`];
   for (const count of [1, threads]) {
-    const { arena, optimizer } = await contender("adamw", size, count);
+    const { arena, optimizer } = await setUp("adamw", size, count);
     const [sync, async]: [number[], number[]] = [[], []];
     for (let round = 0; round < 60; round++) {
       optimizer.step();

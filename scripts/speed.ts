@@ -13,7 +13,7 @@ interface Measured {
   readonly size: number;
   /** Bytes that a step reads and writes, per parameter. */
   readonly traffic: number;
-  /** Nanoseconds a step takes, by contender. */
+  /** Nanoseconds a step takes, by who takes it. */
   readonly nanoseconds: Readonly<Record<string, number>>;
 }
 
@@ -33,14 +33,14 @@ const [SMALL, MIDDLE, LARGE, HUGE] = [1000, 2 ** 16, 2 ** 20, 2 ** 24];
 const measuredOn = `One thread, ${machine}, medians; from \`${RECORD}\`, made by \`npm run bench\`.`;
 
 /** Nanoseconds a parameter. */
-const each = ({ nanoseconds, size }: Measured, contender = "downhill") => {
-  const time = nanoseconds[contender];
+const each = ({ nanoseconds, size }: Measured, who = "downhill") => {
+  const time = nanoseconds[who];
   return time === undefined ? "" : (time / size).toFixed(2);
 };
 
-/** How many times as long a contender takes. */
-const times = ({ nanoseconds: { downhill, ...others } }: Measured, contender: string) => {
-  const time = others[contender];
+/** How many times as long a who takes. */
+const times = ({ nanoseconds: { downhill, ...others } }: Measured, who: string) => {
+  const time = others[who];
   return time === undefined ? "" : `${(time / downhill!).toPrecision(time < downhill! * 10 ? 2 : 3)} ×`;
 };
 
