@@ -142,7 +142,7 @@ export const optax: Library = {
       here: "adamw(model, { lr: 1e-3, betas: [0.9, 0.999], eps: 1e-8, weightDecay: 1e-4, nesterov: true })",
     },
     { there: "sign_sgd(1e-3)", here: "signSgd(model, { lr: 1e-3 })" },
-    { there: "signum(1e-3, beta=0.9)", here: "lion(model, { lr: 1e-3, betas: [0.9, 0.9], weightDecay: 0 })" },
+    { there: "signum(1e-3, beta=0.9)", here: "signum(model, { lr: 1e-3, beta: 0.9 })" },
     {
       there: "lion(1e-3, b1=0.9, b2=0.99, weight_decay=1e-3)",
       here: "lion(model, { lr: 1e-3, betas: [0.9, 0.99], weightDecay: 1e-3 })",
@@ -180,6 +180,10 @@ export const optax: Library = {
     {
       there: "contrib.ademamix(1e-3, b1=0.9, b2=0.999, b3=0.9999, alpha=5.0, eps=1e-8, weight_decay=0.0)",
       here: "ademamix(model, { lr: 1e-3, betas: [0.9, 0.999, 0.9999], alpha: 5, eps: 1e-8, weightDecay: 0 })",
+    },
+    {
+      there: "contrib.simplified_ademamix(1e-3, b1=0.99, b2=0.95, alpha=0.0, eps=1e-8, eps_root=0.0, weight_decay=0.0)",
+      here: "simplifiedAdemamix(model, { lr: 1e-3, betas: [0.99, 0.95], alpha: 0, eps: 1e-8, epsRoot: 0, weightDecay: 0 })",
     },
     {
       there: "adan(1e-3, b1=0.98, b2=0.92, b3=0.99, eps=1e-8, weight_decay=0.0)",

@@ -52,6 +52,11 @@ export const oracle = {
     return p - lr * Math.sign(g);
   },
 
+  signum({ lr, beta }, _t, p, g, state) {
+    state.expAvg = beta * state.expAvg! + (1 - beta) * g;
+    return p - lr * Math.sign(state.expAvg);
+  },
+
   lion({ lr, betas: [b1, b2], weightDecay }, _t, p, g, state) {
     const update = Math.sign(b1 * state.expAvg! + (1 - b1) * g);
     state.expAvg = b2 * state.expAvg! + (1 - b2) * g;
@@ -122,6 +127,13 @@ export const oracle = {
     state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
     const mean = state.expAvgFast / (1 - b1 ** t) + alpha * state.expAvgSlow;
     return p * (1 - lr * weightDecay) - (lr * mean) / (Math.sqrt(state.expAvgSq / (1 - b2 ** t)) + eps);
+  },
+
+  simplifiedAdemamix({ lr, betas: [b1, b2], alpha, eps, epsRoot, weightDecay }, t, p, g, state) {
+    state.momentumBuffer = b1 * state.momentumBuffer! + g;
+    state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
+    const root = Math.sqrt(state.expAvgSq / (1 - b2 ** t) + epsRoot) + eps;
+    return p - lr * ((state.momentumBuffer + alpha * g) / root + weightDecay * p);
   },
 
   nadam(options, t, p, g, state) {

@@ -39,6 +39,7 @@ macro_rules! kernels {
             adamw: adamw::AdamW, 2;
             adamw_amsgrad: adamw::AdamW, 3;
             sign_sgd: sign_sgd::SignSgd, 0;
+            signum: signum::Signum, 1;
             lion: lion::Lion, 1;
             rprop: rprop::Rprop, 2;
             adadelta: adadelta::Adadelta, 2;
@@ -48,6 +49,7 @@ macro_rules! kernels {
             yogi: yogi::Yogi, 2;
             adopt: adopt::Adopt, 2;
             ademamix: ademamix::AdEMAMix, 3;
+            simplified_ademamix: simplified_ademamix::SimplifiedAdEMAMix, 2;
             adan: adan::Adan, 4;
             nadam: nadam::NAdam, 2;
             asgd: asgd::Asgd, 1;

@@ -9,7 +9,7 @@ import { rule } from "../rule.js";
  * Use it for gradients whose size means nothing, without memory for state. It never comes to rest, so let the rate
  * fall.
  *
- * Elsewhere: Optax's `sign_sgd`; its `signum` is `lion` with equal betas and no weight decay. PyTorch, Keras and
+ * Elsewhere: Optax's `sign_sgd`; `signum` adds momentum. PyTorch, Keras and
  * TensorFlow.js have none.
  */
 export const signSgd = rule("signSgd", {

@@ -36,6 +36,8 @@ pub mod schedule_free_sgd;
 pub mod sgd;
 pub mod shampoo;
 pub mod sign_sgd;
+pub mod signum;
+pub mod simplified_ademamix;
 pub mod sm3;
 pub mod soap;
 pub mod sophia;

@@ -1,0 +1,23 @@
+//! Signum: sign descent with momentum. Bernstein et al., 2018.
+
+use crate::{lane::Lane, rule::*, scalar::*};
+
+hyper! {
+    pub struct Signum { lr: f64, beta: f64 }
+}
+
+impl Rule<1> for Signum {
+    const UNROLL: usize = 2;
+
+    fn least_gradient(&self) -> f64 {
+        MIN_NORMAL_F32 / (1.0 - self.beta)
+    }
+
+    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let (lr, mean) = (V::splat(self.lr), Average::new(self.beta));
+        move |p, g, [m]| {
+            let m = mean.of(m, g);
+            (p - lr * m.sign(), [m])
+        }
+    }
+}
