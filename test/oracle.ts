@@ -133,7 +133,7 @@ export const oracle = {
     state.momentumBuffer = b1 * state.momentumBuffer! + g;
     state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
     const root = Math.sqrt(state.expAvgSq / (1 - b2 ** t) + epsRoot) + eps;
-    return p - lr * ((state.momentumBuffer + alpha * g) / root + weightDecay * p);
+    return p * (1 - lr * weightDecay) - (lr * (state.momentumBuffer + alpha * g)) / root;
   },
 
   nadam(options, t, p, g, state) {
