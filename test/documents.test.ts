@@ -139,6 +139,15 @@ const checks: Record<string, (text: string) => void> = {
   python(text) {
     if (python) execFileSync("python3", ["-c", "import ast, sys; ast.parse(sys.stdin.read())"], { input: text });
   },
+  /** Lines of files that were added: each is in the file that the last `+++` names. `...` is for those left out. */
+  diff(text) {
+    let source = "";
+    for (const line of text.split("\n")) {
+      const path = line.match(/^\+\+\+ (.*)/)?.[1];
+      if (path !== undefined) source = readFileSync(join(root, path), "utf8");
+      else if (line !== "+ ...") expect(source, line).toContain(line.replace(/^\+\s*/, ""));
+    }
+  },
   text() {},
 };
 
