@@ -160,7 +160,7 @@ export class Arena {
 
   /** @internal */
   constructor(space: Space, binary: Binary, kernels: Kernels, tensors: ArenaHandle["tensors"] = []) {
-    const pool = new Pool(new Runner(space.memory, kernels));
+    const pool = new Pool(new Runner(space.memory, kernels, space.control));
     this.shared = space.shared;
     this.#internals = { space, binary, kernels, pool };
     for (const { name, shape, at } of tensors) this.#add(name, shape, sizeOf(name, shape), ...at);

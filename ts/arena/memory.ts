@@ -1,11 +1,14 @@
 /** WebAssembly memory, and the allocation of addresses in it. */
 
 import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
+import type { Shape, Tensor } from "./tensor.js";
 
 /** A WebAssembly memory with a bump allocator: nothing is freed before the arena is. */
 export interface Space {
   readonly memory: WebAssembly.Memory;
   readonly shared: boolean;
+  /** The control words of the threads that share the memory. */
+  readonly control: Int32Array;
   /** The number of free bytes. */
   readonly left: number;
   /**
@@ -13,6 +16,12 @@ export interface Space {
    * @param what the user of the bytes, for the RangeError if memory runs out; nothing is reserved then
    */
   reserve(bytes: number, what: string): number;
+  /**
+   * Returns the address of a tensor's state, if another library holds it: padded, and zero in the padding.
+   * @param name the slot, or the name of an array that an option adds
+   * @param start the number that new state starts at, or `"params"` for a copy of the parameters
+   */
+  readonly stateOf?: (tensor: Tensor, name: string, shape: Shape, start: number | "params") => number;
 }
 
 /** The size of a cache line in bytes. */
@@ -37,6 +46,7 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
   return {
     memory,
     shared: !(memory.buffer instanceof ArrayBuffer),
+    control,
     get left() {
       return end - top() * ALIGNMENT;
     },

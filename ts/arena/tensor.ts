@@ -49,6 +49,11 @@ export class Tensor {
     return (this.#views ?? freed(this.name)).grad;
   }
 
+  /** Replaces the view of the gradient, which another library puts elsewhere at each step. @internal */
+  moveGrad(grad: Float32Array): void {
+    this.#views = { data: this.data, grad };
+  }
+
   /** @internal */
   release(): void {
     this.#views = undefined;

@@ -6,7 +6,7 @@ import { Matrices } from "../matrix/matrices.js";
 import { type Program, programOf } from "../matrix/program.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
-import { adjacentTensors, BLOCK_BYTES, extent, floatsIn, Segment } from "./segment.js";
+import { BLOCK_BYTES, extent, floatsIn, Segment, segmentsOf } from "./segment.js";
 
 /** A group before it has memory. */
 export interface Plan {
@@ -28,7 +28,7 @@ export interface Plan {
 export function planGroup(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
   checkKernels(rule, variant, params[0]!.arena);
-  const segments = variant.oneTensorEach ? params.map((tensor) => [tensor]) : adjacentTensors(params);
+  const segments = segmentsOf(params, variant);
   const programs = segments.flatMap((tensors) => {
     if (rule.program === undefined) return [];
     const slots = rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0);

@@ -19,6 +19,11 @@ export interface StepNumbers {
 }
 const STEP_NUMBERS = 4;
 export const POINTERS_OFFSET = 8 * STEP_NUMBERS;
+/** The names of the arrays that options add, where another library holds state. No slot has them. */
+export const AVERAGE = "average";
+export const GRAD_SUM = "gradSum";
+/** The index of the pointer to the gradient. */
+const GRAD_POINTER = 1;
 
 /** The views of a tensor besides its parameters and gradient. */
 export interface TensorViews {
@@ -50,6 +55,8 @@ export class Segment {
   #views: ReadonlyMap<Tensor, TensorViews>;
   /** The step numbers in memory. */
   #numbers: Float64Array;
+  /** The pointers of those structs that point to the gradient. */
+  #gradPointers: readonly Uint32Array[];
   /** The slots that start as a copy of the parameters. */
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];
 
@@ -57,6 +64,7 @@ export class Segment {
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
     const { slots, hasAverage, hasAccumulator, agc, hessianSlot } = variant;
     const blocks = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
+    if (holderOf(tensors)) return blocks * BLOCK_BYTES;
     const state = Object.keys(slots).reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
     return blocks * BLOCK_BYTES + (state + arrays * extent(tensors)) * 4;
@@ -79,16 +87,24 @@ export class Segment {
     scratch = 0,
     program?: readonly [Program, address: number],
   ) {
-    const [{ data, grad, size, shape }] = tensors as [Tensor];
+    const [first] = tensors as [Tensor];
+    const { data, grad, size, shape } = first;
     const { measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
     const length = extent(tensors);
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
+    const stateOf = holderOf(tensors);
+    /** Returns the address of an array of state: in the segment's own bytes, unless another library holds state. */
+    const array = (name: string, start: number | "params", floats = length) =>
+      stateOf?.(first, name, variant.shapes[name]?.(shape) ?? shape, start) ?? take(4 * floats);
+    const gradPointers: Uint32Array[] = [];
     /** Writes a `Segment` struct, with step numbers that change nothing. */
     const struct = (pointers: readonly number[]) => {
       const address = take(BLOCK_BYTES);
       arena.doubles(address, STEP_NUMBERS).set([0, 1, Infinity, 0]);
-      new Uint32Array(data.buffer, address + POINTERS_OFFSET, pointers.length).set(pointers);
+      const words = new Uint32Array(data.buffer, address + POINTERS_OFFSET, pointers.length);
+      words.set(pointers);
+      if (pointers[GRAD_POINTER] === grad.byteOffset) gradPointers.push(words);
       return address;
     };
     const call = (kernel: string, hyper: number, segment: number, arrays: number): Call => ({
@@ -104,14 +120,14 @@ export class Segment {
     for (const slot of [...Object.keys(slots), ...variant.scratch]) {
       const bytes = 4 * floatsIn(slot, variant, tensors);
       if (bytes === 0) addresses.set(slot, 0);
-      else if (slot in slots) addresses.set(slot, take(bytes));
+      else if (slot in slots) addresses.set(slot, array(slot, slots[slot]!, bytes / 4));
       else {
         addresses.set(slot, nextScratch);
         nextScratch += bytes;
       }
     }
-    const average = hasAverage ? take(length * 4) : 0;
-    const sum = hasAccumulator ? take(length * 4) : 0;
+    const average = hasAverage ? array(AVERAGE, "params") : 0;
+    const sum = hasAccumulator ? array(GRAD_SUM, 0) : 0;
     if (hasAccumulator) {
       // Gradient descent on the sum with a rate of -1 adds the gradients. The rate is its first hyper-parameter, the others are 0.
       const hyper = take(BLOCK_BYTES);
@@ -157,7 +173,7 @@ export class Segment {
     this.#views = new Map(tensors.map((tensor) => [tensor, viewsOf(tensor)]));
     // The padding stays zero. Zeros are not written, because pages take memory once they are written.
     for (const [slot, start] of Object.entries(slots)) {
-      if (typeof start === "number" && start !== 0) {
+      if (typeof start === "number" && start !== 0 && !stateOf) {
         for (const { state } of this.#views.values()) state[slot]!.fill(start);
       }
     }
@@ -166,11 +182,17 @@ export class Segment {
       copied.map((slot) => [state[slot]!, tensor] as const),
     );
     this.#numbers = arena.doubles(segment, STEP_NUMBERS);
+    this.#gradPointers = gradPointers;
   }
 
   /** The views of a tensor, if it is one of the segment's. */
   viewsOf(tensor: Tensor): TensorViews | undefined {
     return this.#views.get(tensor);
+  }
+
+  /** Points to the gradient where it is now, if another library has put it elsewhere. The segment has one tensor then. */
+  followGrad(): void {
+    for (const [{ grad }] of this.#views) for (const words of this.#gradPointers) words[GRAD_POINTER] = grad.byteOffset;
   }
 
   /** Writes the numbers of the next step. */
@@ -192,10 +214,18 @@ export class Segment {
   release(): void {
     this.#views = new Map();
     this.#copies = [];
+    this.#gradPointers = [];
     this.#hessianWeights = undefined;
     this.#numbers = new Float64Array(STEP_NUMBERS);
   }
 }
+
+/** The function that finds the tensors' state, if another library holds it. */
+const holderOf = ([first]: readonly Tensor[]) => first!.arena.internals("state").space.stateOf;
+
+/** The tensors of each segment. If another library holds state, each tensor has a segment, in the order in which they were given. */
+export const segmentsOf = (tensors: readonly Tensor[], { oneTensorEach }: Variant): readonly (readonly Tensor[])[] =>
+  oneTensorEach || holderOf(tensors) ? tensors.map((tensor) => [tensor]) : adjacentTensors(tensors);
 
 /** The tensors in lists of those that are adjacent in memory, with their gradients. */
 export function adjacentTensors(tensors: readonly Tensor[]): Tensor[][] {

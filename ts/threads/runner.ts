@@ -9,8 +9,8 @@ export class Runner {
   readonly #words: Uint32Array;
   readonly #kernels;
 
-  constructor(memory: WebAssembly.Memory, kernels: Kernels) {
-    this.control = controlOf(memory);
+  constructor(memory: WebAssembly.Memory, kernels: Kernels, control = controlOf(memory)) {
+    this.control = control;
     this.#words = new Uint32Array(memory.buffer);
     this.#kernels = Object.values(kernels);
   }
