@@ -1,0 +1,65 @@
+/** An optimizer's options as data, for `model.save` and `tf.loadLayersModel`. */
+
+import type { Rule } from "../optimizer/definition.js";
+import type { Values } from "../optimizer/hyper.js";
+import { scheduleFrom } from "../schedules/data.js";
+import { Schedule } from "../schedules/schedule.js";
+import type { TfjsGroup } from "./optimizer.js";
+
+type Data = unknown;
+
+/** The options of an optimizer and of its groups. */
+export function configOf(rule: Rule, options: Values, groups: readonly TfjsGroup[]): Data {
+  const listed = groups.map(({ hyper, own }) => {
+    const { variables, ...rest } = own as Values & { variables: RegExp | readonly string[] };
+    const changed = Object.fromEntries(Object.keys(rest).map((name) => [name, (hyper as Values)[name] ?? rest[name]]));
+    const pattern = variables instanceof RegExp ? { pattern: variables.source, flags: variables.flags } : variables;
+    return { variables: pattern, ...changed };
+  });
+  const all = { ...options, ...(groups.length > 0 && { groups: listed }) };
+  return Object.fromEntries(
+    Object.entries(all)
+      .filter(([, value]) => value !== undefined)
+      .map(([name, value]) => [name, toData(`${rule.name}: ${name}`, value)]),
+  );
+}
+
+/**
+ * TensorFlow.js reads a file's words as Python's, and turns `a_b` into `aB`. So no word in the data has an underscore.
+ */
+const UNDERSCORE = "%5F";
+
+function toData(title: string, value: unknown): Data {
+  if (typeof value === "function") {
+    throw new TypeError(`${title} is a function, which a file cannot hold; use a schedule such as warmupCosineDecay`);
+  }
+  if (value instanceof Schedule) return toData(title, value.toJSON());
+  if (typeof value === "number" && !Number.isFinite(value)) return `${value}`;
+  if (typeof value === "string") return value.replaceAll("_", UNDERSCORE);
+  if (Array.isArray(value)) return value.map((item) => toData(title, item));
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toData(title, item)]));
+}
+
+/** The options that `configOf` wrote. */
+export function optionsFrom(config: Values): Values {
+  const { customObjects: _, ...data } = config; // TensorFlow.js adds it
+  const options = fromData(data) as Record<string, any>;
+  if (options.groups) {
+    options.groups = options.groups.map(({ variables, ...rest }: any) => ({
+      variables: Array.isArray(variables) ? variables : new RegExp(variables.pattern, variables.flags),
+      ...rest,
+    }));
+  }
+  return options;
+}
+
+function fromData(data: Data): unknown {
+  if (typeof data === "string") {
+    return /^(-?Infinity|NaN)$/.test(data) ? Number(data) : data.replaceAll(UNDERSCORE, "_");
+  }
+  if (Array.isArray(data)) return data.map(fromData);
+  if (typeof data !== "object" || data === null) return data;
+  const value = Object.fromEntries(Object.entries(data).map(([key, item]) => [key, fromData(item)]));
+  return "schedule" in value ? scheduleFrom(value) : value;
+}

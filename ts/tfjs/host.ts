@@ -1,0 +1,261 @@
+/** The arrays of a TensorFlow.js backend, as memory that the kernels can work on. */
+
+import { type BackendValues, engine, type Tensor, type Variable } from "@tensorflow/tfjs-core";
+import { allocateSpace } from "../arena/memory.js";
+import { padded, type Shape, sizeOf } from "../arena/tensor.js";
+import { compileSync, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
+
+type Backend = ReturnType<typeof engine>["backend"];
+/** A region of memory that is reused until more is needed. */
+interface Region {
+  readonly address: number;
+  readonly bytes: number;
+  free(): void;
+}
+
+/**
+ * Memory of a backend. An array of a variable is padded to whole cache lines, with zeros, and no other tensor uses it; so a
+ * kernel can write it in place.
+ */
+export abstract class Host {
+  readonly backend: Backend;
+  /** Whether the kernels write the arrays of the backend itself. */
+  abstract readonly inPlace: boolean;
+  abstract readonly memory: WebAssembly.Memory;
+  readonly #regions = new Map<string, Region>();
+
+  constructor(backend: Backend) {
+    this.backend = backend;
+  }
+
+  /** The address of a variable's array. Gives the variable an array if it has none, or not one for itself. */
+  abstract address(variable: Variable): number;
+
+  /** The gradient in memory: at its own address, or copied to another. */
+  abstract gradient(grad: Tensor, copy: number): number;
+
+  /** Whether gradients of this size are copied. */
+  abstract copies(size: number): boolean;
+
+  /** Makes the variables have the values in memory. */
+  abstract publish(variables: Iterable<Variable>): void;
+
+  /** Makes a variable for state, at a number or with the values of another variable. */
+  make(shape: Shape, start: number | Variable): Variable {
+    const values = typeof start === "number" ? new Float32Array(sizeOf("state", shape)).fill(start) : start.dataSync();
+    const initial = engine().makeTensor(values, [...shape], "float32");
+    const variable = engine().makeVariable(initial, false) as Variable;
+    initial.dispose();
+    return variable;
+  }
+
+  protected abstract allocate(bytes: number): Region;
+
+  /** The address of zeroed bytes, a multiple of 64. The bytes that had the same name are freed. */
+  region(name: string, bytes: number): number {
+    let region = this.#regions.get(name);
+    if (region === undefined || region.bytes < bytes) {
+      region?.free();
+      region = this.allocate(bytes);
+      this.#regions.set(name, region);
+    }
+    new Uint8Array(this.memory.buffer, region.address, region.bytes).fill(0);
+    return region.address;
+  }
+
+  floats(address: number, length: number): Float32Array {
+    return new Float32Array(this.memory.buffer, address, length);
+  }
+
+  /** Frees the regions. */
+  dispose(): void {
+    for (const region of this.#regions.values()) region.free();
+    this.#regions.clear();
+  }
+}
+
+/** What this adapter uses of the backend `wasm`. */
+interface WasmBackend {
+  readonly wasm: {
+    readonly wasmMemory?: WebAssembly.Memory;
+    readonly asm?: { readonly memory?: unknown };
+    _malloc(bytes: number): number;
+  };
+  readonly dataIdMap: { get(dataId: object): WasmData };
+  makeOutput(shape: Shape, dtype: "float32", address: number): { dataId: object; shape: number[]; dtype: "float32" };
+}
+
+interface WasmData {
+  readonly memoryOffset: number;
+  readonly refCount: number;
+}
+
+/** The backend `wasm`: the kernels work on its own memory. */
+class WasmHost extends Host {
+  readonly inPlace = true;
+  readonly memory: WebAssembly.Memory;
+  readonly #wasm: WasmBackend;
+  /** The arrays that are padded. */
+  readonly #padded = new WeakSet<WasmData>();
+
+  constructor(backend: Backend, memory: WebAssembly.Memory) {
+    super(backend);
+    this.memory = memory;
+    this.#wasm = backend as unknown as WasmBackend;
+  }
+
+  /** The memory of the backend, with and without threads; undefined for another backend. */
+  static memoryOf(backend: Backend): WebAssembly.Memory | undefined {
+    const { wasm, dataIdMap } = backend as unknown as Partial<WasmBackend>;
+    const memory = dataIdMap && (wasm?.wasmMemory ?? wasm?.asm?.memory);
+    return memory instanceof WebAssembly.Memory ? memory : undefined;
+  }
+
+  address(variable: Variable): number {
+    const data = this.#wasm.dataIdMap.get(variable.dataId); // moves it from another backend
+    if (data.refCount === 1 && this.#padded.has(data)) return data.memoryOffset;
+    const { size } = variable;
+    const address = this.#malloc(4 * padded(size));
+    this.floats(address, padded(size)).fill(0, size);
+    this.floats(address, size).set(this.floats(data.memoryOffset, size));
+    const tensor = engine().makeTensorFromTensorInfo(this.#wasm.makeOutput(variable.shape, "float32", address));
+    variable.assign(tensor);
+    tensor.dispose();
+    this.#padded.add(this.#wasm.dataIdMap.get(variable.dataId));
+    return address;
+  }
+
+  copies(size: number): boolean {
+    return size !== padded(size);
+  }
+
+  gradient(grad: Tensor, copy: number): number {
+    const { memoryOffset } = this.#wasm.dataIdMap.get(grad.dataId);
+    if (copy === 0) return memoryOffset;
+    this.floats(copy, grad.size).set(this.floats(memoryOffset, grad.size));
+    return copy;
+  }
+
+  publish(): void {}
+
+  protected allocate(bytes: number): Region {
+    const length = Math.ceil(bytes / 4) + 16;
+    const address = this.#malloc(4 * length);
+    const info = this.#wasm.makeOutput([length], "float32", address);
+    const tensor = engine().keep(engine().makeTensorFromTensorInfo(info));
+    return { address: Math.ceil(address / 64) * 64, bytes, free: () => tensor.dispose() };
+  }
+
+  #malloc(bytes: number): number {
+    const address = this.#wasm.wasm._malloc(bytes) >>> 0;
+    if (address === 0) throw new RangeError(`out of memory: TensorFlow.js' backend wasm has no ${bytes} bytes left`);
+    return address;
+  }
+}
+
+/** Any other backend: the kernels work on memory of this package. */
+abstract class OwnHost extends Host {
+  readonly #space = allocateSpace("downhill/tfjs", undefined, false);
+
+  get memory(): WebAssembly.Memory {
+    return this.#space.memory;
+  }
+
+  copies(): boolean {
+    return true;
+  }
+
+  gradient(grad: Tensor, copy: number): number {
+    this.floats(copy, grad.size).set(grad.dataSync());
+    return copy;
+  }
+
+  protected allocate(bytes: number): Region {
+    return { address: this.#space.reserve(bytes, "an optimizer's state"), bytes, free() {} };
+  }
+
+  /** A new array with the values of a variable. */
+  protected copyOf(variable: Variable): Float32Array {
+    const { address } = this.allocate(4 * padded(variable.size));
+    const view = this.floats(address, variable.size);
+    view.set(variable.dataSync());
+    return view;
+  }
+
+  /** Makes an array the values of a variable. */
+  protected alias(variable: Variable, view: Float32Array): void {
+    const tensor = engine().makeTensor(view, variable.shape, "float32");
+    variable.assign(tensor);
+    tensor.dispose();
+  }
+}
+
+/** The backend `cpu`: variables have the kernels' arrays as their values. */
+class CpuHost extends OwnHost {
+  readonly inPlace = true;
+  readonly #own = new WeakSet<object>();
+
+  address(variable: Variable): number {
+    const { dataId } = variable;
+    const { data } = this.backend as unknown as { data: { get(dataId: object): { values: BackendValues } } };
+    const entry = data.get(dataId); // moves it from another backend
+    let view = entry.values as Float32Array;
+    if (!this.#own.has(view)) {
+      view = this.copyOf(variable);
+      this.#own.add(view);
+    } else if (this.backend.refCount(dataId) === 1) return view.byteOffset;
+    else entry.values = view.slice(); // for the other tensors
+    this.alias(variable, view);
+    return view.byteOffset;
+  }
+
+  publish(): void {}
+}
+
+/** Backends of a GPU, and all others: values cross once each way. */
+class RemoteHost extends OwnHost {
+  readonly inPlace = false;
+  /** The arrays, by the data of the variables whose values they are. */
+  readonly #views = new WeakMap<object, Float32Array>();
+  readonly #arrays = new WeakMap<Variable, Float32Array>();
+
+  address(variable: Variable): number {
+    const known = this.#views.get(variable.dataId);
+    if (known !== undefined) return known.byteOffset;
+    const array = this.#arrays.get(variable);
+    if (array) array.set(variable.dataSync());
+    const view = array ?? this.copyOf(variable);
+    this.#arrays.set(variable, view);
+    this.#views.set(variable.dataId, view);
+    return view.byteOffset;
+  }
+
+  publish(variables: Iterable<Variable>): void {
+    for (const variable of variables) {
+      const view = this.#arrays.get(variable);
+      if (view === undefined) continue;
+      this.alias(variable, view.slice());
+      this.#views.set(variable.dataId, view);
+    }
+  }
+}
+
+/** Makes the host of the backend in use. */
+export function hostOf(backend: Backend): Host {
+  const memory = WasmHost.memoryOf(backend);
+  if (memory) return new WasmHost(backend, memory);
+  return engine().backendName === "cpu" && "data" in backend ? new CpuHost(backend) : new RemoteHost(backend);
+}
+
+const instances = new WeakMap<WebAssembly.Memory, { readonly binary: Binary; readonly kernels: Kernels }>();
+
+/** The kernels of a memory. */
+export function kernelsOf(memory: WebAssembly.Memory) {
+  let instance = instances.get(memory);
+  if (instance === undefined) {
+    const binary = { memory, module: compileSync(!(memory.buffer instanceof ArrayBuffer)) };
+    instance = { binary, kernels: instantiateSync(binary) };
+    instances.set(memory, instance);
+  }
+  return instance;
+}

@@ -1,0 +1,45 @@
+// Made from ts/rules/index.ts by `npm run docs`; not to be edited.
+
+import * as rules from "../rules/index.js";
+import { tfjsFactory } from "./factory.js";
+
+export const sgd = tfjsFactory(rules.sgd);
+export const momentum = tfjsFactory(rules.momentum);
+export const adagrad = tfjsFactory(rules.adagrad);
+export const rmsprop = tfjsFactory(rules.rmsprop);
+export const adam = tfjsFactory(rules.adam);
+export const adamw = tfjsFactory(rules.adamw);
+export const signSgd = tfjsFactory(rules.signSgd);
+export const lion = tfjsFactory(rules.lion);
+export const rprop = tfjsFactory(rules.rprop);
+export const adadelta = tfjsFactory(rules.adadelta);
+export const adamax = tfjsFactory(rules.adamax);
+export const radam = tfjsFactory(rules.radam);
+export const adabelief = tfjsFactory(rules.adabelief);
+export const yogi = tfjsFactory(rules.yogi);
+export const adopt = tfjsFactory(rules.adopt);
+export const ademamix = tfjsFactory(rules.ademamix);
+export const adan = tfjsFactory(rules.adan);
+export const nadam = tfjsFactory(rules.nadam);
+export const asgd = tfjsFactory(rules.asgd);
+export const madgrad = tfjsFactory(rules.madgrad);
+export const scheduleFreeSgd = tfjsFactory(rules.scheduleFreeSgd);
+export const scheduleFreeAdamw = tfjsFactory(rules.scheduleFreeAdamw);
+export const sophia = tfjsFactory(rules.sophia);
+export const ftrl = tfjsFactory(rules.ftrl);
+export const optimisticAdam = tfjsFactory(rules.optimisticAdam);
+export const noisySgd = tfjsFactory(rules.noisySgd);
+export const cocob = tfjsFactory(rules.cocob);
+export const lamb = tfjsFactory(rules.lamb);
+export const lars = tfjsFactory(rules.lars);
+export const novograd = tfjsFactory(rules.novograd);
+export const fromage = tfjsFactory(rules.fromage);
+export const dog = tfjsFactory(rules.dog);
+export const dowg = tfjsFactory(rules.dowg);
+export const dadaptAdamw = tfjsFactory(rules.dadaptAdamw);
+export const prodigy = tfjsFactory(rules.prodigy);
+export const muon = tfjsFactory(rules.muon);
+export const adafactor = tfjsFactory(rules.adafactor);
+export const sm3 = tfjsFactory(rules.sm3);
+export const shampoo = tfjsFactory(rules.shampoo);
+export const soap = tfjsFactory(rules.soap);

@@ -1,0 +1,196 @@
+/**
+ * The state of an optimizer as named tensors. For rules that TensorFlow.js also has, their names and their order are those of its
+ * optimizers, so that each can continue from a file of the other.
+ */
+
+import { engine, mul, type Optimizer, scalar, type Tensor, tensor1d, type Variable } from "@tensorflow/tfjs-core";
+import type { Rule, Scalars } from "../optimizer/definition.js";
+import { type Values, valuesAt, variantOf } from "../optimizer/hyper.js";
+import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
+import { LossScale } from "../optimizer/lossScale.js";
+import type { Counts } from "../optimizer/step.js";
+import { count, show } from "../option.js";
+import { checkObserved, Plateau } from "../schedules/plateau.js";
+import type { Entry, TfjsGroup } from "./optimizer.js";
+
+export type NamedTensor = Awaited<ReturnType<Optimizer["getWeights"]>>[number];
+
+/** The names of slots in files of TensorFlow.js, in its order. */
+const tfjsNames: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  sgd: { momentumBuffer: "momentum" },
+  momentum: { momentumBuffer: "momentum" },
+  adagrad: { sum: "accumulator" },
+  adadelta: { squareAvg: "accum_grad", accDelta: "accum_var" },
+  adam: { expAvg: "m", expAvgSq: "v" },
+  adamax: { expAvg: "m", expInf: "v" },
+  rmsprop: { squareAvg: "rms", momentumBuffer: "momentum", gradAvg: "mg" },
+};
+
+/**
+ * What a buffer in a file of TensorFlow.js is multiplied by to be the rule's: its Momentum leaves the rate out of the buffer, where
+ * `momentum` has it inside; its RMSProp has it inside, where `rmsprop` leaves it out.
+ */
+const factors: Readonly<Record<string, (lr: number) => number>> = {
+  momentum: (lr) => -lr,
+  rmsprop: (lr) => (lr === 0 ? 0 : 1 / lr),
+};
+
+const ITERATIONS = "iter";
+/** The name of the tensor with everything besides the steps and the state: JSON, one character per number. */
+const PROGRESS = "downhill";
+
+type GroupOf = (name: string) => TfjsGroup;
+
+/** The slots that a variable of a group has, by their names in files, in the order of files. */
+function slotsOf(rule: Rule, { values }: TfjsGroup): ReadonlyMap<string, string> {
+  const { slots, hasAverage, hasAccumulator } = variantOf(rule, values);
+  const names = tfjsNames[rule.name] ?? {};
+  const own = [...Object.keys(slots), ...(hasAverage ? [AVERAGE] : []), ...(hasAccumulator ? [GRAD_SUM] : [])];
+  // TensorFlow.js's RMSProp always has a buffer.
+  const theirs = Object.keys(names).filter((slot) => own.includes(slot) || (rule.name === "rmsprop" && slot === "momentumBuffer"));
+  const others = own.filter((slot) => !(slot in names));
+  return new Map([...theirs.map((slot) => [names[slot]!, slot] as const), ...others.map((slot) => [slot, slot] as const)]);
+}
+
+/** The factor of a slot, at the rate of the last step. */
+function factorOf(rule: Rule, { hyper, values }: TfjsGroup, slot: string, steps: number): number {
+  const factor = slot === "momentumBuffer" ? factors[rule.name] : undefined;
+  if (factor === undefined) return 1;
+  const { lr } = valuesAt(rule, { ...values, ...(hyper as Values) }, Math.max(0, steps - 1)) as { lr: number };
+  return factor(lr);
+}
+
+interface Weight {
+  readonly name: string;
+  readonly tensor: Tensor;
+  /** Whether the tensor is a variable of the optimizer. */
+  readonly isOwn: boolean;
+}
+
+export function writeWeights(
+  rule: Rule,
+  groups: readonly TfjsGroup[],
+  entries: readonly Entry[],
+  groupOf: GroupOf,
+  counts: Counts,
+): Weight[] {
+  const names = new Set(entries.flatMap(({ name }) => [...slotsOf(rule, groupOf(name)).keys()]));
+  const state = [...names].flatMap((suffix) =>
+    entries.flatMap((entry): Weight[] => {
+      const group = groupOf(entry.name);
+      const slot = slotsOf(rule, group).get(suffix);
+      if (slot === undefined) return [];
+      const name = `${entry.name}/${suffix}`;
+      const variable = entry.state.get(slot);
+      if (variable === undefined) {
+        const like = [...entry.state.values()][0];
+        const isMissing = rule.name === "rmsprop" && slot === "momentumBuffer" && like;
+        return isMissing ? [{ name, tensor: engine().makeTensor(new Float32Array(like.size), like.shape, "float32"), isOwn: false }] : [];
+      }
+      const factor = factorOf(rule, group, slot, counts.steps);
+      if (factor === 1) return [{ name, tensor: variable, isOwn: true }];
+      return [{ name, tensor: mul(variable, factor === 0 ? 0 : 1 / factor), isOwn: false }];
+    }),
+  );
+  const iterations = { name: ITERATIONS, tensor: scalar(counts.steps, "int32"), isOwn: false };
+  const progress = progressOf(rule, groups, entries, counts);
+  if (progress === undefined) return [iterations, ...state];
+  const codes = Array.from(JSON.stringify(progress), (character) => character.charCodeAt(0));
+  return [iterations, ...state, { name: PROGRESS, tensor: tensor1d(codes, "int32"), isOwn: false }];
+}
+
+interface Progress {
+  readonly counts: Omit<Counts, "steps">;
+  /** By the names of variables; those that are missing are 0, and none. */
+  readonly since: Readonly<Record<string, number>>;
+  readonly scalars: Readonly<Record<string, Scalars>>;
+  readonly observed: readonly unknown[];
+}
+
+const plateaus = (groups: readonly TfjsGroup[]) =>
+  groups.flatMap(({ hyper }) => Object.values(hyper as Values)).filter((value) => value instanceof Plateau);
+
+/** Everything that a file of TensorFlow.js has no place for; undefined if there is nothing. */
+function progressOf(rule: Rule, groups: readonly TfjsGroup[], entries: readonly Entry[], counts: Counts): Progress | undefined {
+  const { steps: _, ...rest } = counts;
+  const record = <Value>(value: (entry: Entry) => Value | undefined) =>
+    Object.fromEntries(entries.flatMap((entry) => (value(entry) ? [[entry.name, value(entry)!]] : [])));
+  const since = record(({ since }) => since);
+  const hasScalars = Object.keys(rule.scalars).length > 0;
+  const scalars = hasScalars ? record(({ scalars }) => scalars) : {};
+  const observed = plateaus(groups).map(({ observed }) => observed);
+  const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
+  if (isPlain && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
+  return { counts: rest, since, scalars, observed };
+}
+
+/** Checks all weights before anything is made. */
+export async function readWeights(
+  rule: Rule,
+  groups: readonly TfjsGroup[],
+  groupOf: GroupOf,
+  weights: readonly NamedTensor[],
+): Promise<{ entries: Entry[]; counts: Counts }> {
+  const title = `${rule.name}: setWeights`;
+  if (!Array.isArray(weights)) throw new TypeError(`${title}: weights must be a list of { name, tensor }, got ${show(weights)}`);
+  const [first, ...rest] = weights as NamedTensor[];
+  if (first?.name !== ITERATIONS) {
+    throw new RangeError(`${title}: the first weight must be the number of steps, "${ITERATIONS}", got ${show(first?.name)}`);
+  }
+  const steps = (await first.tensor.data())[0]!;
+  count(0, 0).check(`${title}: ${ITERATIONS}`, steps);
+  const last = rest.find(({ name }) => name === PROGRESS);
+  const progress = last && parse(title, await last.tensor.data());
+  const found = new Map<string, Map<string, Tensor>>();
+  for (const { name, tensor } of rest.filter((weight) => weight !== last)) {
+    const at = name.lastIndexOf("/");
+    const [variable, suffix] = [name.slice(0, at), name.slice(at + 1)];
+    const slot = slotsOf(rule, groupOf(variable)).get(suffix);
+    if (slot === undefined) {
+      const known = [...slotsOf(rule, groupOf(variable)).keys()].map((name) => `/${name}`).join(", ") || "none";
+      throw new RangeError(`${title}: the name of a weight must end with one of ${known}, got ${show(name)}`);
+    }
+    if (tensor.dtype !== "float32") throw new TypeError(`${title}: ${show(name)} must be float32, got ${tensor.dtype}`);
+    const slots = found.get(variable) ?? new Map<string, Tensor>();
+    found.set(variable, slots.set(slot, tensor));
+  }
+  for (const [name, slots] of found) {
+    const missing = [...slotsOf(rule, groupOf(name))].find(([, slot]) => !slots.has(slot) && isNeeded(rule, groupOf(name), slot));
+    if (missing) throw new RangeError(`${title}: ${show(`${name}/${missing[0]}`)} is missing`);
+  }
+  plateaus(groups).forEach((plateau, i) => {
+    const observed = progress?.observed[i];
+    if (observed) plateau.observed = checkObserved(observed as Parameters<typeof checkObserved>[0]);
+  });
+  const entries = [...found].map(([name, slots]): Entry => {
+    const group = groupOf(name);
+    const state = new Map<string, Variable>();
+    for (const [slot, tensor] of slots) {
+      if (!isNeeded(rule, group, slot)) continue;
+      const factor = factorOf(rule, group, slot, steps);
+      const values = factor === 1 ? tensor : mul(tensor, factor);
+      state.set(slot, engine().makeVariable(values, false) as Variable);
+      if (values !== tensor) values.dispose();
+    }
+    return { name, variable: undefined, state, since: progress?.since[name] ?? 0, scalars: progress?.scalars[name] };
+  });
+  return { entries, counts: { ...startCounts(groups), ...progress?.counts, steps } };
+}
+
+const isNeeded = (rule: Rule, { values }: TfjsGroup, slot: string) =>
+  slot in variantOf(rule, values).slots || slot === AVERAGE || slot === GRAD_SUM;
+
+/** The counts before the first step. */
+export function startCounts(groups: readonly TfjsGroup[]): Counts {
+  const { first } = new LossScale(groups[0]!.values.lossScale as number | "dynamic");
+  return { steps: 0, lossScale: first, goodSteps: 0, microBatches: 0, averaged: 0 };
+}
+
+function parse(title: string, codes: ArrayLike<number>): Progress {
+  try {
+    const { counts = {}, since = {}, scalars = {}, observed = [] } = JSON.parse(String.fromCharCode(...Array.from(codes)));
+    return { counts, since, scalars, observed };
+  } catch (cause) {
+    throw new RangeError(`${title}: the tensor "${PROGRESS}" is damaged`, { cause });
+  }
+}
