@@ -247,13 +247,18 @@ export function hostOf(backend: Backend): Host {
   return engine().backendName === "cpu" && "data" in backend ? new CpuHost(backend) : new RemoteHost(backend);
 }
 
+/** The module for unshared and for shared memories. */
+const modules = new Map<boolean, WebAssembly.Module>();
 const instances = new WeakMap<WebAssembly.Memory, { readonly binary: Binary; readonly kernels: Kernels }>();
 
 /** The kernels of a memory. */
 export function kernelsOf(memory: WebAssembly.Memory) {
   let instance = instances.get(memory);
   if (instance === undefined) {
-    const binary = { memory, module: compileSync(!(memory.buffer instanceof ArrayBuffer)) };
+    const shared = !(memory.buffer instanceof ArrayBuffer);
+    const module = modules.get(shared) ?? compileSync(shared);
+    modules.set(shared, module);
+    const binary = { memory, module };
     instance = { binary, kernels: instantiateSync(binary) };
     instances.set(memory, instance);
   }

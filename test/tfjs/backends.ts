@@ -1,0 +1,47 @@
+/** The backends of TensorFlow.js that run in Node, and what tests measure of them. */
+
+import * as tf from "@tensorflow/tfjs-core";
+import { MathBackendCPU } from "@tensorflow/tfjs-backend-cpu/dist/backend_cpu.js";
+import "@tensorflow/tfjs-backend-cpu";
+import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
+import { createRequire } from "node:module";
+import { dirname } from "node:path";
+
+setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
+tf.env().set("IS_TEST", true); // no advertisement for the native package, and every kernel is checked for leaks
+
+/** A backend that keeps its arrays to itself, as those of a GPU do: reads and writes are copies. */
+const REMOTE = "remote";
+
+export const backends = ["wasm", "cpu", REMOTE] as const;
+export type Backend = (typeof backends)[number];
+
+class RemoteBackend extends MathBackendCPU {
+  override write(values: tf.backend_util.BackendValues, shape: number[], dtype: tf.DataType): { id: number } {
+    return super.write(values.slice() as tf.backend_util.BackendValues, shape, dtype) as { id: number };
+  }
+
+  override readSync(dataId: object): tf.backend_util.BackendValues {
+    return super.readSync(dataId).slice() as tf.backend_util.BackendValues;
+  }
+}
+
+tf.registerBackend(REMOTE, () => new RemoteBackend(), 0);
+for (const kernel of tf.getKernelsForBackend("cpu")) tf.registerKernel({ ...kernel, backendName: REMOTE });
+
+export const use = (backend: Backend): Promise<boolean> => tf.setBackend(backend);
+
+/** Numbers that are the same in every run. */
+export function numbers(size: number, seed: number): Float32Array {
+  let state = (seed + 1) * 2654435761;
+  return Float32Array.from({ length: size }, () => {
+    state = Math.imul(state ^ (state >>> 15), 2246822519) + 374761393;
+    return ((state >>> 8) / 2 ** 24 - 0.5) * 2;
+  });
+}
+
+/** The tensors and buffers that there are. */
+export const counted = () => {
+  const { numTensors, numDataBuffers } = tf.memory();
+  return { numTensors, numDataBuffers };
+};
