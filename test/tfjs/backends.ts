@@ -8,7 +8,6 @@ import { createRequire } from "node:module";
 import { dirname } from "node:path";
 
 setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
-tf.env().set("IS_TEST", true); // no advertisement for the native package, and every kernel is checked for leaks
 
 /** A backend that keeps its arrays to itself, as those of a GPU do: reads and writes are copies. */
 const REMOTE = "remote";

@@ -24,7 +24,7 @@ export function scheduleFrom(data: unknown): Schedule {
 }
 
 /** Converts an option from JSON: data of schedules become schedules, and "Infinity" a number. */
-function revived(value: unknown): unknown {
+export function revived(value: unknown): unknown {
   if (typeof value === "string" && /^(-?Infinity|NaN)$/.test(value)) return Number(value);
   if (Array.isArray(value)) return value.map(revived);
   if (typeof value !== "object" || value === null) return value ?? undefined;

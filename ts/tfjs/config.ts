@@ -2,7 +2,7 @@
 
 import type { Rule } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
-import { scheduleFrom } from "../schedules/data.js";
+import { revived } from "../schedules/data.js";
 import { Schedule } from "../schedules/schedule.js";
 import type { TfjsGroup } from "./optimizer.js";
 
@@ -10,9 +10,8 @@ type Data = unknown;
 
 /** The options of an optimizer and of its groups. */
 export function configOf(rule: Rule, options: Values, groups: readonly TfjsGroup[]): Data {
-  const listed = groups.map(({ hyper, own }) => {
-    const { variables, ...rest } = own as Values & { variables: RegExp | readonly string[] };
-    const changed = Object.fromEntries(Object.keys(rest).map((name) => [name, (hyper as Values)[name] ?? rest[name]]));
+  const listed = groups.map(({ hyper, variables, own }) => {
+    const changed = Object.fromEntries(Object.keys(own).map((name) => [name, (hyper as Values)[name] ?? own[name]]));
     const pattern = variables instanceof RegExp ? { pattern: variables.source, flags: variables.flags } : variables;
     return { variables: pattern, ...changed };
   });
@@ -44,7 +43,7 @@ function toData(title: string, value: unknown): Data {
 /** The options that `configOf` wrote. */
 export function optionsFrom(config: Values): Values {
   const { customObjects: _, ...data } = config; // TensorFlow.js adds it
-  const options = fromData(data) as Record<string, any>;
+  const options = revived(words(data)) as Record<string, any>;
   if (options.groups) {
     options.groups = options.groups.map(({ variables, ...rest }: any) => ({
       variables: Array.isArray(variables) ? variables : new RegExp(variables.pattern, variables.flags),
@@ -54,12 +53,10 @@ export function optionsFrom(config: Values): Values {
   return options;
 }
 
-function fromData(data: Data): unknown {
-  if (typeof data === "string") {
-    return /^(-?Infinity|NaN)$/.test(data) ? Number(data) : data.replaceAll(UNDERSCORE, "_");
-  }
-  if (Array.isArray(data)) return data.map(fromData);
+/** The data with its words as they were. */
+function words(data: Data): Data {
+  if (typeof data === "string") return data.replaceAll(UNDERSCORE, "_");
+  if (Array.isArray(data)) return data.map(words);
   if (typeof data !== "object" || data === null) return data;
-  const value = Object.fromEntries(Object.entries(data).map(([key, item]) => [key, fromData(item)]));
-  return "schedule" in value ? scheduleFrom(value) : value;
+  return Object.fromEntries(Object.entries(data).map(([key, item]) => [key, words(item)]));
 }

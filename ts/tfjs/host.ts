@@ -19,8 +19,6 @@ interface Region {
  */
 export abstract class Host {
   readonly backend: Backend;
-  /** Whether the kernels write the arrays of the backend itself. */
-  abstract readonly inPlace: boolean;
   abstract readonly memory: WebAssembly.Memory;
   readonly #regions = new Map<string, Region>();
 
@@ -37,7 +35,7 @@ export abstract class Host {
   /** Whether gradients of this size are copied. */
   abstract copies(size: number): boolean;
 
-  /** Makes the variables have the values in memory. */
+  /** Makes the variables have the values that a step has written to memory. */
   abstract publish(variables: Iterable<Variable>): void;
 
   /** Makes a variable for state, at a number or with the values of another variable. */
@@ -79,6 +77,10 @@ interface WasmBackend {
   readonly wasm: {
     readonly wasmMemory?: WebAssembly.Memory;
     readonly asm?: { readonly memory?: unknown };
+    readonly tfjs: {
+      registerTensor(id: number, size: number, address: number): void;
+      disposeData(id: number): void;
+    };
     _malloc(bytes: number): number;
   };
   readonly dataIdMap: { get(dataId: object): WasmData };
@@ -86,13 +88,13 @@ interface WasmBackend {
 }
 
 interface WasmData {
+  readonly id: number;
   readonly memoryOffset: number;
   readonly refCount: number;
 }
 
 /** The backend `wasm`: the kernels work on its own memory. */
 class WasmHost extends Host {
-  readonly inPlace = true;
   readonly memory: WebAssembly.Memory;
   readonly #wasm: WasmBackend;
   /** The arrays that are padded. */
@@ -136,7 +138,15 @@ class WasmHost extends Host {
     return copy;
   }
 
-  publish(): void {}
+  /** Makes the backend forget what it derived from the old values: XNNPACK keeps the weights of its layers in another order. */
+  publish(variables: Iterable<Variable>): void {
+    const { tfjs } = this.#wasm.wasm;
+    for (const { dataId, size } of variables) {
+      const { id, memoryOffset } = this.#wasm.dataIdMap.get(dataId);
+      tfjs.disposeData(id);
+      tfjs.registerTensor(id, size, memoryOffset);
+    }
+  }
 
   protected allocate(bytes: number): Region {
     const length = Math.ceil(bytes / 4) + 16;
@@ -192,7 +202,6 @@ abstract class OwnHost extends Host {
 
 /** The backend `cpu`: variables have the kernels' arrays as their values. */
 class CpuHost extends OwnHost {
-  readonly inPlace = true;
   readonly #own = new WeakSet<object>();
 
   address(variable: Variable): number {
@@ -214,7 +223,6 @@ class CpuHost extends OwnHost {
 
 /** Backends of a GPU, and all others: values cross once each way. */
 class RemoteHost extends OwnHost {
-  readonly inPlace = false;
   /** The arrays, by the data of the variables whose values they are. */
   readonly #views = new WeakMap<object, Float32Array>();
   readonly #arrays = new WeakMap<Variable, Float32Array>();

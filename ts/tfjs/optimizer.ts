@@ -33,8 +33,8 @@ export interface VariableGroup {
 export interface TfjsGroup<Hyper = unknown> {
   /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;
-  /** @internal */
-  readonly matches: (name: string) => boolean;
+  /** The names that were given, or undefined for the group of all others. @internal */
+  readonly variables: VariableGroup["variables"] | undefined;
   /** @internal */
   readonly values: Values;
   /** The group's own options, as they were given. @internal */
@@ -93,21 +93,19 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     if (!Array.isArray(groups)) {
       throw new TypeError(`${rule.name}: groups must be a list of groups { variables, ...options }, got ${show(groups)}`);
     }
-    const group = (own: Values, matches: (name: string) => boolean, path: string): TfjsGroup<Hyper> => {
+    const group = (own: Values, variables: VariableGroup["variables"] | undefined, path: string): TfjsGroup<Hyper> => {
       const values = resolveRule(rule, options, own, path);
       const { hyper } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
-      return { hyper: hyper as Hyper, matches, values, own };
+      return { hyper: hyper as Hyper, variables, values, own };
     };
     this.#rule = rule;
     this.#options = options;
     this.#groups = Object.freeze([
       ...groups.map((given: unknown, i) => {
         const { variables, ...own } = checkGroup(`${rule.name}: groups[${i}]`, given);
-        const matches = (name: string) =>
-          variables instanceof RegExp ? name.search(variables) >= 0 : variables.includes(name);
-        return group(own, matches, `groups[${i}].`);
+        return group(own, variables, `groups[${i}].`);
       }),
-      group({}, () => true, ""),
+      group({}, undefined, ""),
     ]);
   }
 
@@ -274,7 +272,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     return Object.fromEntries(Object.entries(this.#options).filter(([name]) => Object.hasOwn(sharedOptions, name)));
   }
 
-  readonly #groupOf = (name: string): TfjsGroup<Hyper> => this.#groups.find(({ matches }) => matches(name))!;
+  readonly #groupOf = (name: string): TfjsGroup<Hyper> => 
+    this.#groups.find(({ variables }) =>
+      variables instanceof RegExp ? name.search(variables) >= 0 : (variables?.includes(name) ?? true),
+    )!;
 
   /** The hyper-parameters of a group that are not the defaults. */
   #changed({ hyper }: TfjsGroup<Hyper>): Values {
@@ -305,34 +306,13 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       const { core, host } = built;
       for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
       act(core);
-      if (!host.inPlace) host.publish(grads.keys());
+      host.publish(grads.keys());
     });
   }
 
   /** The entries of some variables, in order. Variables that are disposed lose their state. */
   #bind(variables: readonly Variable[]): Entry[] {
-    const { name } = this.#rule;
-    const loaded = this.#entries.filter(({ variable }) => variable === undefined);
-    if (loaded.length > 0) {
-      const names = new Map(loaded.map((entry) => [entry.name, entry]));
-      const byName = variables.every(({ name }) => names.has(name));
-      if (!byName && loaded.length !== variables.length) {
-        throw new RangeError(
-          `${name}: the state that was loaded is of ${loaded.length} variables (${loaded[0]!.name}, …), the step is of ${variables.length} (${variables[0]!.name}, …)`,
-        );
-      }
-      const pairs = variables.map((variable, i) => [byName ? names.get(variable.name)! : loaded[i]!, variable] as const);
-      for (const [{ name: from, state }, variable] of pairs) {
-        for (const [slot, { shape }] of state) {
-          const expected = this.#rule.shapes[slot]?.(variable.shape) ?? variable.shape;
-          if (sameShape(shape, expected)) continue;
-          throw new RangeError(
-            `${name}: the state ${slot} that was loaded for ${show(from)} has shape ${show(shape)}, variable ${show(variable.name)} needs ${show(expected)}`,
-          );
-        }
-      }
-      for (const [entry, variable] of pairs) Object.assign(entry, { variable, name: variable.name });
-    }
+    this.#bindLoaded(variables);
     const gone = this.#entries.filter(({ variable, state }) =>
       [variable, ...state.values()].some((variable) => variable?.isDisposed),
     );
@@ -351,6 +331,48 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       }
       return entry;
     });
+  }
+
+  /**
+   * Gives state that was loaded to the variables of a step: by name, or if no name is the same, by order, because a model that is
+   * loaded a second time has other names.
+   */
+  #bindLoaded(variables: readonly Variable[]): void {
+    const loaded = this.#entries.filter(({ variable }) => variable === undefined);
+    if (loaded.length === 0) return;
+    const named = variables.flatMap((variable) => {
+      const entry = loaded.find(({ name }) => name === variable.name);
+      return entry ? [[entry, variable] as const] : [];
+    });
+    const ordered = loaded.map((entry, i) => [entry, variables[i]!] as const);
+    const isOrdered =
+      named.length === 0 &&
+      loaded.length === variables.length &&
+      ordered.every(([entry, variable]) => this.#misfit(entry, variable) === undefined);
+    const strangers = loaded.filter(({ name }) => engine().registeredVariables[name] === undefined);
+    if (named.length === 0 && !isOrdered && strangers.length > 0) {
+      throw new RangeError(
+        `${this.#rule.name}: the state that was loaded must fit the variables of the step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
+      );
+    }
+    const pairs = isOrdered ? ordered : named;
+    for (const [entry, variable] of pairs) {
+      const misfit = this.#misfit(entry, variable);
+      if (misfit) throw new RangeError(`${this.#rule.name}: ${misfit}`);
+    }
+    for (const [entry, variable] of pairs) Object.assign(entry, { variable, name: variable.name });
+  }
+
+  /** The reason why state that was loaded does not fit a variable. */
+  #misfit({ name, state }: Entry, variable: Variable): string | undefined {
+    const { slots, shapes } = variantOf(this.#rule, this.#groupOf(name).values);
+    for (const slot of new Set([...state.keys(), ...Object.keys(slots)])) {
+      const expected = shapes[slot] ? shapes[slot](variable.shape) : variable.shape;
+      const shape = state.get(slot)?.shape;
+      if (expected === shape || (expected && shape && sameShape(shape, expected))) continue;
+      return `the state ${slot} that was loaded for ${show(name)} has shape ${show(shape)}, variable ${show(variable.name)} needs ${show(expected)}`;
+    }
+    return undefined;
   }
 
   /** The optimizer of the core over some entries: the last one, if its arrays are where they were. */

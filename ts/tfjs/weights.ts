@@ -155,7 +155,8 @@ export async function readWeights(
     found.set(variable, slots.set(slot, tensor));
   }
   for (const [name, slots] of found) {
-    const missing = [...slotsOf(rule, groupOf(name))].find(([, slot]) => !slots.has(slot) && isNeeded(rule, groupOf(name), slot));
+    const isMissing = (slot: string) => !slots.has(slot) && isNeeded(rule, groupOf(name), slot) && !rule.shapes[slot];
+    const missing = [...slotsOf(rule, groupOf(name))].find(([, slot]) => isMissing(slot));
     if (missing) throw new RangeError(`${title}: ${show(`${name}/${missing[0]}`)} is missing`);
   }
   plateaus(groups).forEach((plateau, i) => {

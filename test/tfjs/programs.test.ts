@@ -1,0 +1,255 @@
+/** What programs do between steps: other backends, other variables, gradients that are missing, assignments, disposals. */
+
+import * as tf from "@tensorflow/tfjs-core";
+import "@tensorflow/tfjs-layers"; // registers the gradients of operations
+import fc from "fast-check"; // generates the programs, and shrinks those that fail
+import { expect, test } from "vitest";
+import { adagrad, adam, adamw, dog, muon, sgd, sophia } from "../../ts/tfjs/index.js";
+import { type Backend, backends, counted, numbers, use } from "./backends.js";
+
+const sizes = [1, 5, 16, 33];
+
+/** Adam in double precision, with a count of steps for each variable. */
+class Reference {
+  #state = new Map<number, { p: number[]; m: number[]; v: number[]; t: number }>();
+
+  set(id: number, p: readonly number[]): void {
+    const known = this.#state.get(id);
+    if (known) known.p = [...p];
+    else this.#state.set(id, { p: [...p], m: p.map(() => 0), v: p.map(() => 0), t: 0 });
+  }
+
+  drop(id: number): void {
+    this.#state.delete(id);
+  }
+
+  step(id: number, g: ArrayLike<number>): void {
+    const state = this.#state.get(id)!;
+    const t = ++state.t;
+    state.p.forEach((_, i) => {
+      state.m[i] = 0.9 * state.m[i]! + 0.1 * g[i]!;
+      state.v[i] = 0.999 * state.v[i]! + 0.001 * g[i]! ** 2;
+      const [m, v] = [state.m[i]! / (1 - 0.9 ** t), state.v[i]! / (1 - 0.999 ** t)];
+      state.p[i]! -= (0.1 * m) / (Math.sqrt(v) + 1e-8);
+    });
+  }
+
+  values(id: number): readonly number[] {
+    return this.#state.get(id)!.p;
+  }
+}
+
+const changes = ["make", "dispose", "assign", "share", "grow"] as const;
+
+type Command =
+  | { readonly do: "backend"; readonly to: Backend }
+  | { readonly do: "save" }
+  | { readonly do: "step"; readonly which: readonly boolean[]; readonly asList: boolean }
+  | { readonly do: "make"; readonly at: number }
+  | { readonly do: "dispose"; readonly at: number }
+  | { readonly do: "assign"; readonly at: number }
+  | { readonly do: "share"; readonly at: number }
+  | { readonly do: "grow"; readonly at: number };
+
+const command = fc.oneof(
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("backend" as const), to: fc.constantFrom(...backends) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constantFrom(...changes),
+      at: fc.nat(3),
+    }),
+  },
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      do: fc.constant("step" as const),
+      which: fc.array(fc.boolean(), { minLength: 4, maxLength: 4 }),
+      asList: fc.boolean(),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant("save" as const) }) },
+);
+
+async function run(program: readonly Command[]): Promise<void> {
+  tf.disposeVariables(); // of a program that failed
+  await use("wasm");
+  const before = counted();
+  const reference = new Reference();
+  let optimizer = adam({ lr: 0.1 });
+  const variables: (tf.Variable | undefined)[] = [];
+  /** Tensors that share the data of a variable, with their values. */
+  const shared: [tf.Tensor, number[]][] = [];
+  const heap: tf.Tensor[] = [];
+  let seed = 0;
+  const make = (id: number) => {
+    const values = numbers(sizes[id]!, seed++);
+    variables[id] = tf.tidy(() => tf.variable(tf.tensor(values), true, `v${id}`));
+    reference.set(id, [...values]);
+  };
+  sizes.forEach((_, id) => make(id));
+  for (const command of program) {
+    if (command.do === "backend") await use(command.to);
+    else if (command.do === "make") {
+      if (variables[command.at] === undefined) make(command.at);
+    } else if (command.do === "dispose") {
+      variables[command.at]?.dispose();
+      variables[command.at] = undefined;
+      reference.drop(command.at);
+    } else if (command.do === "assign") {
+      const variable = variables[command.at];
+      if (variable === undefined) continue;
+      const values = numbers(variable.size, seed++);
+      tf.tidy(() => variable.assign(tf.tensor(values)));
+      reference.set(command.at, [...values]);
+    } else if (command.do === "share") {
+      const variable = variables[command.at];
+      if (variable) shared.push([tf.reshape(variable, [-1]), [...variable.dataSync()]]);
+    } else if (command.do === "grow") {
+      heap.push(tf.zeros([2 ** 20 * (1 + command.at)])); // the memory of the backend wasm grows
+    } else if (command.do === "save") {
+      const weights = await optimizer.getWeights();
+      const next = adam({ lr: 0.1 });
+      await next.setWeights(weights);
+      optimizer.dispose();
+      optimizer = next;
+    } else {
+      const which = variables.flatMap((variable, id) => (variable && command.which[id] ? [id] : []));
+      if (which.length === 0) continue;
+      const grads = which.map((id) => numbers(sizes[id]!, seed++));
+      tf.tidy(() => {
+        const list: { name: string; tensor: tf.Tensor }[] = which.map((id, i) => ({
+          name: `v${id}`,
+          tensor: tf.tensor(grads[i]!),
+        }));
+        // The others have null, as TensorFlow.js gives it.
+        variables.forEach((variable, id) => {
+          if (variable && !which.includes(id)) list.push({ name: `v${id}`, tensor: null as unknown as tf.Tensor });
+        });
+        const record = Object.fromEntries(list.map(({ name, tensor }) => [name, tensor]));
+        optimizer.applyGradients(command.asList ? list : record);
+      });
+      which.forEach((id, i) => reference.step(id, grads[i]!));
+    }
+    variables.forEach((variable, id) => {
+      if (variable === undefined) return;
+      const expected = reference.values(id);
+      variable.dataSync().forEach((x, i) => expect(x).toBeCloseTo(expected[i]!, 4));
+    });
+    for (const [tensor, values] of shared) expect([...tensor.dataSync()]).toEqual(values);
+  }
+  optimizer.dispose();
+  tf.dispose([...variables.filter((variable) => variable !== undefined), ...shared.map(([tensor]) => tensor), ...heap]);
+  expect(counted()).toEqual(before);
+}
+
+test("programs", async () => {
+  await fc.assert(fc.asyncProperty(fc.array(command as fc.Arbitrary<Command>, { maxLength: 14 }), run), { numRuns: 60 });
+});
+
+test("a step on the backend wasm copies nothing: the arrays stay where they are", async () => {
+  await use("wasm");
+  const wasm = tf.backend() as any;
+  const variable = tf.variable(tf.zeros([400, 16]));
+  const optimizer = adamw();
+  const place = () => wasm.dataIdMap.get(variable.dataId).memoryOffset;
+  const step = () => tf.tidy(() => optimizer.applyGradients({ [variable.name]: tf.ones([400, 16]) }));
+  step();
+  const at = place();
+  let allocated = 0;
+  const { _malloc } = wasm.wasm;
+  wasm.wasm._malloc = (bytes: number) => ((allocated += bytes), _malloc(bytes));
+  const gradient = tf.ones([400, 16]);
+  allocated = 0;
+  optimizer.applyGradients({ [variable.name]: gradient });
+  expect(allocated).toBe(0);
+  expect(place()).toBe(at);
+  wasm.wasm._malloc = _malloc;
+  const [, m] = (await optimizer.getWeights()) as [unknown, { tensor: tf.Tensor }];
+  expect(wasm.dataIdMap.get(m.tensor.dataId).memoryOffset).toBeGreaterThan(0);
+  optimizer.dispose();
+  tf.dispose([variable, gradient]);
+});
+
+test("on cpu a variable's values are the kernels' array, and stay it", async () => {
+  await use("cpu");
+  const cpu = tf.backend() as any;
+  const variable = tf.variable(tf.zeros([40]));
+  const optimizer = adamw();
+  const step = () => tf.tidy(() => optimizer.applyGradients({ [variable.name]: tf.ones([40]) }));
+  step();
+  const { values } = cpu.data.get(variable.dataId);
+  step();
+  expect(cpu.data.get(variable.dataId).values).toBe(values);
+  optimizer.dispose();
+  variable.dispose();
+});
+
+test("minimize: the loss, variables that do not take part, and variables that are listed twice", async () => {
+  await use("wasm");
+  const [a, b, c] = [tf.variable(tf.scalar(3)), tf.variable(tf.scalar(4)), tf.variable(tf.scalar(5), false)];
+  const optimizer = sgd({ lr: 0.1 });
+  const cost = optimizer.minimize(() => tf.mul(a, a) as tf.Scalar, true, [a, a, b, c]);
+  expect(cost!.dataSync()[0]).toBe(9);
+  expect([a, b, c].map((variable) => variable.dataSync()[0])).toEqual([3 - Math.fround(0.6), 4, 5].map(Math.fround));
+  tf.dispose([a, b, c, cost!]);
+});
+
+test("a variable that is its own gradient", async () => {
+  await use("wasm");
+  const [a, b] = [tf.variable(tf.fill([16], 2)), tf.variable(tf.fill([16], 3))];
+  sgd({ lr: 1 }).applyGradients({ [a.name]: b, [b.name]: a });
+  expect([a.dataSync()[0], b.dataSync()[0]]).toEqual([-1, 1]);
+  tf.dispose([a, b]);
+});
+
+test("momentum that changes has an effect", async () => {
+  await use("wasm");
+  const a = tf.variable(tf.zeros([1]));
+  const optimizer = sgd({ lr: 1, momentum: 0.9 });
+  const step = () => tf.tidy(() => optimizer.applyGradients({ [a.name]: tf.ones([1]) }));
+  step();
+  optimizer.setMomentum(0.5);
+  step();
+  expect(a.dataSync()[0]).toBeCloseTo(-1 - 1.5, 6);
+  optimizer.learningRate = 0.5;
+  expect(optimizer.hyper.lr).toBe(0.5);
+  expect(() => adagrad().setMomentum(0.5)).toThrow('adagrad: no option "momentum"');
+  a.dispose();
+});
+
+test("estimates of the Hessian", async () => {
+  await use("wasm");
+  const a = tf.variable(tf.ones([3]));
+  const optimizer = sophia();
+  tf.tidy(() => optimizer.applyHessian({ [a.name]: tf.ones([3]) }));
+  tf.tidy(() => optimizer.applyGradients({ [a.name]: tf.ones([3]) }));
+  expect(optimizer.iterations).toBe(1);
+  expect(() => sgd().applyHessian({})).toThrow("applyHessian() is for rules that use one");
+  a.dispose();
+});
+
+test("errors name the remedy, and change nothing", async () => {
+  await use("wasm");
+  const a = tf.variable(tf.ones([2, 2]), true, "a");
+  const optimizer = adam();
+  const apply = (gradients: any) => () => tf.tidy(() => optimizer.applyGradients(gradients));
+  expect(apply({ z: tf.ones([2]) })).toThrow('adam: applyGradients: variable "z" must be registered');
+  expect(apply({ a: tf.ones([4]) })).toThrow("has shape [2, 2], its gradient must have the same, got [4]");
+  expect(apply({ a: tf.ones([2, 2], "int32") })).toThrow("must be float32, got int32");
+  expect(apply({ a: 3 })).toThrow("must have a tensor as its gradient, got 3");
+  expect(apply(undefined)).toThrow("gradients must be a record by name");
+  expect(apply([{ name: "a", tensor: tf.ones([2, 2]) }, { name: "a", tensor: tf.zeros([2, 2]) }])).toThrow("got two");
+  expect(() => adam({ zeroGrad: true } as any)).toThrow("adam: zeroGrad has no use here");
+  expect(() => adam({ lr: -1 })).toThrow("adam: lr must be in [0, ∞), got -1");
+  expect(() => adam({ groups: [{ lr: 1 }] } as any)).toThrow("adam: groups[0] must be { variables, ...options }");
+  expect(() => adam({ groups: [{ variables: /a/, lr: -1 }] })).toThrow("adam: groups[0].lr must be in [0, ∞)");
+  const three = tf.variable(tf.ones([2, 2, 2]));
+  expect(() => tf.tidy(() => muon().applyGradients({ [three.name]: tf.ones([2, 2, 2]) }))).toThrow("must be a matrix");
+  expect(() => tf.tidy(() => dog({ nonFinite: "throw" }).applyGradients({ a: tf.fill([2, 2], NaN) }))).toThrow(
+    'the gradient of tensor "a" must be finite, got NaN at index 0',
+  );
+  expect(optimizer.iterations).toBe(0);
+  expect([...a.dataSync()]).toEqual([1, 1, 1, 1]);
+  tf.dispose([a, three]);
+});

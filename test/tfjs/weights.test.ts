@@ -1,0 +1,181 @@
+/** State in files: written here and read by TensorFlow.js, and the other way round. */
+
+import * as tf from "@tensorflow/tfjs-core";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import * as downhill from "../../ts/tfjs/index.js";
+import { numbers, use } from "./backends.js";
+
+type Optimizer = tf.Optimizer;
+
+/** The seven, made to compute the same, with the slots of a file in order. */
+const pairs: Record<string, { theirs: () => Optimizer; ours: () => Optimizer; names: string[]; exact?: false }> = {
+  sgd: { theirs: () => tf.train.sgd(0.1), ours: () => downhill.sgd({ lr: 0.1 }), names: [] },
+  "sgd with momentum": {
+    theirs: () => tf.train.momentum(0.1, 0.9),
+    ours: () => downhill.sgd({ lr: 0.1, momentum: 0.9 }),
+    names: ["momentum"],
+  },
+  "sgd with Nesterov's": {
+    theirs: () => tf.train.momentum(0.1, 0.9, true),
+    ours: () => downhill.sgd({ lr: 0.1, momentum: 0.9, nesterov: true }),
+    names: ["momentum"],
+  },
+  momentum: {
+    theirs: () => tf.train.momentum(0.1, 0.9),
+    ours: () => downhill.momentum({ lr: 0.1 }),
+    names: ["momentum"],
+  },
+  adagrad: {
+    theirs: () => tf.train.adagrad(0.1),
+    ours: () => downhill.adagrad({ lr: 0.1, initialAccumulatorValue: 0.1, epsInSqrt: true, eps: 1e-7 }),
+    names: ["accumulator"],
+  },
+  // TensorFlow.js divides by the mean square of the steps before: the state is the same, the moves are not.
+  adadelta: {
+    theirs: () => tf.train.adadelta(0.1, 0.95),
+    ours: () => downhill.adadelta({ lr: 0.1, rho: 0.95, eps: 1e-7 }),
+    names: ["accum_grad", "accum_var"],
+    exact: false,
+  },
+  adam: { theirs: () => tf.train.adam(0.1), ours: () => downhill.adam({ lr: 0.1, eps: 1e-7 }), names: ["m", "v"] },
+  rmsprop: {
+    theirs: () => tf.train.rmsprop(0.1),
+    ours: () => downhill.rmsprop({ lr: 0.1, alpha: 0.9, eps: 1e-7, epsInSqrt: true }),
+    names: ["rms", "momentum"],
+  },
+  "rmsprop with momentum": {
+    theirs: () => tf.train.rmsprop(0.1, 0.9, 0.5),
+    ours: () => downhill.rmsprop({ lr: 0.1, alpha: 0.9, momentum: 0.5, eps: 1e-7, epsInSqrt: true }),
+    names: ["rms", "momentum"],
+  },
+};
+
+const shapes = { w: [3, 5], b: [2] };
+let variables: tf.Variable[] = [];
+
+beforeEach(async () => {
+  await use("wasm");
+  variables = Object.entries(shapes).map(([name, shape], i) => {
+    const size = shape.reduce((a, b) => a * b);
+    return tf.variable(tf.tensor(numbers(size, i), shape), true, name);
+  });
+});
+afterEach(() => tf.disposeVariables());
+
+function train(optimizer: Optimizer, from: number, to: number): void {
+  for (let step = from; step < to; step++) {
+    tf.tidy(() => {
+      optimizer.applyGradients(
+        variables.map(({ name, shape, size }, i) => ({ name, tensor: tf.tensor(numbers(size, 10 * step + i), shape) })),
+      );
+    });
+  }
+}
+
+const values = () => variables.flatMap((variable) => [...variable.dataSync()]);
+const assign = (from: readonly number[]) => {
+  let at = 0;
+  for (const variable of variables) {
+    variable.assign(tf.tensor(from.slice(at, at + variable.size), variable.shape));
+    at += variable.size;
+  }
+};
+
+/** What comes of a run that one optimizer begins and another ends. */
+async function handedOver(first: () => Optimizer, second: () => Optimizer): Promise<number[]> {
+  const start = values();
+  const [a, b] = [first(), second()];
+  train(a, 0, 3);
+  await b.setWeights(await a.getWeights());
+  expect(b.iterations).toBe(a.iterations);
+  a.dispose();
+  train(b, 3, 6);
+  const end = values();
+  b.dispose();
+  assign(start);
+  return end;
+}
+
+const near = (a: readonly number[], b: readonly number[]) => {
+  const distance = Math.max(...a.map((x, i) => Math.abs(x - b[i]!)));
+  expect(distance).toBeLessThan(1e-5); // TensorFlow.js keeps the powers of the betas in single precision
+};
+
+describe.each(Object.entries(pairs))("%s", (_, { theirs, ours, names, exact = true }) => {
+  test("names and order are those of TensorFlow.js", async () => {
+    const [a, b] = [theirs(), ours()];
+    train(a, 0, 2);
+    train(b, 0, 2);
+    const [there, here] = [await a.getWeights(), await b.getWeights()];
+    expect(here.map(({ name }) => name)).toEqual(["iter", ...names.flatMap((slot) => [`w/${slot}`, `b/${slot}`])]);
+    expect(here.map(({ name }) => name)).toEqual(there.map(({ name }) => name));
+    expect(here.map(({ tensor }) => [tensor.shape, tensor.dtype])).toEqual(
+      there.map(({ tensor }) => [tensor.shape, tensor.dtype]),
+    );
+  });
+
+  test("a run that TensorFlow.js begins ends here, and the other way round", async () => {
+    if (exact) {
+      const whole = await handedOver(theirs, theirs);
+      near(await handedOver(theirs, ours), whole);
+      near(await handedOver(ours, theirs), whole);
+    }
+    near(await handedOver(ours, ours), await handedOver(ours, ours));
+    const alone = ours();
+    const start = values();
+    train(alone, 0, 6);
+    const end = values();
+    assign(start);
+    near(await handedOver(ours, ours), end);
+  });
+});
+
+describe("Adamax, whose state TensorFlow.js does not write", () => {
+  test("m and v", async () => {
+    const optimizer = downhill.adamax();
+    train(optimizer, 0, 1);
+    expect((await optimizer.getWeights()).map(({ name }) => name)).toEqual(["iter", "w/m", "b/m", "w/v", "b/v"]);
+  });
+});
+
+describe("everything else that a run needs is in one more tensor", () => {
+  const options = { lr: 0.05, ema: 0.9, accumulate: 2, lossScale: "dynamic" } as const;
+  const all = {
+    prodigy: () => downhill.prodigy(),
+    lamb: () => downhill.lamb(),
+    dog: () => downhill.dog(),
+    scheduleFreeAdamw: () => downhill.scheduleFreeAdamw(),
+    adamw: () => downhill.adamw(options),
+    adafactor: () => downhill.adafactor(),
+  };
+  test.each(Object.entries(all))("%s resumes to the bit", async (_, make) => {
+    const start = values();
+    const alone = make();
+    train(alone, 0, 6);
+    const end = values();
+    assign(start);
+    expect(await handedOver(make, make)).toEqual(end);
+  });
+});
+
+test("wrong weights are refused, and change nothing", async () => {
+  const optimizer = downhill.adam();
+  train(optimizer, 0, 2);
+  const before = (await optimizer.getWeights()).map(({ name, tensor }) => [name, ...tensor.dataSync()]);
+  const zero = tf.zeros([3, 5]);
+  const iter = { name: "iter", tensor: tf.scalar(1, "int32") };
+  await expect(optimizer.setWeights([])).rejects.toThrow('adam: setWeights: the first weight must be the number of steps, "iter"');
+  await expect(optimizer.setWeights([iter, { name: "w/x", tensor: zero }])).rejects.toThrow("must end with one of /m, /v");
+  await expect(optimizer.setWeights([iter, { name: "w/m", tensor: zero }])).rejects.toThrow('"w/v" is missing');
+  await expect(optimizer.setWeights(undefined as any)).rejects.toThrow("weights must be a list");
+  const after = (await optimizer.getWeights()).map(({ name, tensor }) => [name, ...tensor.dataSync()]);
+  expect(after).toEqual(before);
+});
+
+test("state of other shapes is refused at the step", async () => {
+  const optimizer = downhill.adam();
+  const wrong = ["m", "v"].map((slot) => ({ name: `w/${slot}`, tensor: tf.zeros([3, 4]) }));
+  await optimizer.setWeights([{ name: "iter", tensor: tf.scalar(1, "int32") }, ...wrong]);
+  const [w] = variables as [tf.Variable];
+  expect(() => optimizer.applyGradients({ w: tf.zerosLike(w) })).toThrow("has shape [3, 4]");
+});
