@@ -1,6 +1,6 @@
 /**
- * Writes the generated documents: a page for each rule in docs/optimizers, docs/schedules.md, docs/porting.md, and the tables
- * of speed in the README and docs/performance.md. With `--check` it writes nothing, and fails if one is out of date.
+ * Writes the generated documents: a page for each rule in docs/optimizers, docs/schedules.md, docs/porting.md, the tables
+ * of speed in the README and docs/performance.md, and the lists of factories in the adapters. With `--check` it writes nothing, and fails if one is out of date.
  */
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -38,12 +38,20 @@ export function documents(): Document[] {
     ["docs/performance.md", filled("docs/performance.md", { "speed of all rules": allSpeeds(), peers: peers() })],
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
+    ["ts/tfjs/rules.ts", factories("tfjsFactory")],
     [`${PAGES}/README.md`, index(list)],
     ...list.map((rule) => [`${PAGES}/${rule.name}.md`, page(rule)] as const),
     ...Object.entries(functions).map(([name, path]) => [`${PAGES}/${name}.md`, functionPage(name, path)] as const),
   ]);
   const present = readdirSync(join(root, PAGES)).map((name) => `${PAGES}/${name}`);
   return [...new Set([...pages.keys(), ...present])].map((path) => ({ path, is: read(path), should: pages.get(path) }));
+}
+
+/** The factories of an adapter, one for each rule: exports must have names. */
+function factories(make: string): string {
+  const lines = listed().map(({ name }) => `export const ${name} = ${make}(rules.${name});\n`);
+  const imports = `import * as rules from "../rules/index.js";\nimport { ${make} } from "./factory.js";\n`;
+  return `// Made from ts/rules/index.ts by \`npm run docs\`; not to be edited.\n\n${imports}\n${lines.join("")}`;
 }
 
 function read(path: string): string | undefined {

@@ -295,7 +295,7 @@ export const optax: Library = {
 
 export const tfjs: Library = {
   name: "TensorFlow.js",
-  says: "TensorFlow.js 4.22. The arguments are shown with their defaults. The rates of `sgd`, `momentum`, `rmsprop` and `adagrad`, and the second argument of `momentum`, have none. Its eps is 1e-7 with 32-bit floats. A test runs both sides and compares the results.",
+  says: "TensorFlow.js 4.22. The arguments are shown with their defaults. The rates of `sgd`, `momentum`, `rmsprop` and `adagrad`, and the second argument of `momentum`, have none. Its eps is 1e-7 with 32-bit floats. A test runs both sides and compares the results. In a program of TensorFlow.js, [`downhill/tfjs`](tfjs.md) has the same factories without the first argument, and reads its state.",
   ports: [
     { there: "tf.train.sgd(0.01)", here: "sgd(model, { lr: 0.01 })" },
     { there: "tf.train.momentum(0.01, 0.9)", here: "sgd(model, { lr: 0.01, momentum: 0.9 })" },

@@ -60,7 +60,8 @@ describe.each(backends)("on %s", (backend) => {
   test("a saved model goes on as one that was not saved", async () => {
     await use(backend);
     const lr = warmupCosineDecay({ peakValue: 0.02, warmupSteps: 4, decaySteps: 100 });
-    const optimizer = () => adamw({ lr, weightDecay: 0.1, clipNorm: 1, groups: [{ variables: /bias/, weightDecay: 0 }] });
+    const optimizer = () =>
+      adamw({ lr, weightDecay: 0.1, clipNorm: 1, groups: [{ variables: /bias/, weightDecay: 0 }] });
     const whole = model(optimizer());
     await fit(whole, 2);
     const place = storage();

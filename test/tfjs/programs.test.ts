@@ -144,7 +144,9 @@ async function run(program: readonly Command[]): Promise<void> {
 }
 
 test("programs", async () => {
-  await fc.assert(fc.asyncProperty(fc.array(command as fc.Arbitrary<Command>, { maxLength: 14 }), run), { numRuns: 60 });
+  await fc.assert(fc.asyncProperty(fc.array(command as fc.Arbitrary<Command>, { maxLength: 14 }), run), {
+    numRuns: 60,
+  });
 });
 
 test("a step on the backend wasm copies nothing: the arrays stay where they are", async () => {
@@ -239,7 +241,12 @@ test("errors name the remedy, and change nothing", async () => {
   expect(apply({ a: tf.ones([2, 2], "int32") })).toThrow("must be float32, got int32");
   expect(apply({ a: 3 })).toThrow("must have a tensor as its gradient, got 3");
   expect(apply(undefined)).toThrow("gradients must be a record by name");
-  expect(apply([{ name: "a", tensor: tf.ones([2, 2]) }, { name: "a", tensor: tf.zeros([2, 2]) }])).toThrow("got two");
+  expect(
+    apply([
+      { name: "a", tensor: tf.ones([2, 2]) },
+      { name: "a", tensor: tf.zeros([2, 2]) },
+    ]),
+  ).toThrow("got two");
   expect(() => adam({ zeroGrad: true } as any)).toThrow("adam: zeroGrad has no use here");
   expect(() => adam({ lr: -1 })).toThrow("adam: lr must be in [0, ∞), got -1");
   expect(() => adam({ groups: [{ lr: 1 }] } as any)).toThrow("adam: groups[0] must be { variables, ...options }");

@@ -40,9 +40,7 @@ function both({ factory, rule, options }: Pick<Case, "factory" | "rule" | "optio
     tensors.forEach((tensor, i) => tensor.grad.set(grads[i]!));
     const report = theirs.step();
     tf.tidy(() =>
-      ours.applyGradients(
-        list.map(([name, shape], i) => ({ name, tensor: tf.tensor(grads[i]!, [...shape]) })),
-      ),
+      ours.applyGradients(list.map(([name, shape], i) => ({ name, tensor: tf.tensor(grads[i]!, [...shape]) }))),
     );
     expect(ours.report).toEqual(report);
   }

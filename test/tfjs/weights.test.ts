@@ -164,8 +164,12 @@ test("wrong weights are refused, and change nothing", async () => {
   const before = (await optimizer.getWeights()).map(({ name, tensor }) => [name, ...tensor.dataSync()]);
   const zero = tf.zeros([3, 5]);
   const iter = { name: "iter", tensor: tf.scalar(1, "int32") };
-  await expect(optimizer.setWeights([])).rejects.toThrow('adam: setWeights: the first weight must be the number of steps, "iter"');
-  await expect(optimizer.setWeights([iter, { name: "w/x", tensor: zero }])).rejects.toThrow("must end with one of /m, /v");
+  await expect(optimizer.setWeights([])).rejects.toThrow(
+    'adam: setWeights: the first weight must be the number of steps, "iter"',
+  );
+  await expect(optimizer.setWeights([iter, { name: "w/x", tensor: zero }])).rejects.toThrow(
+    "must end with one of /m, /v",
+  );
   await expect(optimizer.setWeights([iter, { name: "w/m", tensor: zero }])).rejects.toThrow('"w/v" is missing');
   await expect(optimizer.setWeights(undefined as any)).rejects.toThrow("weights must be a list");
   const after = (await optimizer.getWeights()).map(({ name, tensor }) => [name, ...tensor.dataSync()]);

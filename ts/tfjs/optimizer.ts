@@ -91,7 +91,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       );
     }
     if (!Array.isArray(groups)) {
-      throw new TypeError(`${rule.name}: groups must be a list of groups { variables, ...options }, got ${show(groups)}`);
+      throw new TypeError(
+        `${rule.name}: groups must be a list of groups { variables, ...options }, got ${show(groups)}`,
+      );
     }
     const group = (own: Values, variables: VariableGroup["variables"] | undefined, path: string): TfjsGroup<Hyper> => {
       const values = resolveRule(rule, options, own, path);
@@ -189,7 +191,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const entries = this.#entries.filter(({ variable }) => variable !== undefined && !variable.isDisposed);
     if (entries.length === 0) return;
     tidy(() => {
-      const training = new Map(entries.map(({ variable }) => [variable!, variable!.dataSync().slice() as Float32Array]));
+      const training = new Map(
+        entries.map(({ variable }) => [variable!, variable!.dataSync().slice() as Float32Array]),
+      );
       const { core, host } = this.#build(entries);
       core.eval();
       host.publish(training.keys());
@@ -253,7 +257,11 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   /** The options, with the present hyper-parameters, as data. A TypeError for a function, which is not data. */
   getConfig(): serialization.ConfigDict {
     const groups = this.#groups.slice(0, -1);
-    return configOf(this.#rule, { ...this.#options, ...this.#changed(this.#groups.at(-1)!) }, groups) as serialization.ConfigDict;
+    return configOf(
+      this.#rule,
+      { ...this.#options, ...this.#changed(this.#groups.at(-1)!) },
+      groups,
+    ) as serialization.ConfigDict;
   }
 
   /** Disposes the state. The variables stay. */
@@ -272,7 +280,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     return Object.fromEntries(Object.entries(this.#options).filter(([name]) => Object.hasOwn(sharedOptions, name)));
   }
 
-  readonly #groupOf = (name: string): TfjsGroup<Hyper> => 
+  readonly #groupOf = (name: string): TfjsGroup<Hyper> =>
     this.#groups.find(({ variables }) =>
       variables instanceof RegExp ? name.search(variables) >= 0 : (variables?.includes(name) ?? true),
     )!;
@@ -386,7 +394,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     }
     const host = this.#host!;
     const last = this.#built;
-    const same = last !== undefined && entries.every((entry, i) => entry === last.entries[i]) && last.entries.length === entries.length;
+    const same =
+      last !== undefined &&
+      entries.every((entry, i) => entry === last.entries[i]) &&
+      last.entries.length === entries.length;
     const arrays = same ? last.arrays : entries.flatMap((entry) => this.#arraysOf(host, entry));
     const addresses = arrays.map((variable) => host.address(variable));
     if (same && last.buffer === host.memory.buffer && addresses.every((address, i) => address === last.addresses[i])) {
@@ -403,7 +414,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const { slots, hasAverage, hasAccumulator, shapes } = variantOf(this.#rule, this.#groupOf(name).values);
     const start = (slot: string, from: number | "params") => {
       const shape = shapes[slot] ? shapes[slot](variable!.shape) : variable!.shape;
-      if (shape !== undefined && !state.has(slot)) state.set(slot, host.make(shape, from === "params" ? variable! : from));
+      if (shape !== undefined && !state.has(slot))
+        state.set(slot, host.make(shape, from === "params" ? variable! : from));
     };
     for (const [slot, from] of Object.entries(slots)) start(slot, from);
     if (hasAverage) start(AVERAGE, "params");
@@ -549,7 +561,9 @@ function checkGroup(title: string, given: unknown): VariableGroup & Values {
 /** The variables with a gradient, in the order in which they were given; a TypeError or RangeError for what does not fit. */
 function listGradients(title: string, given: unknown): Map<Variable, TfTensor> {
   if (typeof given !== "object" || given === null) {
-    throw new TypeError(`${title}: gradients must be a record by name, or a list of { name, tensor }, got ${show(given)}`);
+    throw new TypeError(
+      `${title}: gradients must be a record by name, or a list of { name, tensor }, got ${show(given)}`,
+    );
   }
   const list = Array.isArray(given)
     ? (given as (NamedTensor | undefined)[]).map((item) => [item?.name, item?.tensor] as const)
@@ -558,15 +572,19 @@ function listGradients(title: string, given: unknown): Map<Variable, TfTensor> {
   for (const [name, grad] of list) {
     const variable = typeof name === "string" ? engine().registeredVariables[name] : undefined;
     const what = `${title}: variable ${show(name)}`;
-    if (variable === undefined) throw new RangeError(`${what} must be registered with TensorFlow.js, there is none of this name`);
+    if (variable === undefined)
+      throw new RangeError(`${what} must be registered with TensorFlow.js, there is none of this name`);
     if (grad === null || grad === undefined) continue;
-    if (!(grad instanceof TfTensor)) throw new TypeError(`${what} must have a tensor as its gradient, got ${show(grad)}`);
+    if (!(grad instanceof TfTensor))
+      throw new TypeError(`${what} must have a tensor as its gradient, got ${show(grad)}`);
     if (grad.isDisposed) throw new RangeError(`${what} must have a gradient, got a tensor that is disposed`);
     for (const { dtype } of [variable, grad]) {
       if (dtype !== "float32") throw new TypeError(`${what} and its gradient must be float32, got ${dtype}`);
     }
     if (!sameShape(variable.shape, grad.shape)) {
-      throw new RangeError(`${what} has shape ${show(variable.shape)}, its gradient must have the same, got ${show(grad.shape)}`);
+      throw new RangeError(
+        `${what} has shape ${show(variable.shape)}, its gradient must have the same, got ${show(grad.shape)}`,
+      );
     }
     const other = grads.get(variable);
     if (other && other.dataId !== grad.dataId) {

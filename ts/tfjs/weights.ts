@@ -47,9 +47,14 @@ function slotsOf(rule: Rule, { values }: TfjsGroup): ReadonlyMap<string, string>
   const names = tfjsNames[rule.name] ?? {};
   const own = [...Object.keys(slots), ...(hasAverage ? [AVERAGE] : []), ...(hasAccumulator ? [GRAD_SUM] : [])];
   // TensorFlow.js's RMSProp always has a buffer.
-  const theirs = Object.keys(names).filter((slot) => own.includes(slot) || (rule.name === "rmsprop" && slot === "momentumBuffer"));
+  const theirs = Object.keys(names).filter(
+    (slot) => own.includes(slot) || (rule.name === "rmsprop" && slot === "momentumBuffer"),
+  );
   const others = own.filter((slot) => !(slot in names));
-  return new Map([...theirs.map((slot) => [names[slot]!, slot] as const), ...others.map((slot) => [slot, slot] as const)]);
+  return new Map([
+    ...theirs.map((slot) => [names[slot]!, slot] as const),
+    ...others.map((slot) => [slot, slot] as const),
+  ]);
 }
 
 /** The factor of a slot, at the rate of the last step. */
@@ -85,7 +90,9 @@ export function writeWeights(
       if (variable === undefined) {
         const like = [...entry.state.values()][0];
         const isMissing = rule.name === "rmsprop" && slot === "momentumBuffer" && like;
-        return isMissing ? [{ name, tensor: engine().makeTensor(new Float32Array(like.size), like.shape, "float32"), isOwn: false }] : [];
+        return isMissing
+          ? [{ name, tensor: engine().makeTensor(new Float32Array(like.size), like.shape, "float32"), isOwn: false }]
+          : [];
       }
       const factor = factorOf(rule, group, slot, counts.steps);
       if (factor === 1) return [{ name, tensor: variable, isOwn: true }];
@@ -111,7 +118,12 @@ const plateaus = (groups: readonly TfjsGroup[]) =>
   groups.flatMap(({ hyper }) => Object.values(hyper as Values)).filter((value) => value instanceof Plateau);
 
 /** Everything that a file of TensorFlow.js has no place for; undefined if there is nothing. */
-function progressOf(rule: Rule, groups: readonly TfjsGroup[], entries: readonly Entry[], counts: Counts): Progress | undefined {
+function progressOf(
+  rule: Rule,
+  groups: readonly TfjsGroup[],
+  entries: readonly Entry[],
+  counts: Counts,
+): Progress | undefined {
   const { steps: _, ...rest } = counts;
   const record = <Value>(value: (entry: Entry) => Value | undefined) =>
     Object.fromEntries(entries.flatMap((entry) => (value(entry) ? [[entry.name, value(entry)!]] : [])));
@@ -132,10 +144,13 @@ export async function readWeights(
   weights: readonly NamedTensor[],
 ): Promise<{ entries: Entry[]; counts: Counts }> {
   const title = `${rule.name}: setWeights`;
-  if (!Array.isArray(weights)) throw new TypeError(`${title}: weights must be a list of { name, tensor }, got ${show(weights)}`);
+  if (!Array.isArray(weights))
+    throw new TypeError(`${title}: weights must be a list of { name, tensor }, got ${show(weights)}`);
   const [first, ...rest] = weights as NamedTensor[];
   if (first?.name !== ITERATIONS) {
-    throw new RangeError(`${title}: the first weight must be the number of steps, "${ITERATIONS}", got ${show(first?.name)}`);
+    throw new RangeError(
+      `${title}: the first weight must be the number of steps, "${ITERATIONS}", got ${show(first?.name)}`,
+    );
   }
   const steps = (await first.tensor.data())[0]!;
   count(0, 0).check(`${title}: ${ITERATIONS}`, steps);
@@ -189,7 +204,12 @@ export function startCounts(groups: readonly TfjsGroup[]): Counts {
 
 function parse(title: string, codes: ArrayLike<number>): Progress {
   try {
-    const { counts = {}, since = {}, scalars = {}, observed = [] } = JSON.parse(String.fromCharCode(...Array.from(codes)));
+    const {
+      counts = {},
+      since = {},
+      scalars = {},
+      observed = [],
+    } = JSON.parse(String.fromCharCode(...Array.from(codes)));
     return { counts, since, scalars, observed };
   } catch (cause) {
     throw new RangeError(`${title}: the tensor "${PROGRESS}" is damaged`, { cause });
