@@ -13,7 +13,8 @@ import { flat, inputs, kernelRun, type Result } from "./harness.js";
 import { type Case, cases, examples } from "./registry.js";
 
 export const LENGTH = 1027;
-export const STEPS = 7;
+/** More than there are from one guard of state to the next. */
+export const STEPS = 20;
 
 export const hashOf = (results: readonly Result[]) => digest(results.map((result) => flat(result)));
 
@@ -26,9 +27,12 @@ async function digest(parts: readonly (Float32Array<ArrayBuffer> | Float64Array<
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The run of a kernel whose results are published. */
-export const publishedRun = ({ rule, values }: Case, gradScale: number) =>
-  kernelRun(rule, values, inputs(LENGTH, STEPS), { gradScale });
+/** The run of a kernel whose results are published. The gradients of every fifth element shrink to zero, as guards see them. */
+export function publishedRun({ rule, values }: Case, gradScale: number) {
+  const { params, grads } = inputs(LENGTH, STEPS);
+  const shrinking = grads.map((grad, step) => grad.map((g, i) => (i % 5 === 4 ? g / 2 ** (8 * step) : g)));
+  return kernelRun(rule, values, { params, grads: shrinking }, { gradScale });
+}
 
 /** Two jobs, of a length for which threads are woken even where a parameter costs least. */
 const shapes: Readonly<Record<string, Shape>>[] = [{ a: [250_001], b: [1, 3] }, { c: [375, 400] }, { d: [130, 150] }];

@@ -7,6 +7,7 @@ pub mod clip;
 #[cfg(target_arch = "wasm32")]
 pub mod exports;
 pub mod factored;
+pub mod guard;
 pub mod lane;
 pub mod math;
 pub mod matrix;

@@ -1,12 +1,13 @@
 //! The traits of a rule, and the one loop that applies every rule to memory.
 //!
 //! Processors take tens of times as long over subnormal numbers as over others. The loop avoids them: a gradient so
-//! small that a result computed from it would be subnormal counts as zero, and subnormal state is stored as zero.
+//! small that a result computed from it would be subnormal counts as zero, and every few steps small state is set to
+//! zero, before it can become subnormal ([`crate::guard`]).
 
 use crate::{
-    clip::clip_value,
+    guard::guards,
     lane::{Lane, WIDTH},
-    scalar::{MIN_NORMAL_F32, least_squared},
+    scalar::least_squared,
 };
 use core::array::from_fn;
 pub use core::ops::Range;
@@ -14,8 +15,7 @@ pub use core::ops::Range;
 /// The update rule of an optimizer with `N` slots of state. It computes scalars once per call, in double precision, and
 /// returns a closure over single elements.
 pub trait Rule<const N: usize> {
-    /// Lanes per iteration of the loop. Two are faster for a rule of few operations. A rule that divides is as fast
-    /// with one.
+    /// Lanes per iteration of the loop, 1 or 2. Two are faster for many rules, and take more bytes.
     const UNROLL: usize = 1;
     /// How many slots, counted from the first, [`Measure::measure`] writes. The update reads them and does not write
     /// them.
@@ -30,14 +30,22 @@ pub trait Rule<const N: usize> {
     /// `Momentum`.
     const FADING: Range<usize> = 0..0;
 
-    /// The least magnitude of a scaled gradient that does not count as zero. For a rule that squares gradients it is
-    /// the root of [`MIN_NORMAL_F32`] over the factor of the squares; for others, `MIN_NORMAL_F32` over the factor of
-    /// the gradients. `crate::scalar` has a function for each kind, `least_…`.
+    /// The least magnitude of a scaled gradient that does not count as zero, so that neither its products nor its squares
+    /// are subnormal. `crate::scalar` has a function for each kind of rule, `least_…`.
     fn least_gradient(&self) -> f64;
 
-    /// The least magnitude of a [fading](Rule::FADING) slot that is not stored as zero.
+    /// The least magnitude of a [fading](Rule::FADING) slot that a guard does not set to zero.
     fn least_mean(&self) -> f64 {
         self.least_gradient()
+    }
+
+    /// The decay of each slot: a step leaves at least this share of it. 1 for a slot that only grows, or that each step
+    /// writes anew.
+    ///
+    /// State is guarded every 16 steps, or more often if a slot decays by more than a half per step. The default, 0,
+    /// guards it at every step, which is right for every rule.
+    fn decays(&self) -> [f64; N] {
+        [0.0; N]
     }
 
     /// Loads the state of a lane, given the index of its first element in the segment. A rule whose elements share
@@ -47,7 +55,7 @@ pub trait Rule<const N: usize> {
         |slots, index| slots.map(|slot| unsafe { V::load(slot.add(index)) })
     }
 
-    /// Adds noise to a scaled gradient, before it is clipped, given the index of its first element in the segment.
+    /// Adds noise to a scaled and clipped gradient, given the index of its first element in the segment.
     fn add_noise<V: Lane>(&self, _step: f64) -> impl Fn(usize, V) -> V {
         |_, g| g
     }
@@ -101,8 +109,8 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segme
     }
 }
 
-/// The one loop, with `L` lanes per iteration. Clipping, averaging and zeroing of gradients happen in the same pass
-/// over memory. Without them, an iteration only tests `clip` and `has_extras`.
+/// The one loop, with `L` lanes per iteration. What accompanies the update follows block by block, while the block is in
+/// the nearest cache: still one pass over memory, and the loop is the same with and without it.
 ///
 /// # Safety
 /// As for [`run`].
@@ -113,73 +121,98 @@ unsafe fn run_unrolled<V: Lane, R: Rule<N>, const N: usize, const L: usize>(
     begin: usize,
     end: usize,
 ) {
-    let Segment { step, clip, blend, params, grads, averages, zero_grad, slots, .. } = *segment;
-    let has_extras = clip < f64::INFINITY || blend > 0.0 || zero_grad != 0;
+    let Segment { step, params, grads, slots, .. } = *segment;
     let (add_noise, update) = (rule.add_noise::<V>(step), rule.update::<V>(step));
-    let scaled = scaled_gradient::<V, N>(rule.least_gradient(), segment);
-    let least = least_state::<V, R, N>(rule);
+    let gradients = gradients::<V, N, L>(rule.least_gradient(), segment);
     let load = rule.load::<V>();
+    let written = R::MEASURED..N - R::READ_ONLY;
+    let guard = unsafe { guards::<V, R, N>(rule, segment, written.clone()) };
+    let has_extras = segment.blend > 0.0 || segment.zero_grad != 0;
+    let block = if guard.is_some() || has_extras { BLOCK } else { end - begin };
 
-    let mut i = begin;
-    while i < end {
-        let at = |lane: usize| i + lane * WIDTH;
-        let mut g: [V; L] = from_fn(|lane| add_noise(at(lane), scaled(unsafe { V::load(grads.add(at(lane))) })));
-        if clip < f64::INFINITY {
-            g = g.map(|g| clip_value(g, clip));
-        }
-        let next: [V; L] = from_fn(|lane| unsafe {
-            let param = params.add(at(lane));
-            let (next, state) = update(V::load(param), g[lane], load(slots, at(lane)));
-            next.store(param);
-            for i in R::MEASURED..N - R::READ_ONLY {
-                // Without this, parameters whose gradients have stopped would be slow for ever.
-                state[i].zero_below(least(i)).store(slots[i].add(at(lane)));
-            }
-            next
-        });
-        if has_extras {
-            for (lane, next) in next.into_iter().enumerate() {
+    let mut start = begin;
+    while start < end {
+        let stop = end.min(start + block);
+        let mut i = start;
+        while i < stop {
+            let at = |lane: usize| i + lane * WIDTH;
+            let g = gradients(from_fn(|lane| unsafe { V::load(grads.add(at(lane))) }));
+            for lane in 0..L {
                 unsafe {
-                    if blend > 0.0 {
-                        let at = averages.add(at(lane));
-                        let average = V::load(at);
-                        (average + V::splat(blend) * (next - average)).store(at);
-                    }
-                    if zero_grad != 0 {
-                        V::splat(0.0).store(grads.add(at(lane)));
+                    let (param, g) = (params.add(at(lane)), add_noise(at(lane), g[lane]));
+                    let (next, state) = update(V::load(param), g, load(slots, at(lane)));
+                    next.store(param);
+                    for slot in written.clone() {
+                        state[slot].store(slots[slot].add(at(lane)));
                     }
                 }
             }
+            i += WIDTH * L;
         }
-        i += WIDTH * L;
+        if let Some(guard) = &guard {
+            guard(start, stop);
+        }
+        if has_extras {
+            unsafe { average_and_zero_grad::<V>(&*(&raw const *segment).cast(), start, stop) };
+        }
+        start = stop;
     }
 }
 
-/// Turns a gradient in memory into a scaled one: zero if it would be below `least`.
-#[inline(always)]
-fn scaled_gradient<V: Lane, const N: usize>(least: f64, segment: &Segment<N>) -> impl Fn(V) -> V + use<V, N> {
-    let scale = V::splat(segment.grad_scale);
-    let least = V::splat(least / segment.grad_scale.abs());
-    move |g: V| g.zero_below(least) * scale
+/// Elements of a block, few enough for those of all arrays to stay in the nearest cache.
+const BLOCK: usize = 256;
+
+/// Adds the new parameters `begin..end` to their averages, if there are averages, and zeroes the gradients, if the segment
+/// has it.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(never)] // once in the binary
+unsafe fn average_and_zero_grad<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
+    let Segment { blend, params, grads, averages, zero_grad, .. } = *segment;
+    let (weight, zero) = (V::splat(blend), V::splat(0.0));
+    let mut i = begin;
+    while i < end {
+        unsafe {
+            if blend > 0.0 {
+                let average = V::load(averages.add(i));
+                (average + weight * (V::load(params.add(i)) - average)).store(averages.add(i));
+            }
+            if zero_grad != 0 {
+                zero.store(grads.add(i));
+            }
+        }
+        i += WIDTH;
+    }
 }
 
-/// The least magnitude of a slot's state that is not stored as zero.
+/// Turns gradients in memory into scaled and clipped ones: zero if they would be below `least`.
 #[inline(always)]
-fn least_state<V: Lane, R: Rule<N>, const N: usize>(rule: &R) -> impl Fn(usize) -> V + use<V, R, N> {
-    let mean = rule.least_mean();
-    // The mean's is never smaller. The comparison keeps the compiler from repeating a constant at each use.
-    let normal = if mean < MIN_NORMAL_F32 { mean } else { MIN_NORMAL_F32 };
-    let [normal, mean] = [normal, mean].map(V::splat);
-    move |slot| if R::FADING.contains(&slot) { mean } else { normal }
+fn gradients<V: Lane, const N: usize, const L: usize>(
+    least: f64,
+    segment: &Segment<N>,
+) -> impl Fn([V; L]) -> [V; L] + use<V, N, L> {
+    let [scale, clip] = [segment.grad_scale, segment.clip];
+    let least = V::splat(least / scale.abs());
+    let changes = scale != 1.0 || clip < f64::INFINITY;
+    let [scale, clip] = [scale, clip].map(|x| x as f32);
+    move |g| {
+        let g = g.map(|g| g.zero_below(least));
+        if changes {
+            let [scale, low, high] = [scale, -clip, clip].map(|x| V::splat(f64::from(x)));
+            g.map(|g| (g * scale).max(low).min(high))
+        } else {
+            g
+        }
+    }
 }
 
 /// Turns a gradient in memory into a scaled and clipped one, for kernels that run before the update of a rule whose
 /// least gradient is [`least_squared`].
 #[inline(always)]
 pub fn clipped_gradient<V: Lane>(segment: &Segment<0>) -> impl Fn(V) -> V + use<V> {
-    let scaled = scaled_gradient::<V, 0>(least_squared(), segment);
-    let clip = segment.clip;
-    move |g| clip_value(scaled(g), clip) // without a branch: clipping to infinity is cheaper
+    let gradients = gradients::<V, 0, 1>(least_squared(), segment);
+    move |g| gradients([g])[0]
 }
 
 /// Measures the elements `begin..end` of a segment, and writes the sums to `sums`. The order of the additions depends
@@ -195,25 +228,33 @@ pub unsafe fn measure<V: Lane, R: Measure<N, K>, const N: usize, const K: usize>
     end: usize,
     sums: &mut [f64; K],
 ) {
-    let Segment { step, clip, params, grads, slots, .. } = *segment;
+    let Segment { step, params, grads, slots, .. } = *segment;
     let (measure, load) = (rule.measure::<V>(step), rule.load::<V>());
-    let scaled = scaled_gradient::<V, N>(rule.least_gradient(), segment);
-    let least = least_state::<V, R, N>(rule);
+    let gradients = gradients::<V, N, 1>(rule.least_gradient(), segment);
+    let guard = unsafe { guards::<V, R, N>(rule, segment, 0..R::MEASURED) };
+    let block = if guard.is_some() { BLOCK } else { end - begin };
     let mut totals = [V::NO_SUMS; K];
-    let mut i = begin;
-    while i < end {
-        unsafe {
-            let g = scaled(V::load(grads.add(i)));
-            let g = if clip < f64::INFINITY { clip_value(g, clip) } else { g };
-            let (state, factors) = measure(V::load(params.add(i)), g, load(slots, i));
-            for k in 0..R::MEASURED {
-                state[k].zero_below(least(k)).store(slots[k].add(i));
+    let mut start = begin;
+    while start < end {
+        let stop = end.min(start + block);
+        let mut i = start;
+        while i < stop {
+            unsafe {
+                let [g] = gradients([V::load(grads.add(i))]);
+                let (state, factors) = measure(V::load(params.add(i)), g, load(slots, i));
+                for slot in 0..R::MEASURED {
+                    state[slot].store(slots[slot].add(i));
+                }
+                for (total, (a, b)) in totals.iter_mut().zip(factors) {
+                    *total = a.add_products(b, *total);
+                }
             }
-            for (total, (a, b)) in totals.iter_mut().zip(factors) {
-                *total = a.add_products(b, *total);
-            }
+            i += WIDTH;
         }
-        i += WIDTH;
+        if let Some(guard) = &guard {
+            guard(start, stop);
+        }
+        start = stop;
     }
     *sums = totals.map(V::total);
 }

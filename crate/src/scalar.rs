@@ -1,8 +1,8 @@
 //! Scalars that a rule computes once per call, in double precision: bounds against subnormal numbers, `eps`, averages,
 //! powers.
 
-use crate::lane::Lane;
 pub use crate::lane::sqrt;
+use crate::{guard::least_state, lane::Lane};
 
 /// The smallest normal number of single precision, 2^-126.
 pub const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
@@ -10,21 +10,22 @@ pub const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
 /// Its square root, 2^-63. The product of two numbers that are at least as large is never subnormal.
 pub const SQRT_MIN_NORMAL_F32: f64 = 1.0 / (1u64 << 63) as f64;
 
-/// The least gradient of a rule that only multiplies gradients: by the learning rate, and by factors near one. The rate
-/// counts as at least 2^-60, because state moves even at a rate of zero, and as at most 1/16, which leaves room for the
-/// factors.
+/// The least gradient of a rule that only multiplies gradients: by the learning rate, and by factors near one. The product
+/// with the rate is at least 2^-100, which leaves room for the factors, and for state to decay until it is guarded. The
+/// rate counts as at least 2^-34, because state moves even at a rate of zero, and as at most 1/16.
 pub fn least_scaled(lr: f64) -> f64 {
-    MIN_NORMAL_F32 / lr.abs().clamp(1.0 / (1u64 << 60) as f64, 1.0 / 16.0)
+    const LEAST_PRODUCT: f64 = 1.0 / (1u128 << 100) as f64;
+    LEAST_PRODUCT / lr.abs().clamp(1.0 / (1u64 << 34) as f64, 1.0 / 16.0)
 }
 
 /// The least gradient of a rule that squares gradients, and adds the squares up or averages them over many elements.
 pub fn least_squared() -> f64 {
-    SQRT_MIN_NORMAL_F32
+    sqrt(least_state(1.0))
 }
 
 /// The least gradient of a rule that averages squared gradients over steps, with the decay rate `beta`.
 pub fn least_averaged(beta: f64) -> f64 {
-    sqrt(MIN_NORMAL_F32 / (1.0 - beta))
+    sqrt(least_state(beta) / (1.0 - beta))
 }
 
 /// `eps` for a denominator: at least the root of the smallest mean square that is stored. With a smaller one, state of
@@ -67,12 +68,14 @@ impl<V: Lane> Average<V> {
 /// `base` to the power of `exponent`, a whole number. Squaring and multiplying give the same bits on every machine.
 #[inline(never)] // once in the binary, not twice in every kernel that corrects a bias
 pub fn powi(base: f64, exponent: f64) -> f64 {
+    /// The square of less is zero, before it is a subnormal number.
+    const LEAST_BASE: f64 = 1.0 / (1u128 << 127) as f64;
     let (mut base, mut exponent, mut result) = (base, exponent as u32, 1.0);
     while exponent > 0 {
         if exponent & 1 == 1 {
             result *= base;
         }
-        base *= base;
+        base = if base < LEAST_BASE { 0.0 } else { base * base };
         exponent >>= 1;
     }
     result

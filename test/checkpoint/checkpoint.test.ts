@@ -23,6 +23,7 @@ import { load, loadFile, save, saveFile } from "../../ts/checkpoint/index.js";
 import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
 import { adafactor, adam, adamw, madgrad, nadam, novograd, sgd } from "../../ts/rules/index.js";
 import { exponentialLR, reduceLROnPlateau, sequentialLR, stepLR } from "../../ts/schedules/index.js";
+import { error } from "../harness.js";
 import { small } from "../small.js";
 import { cases } from "../registry.js";
 import { file, parts, sealed } from "./files.js";
@@ -75,6 +76,37 @@ test("steps, saved, loaded in another process, and more steps are the bits of al
     expect(run.optimizer.steps).toBe(7);
   });
 });
+
+test.each(cases)(
+  "from every step a resumed run guards state at the same steps: $name",
+  ({ rule, factory, options }) => {
+    const [steps, interval] = [34, 16];
+    const start = () => untrained({ w: rule.program ? [5, 8] : [40] }, factory as typeof adamw, options);
+    // Gradients that shrink to nothing, so that guards find small state.
+    const go = ({ model: { w }, optimizer }: ReturnType<typeof start>, from: number, to: number) => {
+      for (let step = from; step < to; step++) {
+        w!.grad.forEach((_, i) => {
+          w!.grad[i] = Math.sin(i + step) / 2 ** (step * (i % 8));
+        });
+        optimizer.step();
+      }
+    };
+    const whole = start();
+    const files: Uint8Array[] = [];
+    for (let step = 0; step < interval; step++) {
+      go(whole, step, step + 1);
+      files.push(save(whole.model, whole.optimizer));
+    }
+    go(whole, interval, steps);
+    const last = save(whole.model, whole.optimizer);
+    const resumed = start();
+    files.forEach((file, step) => {
+      load(file, resumed.model, resumed.optimizer);
+      go(resumed, step + 1, steps);
+      expect(Buffer.compare(save(resumed.model, resumed.optimizer), last), `from step ${step + 1}`).toBe(0);
+    });
+  },
+);
 
 test("no slot has a name that averages and sums have in a file", () => {
   for (const { rule } of cases) {
@@ -134,7 +166,10 @@ test.each(fixtures)("a file that was written before, and the run after it: %s", 
   const run = start(spec);
   expect(resume(run, fixture(name)).leftOut).toEqual([]);
   go(run, 7, 16);
-  for (const [name, values] of Object.entries(params)) expect([...run.model[name]!.data], name).toEqual(values);
+  // A later version may round updates otherwise: test/bits.json has its bits.
+  for (const [name, values] of Object.entries(params)) {
+    expect(error(run.model[name]!.data, values as number[]), name).toBeLessThan(1);
+  }
 });
 
 const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));

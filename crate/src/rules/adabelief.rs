@@ -13,6 +13,10 @@ impl Rule<2> for AdaBelief {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 2] {
+        self.betas
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [lr, scale] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let [lr, scale, root] = [self.lr / lr, 1.0 / sqrt(scale), self.eps_root].map(V::splat);

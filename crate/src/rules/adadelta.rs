@@ -12,15 +12,20 @@ impl Rule<2> for Adadelta {
         least_averaged(self.rho)
     }
 
+    fn decays(&self) -> [f64; 2] {
+        [self.rho; 2]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         let eps = V::splat(if self.eps > MIN_NORMAL_F32 { self.eps } else { MIN_NORMAL_F32 });
-        let average = Average::new(self.rho);
+        let (average, least) = (Average::new(self.rho), V::splat(self.least_gradient()));
         move |p, g, [square, updates]| {
             let g = g + decay * p;
             let square = average.of(square, g * g);
             let delta = (updates + eps).sqrt() / (square + eps).sqrt() * g;
-            (p - lr * delta, [square, average.of(updates, delta * delta)])
+            let squared = delta.zero_below(least); // it may be much smaller than the gradient
+            (p - lr * delta, [square, average.of(updates, squared * squared)])
         }
     }
 }

@@ -12,6 +12,10 @@ impl Rule<1> for Adagrad {
         least_squared()
     }
 
+    fn decays(&self) -> [f64; 1] {
+        [1.0]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let lr = V::splat(self.lr / (1.0 + (step - 1.0) * self.lr_decay));
         let (inside, eps) = eps_pair(self.eps, self.eps_in_sqrt);

@@ -1,6 +1,7 @@
 //! Adam: Kingma & Ba, 2015. With a third slot, AMSGrad: Reddi, Kale & Kumar, 2018.
 
 use crate::{lane::Lane, rule::*, scalar::*};
+use core::array::from_fn;
 
 hyper! {
     pub struct Adam {
@@ -10,10 +11,15 @@ hyper! {
 }
 
 impl<const N: usize> Rule<N> for Adam {
+    const UNROLL: usize = 2;
     const FADING: Range<usize> = 0..1;
 
     fn least_gradient(&self) -> f64 {
         least_averaged(self.betas[1])
+    }
+
+    fn decays(&self) -> [f64; N] {
+        from_fn(|slot| if slot < 2 { self.betas[slot] } else { 1.0 })
     }
 
     /// Weight decay is added to the gradient.
@@ -37,12 +43,13 @@ impl Adam {
         let (next, first, second) = (1.0 - b1 * first, 1.0 - first, 1.0 - second);
         // AMSGrad takes the maximum of corrected squares or of uncorrected ones, which are corrected last.
         let late = if N == 3 && self.amsgrad_corrected != 0.0 { 1.0 } else { second };
-        let scale = 1.0 / sqrt(late);
-        let eps = eps_lane(if self.eps_hat != 0.0 { self.eps * scale } else { self.eps });
-        let [early, root, scale] = [late / second, self.eps_root * late, scale].map(V::splat);
-        let nesterov = self.nesterov != 0.0;
-        let lr = self.lr / first;
-        let ahead = if nesterov { self.lr * b1 / next } else { lr };
+        // Dividend and divisor are both multiplied by the root of the correction: an operation less per element.
+        let scale = sqrt(late);
+        let eps = V::splat(eps_scalar(if self.eps_hat != 0.0 { self.eps / scale } else { self.eps }) * scale);
+        let [early, root] = [late / second, self.eps_root * late].map(V::splat);
+        let (nesterov, has_root) = (self.nesterov != 0.0, self.eps_root != 0.0);
+        let lr = self.lr * scale / first;
+        let ahead = if nesterov { self.lr * scale * b1 / next } else { lr };
         let [ahead, now] = [ahead, lr * (1.0 - b1)].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
         move |p, g, mut slots| {
@@ -55,7 +62,11 @@ impl Adam {
             if nesterov {
                 direction = direction + now * g;
             }
-            (p - direction / ((slots[N - 1] + root).sqrt() * scale + eps), slots)
+            let mut square = slots[N - 1];
+            if has_root {
+                square = square + root;
+            }
+            (p - direction / (square.sqrt() + eps), slots)
         }
     }
 }

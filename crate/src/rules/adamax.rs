@@ -14,6 +14,10 @@ impl Rule<2> for Adamax {
         least_squared()
     }
 
+    fn decays(&self) -> [f64; 2] {
+        self.betas
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let lr = V::splat(self.lr / (1.0 - powi(self.betas[0], step)));
         let [decay, beta, zero] = [self.weight_decay, self.betas[1], 0.0].map(V::splat);

@@ -11,10 +11,15 @@ impl AdamW {
 }
 
 impl<const N: usize> Rule<N> for AdamW {
+    const UNROLL: usize = 2;
     const FADING: Range<usize> = 0..1;
 
     fn least_gradient(&self) -> f64 {
         Rule::<N>::least_gradient(&self.0)
+    }
+
+    fn decays(&self) -> [f64; N] {
+        self.0.decays()
     }
 
     /// Weight decay shrinks the parameter.

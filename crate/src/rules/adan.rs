@@ -15,6 +15,10 @@ impl Rule<4> for Adan {
         least_averaged(self.betas[2])
     }
 
+    fn decays(&self) -> [f64; 4] {
+        [self.betas[0], self.betas[1], self.betas[2], 1.0]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
         let [m, d, n] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let decay = self.lr * self.weight_decay;
@@ -25,10 +29,10 @@ impl Rule<4> for Adan {
         let [m, d] = [lr * root / m, lr * root * self.betas[1] / d].map(V::splat);
         let [keep, ahead, eps] = [keep, self.betas[1], eps_scalar(self.eps) * root].map(V::splat);
         let [mean, mean_change, mean_square] = self.betas.map(Average::new);
-        let first = step == 1.0;
+        let (first, least) = (step == 1.0, V::splat(self.least_gradient()));
         move |p, g, [mut mg, mut change, mut square, last]| {
             let delta = g - if first { g } else { last };
-            let look = g + ahead * delta;
+            let look = (g + ahead * delta).zero_below(least); // a difference, which may be small
             mg = mean.of(mg, g);
             change = mean_change.of(change, delta);
             square = mean_square.of(square, look * look);

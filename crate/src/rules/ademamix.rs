@@ -14,6 +14,10 @@ impl Rule<3> for AdEMAMix {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 3] {
+        [self.betas[0], self.betas[2], self.betas[1]]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let [fast, square, _] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let [fast, scale] = [1.0 / fast, 1.0 / sqrt(square)].map(V::splat);

@@ -14,6 +14,10 @@ impl Rule<2> for Adopt {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 2] {
+        self.betas
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         // The first step only initializes the mean square.
         let [lr, most, zero] = [self.lr, sqrt(sqrt(step - 1.0)), 0.0].map(V::splat);

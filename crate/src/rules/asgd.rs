@@ -13,6 +13,10 @@ impl Rule<1> for Asgd {
         least_scaled(self.eta)
     }
 
+    fn decays(&self) -> [f64; 1] {
+        [1.0 - self.mu]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [eta, keep, decay, mu] = [self.eta, 1.0 - self.lambd * self.eta, self.weight_decay, self.mu].map(V::splat);
         let restarts = self.mu == 1.0;

@@ -16,6 +16,10 @@ impl Rule<5> for Cocob {
         least_scaled(self.lr)
     }
 
+    fn decays(&self) -> [f64; 5] {
+        [1.0; 5]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 5]) -> (V, [V; 5]) {
         let [lr, decay, alpha, zero, least] =
             [self.lr, self.weight_decay, self.alpha, 0.0, MIN_NORMAL_F32].map(V::splat);

@@ -27,6 +27,10 @@ impl Rule<3> for DAdaptAdamW {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 3] {
+        [self.betas[0], self.betas[1], sqrt(self.betas[1])]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let keep = V::splat(1.0 - self.weight_decay * self.rate(self.estim_lr, step));
         let eps = eps_lane(self.eps);

@@ -9,6 +9,7 @@ hyper! {
 
 /// The slot is the initial parameters.
 impl Rule<1> for Dog {
+    const UNROLL: usize = 2;
     const READ_ONLY: usize = 1;
 
     fn least_gradient(&self) -> f64 {

@@ -8,6 +8,7 @@ hyper! {
 
 /// The slot is the initial parameters.
 impl Rule<1> for Dowg {
+    const UNROLL: usize = 2;
     const READ_ONLY: usize = 1;
 
     fn least_gradient(&self) -> f64 {

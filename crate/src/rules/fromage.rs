@@ -7,6 +7,8 @@ hyper! {
 }
 
 impl Rule<0> for Fromage {
+    const UNROLL: usize = 2;
+
     fn least_gradient(&self) -> f64 {
         least_scaled(self.lr * self.trust_ratio)
     }

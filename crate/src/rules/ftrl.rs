@@ -11,8 +11,14 @@ hyper! {
 
 /// The slots are the sum of squared gradients, and the linear term (`z` in the paper).
 impl Rule<2> for Ftrl {
+    const UNROLL: usize = 2;
+
     fn least_gradient(&self) -> f64 {
         least_squared()
+    }
+
+    fn decays(&self) -> [f64; 2] {
+        [1.0; 2]
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {

@@ -25,6 +25,10 @@ impl Rule<2> for Lamb {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 2] {
+        self.betas
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let (lr, direction) = (V::splat(self.lr * self.trust_ratio), self.direction(step));
         move |p, _, moments| (p - lr * direction(p, moments), moments)

@@ -14,6 +14,10 @@ impl Rule<1> for Lars {
         least_scaled(self.lr * self.trust_ratio)
     }
 
+    fn decays(&self) -> [f64; 1] {
+        [self.momentum]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum] = [self.lr * self.trust_ratio, self.weight_decay, self.momentum].map(V::splat);
         let nesterov = self.nesterov != 0.0;

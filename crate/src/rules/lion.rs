@@ -10,7 +10,11 @@ impl Rule<1> for Lion {
     const UNROLL: usize = 2;
 
     fn least_gradient(&self) -> f64 {
-        MIN_NORMAL_F32 / (1.0 - if self.betas[0] > self.betas[1] { self.betas[0] } else { self.betas[1] })
+        least_scaled(1.0 - self.betas[0].max(self.betas[1]))
+    }
+
+    fn decays(&self) -> [f64; 1] {
+        [self.betas[1]]
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

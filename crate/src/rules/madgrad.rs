@@ -21,6 +21,10 @@ impl Rule<3> for Madgrad {
         sqrt(least_scaled(self.lr))
     }
 
+    fn decays(&self) -> [f64; 3] {
+        [1.0; 3]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let [weight, decay, take] = [self.weight(step), self.weight_decay, 1.0 - self.momentum].map(V::splat);
         let (third, eps) = (V::splat(1.0 / 3.0), eps_lane(self.eps));

@@ -15,6 +15,10 @@ impl Rule<1> for Momentum {
         least_scaled(self.lr)
     }
 
+    fn decays(&self) -> [f64; 1] {
+        [self.momentum]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, momentum] = [self.lr, self.momentum].map(V::splat);
         move |p, g, [v]| {

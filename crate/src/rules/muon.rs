@@ -18,6 +18,10 @@ impl Rule<2> for Muon {
         least_scaled(1.0 - self.momentum)
     }
 
+    fn decays(&self) -> [f64; 2] {
+        [self.momentum, 1.0]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [keep, lr] = [1.0 - self.lr * self.weight_decay, self.lr * self.lr_ratio].map(V::splat);
         move |p, _, [buffer, direction]| (keep * p - lr * direction, [buffer, direction])

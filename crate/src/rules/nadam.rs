@@ -16,6 +16,10 @@ impl Rule<2> for NAdam {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 2] {
+        self.betas
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let now = self.lr * (1.0 - self.mu) / (1.0 - self.mu_product);
         let ahead = self.lr * self.mu_next / (1.0 - self.mu_product * self.mu_next);

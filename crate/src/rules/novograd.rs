@@ -21,6 +21,10 @@ impl Rule<1> for NovoGrad {
         least_scaled(if scale < self.lr { scale } else { self.lr })
     }
 
+    fn decays(&self) -> [f64; 1] {
+        [self.betas[0]]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, beta, scale] = [self.lr, self.weight_decay, self.betas[0], self.scale()].map(V::splat);
         move |p, g, [m]| {

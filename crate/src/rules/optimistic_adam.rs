@@ -17,6 +17,10 @@ impl Rule<3> for OptimisticAdam {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 3] {
+        [self.betas[0], self.betas[1], 1.0]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let b1 = self.betas[0];
         let [first, second] = self.betas.map(|beta| powi(beta, step));

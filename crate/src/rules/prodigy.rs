@@ -15,6 +15,11 @@ impl Prodigy {
         if self.next_estim_lr == 0.0 { self.estim_lr0 } else { self.next_estim_lr }
     }
 
+    /// The decay of the weighted sum.
+    fn sum_decay(&self) -> f64 {
+        if self.beta3 > 0.0 { self.beta3 } else { sqrt(self.betas[1]) }
+    }
+
     /// The learning rate that follows from an estimate.
     fn rate(&self, estimate: f64, step: f64) -> f64 {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
@@ -37,6 +42,10 @@ impl Rule<4> for Prodigy {
         least_averaged(self.betas[1]) * (1.0 - self.betas[0])
     }
 
+    fn decays(&self) -> [f64; 4] {
+        [self.betas[0], self.betas[1], self.sum_decay(), 1.0]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
         let rate = self.rate(self.estim_lr, step);
         let [keep, rate] = [1.0 - self.weight_decay * rate, rate].map(V::splat);
@@ -53,8 +62,7 @@ impl Measure<4, 2> for Prodigy {
         let growth = estimate / self.estim_lr0;
         let rate = self.rate(estimate, step) * growth;
         let weight = if self.safeguard_warmup != 0.0 { estimate * growth } else { rate };
-        let beta = if self.beta3 > 0.0 { self.beta3 } else { sqrt(self.betas[1]) };
-        let [estimate, weight, rate, beta] = [estimate, weight, rate, beta].map(V::splat);
+        let [estimate, weight, rate, beta] = [estimate, weight, rate, self.sum_decay()].map(V::splat);
         let [zero, one] = [0.0, 1.0].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
         move |p, g, [m, v, sum, start]| {

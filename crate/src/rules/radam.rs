@@ -13,6 +13,10 @@ impl Rule<2> for RAdam {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 2] {
+        self.betas
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let powers = self.betas.map(|beta| powi(beta, step));
         let longest = 2.0 / (1.0 - self.betas[1]) - 1.0;

@@ -1,6 +1,7 @@
 //! RMSprop: the gradient over the root of its running mean square. Hinton, 2012 (lecture 6e); centered: Graves, 2013.
 
 use crate::{lane::Lane, rule::*, scalar::*};
+use core::array::from_fn;
 
 hyper! {
     pub struct Rmsprop<const CENTERED: bool> {
@@ -14,6 +15,10 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
 
     fn least_gradient(&self) -> f64 {
         least_averaged(self.alpha)
+    }
+
+    fn decays(&self) -> [f64; N] {
+        from_fn(|slot| if slot == 1 + CENTERED as usize { self.momentum } else { self.alpha })
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {

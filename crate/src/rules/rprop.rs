@@ -13,6 +13,10 @@ impl Rule<2> for Rprop {
         MIN_NORMAL_F32
     }
 
+    fn decays(&self) -> [f64; 2] {
+        [1.0, self.etas[0]]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let ([shrink, grow], [least, most]) = (self.etas.map(V::splat), self.step_sizes.map(V::splat));
         let [one, huge] = [1.0, f32::MAX as f64].map(V::splat);

@@ -16,6 +16,10 @@ impl Rule<2> for ScheduleFreeAdamW {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 2] {
+        [1.0, self.betas[1]]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
         let [scale, decay] = [scale, self.weight_decay].map(V::splat);

@@ -10,8 +10,14 @@ hyper! {
 
 /// The slot is the base iterate (`z` in the paper). The parameters are `y`, where gradients are computed.
 impl Rule<1> for ScheduleFreeSgd {
+    const UNROLL: usize = 2;
+
     fn least_gradient(&self) -> f64 {
         least_scaled(self.lr)
+    }
+
+    fn decays(&self) -> [f64; 1] {
+        [1.0]
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

@@ -27,6 +27,10 @@ impl Rule<1> for Sgd {
         least_scaled(self.lr)
     }
 
+    fn decays(&self) -> [f64; 1] {
+        [self.momentum]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
         // As in PyTorch, the buffer starts as the first gradient, without dampening.

@@ -16,6 +16,10 @@ impl Rule<1> for Shampoo {
         least_squared()
     }
 
+    fn decays(&self) -> [f64; 1] {
+        [1.0]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [keep, lr] = [1.0 - self.lr * self.weight_decay, self.lr].map(V::splat);
         move |p, _, [direction]| (keep * p - lr * direction, [direction])

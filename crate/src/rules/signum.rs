@@ -10,7 +10,11 @@ impl Rule<1> for Signum {
     const UNROLL: usize = 2;
 
     fn least_gradient(&self) -> f64 {
-        MIN_NORMAL_F32 / (1.0 - self.beta)
+        least_scaled(1.0 - self.beta)
+    }
+
+    fn decays(&self) -> [f64; 1] {
+        [self.beta]
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {

@@ -16,6 +16,10 @@ impl Rule<2> for SimplifiedAdEMAMix {
         least_averaged(self.betas[1])
     }
 
+    fn decays(&self) -> [f64; 2] {
+        self.betas
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let late = 1.0 - powi(self.betas[1], step);
         let [scale, root] = [1.0 / sqrt(late), self.eps_root * late].map(V::splat);

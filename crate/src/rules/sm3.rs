@@ -29,6 +29,10 @@ impl Rule<3> for Sm3 {
         least_squared()
     }
 
+    fn decays(&self) -> [f64; 3] {
+        [self.momentum, 1.0, 1.0]
+    }
+
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let (lr, eps, mean) = (V::splat(self.lr), V::splat(self.eps), Average::new(self.momentum));
         let least = V::splat(MIN_NORMAL_F32);

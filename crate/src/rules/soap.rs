@@ -20,6 +20,10 @@ impl Rule<2> for Soap {
         least_squared()
     }
 
+    fn decays(&self) -> [f64; 2] {
+        [self.betas[0], 1.0]
+    }
+
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let corrected = if self.bias_correction != 0.0 && step > 1.0 {
             let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step - 1.0));

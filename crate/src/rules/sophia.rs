@@ -8,11 +8,16 @@ hyper! {
 
 /// The slots are the mean gradient, and the mean of the Hessian estimates, which TypeScript writes.
 impl Rule<2> for Sophia {
+    const UNROLL: usize = 2;
     const READ_ONLY: usize = 1;
     const FADING: Range<usize> = 0..1;
 
     fn least_gradient(&self) -> f64 {
         least_squared()
+    }
+
+    fn decays(&self) -> [f64; 2] {
+        [self.betas[0], 1.0]
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
