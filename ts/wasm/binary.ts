@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "c446ce455b883f7a";
+export const sources = "ec434df60deebbb7";
 
 /** The WebAssembly module. A byte is an index in the alphabet; larger ones are one of the last two characters and another. */
 export const alphabet: string =
