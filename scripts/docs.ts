@@ -39,6 +39,7 @@ export function documents(): Document[] {
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
     ["ts/tfjs/rules.ts", factories("tfjsFactory")],
+    ["ts/jax/rules.ts", factories("jaxFactory")],
     [`${PAGES}/README.md`, index(list)],
     ...list.map((rule) => [`${PAGES}/${rule.name}.md`, page(rule)] as const),
     ...Object.entries(functions).map(([name, path]) => [`${PAGES}/${name}.md`, functionPage(name, path)] as const),

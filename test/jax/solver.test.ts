@@ -1,0 +1,186 @@
+/** Optimizers for jax-js: the bits of an arena, references, copies, refusals. */
+
+import { defaultDevice, init, jit, numpy as np, tree, valueAndGrad } from "@jax-js/jax";
+import { beforeAll, expect, test } from "vitest";
+import { createArenaSync } from "../../ts/arena/arena.js";
+import type { Shape } from "../../ts/arena/tensor.js";
+import * as adapted from "../../ts/jax/index.js";
+import { adamw, applyUpdates, scheduleFreeAdamw, sgd, type Solver, sophia } from "../../ts/jax/index.js";
+import { variantOf } from "../../ts/optimizer/hyper.js";
+import { cases, factories, fitting } from "../registry.js";
+import { numbers } from "../tfjs/backends.js";
+
+beforeAll(async () => {
+  await init("wasm");
+  defaultDevice("wasm");
+});
+
+const shapes: Readonly<Record<string, Shape>> = { kernel: [3, 3, 2, 8], bias: [7], table: [16, 24] };
+const array = (values: Float32Array, shape: Shape) => np.array(values, { shape: [...shape] });
+const bits = (values: ArrayLike<number>) => [...new Uint32Array(Float32Array.from(values).buffer)];
+const read = (params: any): Record<string, number[]> =>
+  Object.fromEntries(
+    Object.entries(params as Record<string, np.Array>).map(([name, x]) => [name, bits(x.ref.dataSync())]),
+  );
+
+const kernels = new Map(cases.map((each) => [variantOf(each.rule, each.values).kernel, each] as const));
+
+test.each([...kernels])("kernel %s", (_, { factory, rule, options }) => {
+  const list = Object.entries(shapes).map(([name, shape]) => [name, fitting(rule, shape)] as const);
+  const arena = createArenaSync({ threads: 1, maxBytes: 2 ** 23 });
+  const model = arena.tensors(Object.fromEntries(list));
+  const opt = factory(model, options);
+  const solver = (adapted as any)[rule.name](options) as Solver;
+  const record = (seed: number) =>
+    Object.fromEntries(list.map(([name, shape], i) => [name, array(numbers(model[name]!.size, seed + i), shape)]));
+  let params = record(1);
+  Object.values(model).forEach(({ data, size }, i) => data.set(numbers(size, 1 + i)));
+  let state = solver.init(tree.ref(params));
+  for (let step = 1; step < 5; step++) {
+    const grads = record(100 * step);
+    Object.values(model).forEach(({ grad, size }, i) => grad.set(numbers(size, 100 * step + i)));
+    opt.step();
+    [params, state] = solver.step(params, grads, state);
+    for (const array of Object.values(grads)) expect(array.refCount).toBe(0);
+  }
+  expect(read(params)).toEqual(Object.fromEntries(Object.entries(model).map(([name, { data }]) => [name, bits(data)])));
+  expect(state.steps).toBe(opt.steps);
+  state.dispose();
+  tree.dispose(params);
+  for (const array of Object.values(params)) expect(array.refCount).toBe(0);
+});
+
+test("there is a factory for each rule", () => {
+  for (const { rule } of factories) expect((adapted as any)[rule.name].rule).toBe(rule);
+});
+
+test("in the manner of optax, a network in lists and records trains as by the one call", () => {
+  const start = () => ({
+    layers: [{ w: array(numbers(6, 1), [2, 3]), b: array(numbers(3, 2), [3]) }],
+    scale: np.array([2]),
+  });
+  const x = array(numbers(8, 3), [4, 2]);
+  const loss = ({ layers: [{ w, b }], scale }: any) => np.square(np.matmul(x.ref, w).add(b)).sum().mul(scale.sum());
+  const gradient = jit(valueAndGrad(loss));
+  const options = { lr: 0.01, groups: [{ params: /\.b$/, weightDecay: 0 }] } as const;
+  const run = (one: boolean) => {
+    const solver = adamw(options);
+    let params: any = start();
+    let state = solver.init(tree.ref(params));
+    const losses: number[] = [];
+    for (let step = 0; step < 5; step++) {
+      const [value, grads] = gradient(tree.ref(params)) as [np.Array, any];
+      losses.push(value.js() as number);
+      if (one) [params, state] = solver.step(params, grads, state);
+      else {
+        let updates;
+        [updates, state] = solver.update(grads, state, tree.ref(params));
+        params = applyUpdates(params, updates);
+      }
+    }
+    state.dispose();
+    tree.dispose(params);
+    return losses;
+  };
+  const [one, two] = [run(true), run(false)];
+  expect(one[4]).toBeLessThan(one[0]!);
+  one.forEach((loss, i) => expect(loss).toBeCloseTo(two[i]!, 5));
+  x.dispose();
+});
+
+test("a step copies gradients in and parameters out, once each", () => {
+  const size = 4096;
+  const solver = adamw();
+  let params = { w: array(numbers(size, 1), [size]) };
+  let state = solver.init(tree.ref(params));
+  [params, state] = solver.step(params, { w: array(numbers(size, 2), [size]) }, state);
+  const { prototype } = np.Array;
+  const { dataSync } = prototype;
+  const { set, slice } = Object.getPrototypeOf(Float32Array.prototype);
+  const copied: string[] = [];
+  const grads = { w: array(numbers(size, 3), [size]) };
+  try {
+    prototype.dataSync = function (this: np.Array) {
+      copied.push(this === (grads.w as unknown) ? "out of jax-js: gradient" : "out of jax-js: something else");
+      return dataSync.call(this);
+    };
+    const typed = Object.getPrototypeOf(Float32Array.prototype);
+    typed.set = function (this: Float32Array, ...given: any[]) {
+      if (given[0].length * (given[0].BYTES_PER_ELEMENT ?? 4) >= 4 * size) copied.push("set");
+      return set.apply(this, given);
+    };
+    typed.slice = function (this: Float32Array, ...given: any[]) {
+      const result = slice.apply(this, given);
+      if (result.byteLength >= 4 * size) copied.push("slice");
+      return result;
+    };
+    [params, state] = solver.step(params, grads, state);
+  } finally {
+    prototype.dataSync = dataSync;
+    Object.assign(Object.getPrototypeOf(Float32Array.prototype), { set, slice });
+  }
+  // jax-js hands out the gradient (a slice of its memory), it is set in ours; the parameters are set in that of jax-js.
+  expect(copied).toEqual(["out of jax-js: gradient", "slice", "set", "set"]);
+  state.dispose();
+  tree.dispose(params);
+});
+
+test("parameters that are not those of the last step are taken as they are", () => {
+  const solver = sgd({ lr: 1 });
+  let params = { w: np.array([1, 2]) };
+  let state = solver.init(tree.ref(params));
+  [params, state] = solver.step(params, { w: np.array([1, 1]) }, state);
+  params = { w: params.w.mul(10) };
+  [params, state] = solver.step(params, { w: np.array([1, 1]) }, state);
+  expect(params.w.js()).toEqual([-1, 9]);
+  state.dispose();
+});
+
+test("averages, evaluation, estimates of the Hessian", () => {
+  const solver = scheduleFreeAdamw({ lr: 0.1, ema: 0.5 });
+  let params = { w: np.array([1, 2]) };
+  let state = solver.init(tree.ref(params));
+  for (let i = 0; i < 3; i++) [params, state] = solver.step(params, { w: np.array([1, -1]) }, state);
+  const [average, evaluated] = [solver.average(state), solver.evalParams(state)] as (typeof params)[];
+  expect(average!.w.js()).not.toEqual(params.w.ref.js());
+  expect(evaluated!.w.js()).not.toEqual(params.w.js());
+  state.dispose();
+  const second = sophia();
+  let own = second.init(np.array([1, 2]));
+  own = second.hessian(np.array([1, 1]), own);
+  const [next] = second.step(np.array([1, 2]), np.array([1, 1]), own);
+  expect((next as np.Array).shape).toEqual([2]);
+});
+
+test("refusals name the remedy, and consume nothing", () => {
+  const solver = adamw();
+  const params = { w: np.array([1, 2]) };
+  const state = solver.init(tree.ref(params));
+  const grads = () => ({ w: np.array([1, 1]) });
+  const traced = jit((w: np.Array) => solver.step({ w }, { w: w.ref }, state)[0].w);
+  expect(() => traced(np.array([1, 2]))).toThrow(
+    "because it is traced by jit, grad or vmap; call the optimizer outside",
+  );
+  expect(() => solver.init({ w: 3 } as any)).toThrow('adamw: init: params: "w" must be an array of jax-js, got 3');
+  expect(() => solver.init({ w: np.array([1], { dtype: np.int32 }) })).toThrow("must be float32, got int32");
+  expect(() => solver.step(params, { v: np.array([1, 1]) } as any, state)).toThrow(
+    "must be a tree as init(params) had it",
+  );
+  expect(() => solver.step(params, { w: np.array([1]) }, state)).toThrow('"w" must have shape [2], got [1]');
+  expect(() => solver.step(params, grads(), undefined as any)).toThrow("state must be what init(params) returned");
+  expect(() => adamw({ lr: -1 })).toThrow("adamw: lr must be in [0, ∞), got -1");
+  expect(() => adamw({ zeroGrad: true } as any)).toThrow("adamw: zeroGrad has no use here");
+  expect(() => adamw({ groups: [{}] } as any)).toThrow("adamw: groups[0].params must be a pattern");
+  expect(params.w.refCount).toBe(1);
+  const [, next] = solver.step(params, grads(), state);
+  expect(() => solver.step(params, grads(), next)).toThrow('"w" was consumed; give a reference');
+  expect(() => solver.step({ w: np.array([1, 2]) }, grads(), state)).toThrow("the state was given up");
+  const bad = { w: np.array([NaN, 1]) };
+  const strict = adamw({ nonFinite: "throw" });
+  const kept = { w: np.array([1, 2]) };
+  const own = strict.init(tree.ref(kept));
+  expect(() => strict.step(kept, bad, own)).toThrow('the gradient of tensor "w" must be finite');
+  expect([bad.w.refCount, kept.w.refCount]).toEqual([1, 1]);
+  own.dispose();
+  expect(() => own.steps).toThrow("the state was given up");
+});

@@ -1,0 +1,47 @@
+// Made from ts/rules/index.ts by `npm run docs`; not to be edited.
+
+import * as rules from "../rules/index.js";
+import { jaxFactory } from "./factory.js";
+
+export const sgd = jaxFactory(rules.sgd);
+export const momentum = jaxFactory(rules.momentum);
+export const adagrad = jaxFactory(rules.adagrad);
+export const rmsprop = jaxFactory(rules.rmsprop);
+export const adam = jaxFactory(rules.adam);
+export const adamw = jaxFactory(rules.adamw);
+export const signSgd = jaxFactory(rules.signSgd);
+export const signum = jaxFactory(rules.signum);
+export const lion = jaxFactory(rules.lion);
+export const rprop = jaxFactory(rules.rprop);
+export const adadelta = jaxFactory(rules.adadelta);
+export const adamax = jaxFactory(rules.adamax);
+export const radam = jaxFactory(rules.radam);
+export const adabelief = jaxFactory(rules.adabelief);
+export const yogi = jaxFactory(rules.yogi);
+export const adopt = jaxFactory(rules.adopt);
+export const ademamix = jaxFactory(rules.ademamix);
+export const simplifiedAdemamix = jaxFactory(rules.simplifiedAdemamix);
+export const adan = jaxFactory(rules.adan);
+export const nadam = jaxFactory(rules.nadam);
+export const asgd = jaxFactory(rules.asgd);
+export const madgrad = jaxFactory(rules.madgrad);
+export const scheduleFreeSgd = jaxFactory(rules.scheduleFreeSgd);
+export const scheduleFreeAdamw = jaxFactory(rules.scheduleFreeAdamw);
+export const sophia = jaxFactory(rules.sophia);
+export const ftrl = jaxFactory(rules.ftrl);
+export const optimisticAdam = jaxFactory(rules.optimisticAdam);
+export const noisySgd = jaxFactory(rules.noisySgd);
+export const cocob = jaxFactory(rules.cocob);
+export const lamb = jaxFactory(rules.lamb);
+export const lars = jaxFactory(rules.lars);
+export const novograd = jaxFactory(rules.novograd);
+export const fromage = jaxFactory(rules.fromage);
+export const dog = jaxFactory(rules.dog);
+export const dowg = jaxFactory(rules.dowg);
+export const dadaptAdamw = jaxFactory(rules.dadaptAdamw);
+export const prodigy = jaxFactory(rules.prodigy);
+export const muon = jaxFactory(rules.muon);
+export const adafactor = jaxFactory(rules.adafactor);
+export const sm3 = jaxFactory(rules.sm3);
+export const shampoo = jaxFactory(rules.shampoo);
+export const soap = jaxFactory(rules.soap);

@@ -1,0 +1,305 @@
+/** Optimizers for jax-js, in the manner of its optax: the state goes from call to call, arrays are consumed. */
+
+import { Array as JaxArray, type JsTree, type JsTreeDef, numpy as np, tree } from "@jax-js/jax";
+import { createArenaSync } from "../arena/arena.js";
+import { sameShape, type Shape, Tensor } from "../arena/tensor.js";
+import type { Rule } from "../optimizer/definition.js";
+import { resolveRule, type Values } from "../optimizer/hyper.js";
+import { Optimizer } from "../optimizer/optimizer.js";
+import type { StepReport } from "../optimizer/step.js";
+import { show } from "../option.js";
+
+/** A tree of arrays: an array, or a list or a record of trees. */
+export type ArrayTree = JsTree<JaxArray>;
+
+/** Arrays that share options: those whose names match, and no group before does. */
+export interface ArrayGroup {
+  /** A pattern that the names match, or a list of them. The name of an array is its path in the tree, such as `layers.0.w`. */
+  readonly params: RegExp | readonly string[];
+}
+
+/** What a state holds until it is given up. */
+interface Contents {
+  readonly optimizer: Optimizer<any, any>;
+  readonly tensors: readonly Tensor[];
+  readonly structure: JsTreeDef;
+  /** The arrays that were returned last, whose values the tensors have. They are compared, never read. */
+  last: readonly JaxArray[];
+}
+
+/**
+ * The state of an optimizer: moments, parameters, steps. It is consumed like an array: `update` and `step` return the state to go
+ * on with. `dispose()` frees the memory.
+ */
+export class SolverState<Hyper = unknown> {
+  #contents: Contents | undefined;
+  readonly #name: string;
+
+  /** @internal */
+  constructor(name: string, contents: Contents) {
+    this.#name = name;
+    this.#contents = contents;
+  }
+
+  /** The contents, or an Error for a state that was given up. @internal */
+  contents(method: string): Contents {
+    if (this.#contents) return this.#contents;
+    throw new Error(
+      `${this.#name}: ${method}: the state was given up, to an earlier call or to dispose(); use the state that the call returned`,
+    );
+  }
+
+  /** Gives the contents to a new state. @internal */
+  moved(): SolverState<Hyper> {
+    const next = new SolverState<Hyper>(this.#name, this.contents("move"));
+    this.#contents = undefined;
+    return next;
+  }
+
+  /** The live hyper-parameters: a change takes effect at the next step. */
+  get hyper(): Hyper {
+    return this.contents("hyper").optimizer.hyper;
+  }
+
+  /** The live hyper-parameters of each group, in the order in which they were given; the last has all other arrays. */
+  get groups(): readonly { readonly hyper: Hyper }[] {
+    return this.contents("groups").optimizer.groups;
+  }
+
+  /** The number of steps. */
+  get steps(): number {
+    return this.contents("steps").optimizer.steps;
+  }
+
+  /** The factor for the next loss, by the option `lossScale`. */
+  get lossScale(): number {
+    return this.contents("lossScale").optimizer.lossScale;
+  }
+
+  /** The norm of the gradients at the last step, if an option needs it, and whether that step was skipped. */
+  get report(): StepReport {
+    return this.contents("report").optimizer.internals.step.report;
+  }
+
+  /** The optimizer and its tensors, for `save` and `load`. */
+  get internals(): { readonly optimizer: Optimizer<any, any>; readonly tensors: readonly Tensor[] } {
+    return this.contents("internals");
+  }
+
+  /** Frees the memory. */
+  dispose(): void {
+    const { tensors } = this.contents("dispose");
+    tensors[0]!.arena.free();
+    this.#contents = undefined;
+  }
+}
+
+/** The functions of a rule. As everywhere in jax-js, arrays that are given are consumed; `tree.ref(params)` keeps them. */
+export class Solver<Hyper = unknown> {
+  readonly #rule: Rule;
+  readonly #options: Values;
+  readonly #groups: readonly (ArrayGroup & Values)[];
+
+  /** @internal */
+  constructor(rule: Rule, { groups = [], ...options }: Values) {
+    if (options.zeroGrad) {
+      throw new TypeError(
+        `${rule.name}: zeroGrad has no use here, jax-js makes new gradients for each step; leave it out`,
+      );
+    }
+    if (!Array.isArray(groups)) {
+      throw new TypeError(`${rule.name}: groups must be a list of groups { params, ...options }, got ${show(groups)}`);
+    }
+    groups.forEach((group, i) => {
+      const { params, ...own } = group ?? {};
+      if (!(params instanceof RegExp) && !(Array.isArray(params) && params.every((name) => typeof name === "string"))) {
+        throw new TypeError(
+          `${rule.name}: groups[${i}].params must be a pattern such as /bias$/ or a list of names, got ${show(params)}`,
+        );
+      }
+      resolveRule(rule, options, own, `groups[${i}].`);
+    });
+    resolveRule(rule, options);
+    this.#rule = rule;
+    this.#options = options;
+    this.#groups = groups;
+  }
+
+  /** The state before the first step, of parameters in a tree. A TypeError or RangeError for what is no tree of float32 arrays. */
+  init(params: ArrayTree): SolverState<Hyper> {
+    const { name } = this.#rule;
+    const [leaves, structure] = tree.flatten(params) as [JaxArray[], JsTreeDef];
+    const names = tree.leaves(namesIn(params)) as string[];
+    if (leaves.length === 0) throw new RangeError(`${name}: init: params must be a tree of arrays, got none`);
+    checkLeaves(`${name}: init: params`, leaves, names);
+    const arena = createArenaSync({ threads: 1, shared: false });
+    try {
+      const tensors = Object.values(
+        arena.tensors(Object.fromEntries(leaves.map(({ shape }, i) => [names[i]!, shape as Shape]))),
+      );
+      const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
+      tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
+      return new SolverState(name, { optimizer, tensors, structure, last: leaves });
+    } catch (error) {
+      arena.free();
+      throw error;
+    }
+  }
+
+  /**
+   * Makes a step and returns the new parameters. Gradients are copied in and parameters are copied out, once each. Parameters that are
+   * not those of the last step are copied in as well.
+   * A TypeError or RangeError for trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a state that was given up.
+   * Nothing is consumed then.
+   */
+  step<Params extends ArrayTree>(
+    params: Params,
+    grads: Params,
+    state: SolverState<Hyper>,
+  ): [Params, SolverState<Hyper>] {
+    const [old, next] = this.#step("step", params, grads, state);
+    for (const array of old) array.dispose();
+    const { structure, last } = next.contents("step");
+    return [tree.unflatten(structure, last) as Params, next];
+  }
+
+  /**
+   * Makes a step and returns the updates, for `applyUpdates`. As `step`, with the arguments of optax. The sum of the parameters and the
+   * updates may differ from the parameters of `step` in the last bit.
+   */
+  update<Params extends ArrayTree>(
+    grads: Params,
+    state: SolverState<Hyper>,
+    params: Params,
+  ): [Params, SolverState<Hyper>] {
+    const [old, next] = this.#step("update", params, grads, state);
+    const contents = next.contents("update");
+    const updates = contents.last.map((array, i) => array.sub(old[i]!));
+    contents.last = [];
+    return [tree.unflatten(contents.structure, updates) as Params, next];
+  }
+
+  /**
+   * Adds estimates of the diagonal of the Hessian to their average, for rules that use one, such as `sophia`. A TypeError for other
+   * rules.
+   */
+  hessian(estimates: ArrayTree, state: SolverState<Hyper>): SolverState<Hyper> {
+    const { optimizer, tensors, structure } = state.contents("hessian");
+    if (this.#rule.hessian === undefined) optimizer.hessian(); // throws
+    const leaves = this.#fitting("hessian: estimates", estimates, tensors, structure);
+    tensors.forEach(({ grad }, i) => grad.set(leaves[i]!.dataSync() as Float32Array));
+    optimizer.hessian();
+    return state.moved();
+  }
+
+  /** The averages of the parameters, by the option `ema` or `swa`. The state stays. */
+  average(state: SolverState<Hyper>): ArrayTree {
+    const { optimizer, tensors, structure } = state.contents("average");
+    return tree.unflatten(
+      structure,
+      tensors.map((tensor) => arrayOf(optimizer.average(tensor), tensor.shape)),
+    );
+  }
+
+  /** The parameters for evaluation: those of training, except for the schedule-free rules. The state stays. */
+  evalParams(state: SolverState<Hyper>): ArrayTree {
+    const { optimizer, tensors, structure } = state.contents("evalParams");
+    optimizer.eval();
+    const arrays = tensors.map(({ data, shape }) => arrayOf(data, shape));
+    optimizer.train();
+    return tree.unflatten(structure, arrays);
+  }
+
+  /** Makes a step. Returns the parameters before it, which are still to be consumed, and the new state. */
+  #step(
+    method: string,
+    params: ArrayTree,
+    grads: ArrayTree,
+    state: SolverState<Hyper>,
+  ): [readonly JaxArray[], SolverState<Hyper>] {
+    if (!(state instanceof SolverState)) {
+      throw new TypeError(
+        `${this.#rule.name}: ${method}: state must be what init(params) returned, got ${show(state)}`,
+      );
+    }
+    const contents = state.contents(method);
+    const { optimizer, tensors, structure, last } = contents;
+    const old = this.#fitting(`${method}: params`, params, tensors, structure);
+    const gradients = this.#fitting(`${method}: grads`, grads, tensors, structure);
+    tensors.forEach(({ data, grad }, i) => {
+      grad.set(gradients[i]!.ref.dataSync() as Float32Array);
+      if (old[i] !== last[i]) data.set(old[i]!.ref.dataSync() as Float32Array);
+    });
+    contents.last = old;
+    const devices = old.map(({ device }) => device);
+    optimizer.step();
+    for (const gradient of gradients) gradient.dispose();
+    contents.last = tensors.map(({ data, shape }, i) => arrayOf(data, shape, devices[i]!));
+    return [old, state.moved()];
+  }
+
+  #params(tensors: readonly Tensor[]) {
+    const groups = [...this.#groups, { params: /(?:)/ }].map(({ params, ...options }) => ({
+      ...options,
+      params: [] as Tensor[],
+      matches: (name: string) => (params instanceof RegExp ? name.search(params) >= 0 : params.includes(name)),
+    }));
+    for (const tensor of tensors) groups.find(({ matches }) => matches(tensor.name))!.params.push(tensor);
+    const filled = groups.filter(({ params }) => params.length > 0);
+    return filled.map(({ matches: _, ...group }) => group);
+  }
+
+  #fitting(what: string, given: ArrayTree, tensors: readonly Tensor[], structure: JsTreeDef): JaxArray[] {
+    const title = `${this.#rule.name}: ${what}`;
+    const [leaves, found] = tree.flatten(given) as [JaxArray[], JsTreeDef];
+    if (!structure.equals(found)) {
+      throw new TypeError(`${title} must be a tree as init(params) had it, ${structure}, got ${found}`);
+    }
+    checkLeaves(
+      title,
+      leaves,
+      tensors.map(({ name }) => name),
+    );
+    leaves.forEach(({ shape }, i) => {
+      const { name, shape: expected } = tensors[i]!;
+      if (sameShape(shape, expected)) return;
+      throw new RangeError(`${title}: ${show(name)} must have shape ${show(expected)}, got ${show(shape)}`);
+    });
+    return leaves;
+  }
+}
+
+/** Adds updates to parameters, as optax's function of this name does. Both are consumed. */
+export function applyUpdates<Params extends ArrayTree>(params: Params, updates: Params): Params {
+  return tree.map((param: JaxArray, update: JaxArray) => param.add(update), params as any, updates as any) as Params;
+}
+
+const arrayOf = (values: Float32Array, shape: Shape, device?: JaxArray["device"]): JaxArray =>
+  np.array(values, { shape: [...shape], ...(device && { device }) });
+
+function checkLeaves(title: string, leaves: readonly unknown[], names: readonly string[]): void {
+  leaves.forEach((leaf, i) => {
+    const name = show(names[i]);
+    if (leaf instanceof JaxArray) {
+      if (leaf.refCount <= 0) throw new RangeError(`${title}: ${name} was consumed; give a reference, tree.ref(…)`);
+      if (leaf.dtype === np.float32) return;
+      throw new TypeError(`${title}: ${name} must be float32, got ${leaf.dtype}`);
+    }
+    const isTraced = typeof leaf === "object" && leaf !== null && "aval" in leaf;
+    throw new TypeError(
+      isTraced
+        ? `${title}: ${name} has no values, because it is traced by jit, grad or vmap; call the optimizer outside of them`
+        : `${title}: ${name} must be an array of jax-js, got ${show(leaf)}`,
+    );
+  });
+}
+
+/** The tree with the path of each array in its place. */
+function namesIn(given: unknown, path = ""): JsTree<string> {
+  const at = (key: string | number) => (path === "" ? `${key}` : `${path}.${key}`);
+  if (Array.isArray(given)) return given.map((item, i) => namesIn(item, at(i)));
+  if (typeof given === "object" && given !== null && Object.getPrototypeOf(given) === Object.prototype) {
+    return Object.fromEntries(Object.entries(given).map(([key, item]) => [key, namesIn(item, at(key))]));
+  }
+  return path === "" ? "params" : path;
+}
