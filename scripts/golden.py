@@ -333,7 +333,10 @@ def schedules(there):
 
     def of_torch(schedule, base_lr, options, losses=None, **_):
         optimizer = torch.optim.SGD([torch.zeros(1)], lr=base_lr, momentum=0.9)
-        scheduler = getattr(torch.optim.lr_scheduler, schedule)(optimizer, **options)
+        if "lr_lambda" in options:
+            options = {"lr_lambda": options["lr_lambda"].__getitem__}
+        make = getattr(torch.optim.lr_scheduler, schedule, None) or getattr(torch.optim.swa_utils, schedule)
+        scheduler = make(optimizer, **options)
         lr = []
         for i in range(there["steps"]):
             lr.append(float(optimizer.param_groups[0]["lr"]))

@@ -135,6 +135,11 @@ export const examples: Schedule[] = [
     initValue: 1,
     boundariesAndScales: { 20: 0.5, 60: 0.1 },
   }),
+  schedules.swaLR({ lr: 0.1, swaLr: 0.05, annealEpochs: 30 }),
+  schedules.multiplicativeLR({ lr: 0.1, lrLambda: schedules.exponentialLR({ lr: 1, gamma: 0.99 }) }),
+  schedules.cosineOnecycle({ transitionSteps: 100, peakValue: 0.1 }),
+  schedules.linearOnecycle({ transitionSteps: 100, peakValue: 0.1, pctFinal: 0.7 }),
+  schedules.inverseSqrt({ peakValue: 0.1, warmupSteps: 40 }),
   schedules.wsd({ peakValue: 0.1, warmupSteps: 10, stableSteps: 50, decaySteps: 20, decay: "sqrt" }),
   schedules.noam({ modelSize: 512, warmupSteps: 40 }),
 ];

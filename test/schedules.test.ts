@@ -15,20 +15,27 @@ const { linear, reduceLROnPlateau, stepLR, warmupCosineDecay } = factories;
 const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
 const { cases } = JSON.parse(readFileSync(new URL("golden/schedules.json", import.meta.url), "utf8"));
 
+/** PyTorch's name as it is here: `stepLR`, `swaLR`. */
+const lowered = (name: string) => name.replace(/^([A-Z]+(?=LR$)|[A-Z])/, (letters) => letters.toLowerCase());
+
 /** A name as it is here. */
 const camel = (name: string) => name.replace(/_([a-zA-Z0-9])/g, (_, letter: string) => letter.toUpperCase());
 const camels = (options: object): object =>
   Object.fromEntries(
     Object.entries(options).map(([name, value]) => [
       camel(name),
-      Array.isArray(value) && typeof value[0] === "object" ? value.map(camels) : value,
+      name === "lr_lambda"
+        ? (step: number) => value[step]
+        : Array.isArray(value) && typeof value[0] === "object"
+          ? value.map(camels)
+          : value,
     ]),
   );
 
 describe("rates of PyTorch and Optax", () => {
   const named: any[] = cases.map((one: any) => ({
     ...one,
-    name: one.from === "torch" ? one.schedule[0].toLowerCase() + one.schedule.slice(1) : camel(one.schedule),
+    name: one.from === "torch" ? lowered(one.schedule) : camel(one.schedule),
   }));
 
   test.each(named)("$name $options", (one: any) => {
@@ -43,7 +50,7 @@ describe("rates of PyTorch and Optax", () => {
     });
   });
 
-  test("22 of them", () => expect(named).toHaveLength(22));
+  test("28 of them", () => expect(named).toHaveLength(28));
 });
 
 test("there is an example of each", () => {
@@ -84,7 +91,8 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
   test.each(Object.keys(options))("refuses a wrong %s", (option) => {
     for (const wrong of [null, {}, -1, "x", Number.NaN, Symbol.iterator]) {
       const { range } = options[option]!;
-      if ((wrong === -1 && range.startsWith("(")) || (Number.isNaN(wrong) && range.endsWith("NaN"))) continue;
+      if (typeof wrong === "object" && wrong && range.startsWith("scales")) continue; // no scales
+      if ((wrong === -1 && range.startsWith("(-")) || (Number.isNaN(wrong) && range.endsWith("NaN"))) continue;
       expect(() => all[name]!({ ...(schedule.options as object), [option]: wrong }), String(wrong)).toThrow(
         new RegExp(`^${name === "sgdr" ? "(sgdr|warmupCosineDecay)" : name}: `),
       );
@@ -130,11 +138,183 @@ test.each<[() => unknown, string]>([
     "decaySteps must be above the 10 warmupSteps that it counts too",
   ],
   [
-    () => reduceLROnPlateau({ lr: 1 }).observe(Number.NaN),
-    "reduceLROnPlateau: what is observed must be in (-∞, ∞), got NaN",
+    () => reduceLROnPlateau({ lr: 1 }).observe("1" as never),
+    'reduceLROnPlateau: what is observed must be a number, got "1"',
+  ],
+  [
+    () => factories.piecewiseConstant({ initValue: 1e300, boundariesAndScales: { 5: 1e300 } }),
+    "piecewiseConstant: initValue times the scales must be finite, got Infinity at boundary 5",
+  ],
+  [
+    () => factories.linearOnecycle({ transitionSteps: 10, peakValue: 1, pctStart: 0.5, pctFinal: 0.4 }),
+    "linearOnecycle: pctFinal must be at least pctStart, 0.5, got 0.4",
+  ],
+  [
+    () => factories.multiplicativeLR({ lr: 1, lrLambda: () => -1 }).at(3),
+    "multiplicativeLR: lrLambda at step 1 must be in [0, ∞), got -1",
+  ],
+  [
+    () => scheduleFrom({ ...stepLR({ lr: 1, stepSize: 1 }).toJSON(), observed: {} }),
+    "scheduleFrom: stepLR observes nothing, got observed",
   ],
 ])("%s", (make, message) => {
   expect(make).toThrow(message);
+});
+
+describe("any options that are accepted", () => {
+  const numbers = fc.oneof(
+    fc.constantFrom(0, 1, 5e-324, 1e-30, 0.5, 2, 1e30, Number.MAX_VALUE),
+    fc.double({ min: 0, max: 2, noNaN: true }),
+  );
+  const counts = fc.oneof(fc.integer({ min: 0, max: 20 }), fc.constantFrom(Infinity, Number.MAX_SAFE_INTEGER));
+  const leaves = [factories.constant({ value: 0.5 }), factories.exponentialLR({ lr: 0.1, gamma: 3 })];
+  /** Values of an option, from its range; some are not allowed. */
+  const valuesOf = (name: string, option: { range: string; default?: unknown }): fc.Arbitrary<unknown> => {
+    const { range } = option;
+    if (name === "cosineKwargs") return fc.array(optionsOf("warmupCosineDecay"), { minLength: 1, maxLength: 3 });
+    if (name === "schedules") return fc.array(fc.constantFrom(...leaves), { minLength: 1, maxLength: 3 });
+    if (name === "lrLambda") return fc.constantFrom(...leaves, (step: number) => 3 / step);
+    if (name === "boundariesAndScales") {
+      return fc.dictionary(fc.integer({ min: 1, max: 20 }).map(String), numbers, { maxKeys: 4 });
+    }
+    if (range.startsWith("a list"))
+      return fc.uniqueArray(counts, { maxLength: 3 }).map((list) => list.toSorted((a, b) => a - b));
+    if (range.startsWith("true")) return fc.boolean();
+    if (range.startsWith('"')) return fc.constantFrom(...range.split(" or ").map((word) => JSON.parse(word)));
+    if (/Steps?$|Iters|Up|Down|^T|stepSize|patience|cooldown|transitionBegin|modelSize|Epochs|timescale/.test(name))
+      return counts;
+    if (range.startsWith("(-"))
+      return fc.oneof(
+        numbers,
+        numbers.map((x) => -x),
+      );
+    return range.endsWith("1)") || range.endsWith("1]") ? fc.double({ min: 0, max: 1, noNaN: true }) : numbers;
+  };
+  const optionsOf = (name: string): fc.Arbitrary<Record<string, unknown>> => {
+    const { options } = all[name]!;
+    const needed = Object.keys(options).filter((key) => options[key]!.default === undefined);
+    return fc.record(Object.fromEntries(Object.entries(options).map(([key, option]) => [key, valuesOf(key, option)])), {
+      requiredKeys: needed,
+    });
+  };
+
+  test.each(Object.keys(all))("%s is never NaN, and never throws", (name) => {
+    let accepted = 0;
+    const step = fc.oneof(fc.nat(30), fc.nat(10 ** 4));
+    fc.assert(
+      fc.property(optionsOf(name), fc.array(step, { minLength: 5, maxLength: 10 }), (options, steps) => {
+        let made;
+        try {
+          made = all[name]!(options as never);
+        } catch (error) {
+          expect((error as Error).message).toMatch(new RegExp(`^(${name}|warmupCosineDecay): `));
+          return;
+        }
+        accepted += 1;
+        const bounded = Object.values(options)
+          .flat()
+          .every((x) => typeof x !== "number" || x <= 1 || Number.isInteger(x));
+        for (const step of [0, ...steps]) {
+          const value = made.at(step);
+          expect(value, `${made} at ${step}`).not.toBeNaN();
+          if (bounded && !growing.has(name)) expect(Math.abs(value), `${made} at ${step}`).not.toBe(Infinity);
+        }
+        if (name === "multiplicativeLR" && typeof options.lrLambda === "function") return;
+        const again = scheduleFrom(JSON.parse(JSON.stringify(made)));
+        for (const step of steps) expect(again.at(step)).toBe(made.at(step));
+      }),
+      { numRuns: 500 },
+    );
+    expect(accepted).toBeGreaterThan(50);
+  });
+  /** Schedules that a factor above one lets grow without a bound. */
+  const growing = new Set([
+    "stepLR",
+    "multiStepLR",
+    "exponentialLR",
+    "exponentialDecay",
+    "cyclicLR",
+    "multiplicativeLR",
+    "chained",
+    "sequentialLR",
+    "join",
+  ]);
+
+  test("oneCycleLR whose way up has no step begins at its highest rate", () => {
+    const schedule = factories.oneCycleLR({ maxLr: 0.1, totalSteps: 10, pctStart: 0.1 });
+    expect([schedule.at(0), schedule.at(9)]).toEqual([0.1, 0.1 / 25 / 1e4]);
+  });
+
+  test("lists without an element mean no change", () => {
+    const one = stepLR({ lr: 1, stepSize: 2 });
+    for (const alone of [
+      factories.join({ schedules: [one], boundaries: [] }),
+      factories.sequentialLR({ schedules: [one], milestones: [] }),
+    ]) {
+      expect([0, 1, 2, 7].map((i) => alone.at(i))).toEqual([0, 1, 2, 7].map((i) => one.at(i)));
+    }
+    expect(factories.multiStepLR({ lr: 0.5, milestones: [] }).at(9)).toBe(0.5);
+    expect(factories.piecewiseConstant({ initValue: 0.5, boundariesAndScales: {} }).at(9)).toBe(0.5);
+  });
+});
+
+describe("reduceLROnPlateau", () => {
+  const after = (losses: readonly number[], options = {}) => {
+    const plateau = reduceLROnPlateau({ lr: 1, factor: 0.5, patience: 2, ...options });
+    for (const loss of losses) plateau.observe(loss);
+    return plateau;
+  };
+
+  test("follows numbers of either sign alike: it reduces the rate when they stop improving", () => {
+    const stuck = [0, 0, 0];
+    for (const best of [-3, 0, 3]) {
+      for (const mode of ["min", "max"]) {
+        expect(after([best, ...stuck.map(() => best)], { mode }).at(0), `${mode} ${best}`).toBe(0.5);
+        const sign = mode === "min" ? -1 : 1;
+        const better = [1, 2, 3, 4, 5].map((i) => best + sign * i);
+        expect(after(better, { mode }).at(0), `${mode} ${best} and better`).toBe(1);
+      }
+    }
+  });
+
+  test("takes NaN and infinity for no improvement, as PyTorch does", () => {
+    expect(after([1, Number.NaN, Infinity, Number.NaN]).observed).toEqual({ rate: 0.5, best: 1, bad: 0, cooling: 0 });
+    expect(after([Infinity, Infinity, Infinity]).at(0)).toBe(0.5);
+    expect(after([Infinity, 5]).observed.best).toBe(5);
+    expect(after([5], { threshold: 2 }).observed.best).toBe(5);
+    expect(after([1, -Infinity]).observed.best).toBe(-Infinity);
+  });
+
+  test("goes through JSON with what it observed, also inside another schedule", () => {
+    const number = fc.oneof(fc.double({ noNaN: false }), fc.integer({ min: -3, max: 3 }));
+    fc.assert(
+      fc.property(fc.array(number, { maxLength: 20 }), fc.array(number, { maxLength: 20 }), (before, later) => {
+        const plateau = after(before);
+        const outer = factories.join({ schedules: [plateau], boundaries: [] });
+        const read = scheduleFrom(JSON.parse(JSON.stringify(outer))) as any;
+        const again = read.options.schedules[0] as typeof plateau;
+        for (const loss of later) [plateau, again].forEach((one) => one.observe(loss));
+        expect(again.observed).toEqual(plateau.observed);
+        expect(read.at(3)).toBe(outer.at(3));
+      }),
+    );
+  });
+});
+
+test("inverseSqrt is as in Hugging Face's get_inverse_sqrt_schedule", () => {
+  for (const [warmup, given] of [
+    [10, 0],
+    [0, 0],
+    [7, 30],
+  ] as const) {
+    const schedule = factories.inverseSqrt({ peakValue: 0.1, warmupSteps: warmup, timescale: given });
+    const timescale = given || warmup || 10_000;
+    for (let step = 0; step < 100; step++) {
+      const factor =
+        step < warmup ? step / Math.max(1, warmup) : 1 / Math.sqrt((step + timescale - warmup) / timescale);
+      expect(schedule.at(step)).toBeCloseTo(0.1 * factor, 14);
+    }
+  }
 });
 
 describe("the functions behind them", () => {

@@ -12,6 +12,9 @@ export type Options = Readonly<Record<string, Option>>;
 
 export type ValueOf<O> = O extends Option<infer Value, string, unknown> ? Value : never;
 
+/** The values of options. */
+export type Chosen<O extends Options> = { readonly [Name in keyof O]: ValueOf<O[Name]> };
+
 /** A number's default, a list's, or undefined for a number that must be given. */
 type Numbers = number | readonly number[] | undefined;
 type Widened<D extends Numbers> = D extends readonly number[] ? { readonly [Index in keyof D]: number } : number;
@@ -126,15 +129,18 @@ export function orWord<const Word extends string, Value, Range extends string, D
   };
 }
 
-/** Non-empty lists of values of an option. */
+/** Lists of at least `least` values of an option. */
 /* @__NO_SIDE_EFFECTS__ */
-export function listOf<Value>(option: Option<Value, string, unknown>): Option<readonly Value[], string, undefined> {
+export function listOf<Value>(
+  option: Option<Value, string, unknown>,
+  least = 1,
+): Option<readonly Value[], string, undefined> {
   return {
     default: undefined,
     range: `a list, each in ${option.range}`,
     check(title, x) {
       if (!Array.isArray(x)) throw new TypeError(`${title} must be a list, got ${show(x)}`);
-      if (x.length === 0) throw new RangeError(`${title} must not be empty`);
+      if (x.length < least) throw new RangeError(`${title} must not be empty`);
       for (const [index, element] of x.entries()) option.check(`${title}[${index}]`, element);
     },
   };

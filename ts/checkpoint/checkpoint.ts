@@ -347,6 +347,7 @@ function* differences(path: string, there: Json, here: Json): Generator<string> 
     return;
   }
   for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {
+    if (key === "observed") continue; // the progress of a schedule, which is among the counts
     const own = (value: Readonly<Record<string, Json>>) => (Object.hasOwn(value, key) ? value[key] : undefined);
     const inside = Array.isArray(there) ? `${path}[${key}]` : path === "" ? key : `${path}.${key}`;
     yield* differences(inside, own(there), own(here));

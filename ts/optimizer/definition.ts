@@ -1,6 +1,7 @@
 /** The definition of a rule in TypeScript. The formula is in Rust. */
 
 import {
+  type Chosen,
   count,
   flag,
   nonNegative,
@@ -10,16 +11,12 @@ import {
   threshold,
   within,
   unit,
-  type ValueOf,
 } from "../option.js";
 
 import type { Instruction, Matrices } from "../matrix/matrices.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
 
 export type Scalars = Readonly<Record<string, number>>;
-
-/** The values of options. */
-export type Chosen<O extends Options> = { readonly [Name in keyof O]: ValueOf<O[Name]> };
 
 export type SlotShapes = Readonly<Record<string, Shape | undefined>>;
 

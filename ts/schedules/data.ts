@@ -1,7 +1,8 @@
 /** Makes schedules from data. */
 
 import { noOption, show } from "../option.js";
-import { Schedule, type ScheduleFactory } from "./schedule.js";
+import { type Observed, Plateau } from "./plateau.js";
+import type { Schedule, ScheduleFactory } from "./schedule.js";
 import * as factories from "./index.js";
 
 /**
@@ -15,12 +16,17 @@ export function scheduleFrom(data: unknown): Schedule {
       `scheduleFrom: expected what a schedule's toJSON gave, such as { schedule: "stepLR", … }, got ${show(data)}`,
     );
   }
-  const { schedule: name, ...options } = data;
+  const { schedule: name, observed, ...options } = data as Record<string, unknown>;
   const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
   if (typeof name !== "string" || !Object.hasOwn(all, name)) {
     throw noOption("scheduleFrom", "", typeof name === "string" ? name : show(name), Object.keys(all), "schedule");
   }
-  return all[name]!(Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value)])));
+  const schedule = all[name]!(Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value)])));
+  if (observed !== undefined) {
+    if (!(schedule instanceof Plateau)) throw new TypeError(`scheduleFrom: ${name} observes nothing, got observed`);
+    schedule.observed = revived(observed) as Observed;
+  }
+  return schedule;
 }
 
 /** Converts an option from JSON: data of schedules become schedules, and "Infinity" a number. */

@@ -1,8 +1,21 @@
 /** Optax's schedules, under its names and options: https://optax.readthedocs.io/en/latest/api/optimizer_schedules.html */
 
 import { cosPi, pow } from "../math.js";
-import { finite, flag, listOf, nonNegative, oneOf, type Option, show, whole } from "../option.js";
-import { inTurn, ordered, type Schedule, schedule, scheduleOption } from "./schedule.js";
+import {
+  type Chosen,
+  count,
+  finite,
+  flag,
+  fraction,
+  listOf,
+  nonNegative,
+  oneOf,
+  type Option,
+  show,
+  whole,
+  within,
+} from "../option.js";
+import { inTurn, lerp, ordered, type Schedule, schedule, scheduleOption, times } from "./schedule.js";
 
 /** The same value at every step. */
 export const constant = schedule(
@@ -44,7 +57,7 @@ export const polynomial = schedule(
   ({ initValue, endValue, power: exponent, transitionSteps, transitionBegin }) =>
     (i) => {
       const done = Math.min(Math.max(i - transitionBegin, 0), transitionSteps);
-      return (initValue - endValue) * pow(1 - done / transitionSteps, exponent) + endValue;
+      return lerp(endValue, initValue, pow(1 - done / transitionSteps, exponent));
     },
 );
 
@@ -74,7 +87,7 @@ export const exponentialDecay = schedule(
   ({ initValue, transitionSteps, transitionBegin, decayRate, staircase, endValue }) =>
     (i) => {
       const done = Math.max(i - transitionBegin, 0) / transitionSteps;
-      const value = initValue * pow(decayRate, staircase ? Math.floor(done) : done);
+      const value = times(initValue, pow(decayRate, staircase ? Math.floor(done) : done));
       if (Number.isNaN(endValue)) return value;
       return decayRate < 1 ? Math.max(value, endValue) : Math.min(value, endValue);
     },
@@ -97,11 +110,13 @@ export const cosineDecay = schedule(
     ...curve,
   },
   ({ initValue, decaySteps, alpha, exponent }) =>
-    (i) => {
-      const cosine = (1 + cosPi(Math.min(i, decaySteps) / decaySteps)) / 2;
-      return initValue * ((1 - alpha) * pow(cosine, exponent) + alpha);
-    },
+    (i) =>
+      initValue * ((1 - alpha) * cosine(i, decaySteps, exponent) + alpha),
 );
+
+/** Goes from 1 to 0 along a cosine, raised to the power `exponent`, and stays there. */
+const cosine = (i: number, steps: number, exponent: number) =>
+  pow((1 + cosPi(Math.min(i, steps) / steps)) / 2, exponent);
 
 const warmup = {
   /** The first value. */
@@ -123,18 +138,11 @@ export const warmupCosineDecay = schedule(
     endValue: finite(0),
     ...curve,
   },
-  ({ initValue, peakValue, warmupSteps, decaySteps, endValue, exponent }) =>
-    afterWarmup(
-      initValue,
-      peakValue,
-      warmupSteps,
-      cosineDecay({
-        initValue: peakValue,
-        decaySteps: decaySteps - warmupSteps,
-        alpha: peakValue === 0 ? 0 : endValue / peakValue,
-        exponent,
-      }),
-    ),
+  ({ initValue, peakValue, warmupSteps, decaySteps, endValue, exponent }) => {
+    const last = peakValue === 0 ? 0 : endValue; // as in Optax
+    const at = (i: number) => lerp(last, peakValue, cosine(i, decaySteps - warmupSteps, exponent));
+    return afterWarmup(initValue, peakValue, warmupSteps, { at });
+  },
   ({ warmupSteps, decaySteps }) =>
     decaySteps > warmupSteps ? undefined : `decaySteps must be above the ${warmupSteps} warmupSteps that it counts too`,
 );
@@ -156,7 +164,7 @@ export const warmupExponentialDecay = schedule(
     afterWarmup(initValue, peakValue, warmupSteps, exponentialDecay({ initValue: peakValue, ...decay })),
 );
 
-function afterWarmup(from: number, to: number, steps: number, rest: Schedule) {
+function afterWarmup(from: number, to: number, steps: number, rest: Pick<Schedule, "at">) {
   if (steps === 0) return (i: number) => rest.at(i);
   return inTurn([linear({ initValue: from, endValue: to, transitionSteps: steps }), rest], [steps]);
 }
@@ -168,7 +176,7 @@ export const join = schedule(
     /** The schedules, in order. */
     schedules: listOf(scheduleOption),
     /** The steps at which the second and each later schedule begins. */
-    boundaries: listOf(whole(0, 1, Infinity)),
+    boundaries: listOf(whole(0, 1, Infinity), 0),
   },
   ({ schedules, boundaries }) => inTurn(schedules, boundaries),
   ({ schedules, boundaries }) => ordered("boundaries", schedules, boundaries),
@@ -199,9 +207,11 @@ const scales = {
 export const piecewiseConstant = schedule(
   "piecewiseConstant",
   scales,
-  ({ initValue, boundariesAndScales }) =>
-    (i) =>
-      steps(initValue, boundariesAndScales).reduce((value, step) => (i >= step.bound ? step.value : value), initValue),
+  ({ initValue, boundariesAndScales }) => {
+    const points = pointsOf(initValue, boundariesAndScales);
+    return (i) => points.findLast(({ bound }) => bound <= i)!.value;
+  },
+  allFinite,
 );
 
 /** Like `piecewiseConstant`, but goes from one value to the next along lines or cosines. */
@@ -212,30 +222,108 @@ export const piecewiseInterpolate = schedule(
     interpolateType: oneOf("linear", "cosine"),
     ...scales,
   },
-  ({ interpolateType, initValue, boundariesAndScales }) => {
-    const points = [{ bound: 0, value: initValue }, ...steps(initValue, boundariesAndScales)];
-    return (i) => {
-      const next = points.findIndex(({ bound }) => bound > i);
-      if (next < 0) return points.at(-1)!.value;
-      const [from, to] = [points[next - 1]!, points[next]!];
-      const done = (i - from.bound) / (to.bound - from.bound);
-      const way = interpolateType === "linear" ? done : (1 - cosPi(done)) / 2;
-      return from.value + (to.value - from.value) * way;
-    };
-  },
+  ({ interpolateType, initValue, boundariesAndScales }) =>
+    through(interpolateType, pointsOf(initValue, boundariesAndScales)),
+  allFinite,
 );
 
-/** The values that follow from a table of factors, in the order of the boundaries. */
-function steps(initValue: number, scales: Readonly<Record<string, number>>) {
+/** A step, and the value there. */
+interface At {
+  readonly bound: number;
+  readonly value: number;
+}
+
+/** The first value, and those that follow from a table of factors, in the order of the boundaries. */
+function pointsOf(initValue: number, scales: Readonly<Record<string, number>>): readonly At[] {
   let value = initValue;
-  return Object.entries(scales)
+  const later = Object.entries(scales)
     .map(([bound, scale]) => ({ bound: Number(bound), scale }))
     .sort((a, b) => a.bound - b.bound)
-    .map(({ bound, scale }) => {
-      value *= scale;
-      return { bound, value };
-    });
+    .map(({ bound, scale }) => ({ bound, value: (value *= scale) }));
+  return [{ bound: 0, value: initValue }, ...later];
 }
+
+/** The message for factors whose product is too large. */
+function allFinite({
+  initValue,
+  boundariesAndScales,
+}: {
+  readonly initValue: number;
+  readonly boundariesAndScales: Readonly<Record<number, number>>;
+}): string | undefined {
+  const infinite = pointsOf(initValue, boundariesAndScales).find(({ value }) => !Number.isFinite(value));
+  return infinite && `initValue times the scales must be finite, got ${infinite.value} at boundary ${infinite.bound}`;
+}
+
+/** Goes through points, along lines or cosines, and stays at the last one. */
+function through(type: "linear" | "cosine", points: readonly At[]): (step: number) => number {
+  return (i) => {
+    const next = points.findIndex(({ bound }) => bound > i);
+    if (next < 0) return points.at(-1)!.value;
+    const [from, to] = [points[next - 1]!, points[next]!];
+    const done = (i - from.bound) / (to.bound - from.bound);
+    return lerp(from.value, to.value, type === "linear" ? done : (1 - cosPi(done)) / 2);
+  };
+}
+
+const oneCycle = {
+  /** Number of steps of the whole cycle. */
+  transitionSteps: count(undefined, 1),
+  /** The highest value. */
+  peakValue: finite(undefined),
+  /** Fraction of the steps at which the value is highest. */
+  pctStart: fraction(0.3),
+  /** The highest value divided by the first. */
+  divFactor: within("(0, ∞)", 25),
+  /** The first value divided by the last. */
+  finalDivFactor: within("(0, ∞)", 1e4),
+};
+
+/** The message for divisors that are too small. */
+function endsFinite({ peakValue, divFactor, finalDivFactor }: Chosen<typeof oneCycle>): string | undefined {
+  const last = peakValue / divFactor / finalDivFactor;
+  return Number.isFinite(last) && Number.isFinite(peakValue / divFactor)
+    ? undefined
+    : "peakValue divided by divFactor and by finalDivFactor must be finite; use larger divisors";
+}
+
+/** Goes up to `peakValue` and down again along cosines, once (Smith & Topin, 2018). `oneCycleLR` is PyTorch's, whose phases end one step earlier. */
+export const cosineOnecycle = schedule(
+  "cosineOnecycle",
+  oneCycle,
+  ({ transitionSteps, peakValue, pctStart, divFactor, finalDivFactor }) => {
+    const first = peakValue / divFactor;
+    return through("cosine", [
+      { bound: 0, value: first },
+      { bound: Math.floor(pctStart * transitionSteps), value: peakValue },
+      { bound: transitionSteps, value: first / finalDivFactor },
+    ]);
+  },
+  endsFinite,
+);
+
+/** Goes up to `peakValue`, down to the first value and further down to the last one, along lines, once (Smith & Topin, 2018). */
+export const linearOnecycle = schedule(
+  "linearOnecycle",
+  {
+    ...oneCycle,
+    /** Fraction of the steps at which the value is the first one again. */
+    pctFinal: fraction(0.85),
+  },
+  ({ transitionSteps, peakValue, pctStart, pctFinal, divFactor, finalDivFactor }) => {
+    const first = peakValue / divFactor;
+    return through("linear", [
+      { bound: 0, value: first },
+      { bound: Math.floor(pctStart * transitionSteps), value: peakValue },
+      { bound: Math.floor(pctFinal * transitionSteps), value: first },
+      { bound: transitionSteps, value: first / finalDivFactor },
+    ]);
+  },
+  (options) =>
+    options.pctFinal >= options.pctStart
+      ? endsFinite(options)
+      : `pctFinal must be at least pctStart, ${options.pctStart}, got ${options.pctFinal}`,
+);
 
 /** An option whose value is a table of factors, by the step at which each takes effect. */
 /* @__NO_SIDE_EFFECTS__ */
@@ -248,7 +336,6 @@ function boundaries(): Option<Readonly<Record<number, number>>, string, undefine
       if (typeof table !== "object" || table === null || Array.isArray(table)) {
         throw new TypeError(`${title} must be ${range}, got ${show(table)}`);
       }
-      if (Object.keys(table).length === 0) throw new RangeError(`${title} must not be empty`);
       for (const [bound, scale] of Object.entries(table)) {
         whole(0, 1, Infinity).check(`${title}: a boundary`, Number(bound));
         nonNegative(0).check(`${title}[${bound}]`, scale);

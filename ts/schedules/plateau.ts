@@ -1,7 +1,7 @@
 /** `reduceLROnPlateau`: a schedule that follows an observed number, such as the loss. */
 
-import { finite, nonNegative, oneOf, show, whole } from "../option.js";
-import { complete, type Given, Schedule } from "./schedule.js";
+import { nonNegative, oneOf, show, whole } from "../option.js";
+import { complete, type Given, plain, Schedule } from "./schedule.js";
 
 const options = {
   /** The first rate. */
@@ -14,7 +14,7 @@ const options = {
   patience: whole(10, 0, Infinity),
   /** Smallest change that counts as an improvement. */
   threshold: nonNegative(1e-4),
-  /** Whether `threshold` is relative to the best observation or absolute. */
+  /** Whether `threshold` is relative to the magnitude of the best observation or absolute. */
   thresholdMode: oneOf("rel", "abs"),
   /** Number of observations after a change that do not count. */
   cooldown: whole(0, 0, Infinity),
@@ -62,15 +62,27 @@ export class Plateau extends Schedule {
     this.#observed = checkObserved(given);
   }
 
-  /** Tells the schedule a new value of the observed number, such as a loss. A TypeError or RangeError unless it is a finite number. */
+  /** The schedule as data, with its progress. */
+  override toJSON(): Readonly<Record<string, unknown>> {
+    return { ...super.toJSON(), observed: plain(this.#observed) };
+  }
+
+  /**
+   * Tells the schedule a new value of the observed number, such as a loss. NaN is no improvement, and neither is the
+   * infinity that is worst. A TypeError unless it is a number.
+   */
   observe(metric: number): void {
-    finite(0).check("reduceLROnPlateau: what is observed", metric);
+    if (typeof metric !== "number") {
+      throw new TypeError(`reduceLROnPlateau: what is observed must be a number, got ${show(metric)}`);
+    }
     const { mode, factor, patience, threshold, thresholdMode, cooldown, minLr, eps } = this.options as {
       [N in keyof typeof options]: any;
     };
     let { rate, best, bad, cooling } = this.#observed;
     const sign = mode === "min" ? 1 : -1;
-    const bound = thresholdMode === "rel" ? best * (1 - sign * threshold) : best - sign * threshold;
+    // PyTorch has `best * (1 - sign * threshold)`. For a negative loss that bound is worse than the best one.
+    const least = thresholdMode === "rel" ? Math.abs(best) * threshold : threshold;
+    const bound = Number.isFinite(best) ? best - sign * least : best;
     if (sign * metric < sign * bound) [best, bad] = [metric, 0];
     else bad += 1;
     if (cooling > 0) [cooling, bad] = [cooling - 1, 0];
@@ -83,7 +95,7 @@ export class Plateau extends Schedule {
   }
 }
 
-/** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, after each epoch for example. */
+/** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, after each epoch for example. As data it keeps what it observed. The number may be negative; PyTorch's never reduces the rate then. */
 export const reduceLROnPlateau = Object.assign(
   (given: Given<typeof options>): Plateau => new Plateau(complete("reduceLROnPlateau", options, given)),
   { options },

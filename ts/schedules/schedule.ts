@@ -1,6 +1,6 @@
 /** A schedule: a number as a function of the step, which can also be written as data. */
 
-import { type Option, type Options, resolve, show, type ValueOf } from "../option.js";
+import { type Chosen, type Option, type Options, resolve, show, type ValueOf } from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {
@@ -36,8 +36,8 @@ export class Schedule {
   }
 }
 
-/** JSON has no infinite numbers. They become strings, such as "Infinity". */
-function plain(value: unknown): unknown {
+/** A value as JSON. JSON has no infinite numbers: they become strings, such as "Infinity". */
+export function plain(value: unknown): unknown {
   if (typeof value === "number") return Number.isFinite(value) ? value : `${value}`;
   if (Array.isArray(value)) return value.map(plain);
   if (typeof value !== "object" || value === null || value instanceof Schedule) return value;
@@ -47,7 +47,7 @@ function plain(value: unknown): unknown {
 function written(value: unknown): string {
   if (value instanceof Schedule) return `${value}`;
   if (Array.isArray(value)) return `[${value.map(written).join(", ")}]`;
-  if (typeof value === "number") return `${value}`;
+  if (typeof value === "number" || typeof value === "function") return `${value}`;
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "undefined";
   const entries = Object.entries(value).filter(([, item]) => item !== undefined);
   const key = (name: string) => (/^[A-Za-z_]\w*$/.test(name) ? name : JSON.stringify(name));
@@ -76,8 +76,8 @@ export interface ScheduleFactory<O extends Options = Options> {
 export function schedule<const O extends Options>(
   name: string,
   options: O,
-  at: (options: { readonly [N in keyof O]: ValueOf<O[N]> }) => (step: number) => number,
-  conflict: (options: { readonly [N in keyof O]: ValueOf<O[N]> }) => string | undefined = () => undefined,
+  at: (options: Chosen<O>) => (step: number) => number,
+  conflict: (options: Chosen<O>) => string | undefined = () => undefined,
 ): ScheduleFactory<O> {
   const factory = (given: object) => {
     const values = complete(name, options, given);
@@ -94,7 +94,7 @@ export function complete<O extends Options>(name: string, options: O, given: unk
   const missing = Object.keys(options).find((key) => values[key] === undefined);
   if (missing !== undefined)
     throw new TypeError(`${name}: ${missing} is missing; it must be in ${options[missing]!.range}`);
-  return values as { readonly [N in keyof O]: ValueOf<O[N]> };
+  return values as Chosen<O>;
 }
 
 /** An option whose value is a schedule. */
@@ -106,8 +106,20 @@ export const scheduleOption: Option<Schedule, string, undefined> = {
   },
 };
 
+/** The value at a fraction of the way from `start` to `end`. It is finite if both are. */
+export function lerp(start: number, end: number, fraction: number): number {
+  const way = end - start;
+  return Number.isFinite(way) ? start + way * fraction : start * (1 - fraction) + end * fraction;
+}
+
+/** A product, which is 0 if a factor is 0, even if the other one has grown to infinity. */
+export const times = (a: number, b: number): number => (a === 0 || b === 0 ? 0 : a * b);
+
 /** One schedule after the other. From each bound on, the next schedule counts from that bound. */
-export function inTurn(schedules: readonly Schedule[], bounds: readonly number[]): (step: number) => number {
+export function inTurn(
+  schedules: readonly Pick<Schedule, "at">[],
+  bounds: readonly number[],
+): (step: number) => number {
   return (step) => {
     const past = bounds.filter((bound) => bound <= step).length;
     return schedules[past]!.at(step - (past === 0 ? 0 : bounds[past - 1]!));

@@ -1,8 +1,8 @@
 /** PyTorch's schedules, under its names and options: https://docs.pytorch.org/docs/stable/optim.html */
 
 import { cosPi, pow } from "../math.js";
-import { count, flag, listOf, nonNegative, oneOf, unit, whole } from "../option.js";
-import { inTurn, ordered, schedule, scheduleOption } from "./schedule.js";
+import { count, flag, listOf, nonNegative, oneOf, type Option, show, unit, whole } from "../option.js";
+import { inTurn, lerp, ordered, Schedule, schedule, scheduleOption, times } from "./schedule.js";
 
 const rate = {
   /** The first rate. */
@@ -21,7 +21,7 @@ export const stepLR = schedule(
   },
   ({ lr, stepSize, gamma }) =>
     (i) =>
-      lr * pow(gamma, Math.floor(i / stepSize)),
+      times(lr, pow(gamma, Math.floor(i / stepSize))),
 );
 
 /** Multiplies the rate by `gamma` at each milestone. */
@@ -30,13 +30,13 @@ export const multiStepLR = schedule(
   {
     ...rate,
     /** The steps at which the rate changes. */
-    milestones: listOf(whole(0, 0, Infinity)),
+    milestones: listOf(whole(0, 0, Infinity), 0),
     /** Factor of each change. */
     gamma: nonNegative(0.1),
   },
   ({ lr, milestones, gamma }) =>
     (i) =>
-      lr * pow(gamma, milestones.filter((milestone) => milestone <= i).length),
+      times(lr, pow(gamma, milestones.filter((milestone) => milestone <= i).length)),
 );
 
 /** Multiplies the rate by `factor` in the first `totalIters` steps. */
@@ -81,7 +81,7 @@ export const exponentialLR = schedule(
   },
   ({ lr, gamma }) =>
     (i) =>
-      lr * pow(gamma, i),
+      times(lr, pow(gamma, i)),
 );
 
 /** Multiplies the rate by a power of the fraction of `totalIters` that remains. */
@@ -135,7 +135,7 @@ export const cosineAnnealingWarmRestarts = schedule(
 );
 
 /** The value on a half cosine from `high`, at `turn` 0, to `low`, at `turn` 1. */
-const between = (low: number, high: number, turn: number) => low + ((high - low) * (1 + cosPi(turn))) / 2;
+const between = (low: number, high: number, turn: number) => lerp(low, high, (1 + cosPi(turn)) / 2);
 
 const cycle = {
   /** Number of steps up. */
@@ -156,7 +156,7 @@ function height(options: { stepSizeUp: number; stepSizeDown: number; mode: strin
     const [turn, at] = [Math.floor(i / length), i % length];
     const triangle = at <= stepSizeUp ? at / stepSizeUp : (length - at) / (length - stepSizeUp);
     if (mode === "triangular2") return triangle / pow(2, turn);
-    return mode === "exp_range" ? triangle * pow(gamma, i) : triangle;
+    return mode === "exp_range" ? times(triangle, pow(gamma, i)) : triangle;
   };
 }
 
@@ -172,7 +172,7 @@ export const cyclicLR = schedule(
   },
   ({ baseLr, maxLr, ...cycle }) => {
     const high = height(cycle);
-    return (i) => baseLr + (maxLr - baseLr) * high(i);
+    return (i) => baseLr + times(maxLr - baseLr, high(i));
   },
 );
 
@@ -188,13 +188,13 @@ export const cyclicMomentum = schedule(
   },
   ({ baseMomentum, maxMomentum, ...cycle }) => {
     const high = height(cycle);
-    return (i) => maxMomentum - (maxMomentum - baseMomentum) * high(i);
+    return (i) => maxMomentum - times(maxMomentum - baseMomentum, high(i));
   },
 );
 
 const oneCycle = {
   /** Number of steps of the whole cycle. */
-  totalSteps: whole(undefined, 2, Infinity),
+  totalSteps: count(undefined, 2),
   /** Fraction of the steps that go up. */
   pctStart: unit(0.3),
   /** Shape of the curve: cosines or lines. */
@@ -226,8 +226,8 @@ function hill(
   return (i: number) => {
     let began = 0;
     for (const { until, from, to } of phases) {
-      const done = (i - began) / (until - began);
-      if (i <= until) return annealStrategy === "cos" ? between(to, from, done) : from + (to - from) * done;
+      const done = until > began ? (i - began) / (until - began) : 1; // with `pctStart` of 1 / `totalSteps`, the first phase has no step
+      if (i <= until) return annealStrategy === "cos" ? between(to, from, done) : lerp(from, to, done);
       began = until;
     }
     return end;
@@ -250,8 +250,13 @@ export const oneCycleLR = schedule(
     const start = maxLr / divFactor;
     return hill(rest, start, maxLr, start / finalDivFactor);
   },
-  ({ divFactor, finalDivFactor }) =>
-    divFactor > 0 && finalDivFactor > 0 ? undefined : "divFactor and finalDivFactor must be above 0",
+  ({ maxLr, divFactor, finalDivFactor }) => {
+    if (divFactor === 0 || finalDivFactor === 0) return "divFactor and finalDivFactor must be above 0";
+    const isFinite = Number.isFinite(maxLr / divFactor) && Number.isFinite(maxLr / divFactor / finalDivFactor);
+    return isFinite
+      ? undefined
+      : "maxLr divided by divFactor and by finalDivFactor must be finite; use larger divisors";
+  },
 );
 
 /** The momentum, or first of `betas`, to use with `oneCycleLR`: low while the rate is high. */
@@ -274,7 +279,7 @@ export const sequentialLR = schedule(
     /** The schedules, in order. */
     schedules: listOf(scheduleOption),
     /** The steps at which the second and each later schedule begins. */
-    milestones: listOf(whole(0, 1, Infinity)),
+    milestones: listOf(whole(0, 1, Infinity), 0),
   },
   ({ schedules, milestones }) => inTurn(schedules, milestones),
   ({ schedules, milestones }) => ordered("milestones", schedules, milestones),
@@ -290,5 +295,68 @@ export const chained = schedule(
   },
   ({ lr, schedules }) =>
     (i) =>
-      lr === 0 ? 0 : schedules.reduce((rate, schedule) => rate * (schedule.at(i) / lr), lr),
+      lr === 0 ? 0 : schedules.reduce((rate, schedule) => times(rate, schedule.at(i) / lr), lr),
 );
+
+/** Goes from `lr` to `swaLr` in `annealEpochs` steps, and stays there: the rate for averaging the weights, with the option `swa`. To begin later, use it in `sequentialLR`. */
+export const swaLR = schedule(
+  "swaLR",
+  {
+    ...rate,
+    /** The last rate. */
+    swaLr: nonNegative(undefined),
+    /** Number of steps from `lr` to `swaLr`; 0 for none. */
+    annealEpochs: whole(10, 0, Infinity),
+    /** Shape of the curve: cosines or lines. */
+    annealStrategy: oneOf("cos", "linear"),
+  },
+  ({ lr, swaLr, annealEpochs, annealStrategy }) =>
+    (i) => {
+      if (i >= annealEpochs) return swaLr;
+      const done = i / annealEpochs;
+      return annealStrategy === "cos" ? between(swaLr, lr, done) : lerp(lr, swaLr, done);
+    },
+);
+
+/**
+ * Multiplies the rate by `lrLambda(step)` at every step from the first on. The product is computed from step to step: to ask for a
+ * step before the last one, or for a much later one, takes as many calls as there are steps. With a schedule as `lrLambda` it
+ * goes through JSON, with a function it does not.
+ */
+export const multiplicativeLR = schedule(
+  "multiplicativeLR",
+  {
+    ...rate,
+    /** The factor of each step: a function of the step, which must return the same number each time, or a schedule. */
+    lrLambda: factors(),
+  },
+  ({ lr, lrLambda }) => {
+    const factor = lrLambda instanceof Schedule ? (step: number) => lrLambda.at(step) : lrLambda;
+    let [last, value] = [0, lr];
+    return (i) => {
+      if (i < last) [last, value] = [0, lr];
+      while (last < i && value !== 0) {
+        const next = factor(last + 1);
+        nonNegative(0).check(`multiplicativeLR: lrLambda at step ${last + 1}`, next);
+        value *= next;
+        last += 1;
+      }
+      return value;
+    };
+  },
+);
+
+/** An option whose value is a function of the step, or a schedule. */
+/* @__NO_SIDE_EFFECTS__ */
+function factors(): Option<Schedule | ((step: number) => number), string, undefined> {
+  const range = "a function of the step or a schedule";
+  return {
+    default: undefined,
+    range,
+    check(title, value) {
+      if (typeof value !== "function" && !(value instanceof Schedule)) {
+        throw new TypeError(`${title} must be ${range}, got ${show(value)}`);
+      }
+    },
+  };
+}
