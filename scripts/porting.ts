@@ -467,6 +467,25 @@ export const around: readonly Port[] = [
     here: "adamw(model, { lr: stepLR({ lr: 0.1, stepSize: 30 }) })",
     differs: "schedules count steps, not epochs",
   },
+  {
+    there: "LambdaLR(optimizer, lambda step: 0.95 ** step)",
+    here: "adamw(model, { lr: (step) => 1e-3 * 0.95 ** step })",
+  },
+  {
+    there: "MultiplicativeLR(optimizer, lambda step: 0.95)",
+    here: "adamw(model, { lr: multiplicativeLR({ lr: 1e-3, lrLambda: () => 0.95 }) })",
+  },
+  {
+    there: "SWALR(optimizer, swa_lr=0.05), after 1000 steps",
+    here: "adamw(model, { lr: sequentialLR({ schedules: [constant({ value: 0.1 }), swaLR({ lr: 0.1, swaLr: 0.05 })], milestones: [1000] }) })",
+    differs: "the rate where it begins, `lr`, is an option here",
+  },
+  {
+    there: "ReduceLROnPlateau(optimizer), scheduler.step(loss)",
+    here: "adamw(model, { lr: reduceLROnPlateau({ lr: 1e-3 }) })",
+    differs:
+      "call `schedule.observe(loss)`; here it works for negative losses, too, where PyTorch's never reduces the rate",
+  },
   { there: "clip_grad_norm_(params, 1.0)", here: "adamw(model, { clipNorm: 1 })" },
   { there: "clip_grad_value_(params, 1.0)", here: "adamw(model, { clipValue: 1 })" },
   {

@@ -9,6 +9,24 @@ import { sgd } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
 import { small } from "./small.js";
 
+test("a line search turns back from a gradient that is NaN, as from a loss that is", () => {
+  for (const from of [0.9, 0.5, 0.99]) {
+    for (const bad of ["loss", "gradient"]) {
+      const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", [1]);
+      w.data[0] = 3;
+      const optimizer = lbfgs([w], { lr: 3, lineSearchFn: "strong_wolfe" });
+      const closure = () => {
+        const x = w.data[0]!;
+        const isBad = x < from;
+        w.grad[0] = isBad && bad === "gradient" ? Number.NaN : 2 * (x - 1);
+        return isBad && bad === "loss" ? Number.NaN : (x - 1) ** 2;
+      };
+      for (let i = 0; i < 5; i++) optimizer.step(closure);
+      expect(w.data[0], `${bad} below ${from}`).toBeCloseTo(1, 3);
+    }
+  }
+});
+
 const golden = JSON.parse(readFileSync(new URL("golden/lbfgs.json", import.meta.url), "utf8"));
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 

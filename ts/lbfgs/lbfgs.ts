@@ -106,8 +106,8 @@ export class LBFGS extends Checkpointable {
   /**
    * Makes up to `maxIter` iterations from the present parameters.
    * @param closure writes the gradients at the present parameters, and returns the loss
-   * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a loss of NaN as
-   * infinity and turns back. If the slope along a direction is not finite, the step ends.
+   * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a loss of NaN, and a
+   * gradient that is NaN, as an infinite loss and turns back. If the slope along a direction is not finite, the step ends.
    * Throws what the closure throws; a TypeError if the closure returns no number; an Error after `arena.free()`, during
    * another step in the arena, and after a step was torn. Parameters and history are restored then.
    */

@@ -112,7 +112,8 @@ export function* minimize(
             yield vectors.combine(params, 1, base, t, direction);
             const loss = yield* evaluate();
             const slope = yield* vectors.dot(grads, direction);
-            return { t, loss: Number.isNaN(loss) ? Infinity : loss, slope, gradient: grads };
+            // The search turns back from an infinite loss. A NaN in the loss or in a gradient is as bad: the point is useless.
+            return { t, loss: Number.isNaN(loss + slope) ? Infinity : loss, slope, gradient: grads };
           },
           *keep(place: Place): ClosureComputation<Place> {
             yield vectors.combine(kept, 1, place.gradient);

@@ -1,7 +1,7 @@
 /** PyTorch's schedules, under its names and options: https://docs.pytorch.org/docs/stable/optim.html */
 
 import { cosPi, pow } from "../math.js";
-import { count, flag, listOf, nonNegative, oneOf, type Option, show, unit, whole } from "../option.js";
+import { count, flag, listOf, nonNegative, oneOf, type Option, show, unit, whole, within } from "../option.js";
 import { inTurn, lerp, ordered, Schedule, schedule, scheduleOption, times } from "./schedule.js";
 
 const rate = {
@@ -332,13 +332,14 @@ export const multiplicativeLR = schedule(
   },
   ({ lr, lrLambda }) => {
     const factor = lrLambda instanceof Schedule ? (step: number) => lrLambda.at(step) : lrLambda;
+    const range = within("[0, ∞]", 0);
     let [last, value] = [0, lr];
     return (i) => {
       if (i < last) [last, value] = [0, lr];
       while (last < i && value !== 0) {
         const next = factor(last + 1);
-        nonNegative(0).check(`multiplicativeLR: lrLambda at step ${last + 1}`, next);
-        value *= next;
+        range.check(`multiplicativeLR: lrLambda at step ${last + 1}`, next);
+        value = times(value, next);
         last += 1;
       }
       return value;
