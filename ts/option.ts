@@ -205,11 +205,15 @@ export function accept(title: string, option: Option, value: unknown): unknown {
   return Array.isArray(value) ? Object.freeze([...value]) : value;
 }
 
+/** The longest name of an unknown option in a message, in characters. */
+const MAX_NAME = 60;
+
 /** The error for an unknown name, which suggests the most similar one. */
 export function noOption(title: string, path: string, name: string, names: readonly string[], kind = "option") {
-  const near = nearest(name, names);
+  const given = name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name;
+  const near = nearest(given, names);
   const hint = near === undefined ? "there are" : `did you mean "${near}"? There are`;
-  return new TypeError(`${title}: no ${kind} "${path}${name}"; ${hint} ${names.join(", ")}`);
+  return new TypeError(`${title}: no ${kind} "${path}${given}"; ${hint} ${names.join(", ")}`);
 }
 
 /** Names in other libraries. */
@@ -243,19 +247,46 @@ function sharedLetters(a: string, b: string): number {
   return row[b.length] as number;
 }
 
-/** A value as text for a message. */
-export function show(value: unknown, depth = 3): string {
-  if (typeof value === "string") return JSON.stringify(value);
-  if (typeof value === "bigint") return `${value}n`;
-  if (Array.isArray(value)) return depth === 0 ? "[…]" : `[${listed(value, depth - 1)}]`;
+/** The longest text of a value in a message, in characters, and the most items of a list. */
+const MAX_SHOWN = 120;
+const MAX_ITEMS = 16;
+
+/** A value as a message shows it: never longer than a line or two, and in a time that does not depend on the value. */
+export function show(value: unknown): string {
+  const text = shown(value, 3, MAX_SHOWN);
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
+}
+
+/** The text of a value, cut after `room` characters or a little more. */
+function shown(value: unknown, depth: number, room: number): string {
+  if (typeof value === "string")
+    return value.length > room ? `${JSON.stringify(value.slice(0, room))}…` : JSON.stringify(value);
+  if (typeof value === "bigint")
+    return value < 2n ** 64n && value > -(2n ** 64n) ? `${value}n` : "a bigint beyond 64 bits";
+  if (Array.isArray(value)) return depth === 0 ? "[…]" : `[${listed(value, depth - 1, room)}]`;
   if (typeof value === "function") return "a function";
-  if (typeof value === "object" && value !== null) return `an object (${value.constructor?.name ?? "no class"})`;
+  if (typeof value === "object" && value !== null) return `an object (${classOf(value)})`;
   return String(value);
 }
 
-/** The first items of a list. */
-function listed(list: readonly unknown[], depth: number): string {
-  const items = Array.from(list.slice(0, MOST), (item) => show(item, depth));
-  return [...items, ...(list.length > MOST ? ["…"] : [])].join(", ");
+/** The name of an object's class. Reading it may run code of the object's own, which may throw. */
+function classOf(value: object): string {
+  try {
+    const name: unknown = value.constructor?.name;
+    return typeof name === "string" && name !== "" ? name.slice(0, 40) : "no class";
+  } catch {
+    return "no class";
+  }
 }
-const MOST = 16;
+
+/** A list's first items. */
+function listed(list: readonly unknown[], depth: number, room: number): string {
+  const items: string[] = [];
+  let length = 0;
+  for (let i = 0; i < list.length; i++) {
+    if (i === MAX_ITEMS || length > room) return [...items, "…"].join(", ");
+    items.push(shown(list[i], depth, room - length));
+    length += items[i]!.length + 2;
+  }
+  return items.join(", ");
+}

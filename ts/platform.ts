@@ -13,31 +13,50 @@ interface NodeWorker {
 }
 
 interface NodeFile {
-  stat(): Promise<{ size: number }>;
+  stat(): Promise<NodeStats>;
   read(into: Uint8Array, at: number, length: number, position: number): Promise<{ bytesRead: number }>;
   sync(): Promise<void>;
   close(): Promise<void>;
 }
 
+export interface NodeStats {
+  readonly size: number;
+  readonly mode: number;
+  isFile(): boolean;
+  isDirectory(): boolean;
+  isSymbolicLink(): boolean;
+}
+
 interface NodeModules {
   worker_threads: { parentPort: Port | null; Worker: new (source: string | URL, options: object) => NodeWorker };
-  os: { availableParallelism(): number };
+  os: { availableParallelism(): number; hostname(): string };
   fs: {
-    existsSync(path: string | URL): boolean;
-    realpathSync(path: string | URL): string;
-    statSync(path: string | URL): { mode: number };
-    openSync(path: string, flags: string, mode: number): number;
+    existsSync(path: string): boolean;
+    realpathSync(path: string): string;
+    lstatSync(path: string, options: { throwIfNoEntry: false }): NodeStats | undefined;
+    readlinkSync(path: string): string;
+    readdirSync(path: string): string[];
+    unlinkSync(path: string): void;
+    constants: { O_WRONLY: number; O_CREAT: number; O_EXCL: number; O_SYNC?: number };
+    openSync(path: string, flags: string | number, mode?: number): number;
+    readSync(file: number, into: Uint8Array, at: number, length: number, position: number): number;
     writeSync(file: number, bytes: Uint8Array): number;
     fsync(file: number, done: (error: Error | null) => void): void;
     closeSync(file: number): void;
     promises: {
-      open(path: string | URL, flags: string): Promise<NodeFile>;
+      stat(path: string): Promise<NodeStats>;
+      open(path: string, flags: string): Promise<NodeFile>;
       rename(from: string, to: string): Promise<void>;
       unlink(path: string): Promise<void>;
     };
   };
-  path: { dirname(path: string): string };
-  url: { fileURLToPath(url: URL): string };
+  path: {
+    basename(path: string): string;
+    dirname(path: string): string;
+    join(...paths: string[]): string;
+    resolve(...paths: string[]): string;
+  };
+  url: { fileURLToPath(url: string): string };
   /** Without `crc32` before Node 20.15 and 22.2. */
   zlib: { crc32?(bytes: Uint8Array): number };
 }

@@ -136,8 +136,16 @@ export const malformed: readonly Malformed[] = [
     header((all) => void delete all["optimizer.w.expAvg"].data_offsets),
     'tensor "optimizer.w.expAvg" must have dtype, shape and data_offsets, got not all',
   ],
-  ["a dtype that is none", header(({ b }) => void (b.dtype = "F31")), 'tensor "b": dtype must be one of F64'],
-  ["a dtype from elsewhere", header(({ b }) => void (b.dtype = "constructor")), 'got "constructor"'],
+  [
+    "a dtype that is none",
+    header(({ b }) => void (b.dtype = "F31")),
+    'tensor "b" is F31 [4] in the file, F32 [4] here',
+  ],
+  [
+    "a dtype from elsewhere",
+    header(({ b }) => void (b.dtype = "constructor")),
+    'tensor "b": dtype must be a name such as F32, got "constructor"',
+  ],
   ["a dtype that is a number", header(({ b }) => void (b.dtype = 32)), "the header must have a string at character"],
   [
     "another dtype of the size",

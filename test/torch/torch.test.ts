@@ -422,15 +422,11 @@ describe("hostile", () => {
     [
       "a dictionary with arguments",
       pickled("\x80\x02ccollections\nOrderedDict\nK\x01\x85R."),
-      "got a call of collections.OrderedDict",
+      "the file must call collections.OrderedDict as PyTorch does, got arguments that are not understood: [1]",
     ],
-    [
-      "an instance",
-      pickled("\x80\x02cos\nsystem\n)\x81."),
-      "the pickle must have only what torch.save writes, got opcode 0x81",
-    ],
+    ["an instance", pickled("\x80\x02cos\nsystem\n)\x81."), "got a call of os.system, which is not made"],
     ["an extension", pickled("\x80\x02\x82\x01."), "got opcode 0x82"],
-    ["a later protocol", pickled("\x80\x04N."), "the pickle must have protocol 2, PyTorch's default"],
+    ["a later protocol", pickled("\x80\x06N."), "the pickle must have a protocol of at most 5, got 6"],
     [
       "a call of what is no function",
       pickled("\x80\x02K\x01)R."),
@@ -446,27 +442,20 @@ describe("hostile", () => {
       "the pickle must have a dictionary to write to",
     ],
     ["a list that is none", pickled("\x80\x02K\x01K\x02a."), "the pickle must have a list to append to"],
-    ["a key that is a list", pickled("\x80\x02}]Ns."), "the pickle must have keys of text or numbers, got []"],
-    ["attributes of a number", pickled("\x80\x02K\x01}b."), "the pickle must have a dictionary to write to"],
+    [
+      "attributes of a number",
+      pickled("\x80\x02K\x01}b."),
+      "the pickle must have a dictionary or an object to write to, got 1",
+    ],
     ["text beyond the end", pickled("\x80\x02X\xff\xff\xff\x7fa."), "the pickle must go on, got 9 bytes"],
     ["no end", pickled("\x80\x02N"), "the pickle must go on, got 3 bytes"],
     ["a name without an end", pickled("\x80\x02cos"), "the pickle must have a name that ends"],
-    [
-      "a number of 200 bytes",
-      pickled(`\x80\x02\x8a\xc8${"\0".repeat(200)}.`),
-      "the pickle must have whole numbers of at most 8 bytes, got 200",
-    ],
     [
       "a storage that is not there",
       pickled(tensor("K\0", ")", ")", storage("FloatStorage", "7", "K\x04"))),
       'number "7"',
     ],
     ["a storage outside", pickled(tensor("K\0", ")", ")", storage("FloatStorage", "/", "K\x04"))), 'number "/"'],
-    [
-      "a storage of an unknown type",
-      pickled(tensor("K\0", ")", ")", storage("constructor", "0", "K\x04"))),
-      'got "torch.constructor" number "0"',
-    ],
     [
       "a storage that says too much",
       pickled(tensor("K\0", ")", ")", storage("FloatStorage", "0", "M\xff\xff"))),
@@ -485,14 +474,18 @@ describe("hostile", () => {
     [
       "a tensor from before its storage",
       pickled(tensor("J\xff\xff\xff\xff", ")", ")")),
-      "got a call of torch._utils._rebuild_tensor_v2",
+      "the file must call torch._utils._rebuild_tensor_v2 as PyTorch does",
     ],
     [
       "a tensor of other dimensions than strides",
       pickled(tensor("K\0", "K\x01\x85", ")")),
-      "got a call of torch._utils._rebuild_tensor_v2",
+      "the file must call torch._utils._rebuild_tensor_v2 as PyTorch does",
     ],
-    ["no zip archive", new Uint8Array(100), "the file must be a zip archive, as torch.save writes from PyTorch 1.6 on"],
+    [
+      "no zip archive",
+      new Uint8Array(100),
+      "the file must be one that torch.save wrote, a zip archive or an older file, got another",
+    ],
     ["no pickle", zip(new Map([["a", new Uint8Array()]])), "the archive must hold data.pkl"],
     [
       "big-endian",

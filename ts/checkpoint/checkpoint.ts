@@ -3,7 +3,7 @@
 import { sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Tensors } from "../optimizer/params.js";
-import { count, defaults, finite, type Options, show, within } from "../option.js";
+import { count, defaults, type Option, type Options, show, whole, within } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { Schedule } from "../schedules/schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
@@ -16,7 +16,9 @@ import {
   asBytes,
   bytesOf,
   checkOptimizer,
+  type Loading,
   type Report,
+  renamed,
   listModel,
   loadChecked,
   type LoadOptions,
@@ -24,7 +26,7 @@ import {
   shapeOf,
   startFromParams,
 } from "./loading.js";
-import { type Contents, decode, encodeHeader, type TensorEntry, headerEnd } from "./safetensors.js";
+import { decode, encodeHeader, type TensorEntry, headerEnd } from "./safetensors.js";
 
 /** The result of `load`. */
 export interface Loaded {
@@ -69,16 +71,17 @@ export function saveParts<Result>(
   extra: unknown,
   write: (parts: readonly Uint8Array[]) => Result,
 ): Result {
-  const list = listModel(title, model);
-  const tensors = arraysOf(title, list, optimizer);
-  return betweenSteps(title, list, () => {
+  const tensors = listModel(title, model);
+  const arrays = arraysOf(title, tensors, optimizer);
+  const more = extra === undefined ? undefined : asJson(title, extra);
+  return betweenSteps(title, tensors.values(), () => {
     let end = 0;
-    const entries = [...tensors].map(([name, { shape, view }]) => {
+    const entries = [...arrays].map(([name, { shape, view }]) => {
       const begin = end;
       end += view.byteLength;
       return [name, { dtype: "F32", shape, begin, end }] as const;
     });
-    const sums = [...tensors].map(([name, { view }]) => [name, hex(crc32(bytesOf(view)))]);
+    const sums = [...arrays].map(([name, { view }]) => [name, hex(crc32(bytesOf(view)))]);
     const metadata = new Map([
       ["checksum", BLANK],
       ["format", "downhill"],
@@ -87,22 +90,36 @@ export function saveParts<Result>(
     ]);
     if (optimizer) {
       metadata.set("rule", toJson(settingsOf(optimizer)));
-      metadata.set(
-        "counts",
-        toJson({
-          ...optimizer.internals.step.counts,
-          since: optimizer.groups.map(({ since = 0 }) => since),
-          scalars: optimizer.groups.map(({ scalars }) => (scalars.length === 1 ? scalars[0] : scalars)),
-          observed: plateaus(optimizer).map(({ observed }) => observed),
-        }),
-      );
+      metadata.set("counts", toJson(countsOf(optimizer)));
     }
-    if (extra !== undefined) metadata.set("extra", asJson(title, extra));
+    if (more !== undefined) metadata.set("extra", more);
     const header = encodeHeader(title, { metadata, tensors: new Map(entries) });
     header.set(new TextEncoder().encode(hex(crc32(header))), CHECKSUM);
 
-    return write([header, ...[...tensors.values()].map(({ view }) => bytesOf(view))]);
+    return write([header, ...[...arrays.values()].map(({ view }) => bytesOf(view))]);
   });
+}
+
+/** The progress of an optimizer, as JSON holds it. */
+function countsOf(optimizer: Checkpointable): Json {
+  const scalars = optimizer.groups.map(({ scalars }) => {
+    const exact = scalars.map((record) =>
+      Object.fromEntries(Object.entries(record).map(([name, x]) => [name, exactNumber(x)])),
+    );
+    return exact.length === 1 ? exact[0] : exact;
+  });
+  return {
+    ...optimizer.internals.step.counts,
+    since: optimizer.groups.map((group) => {
+      const { params, since = [0], isSeparate } = group;
+      // A list also says that the group is separate, which decides the order in which norms are summed.
+      const isList =
+        params.length > 1 && (new Set(since).size > 1 || (isSeparate && !optimizer.internals.rule.perTensor));
+      return isList ? since : since[0];
+    }),
+    scalars,
+    observed: plateausOf(optimizer).map(({ observed }) => observed),
+  };
 }
 
 /**
@@ -119,57 +136,127 @@ export function load(
   optimizer?: Checkpointable,
   options: LoadOptions = {},
 ): Loaded {
-  const tensors = listModel("load", model);
-  const all = arraysOf("load", tensors, optimizer);
   const file = asBytes("load", bytes);
-  return loadChecked("load", tensors, options, (report) => {
-    const found = verify(file);
-    const progress = optimizer && progressIn(found, optimizer, report);
-    const meant = <Value>(map: ReadonlyMap<string, Value>) =>
-      progress ? map : new Map([...map].filter(([name]) => !name.startsWith(OPTIMIZER)));
-    const pairs = matchTensors(meant(all), meant(found.tensors), ["F32"], report);
-    const text = found.metadata.get("extra");
-    const extra = text === undefined ? undefined : parse(text, "extra");
+  return loadFrom("load", file, file.length, (begin, end) => file.subarray(begin, end), model, optimizer, options);
+}
+
+/**
+ * Loads what fits from a file.
+ * @param header the beginning of the file, with its whole header
+ * @param size the size of the file, in bytes
+ * @param read returns the bytes from `begin` to `end`
+ */
+export function loadFrom(
+  title: string,
+  header: Uint8Array,
+  size: number,
+  read: (begin: number, end: number) => Uint8Array,
+  model: Tensors,
+  optimizer: Checkpointable | undefined,
+  options: LoadOptions,
+): Loaded {
+  const { tensors, check } = checkerOf(title, header, size, model, optimizer);
+  return loadChecked(title, tensors.values(), options, (loading) => {
+    const { pairs, progress, extra } = check(loading);
+    const loads = pairs.map(([{ view }, { name, begin, end, checksum }]) => {
+      const bytes = read(begin, end);
+      if (bytes.length < end - begin) throw new RangeError(`tensor ${show(name)} is cut off: the file became shorter`);
+      checkChecksum(`tensor ${show(name)}`, checksum, hex(crc32(bytes)));
+      return [view, bytes] as const;
+    });
     return () => {
-      for (const [{ view }, entry] of pairs) bytesOf(view).set(bytesIn(file, found, entry));
-      if (optimizer && progress) {
-        optimizer.internals.step.counts = progress.counts;
-        for (const [group, since, scalars] of progress.groups) {
-          group.scalars = scalars;
-          if (group.since !== undefined) group.since = since;
-        }
-        const loaded = new Set(pairs.map(([{ view }]) => view));
-        startFromParams(optimizer, loaded);
-        for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
-          const { sum } = optimizer.internals.viewsOf(tensor);
-          if (sum && (!loaded.has(sum) || progress.counts.microBatches === 0)) sum.fill(0);
-        }
-        for (const [plateau, observed] of progress.observed) plateau.observed = observed;
-      }
+      // This takes memory: it comes first, because it can fail.
+      for (const { group, isSeparate } of progress?.groups ?? [])
+        if (isSeparate) optimizer!.internals.separate?.(group);
+      for (const [view, bytes] of loads) bytesOf(view).set(bytes);
+      if (optimizer && progress) restore(optimizer, progress, new Set(loads.map(([view]) => view)));
       return { steps: optimizer?.steps ?? 0, extra };
     };
   });
 }
 
+/** The parts of a file that `loadFrom` will read; a RangeError for a file that does not fit. */
+export function partsToRead(
+  title: string,
+  header: Uint8Array,
+  size: number,
+  model: Tensors,
+  optimizer: Checkpointable | undefined,
+  options: LoadOptions,
+): readonly { readonly begin: number; readonly end: number }[] {
+  const { tensors, check } = checkerOf(title, header, size, model, optimizer);
+  return loadChecked(title, tensors.values(), options, (loading) => {
+    const { pairs } = check(loading);
+    return () => ({ parts: pairs.map(([, part]) => part) });
+  }).parts;
+}
+
+/** The checks of a file that need only its header. */
+function checkerOf(
+  title: string,
+  header: Uint8Array,
+  size: number,
+  model: Tensors,
+  optimizer: Checkpointable | undefined,
+) {
+  const tensors = listModel(title, model);
+  const here = arraysOf(title, tensors, optimizer);
+  const check = ({ report, rename }: Loading) => {
+    const { metadata, tensors: there } = readHeader(header, size);
+    const progress = optimizer && progressIn(metadata, optimizer, report, rename);
+    const meant = <Value>(map: ReadonlyMap<string, Value>) =>
+      progress ? map : new Map([...map].filter(([name]) => !name.startsWith(OPTIMIZER)));
+    const pairs = matchTensors(meant(here), renamed(meant(there), renameArray(rename)), ["F32"], report);
+    const text = metadata.get("extra");
+    return { pairs, progress, extra: text === undefined ? undefined : parse(text, "extra") };
+  };
+  return { tensors, check };
+}
+
+/** Writes an optimizer's progress. `loaded` are the arrays that were in the file; the others start anew. */
+function restore(
+  optimizer: Checkpointable,
+  { counts, groups, observed }: NonNullable<ReturnType<typeof progressIn>>,
+  loaded: ReadonlySet<Float32Array>,
+): void {
+  const { step, viewsOf } = optimizer.internals;
+  step.counts = counts;
+  for (const { group, since, scalars } of groups) {
+    group.scalars = scalars;
+    if (group.since !== undefined) group.since = since;
+  }
+  startFromParams(optimizer, loaded);
+  for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
+    const { sum } = viewsOf(tensor);
+    if (sum && (!loaded.has(sum) || counts.microBatches === 0)) sum.fill(0);
+  }
+  for (const [plateau, seen] of observed) plateau.observed = seen;
+}
+
 const OPTIMIZER = "optimizer.";
 
+/** Renames an array of a file: a parameter, or `optimizer.NAME.SLOT`. */
+const renameArray = (rename: (name: string) => string) => (name: string) => {
+  if (!name.startsWith(OPTIMIZER)) return rename(name);
+  const end = name.lastIndexOf(".");
+  return `${OPTIMIZER}${rename(name.slice(OPTIMIZER.length, end))}${name.slice(end)}`;
+};
+
 /** All arrays of a checkpoint by their names in the file. */
-function arraysOf(title: string, list: readonly Tensor[], optimizer: Checkpointable | undefined) {
-  const tensors = new Set(list);
+function arraysOf(title: string, tensors: ReadonlyMap<string, Tensor>, optimizer: Checkpointable | undefined) {
   const all = new Map<string, { shape: Shape; view: Float32Array }>();
-  for (const { name, shape, data } of tensors) {
+  for (const [name, { shape, data }] of tensors) {
     if (name.startsWith(OPTIMIZER)) {
       throw new RangeError(
         `${title}: a tensor's name must not begin with "${OPTIMIZER}", as state does, got ${show(name)}`,
       );
     }
-    if (all.has(name)) throw new RangeError(`${title}: names must differ, got ${show(name)} of two arenas`);
     all.set(name, { shape, view: data });
   }
   if (optimizer === undefined) return all;
   checkOptimizer(title, optimizer);
   for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
-    if (!tensors.has(tensor)) {
+    if (tensors.get(tensor.name) !== tensor) {
       throw new RangeError(
         `${title}: model must hold all that the optimizer updates, got one without tensor ${show(tensor.name)}`,
       );
@@ -183,41 +270,51 @@ function arraysOf(title: string, list: readonly Tensor[], optimizer: Checkpointa
   return all;
 }
 
-const bytesIn = (file: Uint8Array, { start }: { start: number }, { begin, end }: TensorEntry) =>
-  file.subarray(start + begin, start + end);
+/** A tensor in a checkpoint: the place of its bytes in the file, and their checksum. */
+interface SavedTensor extends TensorEntry {
+  readonly name: string;
+  readonly checksum: unknown;
+}
 
-/** Decodes a file and checks every checksum. */
-function verify(file: Uint8Array): ReturnType<typeof decode> {
-  const end = headerEnd(file);
+/** Decodes the header of a checkpoint, and checks its checksum. */
+function readHeader(file: Uint8Array, size: number) {
+  const end = headerEnd(file, size);
   const header = file.slice(0, end);
   if (text(header.subarray(8, CHECKSUM)) !== PREFIX) {
     throw new RangeError(
       "the file must be a checkpoint that save() wrote, got another; downhill/torch reads other models",
     );
   }
-  const said = text(header.subarray(CHECKSUM, CHECKSUM + DIGITS));
+  const saved = text(header.subarray(CHECKSUM, CHECKSUM + DIGITS));
   header.set(new TextEncoder().encode(BLANK), CHECKSUM);
-  checkChecksum("the header", said, hex(crc32(header)));
-  const found = decode(file);
-  const unknown = [...found.metadata.keys()].find((key) => !KEYS.includes(key));
-  const { version, format } = Object.fromEntries(found.metadata);
+  checkChecksum("the header", saved, hex(crc32(header)));
+  const { metadata, tensors, start } = decode(file, size);
+  const unknown = [...metadata.keys()].find((key) => !KEYS.includes(key));
+  const [format, version] = [metadata.get("format"), metadata.get("version")];
   if (format !== "downhill" || version !== VERSION || unknown !== undefined) {
     const got =
-      unknown === undefined ? `format ${format ?? "none"}, version ${version ?? "none"}` : `metadata ${show(unknown)}`;
+      unknown === undefined
+        ? `format ${format === undefined ? "none" : short(format)}, version ${version === undefined ? "none" : short(version)}`
+        : `metadata ${show(unknown)}`;
     throw new RangeError(`the checkpoint must be of version ${VERSION}, got ${got}; a later version may read it`);
   }
-  const sums = new Map(Object.entries(parseObject(found.metadata.get("crc32"), "crc32")));
-  for (const [name, entry] of found.tensors) {
+  const sums = new Map(Object.entries(parseObject(metadata.get("crc32"), "crc32")));
+  const saves = new Map<string, SavedTensor>();
+  for (const [name, entry] of tensors) {
     if (!sums.has(name)) throw new RangeError(`tensor ${show(name)} must have a checksum, got none`);
-    checkChecksum(`tensor ${show(name)}`, sums.get(name), hex(crc32(bytesIn(file, found, entry))));
+    saves.set(name, { ...entry, begin: start + entry.begin, end: start + entry.end, name, checksum: sums.get(name) });
     sums.delete(name);
   }
   for (const name of sums.keys()) throw new RangeError(`each checksum must be a tensor's, got one of ${show(name)}`);
-  return found;
+  return { metadata, tensors: saves };
 }
 
-function checkChecksum(what: string, said: unknown, is: string): void {
-  if (said !== is) throw new RangeError(`${what} is damaged: its checksum is said to be ${show(said)}, and is "${is}"`);
+/** The beginning of a text, without quotes. */
+const short = (text: string) => (text.length > 20 ? `${text.slice(0, 20)}…` : text);
+
+function checkChecksum(what: string, saved: unknown, is: string): void {
+  if (saved !== is)
+    throw new RangeError(`${what} is damaged: its checksum is said to be ${show(saved)}, and is "${is}"`);
 }
 
 /** The rule, all options and the groups: they must be the same in the file and in the program. */
@@ -243,92 +340,166 @@ function completed(
 }
 
 /** Reads how far the optimizer had come; undefined for a file of another rule. */
-function progressIn(found: Contents, optimizer: Checkpointable, report: Report) {
-  const { rule, counts } = Object.fromEntries(found.metadata);
+function progressIn(
+  metadata: ReadonlyMap<string, string>,
+  optimizer: Checkpointable,
+  report: Report,
+  rename: (name: string) => string,
+) {
+  const rule = metadata.get("rule");
   if (rule === undefined) {
     report("the file has no optimizer");
     return undefined;
   }
   const here = parseObject(toJson(settingsOf(optimizer)), "rule");
-  const there = completed(parseObject(rule, "rule"), optimizer.internals);
+  const there = withNames(completed(parseObject(rule, "rule"), optimizer.internals), rename);
   if (there.rule !== here.rule) {
     report(`the optimizer is ${show(there.rule)} in the file, ${show(here.rule)} here`);
     return undefined;
   }
   for (const difference of differences("", there, here)) report(difference);
-  const { observed, scalars, since, ...numbers } = parseObject(counts, "counts");
-  const { step } = optimizer.internals;
-  const progress = Object.fromEntries(
-    Object.keys(step.counts).map((name) => {
-      (name === "lossScale" ? within("(0, ∞)", 1) : count(0, 0)).check(name, numbers[name]);
-      return [name, numbers[name]];
-    }),
-  ) as unknown as Counts;
-  // Counters of an option that differs begin anew.
-  const kept = (...options: string[]) => options.every((option) => there[option] === here[option]);
-  const adapted: Counts = {
-    ...progress,
-    ...(!kept("lossScale") && { lossScale: step.lossScale?.first, goodSteps: 0 }),
-    ...(!kept("accumulate", "accumulateBy") && { microBatches: 0 }),
-    ...(!kept("ema", "swa") && { averaged: 0 }),
-  };
-  const schedules = plateaus(optimizer);
+  const { observed, scalars, since, ...numbers } = parseObject(metadata.get("counts"), "counts");
+  const saved = readCounts(numbers, optimizer, there);
+  const schedules = plateausOf(optimizer);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
     const got = Array.isArray(observed) ? observed.length : "none";
     report(`of schedules that observe there are ${got} in the file, ${schedules.length} here`);
   }
   const groups = optimizer.groups.map((group, i) => {
-    const isKnown = Array.isArray(there.groups) && i < there.groups.length;
-    const joinedAt: unknown = Array.isArray(since) && isKnown ? since[i] : isKnown ? 0 : progress.steps;
-    count(0, 0).check(`groups[${i}].since`, joinedAt);
-    const given: unknown = Array.isArray(scalars) ? scalars[i] : undefined;
-    const read =
-      given === undefined ? group.scalars : scalarsOf(i, group, given, isKnown ? there.groups : [], optimizer, report);
-    return [group, joinedAt as number, read] as const;
+    const place = placesIn(there.groups, i, group.params);
+    const first: unknown = Array.isArray(since) && place ? since[i] : place ? 0 : saved.steps;
+    const isList = Array.isArray(first);
+    const joinedAt = group.params.map((_, k) => {
+      const own: unknown = isList ? (place![k] === undefined ? saved.steps : first[place![k]]) : first;
+      whole(0, 0, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
+      return own as number;
+    });
+    const given: unknown = place && Array.isArray(scalars) ? scalars[i] : undefined;
+    const isSeparate = isList && group.params.length > 1 && !group.isSeparate;
+    return {
+      group,
+      since: joinedAt,
+      isSeparate,
+      scalars:
+        given === undefined
+          ? group.scalars
+          : scalarsOf(
+              `groups[${i}]`,
+              group,
+              given,
+              isSeparate ? group.params.length : group.scalars.length,
+              place!,
+              report,
+            ),
+    };
   });
   return {
-    counts: adapted,
+    counts: adapted(saved, optimizer, there, here),
     groups,
     observed: schedules.map((plateau, i) => [plateau, observedIn(observed, i) ?? plateau.observed] as const),
   };
 }
 
-/** Reads the scalars of a group, or of each of its tensors: one object or a list of them. */
+/** Reads the counters, which must agree with each other and with the options in the file. */
+function readCounts(
+  numbers: Record<string, Json>,
+  { internals: { step } }: Checkpointable,
+  there: Record<string, Json>,
+) {
+  const { steps, lossScale, accumulate } = { ...numbers, ...there } as Record<string, unknown>;
+  count(0, 0).check("steps", numbers.steps);
+  const most = steps as number;
+  const isDynamic = there.lossScale === "dynamic";
+  const range: Readonly<Record<string, Option>> = {
+    steps: count(0, 0),
+    lossScale: within("(0, ∞)", 1),
+    goodSteps: whole(0, 0, isDynamic ? most : 0),
+    microBatches: whole(0, 0, typeof accumulate === "number" ? Math.max(0, accumulate - 1) : 0),
+    averaged: whole(0, 0, there.ema || there.swa ? most : 0),
+  };
+  const counts = Object.fromEntries(
+    Object.keys(step.counts).map((name) => {
+      range[name]!.check(name, numbers[name]);
+      return [name, numbers[name]];
+    }),
+  ) as unknown as Counts;
+  if ("lossScale" in counts && !isDynamic && counts.lossScale !== lossScale) {
+    throw new RangeError(`counts.lossScale must be the option's ${show(lossScale)}, got ${show(counts.lossScale)}`);
+  }
+  return counts;
+}
+
+/** The counters, of which those of an option that differs begin anew. */
+function adapted(
+  counts: Counts,
+  { internals: { step } }: Checkpointable,
+  there: Record<string, Json>,
+  here: Record<string, Json>,
+): Counts {
+  const kept = (...options: string[]) => options.every((option) => there[option] === here[option]);
+  return {
+    ...counts,
+    ...(!kept("lossScale") && { lossScale: step.lossScale?.first, goodSteps: 0 }),
+    ...(!kept("accumulate", "accumulateBy") && { microBatches: 0 }),
+    ...(!kept("ema", "swa") && { averaged: 0 }),
+  };
+}
+
+/** The settings in a file, with the names that tensors have here. */
+function withNames(settings: Record<string, Json>, rename: (name: string) => string): Record<string, Json> {
+  const { groups } = settings;
+  if (!Array.isArray(groups)) return settings;
+  const names = (params: unknown) =>
+    Array.isArray(params) ? params.map((name: unknown) => (typeof name === "string" ? rename(name) : name)) : params;
+  return {
+    ...settings,
+    groups: groups.map((group: unknown) => (isObject(group) ? { ...group, params: names(group.params) } : group)),
+  };
+}
+
+/** The places of tensors in a group of the file, by their names; undefined if the file does not have the group. */
+function placesIn(groups: Json, i: number, params: readonly Tensor[]): readonly (number | undefined)[] | undefined {
+  if (!Array.isArray(groups) || i >= groups.length) return undefined;
+  const names: unknown = isObject(groups[i]) ? groups[i].params : undefined;
+  const places = new Map(Array.isArray(names) ? names.map((name, k) => [name as unknown, k] as const) : []);
+  return params.map(({ name }) => places.get(name));
+}
+
+/** Reads the scalars of a group, one record, or of each of its tensors: so many as `count` says. */
 function scalarsOf(
-  i: number,
-  { params, scalars }: Checkpointable["groups"][number],
+  title: string,
+  { scalars }: Checkpointable["groups"][number],
   given: unknown,
-  groups: Json,
-  { internals: { rule } }: Checkpointable,
+  count: number,
+  places: readonly (number | undefined)[],
   report: Report,
 ): readonly Scalars[] {
-  const list: readonly unknown[] = [given].flat();
-  const names = (groups as readonly { readonly params?: unknown }[])[i]?.params;
-  return scalars.map((here, k) => {
-    const place = rule.perTensor ? (Array.isArray(names) ? names.indexOf(params[k]!.name) : -1) : k;
-    const there = Object(list[place]) as Record<string, unknown>;
-    const [title, keys] = [`groups[${i}]${rule.perTensor ? `.params[${k}]` : ""}`, Object.keys(here)];
-    if (Object.keys(there).length !== keys.length || !keys.every((key) => Object.hasOwn(there, key))) {
-      report(
-        `${title} has the numbers ${Object.keys(there).join(", ") || "none"} in the file, ${keys.join(", ")} here`,
-      );
+  return Array.from({ length: count }, (_, k) => {
+    const here = scalars[k] ?? scalars[0]!;
+    const there = Object(Array.isArray(given) ? given[places[k] ?? -1] : given) as Record<string, unknown>;
+    const name = count > 1 ? `${title}.params[${k}]` : title;
+    const [keys, saved] = [Object.keys(here), Object.keys(there)];
+    if (saved.length !== keys.length || !keys.every((key) => Object.hasOwn(there, key))) {
+      const has = short(saved.slice(0, 8).join(", ")) || "none";
+      report(`${name} has the numbers ${has} in the file, ${keys.join(", ")} here`);
       return here;
     }
-    for (const key of keys) finite(0).check(`${title}.${key}`, there[key]);
-    return Object.fromEntries(keys.map((key) => [key, there[key] as number])); // in the order in which kernels read them
+    // In the order in which kernels read them.
+    return Object.fromEntries(keys.map((key) => [key, numberFrom(`${name}.${key}`, there[key])]));
   });
 }
 
-/** Reads what schedule `i` has observed, if the file has it. JSON has no infinite numbers: they are text. */
+/** Reads what schedule `i` has observed, if the file has it. */
 function observedIn(observed: Json, i: number): Observed | undefined {
   const one: unknown = Array.isArray(observed) ? observed[i] : undefined;
   if (one === undefined) return undefined;
-  const { best, cooling, ...rest } = Object(one) as Observed;
-  return checkObserved({ ...rest, best: Number(best), cooling: Number(cooling) });
+  const { best, cooling, ...rest } = Object(one) as Record<string, unknown>;
+  const numbers = { best: numberFrom("best", best), cooling: numberFrom("cooling", cooling) };
+  return checkObserved({ ...(rest as unknown as Observed), ...numbers });
 }
 
 /** All `reduceLROnPlateau` schedules, in the order of the groups and their options. */
-function plateaus(optimizer: Checkpointable): Plateau[] {
+function plateausOf(optimizer: Checkpointable): Plateau[] {
   const inside = (value: unknown): Plateau[] => {
     if (value instanceof Plateau) return [value];
     if (value instanceof Schedule) return Object.values(value.options).flatMap(inside);
@@ -337,21 +508,47 @@ function plateaus(optimizer: Checkpointable): Plateau[] {
   return optimizer.groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(inside));
 }
 
+/** A JSON object or list. */
+const isObject = (value: Json): value is Readonly<Record<string, Json>> => typeof value === "object" && value !== null;
+
 /** One sentence for each place where two JSON values differ. */
 function* differences(path: string, there: Json, here: Json): Generator<string> {
-  const isObject = (value: Json): value is Readonly<Record<string, Json>> =>
-    typeof value === "object" && value !== null;
   if (!isObject(there) || !isObject(here) || Array.isArray(there) !== Array.isArray(here)) {
-    const [a, b] = [there, here].map((value) => JSON.stringify(value) ?? "nothing");
-    if (a !== b) yield `${path} is ${a} in the file, ${b} here`;
+    if (there !== here) yield `${path} is ${brief(there)} in the file, ${brief(here)} here`;
     return;
   }
   for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {
     if (key === "observed") continue; // the progress of a schedule, which is among the counts
     const own = (value: Readonly<Record<string, Json>>) => (Object.hasOwn(value, key) ? value[key] : undefined);
-    const inside = Array.isArray(there) ? `${path}[${key}]` : path === "" ? key : `${path}.${key}`;
+    const name = key.length > 40 ? `${key.slice(0, 40)}…` : key;
+    const inside = Array.isArray(there) ? `${path}[${key}]` : path === "" ? name : `${path}.${name}`;
     yield* differences(inside, own(there), own(here));
   }
+}
+
+/** The beginning of a JSON value's text, in a time that does not depend on the value. */
+function brief(value: Json): string {
+  let room = 400;
+  const text = (value: Json, depth: number): string => {
+    if (room <= 0 || (depth === 0 && isObject(value))) return "…";
+    if (!isObject(value)) {
+      const written = typeof value === "string" ? show(value) : (JSON.stringify(value) ?? "nothing");
+      room -= written.length;
+      return written;
+    }
+    const parts: string[] = [];
+    for (const key in value) {
+      if (room <= 0) {
+        parts.push("…");
+        break;
+      }
+      const label = Array.isArray(value) ? "" : `${show(key)}:`;
+      room -= label.length;
+      parts.push(label + text(value[key], depth - 1));
+    }
+    return Array.isArray(value) ? `[${parts.join(",")}]` : `{${parts.join(",")}}`;
+  };
+  return text(value, 4);
 }
 
 /** Writes JSON. Numbers that are not finite, and functions, become text. */
@@ -361,14 +558,28 @@ const toJson = (value: Json): string =>
     return typeof item === "function" ? "a function" : item;
   });
 
+/** The numbers that JSON cannot hold: they are text. */
+const wordsForNumbers = ["NaN", "Infinity", "-Infinity", "-0"];
+
+/** A number that JSON holds to the bit: the number or text. */
+const exactNumber = (x: number): number | string => (Object.is(x, -0) ? "-0" : Number.isFinite(x) ? x : String(x));
+
+/** Reads what `exactNumber` or `toJson` wrote. */
+function numberFrom(title: string, value: unknown): number {
+  if (typeof value === "string" && wordsForNumbers.includes(value)) return Number(value);
+  if (typeof value !== "number") throw new RangeError(`${title} must be a number, got ${show(value)}`);
+  return value;
+}
+
 function asJson(title: string, extra: unknown): string {
+  const expected = `${title}: extra must be what JSON can hold`;
   let text: string | undefined;
   try {
     text = JSON.stringify(extra);
   } catch (cause) {
-    throw new TypeError(`${title}: extra must be what JSON can hold: ${(cause as Error).message}`, { cause });
+    throw new TypeError(`${expected}: it has a BigInt, holds itself, is too deep, or its toJSON throws`, { cause });
   }
-  if (text === undefined) throw new TypeError(`${title}: extra must be what JSON can hold, got ${show(extra)}`);
+  if (text === undefined) throw new TypeError(`${expected}, got ${show(extra)}`);
   return text;
 }
 

@@ -1,17 +1,27 @@
 /** Files that are never half written: on disk in Node, Bun and Deno; in the origin's private file system in browsers. */
 
-import { nodeModule } from "../platform.js";
+import { nodeModule, type NodeStats } from "../platform.js";
+import { show } from "../option.js";
+import { crc32 } from "./crc32.js";
+
+/** A file that is open for reading. */
+export interface OpenFile {
+  readonly size: number;
+  /** Reads the bytes from `begin` to `end`: fewer if the file has become shorter. */
+  read(begin: number, end: number): Promise<Uint8Array>;
+}
 
 /**
  * Writes parts, one after the other, and replaces the file. Whatever happens on the way, the path has either the old
  * file or the new one. The parts may change as soon as this returns its promise.
  * @throws an Error with a `cause` if the file cannot be written.
  */
-export async function writeAtomically(path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
+export async function writeAtomically(title: string, path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
+  const name = pathOf(title, path);
   try {
-    await (nodeModule("fs") ? writeOnDisk(path, parts) : writeInOrigin(path, parts));
+    await (nodeModule("fs") ? writeOnDisk(name, parts) : writeInOrigin(name, parts));
   } catch (cause) {
-    throw fileError("saveFile", path, "written", cause);
+    throw fileError(title, name, "written", cause);
   }
 }
 
@@ -27,44 +37,97 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Reads a file.
- * @throws an Error with a `cause` if the file cannot be read.
+ * Opens a file, calls `use`, and closes the file.
+ * @throws an Error with a `cause` if the file cannot be read; and what `use` throws.
  */
-export async function readFile(path: string | URL): Promise<Uint8Array> {
+export async function withFile<Result>(
+  title: string,
+  path: string | URL,
+  use: (file: OpenFile) => Promise<Result>,
+): Promise<Result> {
+  const name = pathOf(title, path);
+  const attempt = async <Value>(act: () => Promise<Value>): Promise<Value> => {
+    try {
+      return await act();
+    } catch (cause) {
+      throw fileError(title, name, "read", cause);
+    }
+  };
+  const file = await attempt(() => (nodeModule("fs") ? openOnDisk(name) : openInOrigin(name)));
   try {
-    if (nodeModule("fs")) return await readFromDisk(path);
-    const { folder, name } = await locateInOrigin(path, false);
-    return new Uint8Array(await (await (await folder.getFileHandle(name)).getFile()).arrayBuffer());
-  } catch (cause) {
-    throw fileError("loadFile", path, "read", cause);
+    return await use({ size: file.size, read: (begin, end) => attempt(() => file.read(begin, end)) });
+  } finally {
+    await file.close();
   }
 }
 
-const fileError = (title: string, path: string | URL, verb: string, cause: unknown) =>
+/** The path in a URL, or the path itself. */
+export function pathOf(title: string, path: unknown): string {
+  if (typeof path === "string" && path !== "") return path;
+  const { href } = Object(path) as { href?: unknown };
+  if (typeof href !== "string") {
+    throw new TypeError(`${title}: path must be a path or a file: URL, got ${show(path)}`);
+  }
+  const url = nodeModule("url");
+  if (!href.startsWith("file:")) throw new TypeError(`${title}: path must be a file: URL, got ${show(href)}`);
+  return url ? url.fileURLToPath(href) : decodeURIComponent(href.slice("file://".length));
+}
+
+const fileError = (title: string, path: string, verb: string, cause: unknown) =>
   new Error(`${title}: ${path} cannot be ${verb}: ${(cause as Error).message}`, { cause });
 
-const pathOf = (path: string | URL) => (path instanceof URL ? nodeModule("url")!.fileURLToPath(path) : path);
+/** The file that a path names, with all links followed; it need not exist. */
+function followLinks(path: string): string {
+  const { lstatSync, readlinkSync, realpathSync } = nodeModule("fs")!;
+  const { basename, dirname, join, resolve } = nodeModule("path")!;
+  let target = resolve(path);
+  for (let links = 0; links < MAX_LINKS; links++) {
+    if (!lstatSync(target, { throwIfNoEntry: false })?.isSymbolicLink()) return target;
+    const folder = realpathSync(dirname(target));
+    target = resolve(folder, readlinkSync(join(folder, basename(target))));
+  }
+  throw new Error("its links lead to each other");
+}
+/** Linux' limit. */
+const MAX_LINKS = 40;
+
+/** Throws unless a path has a regular file: anything else would be replaced, or never end. */
+function checkRegular(stats: NodeStats): void {
+  if (stats.isDirectory()) throw new Error("it is a folder");
+  if (!stats.isFile())
+    throw new Error("it is a device or a pipe, not a regular file; save() and load() have the bytes");
+}
 
 /** Writes a temporary file at once, because a copy would cost more, and then waits for the disk without blocking. */
-async function writeOnDisk(path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
+async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<void> {
   const fs = nodeModule("fs")!;
-  const old = fs.existsSync(path);
-  const target = old ? fs.realpathSync(path) : pathOf(path);
-  const folder = nodeModule("path")!.dirname(target);
+  const { dirname, basename, join } = nodeModule("path")!;
+  const target = followLinks(path);
+  const folder = dirname(target);
   if (!fs.existsSync(folder)) throw new Error(`there is no folder ${folder}; make it first`);
-  const mode = old ? fs.statSync(path).mode & 0o777 : 0o666;
-  const partial = `${target}.${crypto.randomUUID()}.partial`;
+  const old = fs.lstatSync(target, { throwIfNoEntry: false });
+  if (old) checkRegular(old);
+  const prefix = temporaryPrefix(basename(target));
+  removeLeftovers(folder, prefix);
+  const temporary = join(folder, `${prefix}${process.pid}-${crypto.randomUUID().slice(0, 13)}.partial`);
   try {
-    const file = fs.openSync(partial, "wx", mode);
+    // Node's permission model forbids fsync: each write reaches the disk then before it returns.
+    const isRestricted = process.permission !== undefined;
+    const { O_WRONLY, O_CREAT, O_EXCL, O_SYNC = 0 } = fs.constants;
+    const flags = O_WRONLY | O_CREAT | O_EXCL | (isRestricted ? O_SYNC : 0);
+    const file = fs.openSync(temporary, flags, old ? old.mode & 0o777 : 0o666);
     try {
       for (const part of parts) for (let at = 0; at < part.length;) at += fs.writeSync(file, part.subarray(at));
-      await new Promise<void>((resolve, reject) => fs.fsync(file, (error) => (error ? reject(error) : resolve())));
+      await new Promise<void>((resolve, reject) => {
+        if (isRestricted) resolve();
+        else fs.fsync(file, (error) => (error ? reject(error) : resolve()));
+      });
     } finally {
       fs.closeSync(file);
     }
-    await fs.promises.rename(partial, target);
+    await fs.promises.rename(temporary, target);
   } catch (cause) {
-    await fs.promises.unlink(partial).catch(() => {});
+    await fs.promises.unlink(temporary).catch(() => {});
     throw cause;
   }
   // The folder is flushed so that the new name survives a power failure. Windows cannot open folders.
@@ -73,27 +136,77 @@ async function writeOnDisk(path: string | URL, parts: readonly Uint8Array[]): Pr
   await entries?.close();
 }
 
-/** Bytes per read: many, because each read costs one turn of the event loop. */
-const READ_BYTES = 2 ** 24;
+/** Node's global, as far as this module needs it. */
+declare const process: { readonly pid: number; readonly permission?: object; kill(pid: number, signal: 0): void };
 
-async function readFromDisk(path: string | URL): Promise<Uint8Array> {
-  const file = await nodeModule("fs")!.promises.open(path, "r");
+/**
+ * The beginning of the names of temporary files for a target: checksums of its name and of the host's name, because names
+ * may have at most 255 bytes. The writer's process follows.
+ */
+function temporaryPrefix(target: string): string {
+  const sum = (text: string) => crc32(new TextEncoder().encode(text)).toString(16).padStart(8, "0");
+  return `.downhill-${sum(target)}-${sum(nodeModule("os")!.hostname())}-`;
+}
+
+/** Removes the temporary files of writers of this host that were killed. A folder that cannot be listed is left alone. */
+function removeLeftovers(folder: string, prefix: string): void {
+  const { readdirSync, unlinkSync } = nodeModule("fs")!;
   try {
-    const { size } = await file.stat();
-    const bytes = new Uint8Array(size);
-    for (let at = 0; at < size;) {
-      const { bytesRead } = await file.read(bytes, at, Math.min(READ_BYTES, size - at), at);
-      if (bytesRead === 0) return bytes.subarray(0, at);
-      at += bytesRead;
+    for (const name of readdirSync(folder)) {
+      if (!name.startsWith(prefix) || !name.endsWith(".partial")) continue;
+      const pid = Number.parseInt(name.slice(prefix.length));
+      if (!isRunning(pid)) unlinkSync(nodeModule("path")!.join(folder, name));
     }
-    return bytes;
-  } finally {
-    await file.close();
+  } catch {
+    // They take room on the disk, and do no other harm.
   }
 }
 
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code !== "ESRCH"; // another user's process is running, too
+  }
+}
+
+/** Bytes per read: many, because each read costs one turn of the event loop. */
+const READ_BYTES = 2 ** 24;
+
+async function openOnDisk(path: string): Promise<OpenFile & { close(): Promise<void> }> {
+  const { promises } = nodeModule("fs")!;
+  // Before it is opened: opening a pipe waits for a writer.
+  checkRegular(await promises.stat(path));
+  const file = await promises.open(path, "r");
+  const { size } = await file.stat();
+  return {
+    size,
+    async read(begin, end) {
+      const bytes = new Uint8Array(end - begin);
+      for (let at = 0; at < bytes.length;) {
+        const { bytesRead } = await file.read(bytes, at, Math.min(READ_BYTES, bytes.length - at), begin + at);
+        if (bytesRead === 0) return bytes.subarray(0, at);
+        at += bytesRead;
+      }
+      return bytes;
+    },
+    close: () => file.close(),
+  };
+}
+
+async function openInOrigin(path: string): Promise<OpenFile & { close(): Promise<void> }> {
+  const { folder, name } = await locateInOrigin(path, false);
+  const file = await (await folder.getFileHandle(name)).getFile();
+  return {
+    size: file.size,
+    read: async (begin, end) => new Uint8Array(await file.slice(begin, end).arrayBuffer()),
+    close: async () => {},
+  };
+}
+
 /** The browser writes to a temporary file and replaces the target when it is closed. */
-async function writeInOrigin(path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
+async function writeInOrigin(path: string, parts: readonly Uint8Array[]): Promise<void> {
   const bytes = concat(parts);
   const { folder, name } = await locateInOrigin(path, true);
   const handle = await folder.getFileHandle(name, { create: true });
@@ -109,11 +222,11 @@ async function writeInOrigin(path: string | URL, parts: readonly Uint8Array[]): 
   await file.close();
 }
 
-async function locateInOrigin(path: string | URL, create: boolean) {
+async function locateInOrigin(path: string, create: boolean) {
   if (!globalThis.navigator?.storage?.getDirectory) {
     throw new Error("there is no file system for this page; save() and load() have the bytes");
   }
-  const folders = String(path).split("/").filter(Boolean);
+  const folders = path.split("/").filter(Boolean);
   const name = folders.pop() ?? "";
   let folder = await navigator.storage.getDirectory();
   for (const name of folders) folder = await folder.getDirectoryHandle(name, { create });

@@ -4,7 +4,7 @@ import type { Group } from "../optimizer/group.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { listTensors, type Tensors } from "../optimizer/params.js";
-import { flag, resolve, show } from "../option.js";
+import { flag, type Option, resolve, show } from "../option.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
@@ -15,6 +15,18 @@ export interface LoadOptions {
    * Default: true.
    */
   strict?: boolean;
+  /**
+   * How names in the file become names here: for each prefix the text that replaces it, such as `{ "module.": "" }`, or a
+   * function of the name. Of several prefixes the longest counts. Default: names stay.
+   */
+  rename?: Readonly<Record<string, string>> | ((name: string) => string);
+}
+
+/** What the checks of a loader get from its options. */
+export interface Loading {
+  readonly report: Report;
+  /** The name here of a name in the file. */
+  readonly rename: (name: string) => string;
 }
 
 export type AnyOptimizer = Optimizer<any, any, any>;
@@ -27,9 +39,17 @@ export const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.
 /** Receives a difference between file and program: throws if loading is strict. */
 export type Report = (what: string) => void;
 
-/** The tensors of a model. A TypeError or RangeError for anything else. */
-export const listModel = (title: string, model: Tensors): readonly Tensor[] =>
-  listTensors(`${title}: model must be tensors, by name or in a list`, model);
+/** The different tensors of a model, by name. A TypeError or RangeError for anything else, and for a name that two have. */
+export function listModel(title: string, model: Tensors): ReadonlyMap<string, Tensor> {
+  const tensors = new Map<string, Tensor>();
+  for (const tensor of new Set(listTensors(`${title}: model must be tensors, by name or in a list`, model))) {
+    if (tensors.has(tensor.name)) {
+      throw new RangeError(`${title}: names must differ, got ${show(tensor.name)} of two arenas`);
+    }
+    tensors.set(tensor.name, tensor);
+  }
+  return tensors;
+}
 
 /** The shape of a slot of a tensor's state. */
 export const shapeOf = (optimizer: Checkpointable, slot: string, { shape }: Tensor): Shape =>
@@ -42,16 +62,22 @@ export function checkOptimizer(title: string, optimizer: Checkpointable): void {
   optimizer.internals.checkTraining(title);
 }
 
+/** Whether this is a Uint8Array or an ArrayBuffer, of any realm. */
+export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
+  /^\[object (Uint8Array|(Shared)?ArrayBuffer)\]$/.test(Object.prototype.toString.call(value)) &&
+  (ArrayBuffer.isView(value) || typeof (value as ArrayBuffer).byteLength === "number");
+
 /** A file's bytes as a plain Uint8Array: the `slice` of Node's Buffer is not a copy. */
-export function asBytes(title: string, file: Uint8Array | ArrayBuffer): Uint8Array {
-  if (file instanceof ArrayBuffer) return new Uint8Array(file);
-  if (!(file instanceof Uint8Array)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
-  return new Uint8Array(file.buffer, file.byteOffset, file.byteLength);
+export function asBytes(title: string, file: unknown): Uint8Array {
+  if (!isBytes(file)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
+  return ArrayBuffer.isView(file)
+    ? new Uint8Array(file.buffer, file.byteOffset, file.byteLength)
+    : new Uint8Array(file);
 }
 
 /** Calls `act` between two steps of the tensors' arenas. An Error during a step. */
-export function betweenSteps<Result>(title: string, tensors: readonly Tensor[], act: () => Result): Result {
-  const arenas = [...new Set(tensors.map(({ arena }) => arena))];
+export function betweenSteps<Result>(title: string, tensors: Iterable<Tensor>, act: () => Result): Result {
+  const arenas = [...new Set(Array.from(tensors, ({ arena }) => arena))];
   return arenas.reduce((act, arena) => () => arena.internals(title).pool.exclusively(title, act), act)();
 }
 
@@ -61,11 +87,14 @@ export function betweenSteps<Result>(title: string, tensors: readonly Tensor[], 
  */
 export function loadChecked<Result extends object>(
   title: string,
-  tensors: readonly Tensor[],
+  tensors: Iterable<Tensor>,
   options: LoadOptions,
-  check: (report: Report) => () => Result,
+  check: (loading: Loading) => () => Result,
 ): Result & { readonly leftOut: readonly string[] } {
-  const { strict } = resolve(title, { strict: flag(true) }, options);
+  const { strict, rename } = resolve(title, { strict: flag(true), rename: renameOption }, options) as {
+    strict: boolean;
+    rename: LoadOptions["rename"];
+  };
   const leftOut: string[] = [];
   const report = (what: string) => {
     if (strict) throw new RangeError(`${what} (strict: false loads the rest)`);
@@ -74,13 +103,59 @@ export function loadChecked<Result extends object>(
   return betweenSteps(title, tensors, () => {
     let write: () => Result;
     try {
-      write = check(report);
+      write = check({ report, rename: renamer(rename) });
     } catch (cause) {
       if (!(cause instanceof RangeError || cause instanceof TypeError)) throw cause;
       throw new RangeError(`${title}: ${cause.message}; nothing was loaded`, { cause });
     }
     return { ...write(), leftOut };
   });
+}
+
+const renameOption: Option<LoadOptions["rename"], string, undefined> = {
+  default: undefined,
+  range: "prefixes or a function",
+  check(title, value) {
+    const isRecord = typeof value === "object" && value !== null && !Array.isArray(value);
+    if (typeof value === "function" || (isRecord && Object.values(value).every((text) => typeof text === "string")))
+      return;
+    throw new TypeError(
+      `${title} must be prefixes such as { "module.": "" }, or a function of a name, got ${show(value)}`,
+    );
+  },
+};
+
+function renamer(rename: LoadOptions["rename"]): (name: string) => string {
+  if (rename === undefined) return (name) => name;
+  if (typeof rename === "function") {
+    return (name) => {
+      const renamed: unknown = rename(name);
+      if (typeof renamed === "string") return renamed;
+      throw new TypeError(`rename must return a name for ${show(name)}, got ${show(renamed)}`);
+    };
+  }
+  const prefixes = Object.entries(rename).sort(([a], [b]) => b.length - a.length);
+  return (name) => {
+    const found = prefixes.find(([prefix]) => name.startsWith(prefix));
+    return found ? found[1] + name.slice(found[0].length) : name;
+  };
+}
+
+/** A map with other names. A RangeError if two names become the same. */
+export function renamed<Value>(map: ReadonlyMap<string, Value>, rename: (name: string) => string): Map<string, Value> {
+  const result = new Map<string, Value>();
+  const before = new Map<string, string>();
+  for (const [name, value] of map) {
+    const now = rename(name);
+    if (result.has(now)) {
+      throw new RangeError(
+        `rename must keep names apart, got ${show(now)} for ${show(before.get(now))} and ${show(name)}`,
+      );
+    }
+    result.set(now, value);
+    before.set(now, name);
+  }
+  return result;
 }
 
 /** Sets all state that starts as a copy of the parameters, and was not loaded, to the present parameters. */

@@ -2,6 +2,7 @@
 
 import { show } from "../option.js";
 import type { Shape } from "../arena/tensor.js";
+import type { OpenFile } from "./files.js";
 
 /** A tensor in a file. `begin` and `end` count bytes from the end of the header. */
 export interface TensorEntry {
@@ -16,18 +17,19 @@ export interface Contents {
   readonly tensors: ReadonlyMap<string, TensorEntry>;
 }
 
-/** Limits on the bytes of a header and on tensors: far above any model, far below what would take noticeable time. */
+/** Limits on a header's bytes and entries: far above any model, far below what would take noticeable time. */
 const MAX_HEADER_BYTES = 2 ** 24;
-const MAX_TENSORS = 2 ** 16;
+const MAX_ENTRIES = 2 ** 16;
 /** NumPy's limit. */
 export const MAX_DIMENSIONS = 64;
+/** The bytes of the length before the header. */
 const LENGTH_BYTES = 8;
 const METADATA = "__metadata__";
 
-/** Bytes per element of each dtype. */
-export const ELEMENT_BYTES: Readonly<Record<string, number>> = {
-  ...{ F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1 },
-  ...{ F8_E5M2: 1, F8_E4M3: 1 },
+/** Bits per element of each dtype. Later versions of the format may have others. */
+const ELEMENT_BITS: Readonly<Record<string, number>> = {
+  ...{ C64: 64, F64: 64, I64: 64, U64: 64, F32: 32, I32: 32, U32: 32, F16: 16, BF16: 16, I16: 16, U16: 16 },
+  ...{ I8: 8, U8: 8, BOOL: 8, F8_E5M2: 8, F8_E4M3: 8, F8_E8M0: 8, F6_E2M3: 6, F6_E3M2: 6, F4: 4 },
 };
 
 /** Writes the header with its length before it. The tensors' bytes follow in order. A RangeError for unusable names. */
@@ -36,7 +38,7 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
   const header: string[] = [];
   const add = (name: string, value: unknown) => header.push(`${JSON.stringify(name)}:${JSON.stringify(value)}`);
   add(METADATA, Object.fromEntries(metadata));
-  if (tensors.size > MAX_TENSORS) throw tooMany();
+  if (tensors.size > MAX_ENTRIES) throw tooMany("tensors");
   for (const [name, { dtype, shape, begin, end }] of tensors) {
     const wrong = wrongName(name);
     if (wrong) throw new RangeError(`${title}: a tensor's name must be writable, got ${show(name)}, which ${wrong}`);
@@ -44,38 +46,71 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
   }
   const text = new TextEncoder().encode(`{${header.join(",")}}`);
   const length = Math.ceil(text.length / LENGTH_BYTES) * LENGTH_BYTES; // so that what follows is aligned
-  if (length > MAX_HEADER_BYTES) throw tooLong(length);
+  if (length > MAX_HEADER_BYTES) {
+    throw new RangeError(
+      `${title}: names, options and extra must take at most ${MAX_HEADER_BYTES} bytes, got ${length}; save large data as tensors`,
+    );
+  }
   const encoded = new Uint8Array(LENGTH_BYTES + length).fill(0x20, LENGTH_BYTES);
   new DataView(encoded.buffer).setUint32(0, length, true);
   encoded.set(text, LENGTH_BYTES);
   return encoded;
 }
 
-/** The number of bytes before the tensors: the length field and the header. A RangeError if it is impossible. */
-export function headerEnd(bytes: Uint8Array): number {
-  if (bytes.length < LENGTH_BYTES) {
-    throw new RangeError(`the file must have at least ${LENGTH_BYTES} bytes, got ${bytes.length}`);
-  }
+/**
+ * The number of bytes before the tensors: the length field and the header. A RangeError if it is impossible.
+ * @param bytes the beginning of the file, at least its first 8 bytes
+ * @param size the size of the file, in bytes
+ */
+export function headerEnd(bytes: Uint8Array, size = bytes.length): number {
+  refuseOtherFiles(bytes);
+  if (size < LENGTH_BYTES) throw new RangeError(`the file must have at least ${LENGTH_BYTES} bytes, got ${size}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
-  if (length > MAX_HEADER_BYTES) throw tooLong(length);
-  if (LENGTH_BYTES + length > bytes.length) {
-    throw new RangeError(`the file must hold its header of ${length} bytes, got ${bytes.length} bytes in all`);
+  if (length > MAX_HEADER_BYTES) {
+    throw new RangeError(`the header must have at most ${MAX_HEADER_BYTES} bytes, got ${length}`);
+  }
+  if (LENGTH_BYTES + length > size) {
+    throw new RangeError(`the file must hold its header of ${length} bytes, got ${size} bytes in all`);
   }
   return LENGTH_BYTES + length;
 }
 
-const tooMany = () => new RangeError(`a file must have at most ${MAX_TENSORS} tensors, got more`);
-const tooLong = (length: number) =>
-  new RangeError(`the header must have at most ${MAX_HEADER_BYTES} bytes, got ${length}`);
+/** Reads the header of a file, or the first bytes of a file whose header is impossible: `decode` says why. */
+export async function readHeader(file: OpenFile): Promise<Uint8Array> {
+  const start = await file.read(0, Math.min(64, file.size));
+  try {
+    return await file.read(0, headerEnd(start, file.size));
+  } catch (error) {
+    if (error instanceof RangeError) return start;
+    throw error;
+  }
+}
+
+/** Throws for files that often stand in the place of a model by mistake. */
+export function refuseOtherFiles(bytes: Uint8Array): void {
+  const start = String.fromCharCode(...bytes.subarray(0, 64));
+  if (start.startsWith("version https://git-lfs")) {
+    throw new RangeError("the file must be a model, got a Git LFS pointer to one; run git lfs pull");
+  }
+  if (/^\s*<(!doctype|html|\?xml)/i.test(start)) {
+    throw new RangeError(
+      "the file must be a model, got a web page; download the file itself, not the page that shows it",
+    );
+  }
+}
+
+const tooMany = (what: string) => new RangeError(`a file must have at most ${MAX_ENTRIES} ${what}, got more`);
 
 /**
  * Reads the header. The tensors' bytes begin at byte `start`.
  * A RangeError for anything that the format forbids: other JSON, duplicate names or keys, sizes that contradict the
  * shape, bytes that belong to no tensor or to two.
+ * @param file the beginning of the file, with its whole header
+ * @param size the size of the file, in bytes
  */
-export function decode(file: Uint8Array): Contents & { readonly start: number } {
-  const start = headerEnd(file);
+export function decode(file: Uint8Array, size = file.length): Contents & { readonly start: number } {
+  const start = headerEnd(file, size);
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(file.slice(LENGTH_BYTES, start));
@@ -91,6 +126,7 @@ export function decode(file: Uint8Array): Contents & { readonly start: number } 
       if (described) throw reader.wrong(`${METADATA} once`, "it again");
       described = true;
       reader.object((key) => {
+        if (metadata.size === MAX_ENTRIES) throw tooMany(`entries in ${METADATA}`);
         if (metadata.has(key)) throw new RangeError(`${METADATA} must have each key once, got ${show(key)} twice`);
         metadata.set(key, reader.string());
       });
@@ -99,13 +135,15 @@ export function decode(file: Uint8Array): Contents & { readonly start: number } 
     const wrong = wrongName(name);
     if (wrong) throw new RangeError(`a tensor's name must be usable, got ${show(name)}, which ${wrong}`);
     if (tensors.has(name)) throw new RangeError(`each tensor must be there once, got ${show(name)} twice`);
-    if (tensors.size === MAX_TENSORS) throw tooMany();
+    if (tensors.size === MAX_ENTRIES) throw tooMany("tensors");
     tensors.set(name, readEntry(reader, name));
   });
   reader.end();
-  checkLayout(tensors, file.length - start);
+  checkLayout(tensors, size - start);
   return { metadata, tensors, start };
 }
+
+const elementsOf = (shape: Shape) => shape.reduce((product, dimension) => product * dimension, 1);
 
 function readEntry(reader: Reader, name: string): TensorEntry {
   const title = `tensor ${show(name)}`;
@@ -121,8 +159,8 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   if (dtype === undefined || shape === undefined || offsets === undefined) {
     throw new RangeError(`${title} must have dtype, shape and data_offsets, got not all of them`);
   }
-  if (!Object.hasOwn(ELEMENT_BYTES, dtype)) {
-    throw new RangeError(`${title}: dtype must be one of ${Object.keys(ELEMENT_BYTES).join(", ")}, got ${show(dtype)}`);
+  if (!/^[A-Z][A-Z0-9_]{0,15}$/.test(dtype)) {
+    throw new RangeError(`${title}: dtype must be a name such as F32, got ${show(dtype)}`);
   }
   if (shape.length > MAX_DIMENSIONS) {
     throw new RangeError(`${title}: shape must have at most ${MAX_DIMENSIONS} dimensions, got ${shape.length}`);
@@ -131,7 +169,9 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   if (begin === undefined || end === undefined || offsets.length !== 2) {
     throw new RangeError(`${title}: data_offsets must be two, got ${offsets.length}`);
   }
-  const size = shape.reduce((product, dimension) => product * dimension, ELEMENT_BYTES[dtype]!);
+  // The size of a dtype that is unknown here is unknown, too: such a tensor cannot be read.
+  const bits = Object.hasOwn(ELEMENT_BITS, dtype) ? ELEMENT_BITS[dtype]! : undefined;
+  const size = bits === undefined ? Math.max(0, end - begin) : Math.ceil((elementsOf(shape) * bits) / 8);
   if (end - begin !== size) {
     throw new RangeError(
       `${title}: data_offsets must span the ${size} bytes of ${dtype} ${show(shape)}, got ${show(offsets)}`,

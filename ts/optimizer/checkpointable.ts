@@ -11,8 +11,10 @@ export interface CheckpointableGroup<Hyper = unknown> {
   readonly hyper: Hyper;
   /** @internal */
   readonly fixed: Values;
-  /** The number of steps of the optimizer before the group joined, if groups may join. @internal */
-  since?: number;
+  /** The number of steps of the optimizer before the first step of each tensor, if these can differ. @internal */
+  since?: readonly number[];
+  /** Whether each tensor has its own segment and scalars. @internal */
+  readonly isSeparate?: boolean;
   /** The rule's scalars: one record, or one for each tensor. @internal */
   scalars: readonly Scalars[];
 }
@@ -28,6 +30,8 @@ export abstract class Checkpointable {
     /** The options of all groups, and counters, which are whole numbers except the scale of the loss. */
     readonly step: { readonly shared: Values; counts: object; readonly lossScale?: { readonly first: number } };
     readonly viewsOf: (tensor: Tensor) => TensorViews;
+    /** Gives each tensor of a group its own segment and scalars. A RangeError if memory runs out. */
+    readonly separate?: (group: any) => void;
     /** Throws if `eval()` or `perturb()` replaced the parameters, or a step is under way. */
     readonly checkTraining: (title: string) => void;
     readonly wrappers: ReadonlyMap<string, { readonly options: Values }>;

@@ -71,14 +71,12 @@ export class Group<Hyper = unknown> {
   readonly stage: (changes: Values) => () => void;
   /** The options that cannot change. @internal */
   readonly fixed: Values;
-  /** @internal */
-  readonly segments: readonly Segment[];
   /** 1 to descend, -1 to ascend. @internal */
   readonly sign: number;
   readonly #rule: Rule;
-  #since: number;
+  #segments: readonly Segment[];
   /** One for all segments, or one for each. */
-  readonly #hyperBlocks: readonly HyperBlock[];
+  #hyperBlocks: readonly HyperBlock[];
   /** The hyper-parameters now, until one changes. */
   #snapshot: Snapshot | undefined;
   /** The hyper-parameters in memory. */
@@ -96,7 +94,7 @@ export class Group<Hyper = unknown> {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
     const hyperBlocks: HyperBlock[] = [];
-    this.segments = Object.freeze(
+    this.#segments = Object.freeze(
       segments.map((tensors, i) => {
         if (rule.perTensor || hyperBlocks.length === 0) {
           hyperBlocks.push(new HyperBlock(arena, rule, values, take(BLOCK_BYTES), tensors[0]!));
@@ -104,7 +102,9 @@ export class Group<Hyper = unknown> {
         const { address } = hyperBlocks.at(-1)!;
         const program = programs[i] && ([programs[i], take(programs[i].bytes)] as const);
         const own = take(Segment.bytes(tensors, variant));
-        return arena.onFree(new Segment(arena, variant, address, own, tensors, scratch, program));
+        const segment = arena.onFree(new Segment(arena, variant, address, own, tensors, scratch, program));
+        segment.since = since;
+        return segment;
       }),
     );
     this.#hyperBlocks = hyperBlocks;
@@ -117,7 +117,6 @@ export class Group<Hyper = unknown> {
     this.hyper = hyper as Hyper;
     this.stage = stage;
     this.#rule = rule;
-    this.#since = since;
     this.sign = values.maximize ? -1 : 1;
     arena.onFree(this);
     Object.freeze(this);
@@ -129,14 +128,54 @@ export class Group<Hyper = unknown> {
     return this.#snapshot;
   }
 
-  /** The number of steps of the optimizer before the group joined. The group counts its own steps from there. @internal */
-  get since(): number {
-    return this.#since;
+  /** @internal */
+  get segments(): readonly Segment[] {
+    return this.#segments;
+  }
+
+  /** Whether each tensor has its own segment, and each segment its own scalars. @internal */
+  get isSeparate(): boolean {
+    return this.#segments.length === this.params.length && this.#hyperBlocks.length === this.params.length;
+  }
+
+  /** The number of bytes that `separate` takes. @internal */
+  static separateBytes({ params, variant }: Plan): number {
+    return params.length * (BLOCK_BYTES + Segment.blockBytes(variant));
+  }
+
+  /** Gives each tensor its own segment, in the order of `params`, and its own scalars. State stays in its place. @internal */
+  separate(arena: Arena, { values, variant }: Plan, address: number): void {
+    let next = address;
+    const take = (bytes: number) => (next += bytes) - bytes;
+    const { scalars } = this;
+    const segmentOf = new Map(this.#segments.flatMap((segment) => segment.tensors.map((tensor) => [tensor, segment])));
+    const parts = this.params.map((tensor) => {
+      const from = segmentOf.get(tensor)!;
+      const block = new HyperBlock(arena, this.#rule, values, take(BLOCK_BYTES), tensor);
+      const own = take(Segment.blockBytes(variant));
+      const segment = new Segment(arena, variant, block.address, own, [tensor], 0, undefined, from.viewsOf(tensor));
+      segment.since = from.since;
+      return { block, segment: arena.onFree(segment) };
+    });
+    this.#segments = Object.freeze(parts.map(({ segment }) => segment));
+    this.#hyperBlocks = parts.map(({ block }) => block);
+    this.scalars = this.params.map(() => scalars[0]!);
+    this.#written = undefined;
+  }
+
+  /**
+   * The number of steps of the optimizer before the first step of each tensor, in the order of `params`: the steps of a
+   * tensor are counted from there. They can differ after `separate`. @internal
+   */
+  get since(): readonly number[] {
+    const of = new Map(this.#segments.flatMap(({ tensors, since }) => tensors.map((tensor) => [tensor, since])));
+    return this.params.map((tensor) => of.get(tensor)!);
   }
 
   /** @internal */
-  set since(steps: number) {
-    this.#since = steps;
+  set since(steps: readonly number[]) {
+    const of = new Map(this.params.map((tensor, i) => [tensor, steps[i]!]));
+    for (const segment of this.#segments) segment.since = of.get(segment.tensors[0]!)!;
   }
 
   /** Writes the hyper-parameters of the next step for the kernels. @internal */

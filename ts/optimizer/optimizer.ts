@@ -69,6 +69,22 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     this.#step.write(this.#arena, this.#groups, next);
   }
 
+  /** Gives each tensor of a group its own segment, so that it can have its own number of steps. A RangeError if memory runs out. */
+  #separate(group: Group<any>): void {
+    if (group.isSeparate) return;
+    const index = this.#groups.indexOf(group);
+    const plan: Plan = { ...this.#plans[index]!, segments: group.params.map((tensor) => [tensor]) };
+    const plans = this.#plans.map((other, i) => (i === index ? plan : other));
+    const own = Group.separateBytes(plan);
+    const address = this.#arena.reserve(
+      own + partsBytes(this.#rule, plans),
+      `${this.#rule.name}'s steps of each tensor`,
+    );
+    group.separate(this.#arena, plan, address);
+    this.#plans = plans;
+    this.#step.write(this.#arena, this.#groups, address + own);
+  }
+
   /** The groups in the order in which they were given and added. One group, if tensors were given. */
   get groups(): readonly Group<Hyper>[] {
     return this.#groups;
@@ -291,6 +307,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       step: this.#step,
       viewsOf: (tensor: Tensor) => this.#viewsOf(tensor, "no"),
       checkTraining: (title: string) => this.#checkTraining(`${title}: ${this.#rule.name}`),
+      separate: (group: Group<any>) => this.#separate(group),
       wrappers: this.#wrappers as ReadonlyMap<string, Wrapper>,
       wrap: (name: string, wrapper: Wrapper) => {
         this.#wrappers.set(name, wrapper);

@@ -37,6 +37,9 @@ export interface TensorViews {
 }
 
 export class Segment {
+  /** The number of steps of the optimizer before the first step of these tensors. */
+  since = 0;
+  readonly tensors: readonly Tensor[];
   /** Adds the gradients of a micro-batch to the sum. */
   readonly accumulate: Call | undefined;
   /** Sums the squares of the gradients. */
@@ -60,14 +63,19 @@ export class Segment {
   /** The slots that start as a copy of the parameters. */
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];
 
+  /** The number of bytes of a segment's blocks of numbers. */
+  static blockBytes({ hasAccumulator, agc, hessianSlot }: Variant): number {
+    const blocks = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
+    return blocks * BLOCK_BYTES;
+  }
+
   /** The number of bytes of a segment of these tensors. */
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
-    const { slots, hasAverage, hasAccumulator, agc, hessianSlot } = variant;
-    const blocks = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
-    if (holderOf(tensors)) return blocks * BLOCK_BYTES;
+    const { slots, hasAverage, hasAccumulator } = variant;
+    if (holderOf(tensors)) return Segment.blockBytes(variant);
     const state = Object.keys(slots).reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
-    return blocks * BLOCK_BYTES + (state + arrays * extent(tensors)) * 4;
+    return Segment.blockBytes(variant) + (state + arrays * extent(tensors)) * 4;
   }
 
   /**
@@ -77,6 +85,7 @@ export class Segment {
    * @param tensors adjacent tensors, in the order of memory
    * @param scratch the address of the scratch memory that all segments share
    * @param program the program and the address of its own bytes
+   * @param placed the arrays of the only tensor, if they are in memory already: the segment has only its blocks then
    */
   constructor(
     arena: Arena,
@@ -86,17 +95,22 @@ export class Segment {
     tensors: readonly Tensor[],
     scratch = 0,
     program?: readonly [Program, address: number],
+    placed?: TensorViews,
   ) {
     const [first] = tensors as [Tensor];
     const { data, grad, size, shape } = first;
+    this.tensors = tensors;
     const { measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
     const length = extent(tensors);
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
     const stateOf = holderOf(tensors);
-    /** Returns the address of an array of state: in the segment's own bytes, unless another library holds state. */
+    const places = { ...placed?.state, [AVERAGE]: placed?.average, [GRAD_SUM]: placed?.sum };
+    /** Returns the address of an array of state: in the segment's own bytes, unless it is placed or another library holds state. */
     const array = (name: string, start: number | "params", floats = length) =>
-      stateOf?.(first, name, variant.shapes[name]?.(shape) ?? shape, start) ?? take(4 * floats);
+      places[name]?.byteOffset ??
+      stateOf?.(first, name, variant.shapes[name]?.(shape) ?? shape, start) ??
+      take(4 * floats);
     const gradPointers: Uint32Array[] = [];
     /** Writes a `Segment` struct, with step numbers that change nothing. */
     const struct = (pointers: readonly number[]) => {
@@ -170,9 +184,9 @@ export class Segment {
       average: hasAverage ? viewAt(average, tensor) : undefined,
       sum: hasAccumulator ? viewAt(sum, tensor) : undefined,
     });
-    this.#views = new Map(tensors.map((tensor) => [tensor, viewsOf(tensor)]));
+    this.#views = new Map(tensors.map((tensor) => [tensor, placed ?? viewsOf(tensor)]));
     // The padding stays zero. Zeros are not written, because pages take memory once they are written.
-    for (const [slot, start] of Object.entries(slots)) {
+    for (const [slot, start] of placed ? [] : Object.entries(slots)) {
       if (typeof start === "number" && start !== 0 && !stateOf) {
         for (const { state } of this.#views.values()) state[slot]!.fill(start);
       }

@@ -143,7 +143,9 @@ export class Step implements Work<readonly Snapshot[]> {
     const { group, index } = part;
     const now = {};
     const look = () => {
-      Object.assign(now, this.#options[part.groupIndex], group.scalars[index], { step: this.count - group.since });
+      Object.assign(now, this.#options[part.groupIndex], group.scalars[index], {
+        step: this.count - part.segment.since,
+      });
     };
     const [measure, update] = [parts.task("measure", [part]), parts.task("update", [part])!];
     const phasesOf = (instruction: PlacedInstruction): Phase[] => {
@@ -225,7 +227,7 @@ export class Step implements Work<readonly Snapshot[]> {
     numbers.clip = clipValue;
     numbers.blend = this.averages.weight(this.count);
     for (const { segment, group, clipScale } of this.#parts!.all) {
-      numbers.step = this.count - group.since;
+      numbers.step = this.count - segment.since;
       numbers.gradScale = group.sign * gradScale * clipScale;
       segment.begin(numbers);
     }
@@ -236,10 +238,10 @@ export class Step implements Work<readonly Snapshot[]> {
     const { sums, perTensor } = this.#rule;
     const all = perTensor ? {} : this.#parts!.measured(parts);
     for (const part of parts) {
-      // Scalars belong to a tensor, or else to a group.
-      if (!perTensor && part.index > 0) continue;
+      // Scalars belong to a segment, or else to a group.
+      if (!perTensor && !part.group.isSeparate && part.index > 0) continue;
       // Scalars that follow from sums over all groups began with the first group.
-      const since = sums.length > 0 && !perTensor ? 0 : part.group.since;
+      const since = sums.length > 0 && !perTensor ? 0 : part.segment.since;
       const measured = perTensor ? this.#parts!.measured([part]) : all;
       part.group.advance(part.index, this.#options[part.groupIndex]!, this.count - since, measured);
     }

@@ -1,42 +1,35 @@
-/** Reads and writes PyTorch's files. */
+/** Reads and writes PyTorch's files, and reads safetensors files of other libraries. */
 
+import type { Tensor } from "../arena/tensor.js";
 import {
-  betweenSteps,
   type AnyOptimizer,
   asBytes,
-  bytesOf,
+  betweenSteps,
   checkOptimizer,
+  isBytes,
   listModel,
   loadChecked,
   type LoadOptions,
   matchTensors,
+  renamed,
 } from "../checkpoint/loading.js";
-import { decode, ELEMENT_BYTES } from "../checkpoint/safetensors.js";
-import type { Optimizer } from "../optimizer/optimizer.js";
+import { LBFGS } from "../lbfgs/lbfgs.js";
 import type { Tensors } from "../optimizer/params.js";
 import { count, show } from "../option.js";
-import type { Shape } from "../arena/tensor.js";
-import { described, checkStateDict, stateDict } from "./optimizer.js";
-import {
-  type Dict,
-  isDict,
-  type Resolver,
-  Name,
-  pickle,
-  Stored,
-  unpickle,
-  type Value,
-  type Writable,
-} from "./pickle.js";
-import { FLOATS, TorchTensor } from "./tensor.js";
-import { unzip, zip } from "./zip.js";
+import { isTorchFile, readArchive, writeArchive } from "./archive.js";
+import { checkLbfgs, lbfgsDict } from "./lbfgs.js";
+import { checkStateDict, described, stateDict } from "./optimizer.js";
+import { readSafetensors, Safetensors, within } from "./safetensors.js";
+import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
+import { isDict, type Value } from "./unpickle.js";
 
 export type { LoadOptions } from "../checkpoint/loading.js";
-export type { Dict, Value } from "./pickle.js";
-export type { TorchTensor } from "./tensor.js";
+export { readSafetensors, readSafetensorsFile, type Safetensors } from "./safetensors.js";
+export type { FileTensor, FileTensor as TorchTensor } from "./tensor.js";
+export { type Dict, Opaque, type Value } from "./unpickle.js";
 
-/** The bytes of a file, or the data that `readTorch` returned, or a part of that data. */
-export type TorchFile = Uint8Array | ArrayBuffer | Value;
+/** The bytes of a file, or the data that `readTorch` or `readSafetensors` returned, or a part of that data. */
+export type TorchFile = Uint8Array | ArrayBuffer | Value | Safetensors;
 
 /** The result of `loadModel` and `loadOptimizer`. */
 export interface LoadedTorch {
@@ -45,26 +38,44 @@ export interface LoadedTorch {
 }
 
 /**
- * Reads a file that `torch.save` wrote, as data: dictionaries (objects without a prototype), lists, text, numbers and
- * tensors. Nothing in the file is executed.
- * @throws a RangeError for a damaged file, a file from before PyTorch 1.6, and a file that holds more than tensors and
- * plain data.
+ * Reads a file that `torch.save` wrote, as data: dictionaries (objects without a prototype), lists, sets, text, numbers,
+ * bytes and tensors. Nothing in the file is executed: a value without a counterpart here, such as a `torch.device`, is
+ * `Opaque`, and can only be passed over.
+ * @throws a RangeError for a damaged file, and for one that `torch.save` did not write.
  */
 export function readTorch(file: Uint8Array | ArrayBuffer): Value {
-  return withTitle("readTorch", () => readArchive(asBytes("readTorch", file)));
+  return within("readTorch", () => readArchive(asBytes("readTorch", file)));
 }
 
 /**
- * Sets a model's parameters from a `state_dict()` that `torch.save` wrote, or from a safetensors file.
+ * Sets a model's parameters from a `state_dict()` that `torch.save` wrote, or from a safetensors file. Tensors in the file
+ * that are not floating-point numbers, such as the counters of BatchNorm, and other values need no counterpart here.
  * @param file tensors with the names and shapes of the model's; floating-point numbers of any precision
  * @throws a RangeError for a damaged file and for a file that does not fit; an Error during a step. Nothing has changed
  * then.
  */
 export function loadModel(file: TorchFile, model: Tensors, options: LoadOptions = {}): LoadedTorch {
   const tensors = listModel("loadModel", model);
-  return loadChecked("loadModel", tensors, options, (report) => {
-    const here = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-    const pairs = matchTensors(here, tensorsIn(file), FLOATS, report);
+  return loadChecked("loadModel", tensors.values(), options, ({ report, rename }) => {
+    const found = tensorsIn(file);
+    const values = renamed(found.values, rename);
+    const aliases = renamed(found.aliases, rename);
+    const there = new Map<string, FileTensor>();
+    const here = new Map<string, Tensor>();
+    for (const [name, tensor] of tensors) {
+      const value = values.get(name) ?? aliases.get(name);
+      const fileTensor = asTensor(value);
+      if (fileTensor) there.set(name, fileTensor);
+      if (value === undefined || fileTensor) here.set(name, tensor);
+      else report(`tensor ${show(name)} is ${described(value)} in the file, F32 ${show(tensor.shape)} here`);
+    }
+    // Tensors that are the same view of the same bytes are tied: one of their names is enough.
+    const known = new Set(Array.from(there.values(), identity));
+    for (const [name, value] of values) {
+      const tensor = there.has(name) || tensors.has(name) ? undefined : asTensor(value);
+      if (tensor && FLOATS.includes(tensor.dtype) && !known.has(identity(tensor))) there.set(name, tensor);
+    }
+    const pairs = matchTensors(here, there, FLOATS, report);
     return () => {
       for (const [{ data }, tensor] of pairs) tensor.readInto(data);
       return {};
@@ -74,30 +85,36 @@ export function loadModel(file: TorchFile, model: Tensors, options: LoadOptions 
 
 export interface LoadOptimizerOptions extends LoadOptions {
   /**
-   * The number of steps that were made, for rules whose files do not have it: SGD and Muon. A whole number in [0, ∞).
-   * Default: 1 if the file has state, else 0.
+   * The number of steps that were made, for rules whose files do not have it: SGD, Muon and L-BFGS. A whole number in
+   * [0, ∞). Default: 1 if the file has state, else 0.
    */
   steps?: number;
 }
 
 /**
- * Sets an optimizer's state, step count and hyper-parameters from an `optimizer.state_dict()` that `torch.save` wrote.
+ * Sets an optimizer's state, step counts and hyper-parameters from an `optimizer.state_dict()` that `torch.save` wrote.
  * Hyper-parameters that have a schedule keep it. Averages and slow weights start as copies of the parameters: call
- * `loadModel` first.
- * @param optimizer an optimizer of the same tensors in the same order and the same groups, with the same `amsgrad`,
- * `maximize` and `centered`, and with momentum if the saved one had it
+ * `loadModel` first. A tensor without state in the file, such as a frozen one, starts anew. Keys of schedulers and of the
+ * user in the file's groups are passed over.
+ * @param optimizer an optimizer of the same tensors in the same groups, with the same `amsgrad`, `maximize` and
+ * `centered`, and with momentum if the saved one had it. Tensors are found by `param_names` where the file has them, and
+ * otherwise by their order
  * @throws as `loadModel`.
  */
 export function loadOptimizer(
   file: TorchFile,
-  optimizer: Optimizer<any, any>,
+  optimizer: AnyOptimizer | LBFGS,
   { steps, ...options }: LoadOptimizerOptions = {},
 ): LoadedTorch {
   checkOptimizer("loadOptimizer", optimizer);
   if (steps !== undefined) count(0, 0).check("loadOptimizer: steps", steps);
-  const tensors = optimizer.groups.flatMap(({ params }) => params);
-  return loadChecked("loadOptimizer", tensors, options, (report) => {
-    const write = checkStateDict(contentOf(file), optimizer, steps, report);
+  const tensors = optimizer.groups.flatMap(({ params }): readonly Tensor[] => params);
+  return loadChecked("loadOptimizer", tensors, options, (loading) => {
+    const dict = contentOf(file);
+    const write =
+      optimizer instanceof LBFGS
+        ? checkLbfgs(dict, optimizer, steps, loading)
+        : checkStateDict(dict, optimizer, steps, loading);
     return () => {
       write();
       return {};
@@ -108,12 +125,12 @@ export function loadOptimizer(
 /**
  * Writes a model's `state_dict()` for `torch.load`.
  * @returns the bytes of the file
- * @throws a TypeError unless `model` is tensors; an Error during a step.
+ * @throws a TypeError unless `model` is tensors; a RangeError for two tensors of one name; an Error during a step.
  */
 export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
   const tensors = listModel("saveModel", model);
-  return betweenSteps("saveModel", tensors, () =>
-    archive((store) => new Map(tensors.map(({ name, shape, data }) => [name, store(data, shape)]))),
+  return betweenSteps("saveModel", tensors.values(), () =>
+    writeArchive((store) => new Map(Array.from(tensors, ([name, { shape, data }]) => [name, store(data, shape)]))),
   );
 }
 
@@ -122,147 +139,47 @@ export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
  * @returns the bytes of the file
  * @throws a RangeError for a rule or an option that PyTorch does not have; an Error during a step.
  */
-export function saveOptimizer(optimizer: AnyOptimizer): Uint8Array<ArrayBuffer> {
+export function saveOptimizer(optimizer: AnyOptimizer | LBFGS): Uint8Array<ArrayBuffer> {
   checkOptimizer("saveOptimizer", optimizer);
-  const tensors = optimizer.groups.flatMap(({ params }) => params);
+  const tensors = optimizer.groups.flatMap(({ params }): readonly Tensor[] => params);
   return betweenSteps("saveOptimizer", tensors, () =>
-    withTitle("saveOptimizer", () => archive((store) => stateDict(optimizer, store))),
+    within("saveOptimizer", () =>
+      writeArchive((store) => (optimizer instanceof LBFGS ? lbfgsDict(optimizer, store) : stateDict(optimizer, store))),
+    ),
   );
 }
-
-/** Puts the function's name before the messages about a file. */
-function withTitle<Result>(title: string, act: () => Result): Result {
-  try {
-    return act();
-  } catch (cause) {
-    if (cause instanceof RangeError) throw new RangeError(`${title}: ${cause.message}`, { cause });
-    throw cause;
-  }
-}
-
-const isBytes = (file: unknown): file is Uint8Array | ArrayBuffer =>
-  file instanceof Uint8Array || file instanceof ArrayBuffer;
 
 /** The data in a file, unless it is data already. */
-const contentOf = (file: TorchFile): Value => (isBytes(file) ? readArchive(asBytes("", file)) : file);
+const contentOf = (file: TorchFile): Value => (isBytes(file) ? readArchive(asBytes("", file)) : (file as Value));
 
-/** Whether the bytes begin like a zip archive. In a safetensors file they would mean a header of 67 MB, above the limit. */
-const isArchive = (bytes: Uint8Array) => [0x50, 0x4b, 0x03, 0x04].every((byte, i) => bytes[i] === byte);
-
-function tensorsIn(file: TorchFile): ReadonlyMap<string, TorchTensor> {
-  if (isBytes(file)) {
-    const bytes = asBytes("", file);
-    if (!isArchive(bytes)) {
-      const { tensors, start } = decode(bytes);
-      const tensor = ({ dtype, shape, begin, end }: { dtype: string; shape: Shape; begin: number; end: number }) =>
-        new TorchTensor(dtype, shape, bytes.subarray(start + begin, start + end));
-      return new Map([...tensors].map(([name, entry]) => [name, tensor(entry)]));
-    }
+/** The values in a file that may be tensors, by name, and other names of some. */
+function tensorsIn(file: TorchFile): {
+  readonly values: ReadonlyMap<string, unknown>;
+  readonly aliases: ReadonlyMap<string, FileTensor>;
+} {
+  const content = isBytes(file) && !isTorchFile(asBytes("", file)) ? readSafetensors(file) : file;
+  if (content instanceof Safetensors) {
+    return { values: new Map(Object.entries(content.tensors)), aliases: content.aliases };
   }
-  const dict = contentOf(file);
-  const all = isDict(dict) ? Object.entries(dict) : [];
-  if (all.length === 0 || !all.every(([, value]) => value instanceof TorchTensor)) {
-    throw new RangeError(
-      `the file must hold what model.state_dict() gave, got ${described(dict)}; read the file with readTorch(bytes), and pass the part that has it`,
-    );
-  }
-  return new Map(all as [string, TorchTensor][]);
-}
-
-/** A storage: an array of one type. Tensors are views of it. */
-class Storage {
-  constructor(
-    readonly dtype: string,
-    readonly bytes: Uint8Array,
-  ) {}
-}
-
-const storages: Readonly<Record<string, string>> = {
-  "torch.FloatStorage": "F32",
-  "torch.DoubleStorage": "F64",
-  "torch.HalfStorage": "F16",
-  "torch.BFloat16Storage": "BF16",
-  "torch.LongStorage": "I64",
-  "torch.IntStorage": "I32",
-  "torch.ShortStorage": "I16",
-  "torch.CharStorage": "I8",
-  "torch.ByteStorage": "U8",
-  "torch.BoolStorage": "BOOL",
-};
-
-function readArchive(bytes: Uint8Array): Value {
-  if (!isArchive(bytes)) {
-    throw new RangeError("the file must be a zip archive, as torch.save writes from PyTorch 1.6 on, got another");
-  }
-  const files = unzip(bytes);
-  const pickled = [...files.keys()].find((name) => name.endsWith("/data.pkl"));
-  if (pickled === undefined) throw new RangeError("the archive must hold data.pkl, got an archive without");
-  const folder = pickled.slice(0, -"data.pkl".length);
-  const order = files.get(`${folder}byteorder`);
-  if (order && String.fromCharCode(...order) !== "little")
-    throw new RangeError("the file must be little-endian, got another");
-  return unpickle(
-    files.get(pickled)!,
-    resolver((key) => files.get(`${folder}data/${key}`)),
+  const dict = contentOf(content);
+  const hasTensor = (value: Value) =>
+    isDict(value) && Object.values(value).some((item) => asTensor(item) !== undefined);
+  if (isDict(dict) && hasTensor(dict)) return { values: new Map(Object.entries(dict)), aliases: new Map() };
+  const part = isDict(dict) ? Object.keys(dict).find((key) => hasTensor(dict[key]!)) : undefined;
+  const remedy = part === undefined ? "the part that has it" : `its part ${show(part)}`;
+  throw new RangeError(
+    `the file must hold what model.state_dict() gave, got ${described(dict)}; read the file with readTorch(bytes), and pass ${remedy}`,
   );
 }
 
-const wholes = (value: Value | undefined): value is number[] =>
-  Array.isArray(value) && value.every((item) => Number.isSafeInteger(item) && (item as number) >= 0);
+const buffers = new WeakMap<object, number>();
+let lastBuffer = 0;
 
-/** The functions that a file may call: those that make tensors and dictionaries. */
-const resolver = (read: (key: string) => Uint8Array | undefined): Resolver => ({
-  call(name, args) {
-    if (name === "collections.OrderedDict" && args.length === 0) return Object.create(null) as Dict;
-    if (name === "torch._utils._rebuild_parameter" && args[0] instanceof TorchTensor) return args[0];
-    if (name === "torch._utils._rebuild_tensor_v2") {
-      const [storage, offset, shape, strides] = args;
-      if (
-        storage instanceof Storage &&
-        wholes([offset!]) &&
-        wholes(shape) &&
-        wholes(strides) &&
-        shape.length === strides.length
-      ) {
-        return new TorchTensor(storage.dtype, shape, storage.bytes, strides, offset as number);
-      }
-    }
-    throw new RangeError(
-      `the file must hold nothing but tensors and plain data, got a call of ${name}, which is not made`,
-    );
-  },
-  persistent(id) {
-    const [kind, type, key, , size] = Array.isArray(id) ? id : [];
-    const found = type instanceof Name && Object.hasOwn(storages, type.name) ? storages[type.name] : undefined;
-    const bytes = typeof key === "string" ? read(key) : undefined;
-    if (kind !== "storage" || !found || !bytes || !wholes([size!])) {
-      throw new RangeError(
-        `the file must hold each tensor's numbers, of a known type, got ${show(type instanceof Name ? type.name : type)} number ${show(key)}`,
-      );
-    }
-    const length = (size as number) * ELEMENT_BYTES[found]!;
-    if (length > bytes.length)
-      throw new RangeError(`storage ${show(key)} must have ${length} bytes, got ${bytes.length}`);
-    return new Storage(found, bytes.subarray(0, length));
-  },
-});
-
-/** Writes an archive for `torch.load`: a pickle, and one entry for each tensor's elements. */
-function archive(
-  content: (store: (numbers: Float32Array, shape: Shape) => Stored) => Writable,
-): Uint8Array<ArrayBuffer> {
-  const numbers: Uint8Array[] = [];
-  const value = content((view, shape) => {
-    numbers.push(bytesOf(view));
-    return new Stored(String(numbers.length - 1), shape);
-  });
-  const text = (text: string) => new TextEncoder().encode(text);
-  return zip(
-    new Map([
-      ["archive/data.pkl", pickle(value)],
-      ["archive/byteorder", text("little")],
-      ...numbers.map((bytes, i) => [`archive/data/${i}`, bytes] as const),
-      ["archive/version", text("3\n")],
-    ]),
-  );
+/** Text that is the same for two tensors that are the same view of the same bytes. */
+function identity({ bytes, dtype, shape, strides, offset, negative }: FileTensor): string {
+  const isView = ArrayBuffer.isView(bytes);
+  const buffer = isView ? bytes.buffer : bytes;
+  const number = buffers.get(buffer) ?? ++lastBuffer;
+  buffers.set(buffer, number);
+  return `${number},${isView ? bytes.byteOffset : 0},${dtype},[${shape}],[${strides}],${offset},${negative}`;
 }

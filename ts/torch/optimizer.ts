@@ -1,19 +1,21 @@
 /** Converts between an optimizer and PyTorch's `state_dict()` of it. */
 
+import type { Shape, Tensor } from "../arena/tensor.js";
 import {
   type AnyOptimizer,
-  type Report,
   groupsOf,
+  type Loading,
   matchTensors,
+  type Report,
   shapeOf,
   startFromParams,
 } from "../checkpoint/loading.js";
-import { areScheduled, snake, type Values, valuesAt } from "../optimizer/hyper.js";
 import type { Group } from "../optimizer/group.js";
+import { areScheduled, snake, type Values, valuesAt } from "../optimizer/hyper.js";
 import { count, type Options, show } from "../option.js";
-import type { Shape } from "../arena/tensor.js";
-import { type Dict, isDict, Stored, Tuple, type Value, type Writable } from "./pickle.js";
-import { FLOATS, TorchTensor } from "./tensor.js";
+import { type Stored, Tuple, type Writable } from "./pickle.js";
+import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
+import { type Dict, isDict, Opaque, type Value } from "./unpickle.js";
 
 /** A rule that torch.optim has, and where the two sides differ. */
 interface TorchRule {
@@ -25,17 +27,19 @@ interface TorchRule {
   readonly renames?: Readonly<Record<string, string>>;
   /** Whether its state has no `step`. */
   readonly hasNoStep?: boolean;
+  /** Whether PyTorch makes its state before the first step. */
+  readonly hasStateAtOnce?: boolean;
   /** Scalars of the rule that PyTorch keeps with each tensor. */
   readonly scalarSlots?: readonly string[];
   /** Whether these are the scalars of the next step instead of the last one. */
   readonly ofNext?: boolean;
 }
 
-const ownOfAdam = ["biasCorrection", "epsRoot", "epsHat", "nesterov", "amsgradCorrected"];
+const notInTorchAdam = ["biasCorrection", "epsRoot", "epsHat", "nesterov", "amsgradCorrected"];
 
 const torchRules: Readonly<Record<string, TorchRule>> = {
   sgd: { hasNoStep: true },
-  adagrad: { unsupported: ["epsInSqrt"] },
+  adagrad: { unsupported: ["epsInSqrt"], hasStateAtOnce: true },
   rmsprop: { unsupported: ["epsInSqrt"] },
   rprop: {},
   adadelta: {},
@@ -43,8 +47,8 @@ const torchRules: Readonly<Record<string, TorchRule>> = {
   radam: {},
   nadam: { scalarSlots: ["muProduct"] },
   asgd: { scalarSlots: ["eta", "mu"], ofNext: true },
-  adam: { groupKeys: { decoupled_weight_decay: false }, unsupported: ownOfAdam },
-  adamw: { groupKeys: { decoupled_weight_decay: true }, unsupported: ownOfAdam },
+  adam: { groupKeys: { decoupled_weight_decay: false }, unsupported: notInTorchAdam },
+  adamw: { groupKeys: { decoupled_weight_decay: true }, unsupported: notInTorchAdam },
   muon: {
     renames: { adjust_lr_fn: "adjustLr" },
     unsupported: ["biasCorrection", "inputsFirst", "epsAdded", "maximize"],
@@ -53,105 +57,233 @@ const torchRules: Readonly<Record<string, TorchRule>> = {
   adafactor: {},
 };
 
-/** Keys without a meaning here: how PyTorch computes, and values that only the first step reads. */
-const ignored = [
-  "foreach",
-  "capturable",
-  "differentiable",
-  "fused",
-  "params",
-  "param_names",
-  "initial_lr",
-  "initial_accumulator_value",
-];
+/** The options of torch.optim's rules. Other keys in a group are a scheduler's or the user's own, and without a meaning here. */
+const torchOptions = new Set([
+  ...["lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "decoupled_weight_decay", "momentum", "dampening"],
+  ...["nesterov", "alpha", "centered", "rho", "lr_decay", "etas", "step_sizes", "lambd", "t0", "momentum_decay"],
+  ...["ns_coefficients", "ns_steps", "adjust_lr_fn", "beta2_decay", "d"],
+]);
 
-function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
+export function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
   const torchRule = Object.hasOwn(torchRules, rule.name) ? torchRules[rule.name] : undefined;
   if (torchRule) return torchRule;
   throw new RangeError(
-    `${rule.name} must be a rule of torch.optim that this module reads and writes: ${Object.keys(torchRules).join(", ")}`,
+    `${rule.name} must be a rule of torch.optim that this module reads and writes: ${Object.keys(torchRules).join(", ")}, lbfgs`,
   );
 }
 
 const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 const optionsIn = ({ internals: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
 
+/** The state of all tensors and the groups in a state_dict. */
+export function partsOf(file: Value): { readonly state: Dict; readonly groups: readonly Value[] } {
+  if (!isDict(file) || !isDict(file.state) || !Array.isArray(file.param_groups)) {
+    throw new RangeError(`the file must hold what optimizer.state_dict() gave, got ${described(file)}`);
+  }
+  return { state: file.state, groups: file.param_groups };
+}
+
+/** What a file has for a tensor. */
+interface SavedState {
+  readonly tensor: Tensor;
+  readonly slots: ReadonlyMap<string, FileTensor>;
+  /** Scalars of the rule. */
+  readonly scalars: Readonly<Record<string, number>>;
+  /** The number of steps of the tensor, if the file has it. */
+  readonly steps: number | undefined;
+}
+
 /** Checks a state_dict against an optimizer, changes nothing, and returns the function that writes. */
 export function checkStateDict(
   file: Value,
   optimizer: AnyOptimizer,
   steps: number | undefined,
-  report: Report,
+  { report, rename }: Loading,
 ): () => void {
+  const { internals } = optimizer;
   const torchRule = torchRuleOf(optimizer);
-  const { scalarSlots = [], ofNext = false } = torchRule;
-  if (!isDict(file) || !isDict(file.state) || !Array.isArray(file.param_groups)) {
-    throw new RangeError(`the file must hold what optimizer.state_dict() gave, got ${described(file)}`);
-  }
-  const { state, param_groups: there } = file;
+  const { state, groups: saved } = partsOf(file);
   const here = groupsOf(optimizer);
-  if (there.length !== here.length)
-    throw new RangeError(`there are ${there.length} groups in the file, ${here.length} here`);
+  if (saved.length !== here.length) report(`there are ${saved.length} groups in the file, ${here.length} here`);
 
-  const writes: (() => void)[] = [];
-  const views = new Map<string, { shape: Shape; view: Float32Array; start: number }>();
-  const found = new Map<string, TorchTensor>();
-  const groupSteps: (readonly [Group, number | undefined])[] = [];
-  here.forEach((group, index) => {
+  const loads = here.slice(0, saved.length).map((group, index) => {
     const title = `groups[${index}]`;
-    const counts = new Set<number>();
-    const saved = there[index]!;
-    const indices = isDict(saved) ? saved.params : undefined;
-    if (!isDict(saved) || !Array.isArray(indices)) throw new RangeError(`${title} must have params in the file`);
-    if (indices.length !== group.params.length) {
-      throw new RangeError(`${title} has ${indices.length} params in the file, ${group.params.length} here`);
-    }
-    writes.push(group.stage(optionsOf(title, saved, group, optimizer, torchRule, report)));
-    const scalars = { ...optimizer.internals.rule.scalars };
-    if (scalarSlots.length > 0) writes.push(() => void (group.scalars = [scalars]));
-    group.params.forEach((tensor, i) => {
-      for (const [slot, view] of Object.entries(optimizer.internals.viewsOf(tensor).state)) {
-        const start = Number(group.fixed[optimizer.internals.rule.startsAt[slot] ?? ""] ?? 0);
-        views.set(`${tensor.name}.${snake(slot)}`, { shape: shapeOf(optimizer, slot, tensor), view, start });
-      }
-      const slots = state[String(indices[i])] ?? Object.create(null);
-      if (!isDict(slots))
-        throw new RangeError(`the state of ${show(tensor.name)} must be by name, got ${described(slots)}`);
-      for (const [slot, value] of Object.entries(slots)) {
-        const scalar = scalarSlots.find((name) => snake(name) === slot);
-        if (scalar) {
-          const kept = number(`${slot} of ${show(tensor.name)}`, value);
-          if (!ofNext) scalars[scalar] = kept;
-        } else if (slot === "step") counts.add(number(`step of ${show(tensor.name)}`, value));
-        else if (value instanceof TorchTensor) found.set(`${tensor.name}.${slot}`, value);
-        else if (value !== null)
-          throw new RangeError(`${slot} of ${show(tensor.name)} must be a tensor, got ${described(value)}`);
-      }
-    });
-    const [own, ...others] = counts;
-    if (others.length > 0) {
-      throw new RangeError(`step must be the same for all params of ${title}, got ${[...counts].join(" and ")}`);
-    }
-    if (own !== undefined) count(0, 0).check(`step of ${title}`, own);
-    groupSteps.push([group, own]);
+    const dict = saved[index]!;
+    if (!isDict(dict) || !Array.isArray(dict.params)) throw new RangeError(`${title} must have params in the file`);
+    return {
+      group,
+      writeOptions: stage(group, optionsOf(title, dict, group, optimizer, torchRule, report), report),
+      tensors: pairParams(title, dict, group, report, rename).map(([tensor, key]) =>
+        stateOf(tensor, Object.hasOwn(state, key) ? state[key]! : {}, torchRule, report),
+      ),
+    };
   });
-  // PyTorch counts the steps of each parameter: the largest count is the optimizer's.
-  const known = groupSteps.flatMap(([, own]) => own ?? []);
-  const made = known.length > 0 ? Math.max(...known) : (steps ?? (found.size > 0 ? 1 : 0));
-  count(0, 0).check("step", made);
-  // PyTorch has no state before the first step.
-  const fresh = found.size === 0 && made === 0;
-  const pairs = fresh ? [] : matchTensors(views, found, FLOATS, report);
+  const tensors = loads.flatMap(({ tensors }) => tensors);
+  const made = stepsMade(optimizer, tensors, steps, torchRule);
+  const ownSteps = new Map(tensors.map((load) => [load.tensor, ownStepsOf(load, made, torchRule, optimizer)]));
+
+  const fresh = new Set(
+    tensors.flatMap(({ tensor, slots }) => (slots.size === 0 && ownSteps.get(tensor) === 0 ? [tensor] : [])),
+  );
+  const views = new Map<string, { shape: Shape; view: Float32Array }>();
+  const found = new Map<string, FileTensor>();
+  for (const { tensor, slots } of tensors) {
+    if (fresh.has(tensor)) continue;
+    for (const [slot, view] of Object.entries(internals.viewsOf(tensor).state)) {
+      views.set(`${tensor.name}.${snake(slot)}`, { shape: shapeOf(optimizer, slot, tensor), view });
+    }
+    for (const [slot, value] of slots) found.set(`${tensor.name}.${slot}`, value);
+  }
+  const pairs = matchTensors(views, found, FLOATS, report);
+
   return () => {
-    if (fresh) for (const { start, view } of views.values()) view.fill(start);
+    separateGroups(optimizer, ownSteps);
+    for (const { group } of loads) {
+      for (const tensor of group.params) if (fresh.has(tensor)) resetState(optimizer, group, tensor);
+    }
     for (const [{ view }, tensor] of pairs) tensor.readInto(view);
-    for (const write of writes) write();
-    for (const [group, own = 0] of groupSteps) group.since = known.length > 0 ? made - own : 0;
-    const { step } = optimizer.internals;
-    step.counts = { ...step.counts, steps: made, averaged: 0 }; // PyTorch keeps no average: ours begins here
-    step.dropMicroBatches();
+    for (const { writeOptions } of loads) writeOptions();
+    writeSteps(optimizer, tensors, made, ownSteps);
     startFromParams(optimizer, new Set(pairs.map(([{ view }]) => view)));
   };
+}
+
+/** The tensors of a group, each with the key of its state. */
+function pairParams(
+  title: string,
+  { params, param_names: given }: Dict,
+  group: Group<Values>,
+  report: Report,
+  rename: (name: string) => string,
+): readonly (readonly [Tensor, string])[] {
+  const keys = (params as Value[]).map((key) => {
+    if (typeof key === "number" || typeof key === "string") return String(key);
+    throw new RangeError(`${title}.params must be numbers, got ${show(key)}`);
+  });
+  if (keys.length !== group.params.length) {
+    report(`${title} has ${keys.length} params in the file, ${group.params.length} here`);
+  }
+  // PyTorch from 2.6 on can keep names: they tell more than the order.
+  const names =
+    Array.isArray(given) && given.every((name) => typeof name === "string")
+      ? given.map((name) => rename(name as string))
+      : undefined;
+  if (names === undefined || names.length !== keys.length) {
+    return group.params.slice(0, keys.length).map((tensor, i) => [tensor, keys[i]!]);
+  }
+  const places = new Map(names.map((name, i) => [name, i]));
+  return group.params.flatMap((tensor) => {
+    const place = places.get(tensor.name);
+    if (place !== undefined) return [[tensor, keys[place]!] as const];
+    report(`${title} has the params ${show(names)} in the file, and none is ${show(tensor.name)}`);
+    return [];
+  });
+}
+
+/** Reads what a file has for a tensor. */
+function stateOf(tensor: Tensor, saved: Value, { scalarSlots = [] }: TorchRule, report: Report): SavedState {
+  const title = `the state of ${show(tensor.name)}`;
+  if (!isDict(saved)) throw new RangeError(`${title} must be by name, got ${described(saved)}`);
+  const slots = new Map<string, FileTensor>();
+  const scalars: Record<string, number> = {};
+  let steps: number | undefined;
+  for (const [slot, value] of Object.entries(saved)) {
+    if (value === null) continue;
+    const scalar = scalarSlots.find((name) => snake(name) === slot);
+    const tensorThere = asTensor(value);
+    if (scalar) scalars[scalar] = numberOf(`${slot} of ${show(tensor.name)}`, value);
+    else if (slot === "step") {
+      steps = numberOf(`step of ${show(tensor.name)}`, value);
+      count(0, 0).check(`step of ${show(tensor.name)}`, steps);
+    } else if (tensorThere) slots.set(slot, tensorThere);
+    else report(`${title} has ${show(slot)} in the file, which must be a tensor, got ${described(value)}`);
+  }
+  return { tensor, slots, scalars, steps };
+}
+
+/** The number of steps of the optimizer: the largest of its tensors'. */
+function stepsMade(
+  optimizer: AnyOptimizer,
+  tensors: readonly SavedState[],
+  given: number | undefined,
+  { hasNoStep = false }: TorchRule,
+): number {
+  const known = tensors.flatMap(({ steps }) => steps ?? []);
+  // Tensors that the file does not have keep their steps.
+  const loaded = new Set(tensors.map(({ tensor }) => tensor));
+  const kept = groupsOf(optimizer).flatMap(({ params, since }) =>
+    params.flatMap((tensor, i) => (loaded.has(tensor) ? [] : [optimizer.steps - since[i]!])),
+  );
+  if (!hasNoStep && known.length > 0) return Math.max(0, ...known, ...kept);
+  return Math.max(given ?? (tensors.some(({ slots }) => slots.size > 0) ? 1 : 0), ...kept);
+}
+
+/** The number of steps of one tensor. A tensor without state has made none, unless its rule needs no state. */
+function ownStepsOf(
+  { tensor, slots, steps }: SavedState,
+  made: number,
+  { hasNoStep = false }: TorchRule,
+  { internals }: AnyOptimizer,
+) {
+  if (!hasNoStep) return steps ?? 0;
+  const isStateless = Object.keys(internals.viewsOf(tensor).state).length === 0;
+  return slots.size > 0 || isStateless ? made : 0;
+}
+
+/** Sets a tensor's state to that before the first step. */
+function resetState({ internals }: AnyOptimizer, group: Group<Values>, tensor: Tensor): void {
+  for (const [slot, view] of Object.entries(internals.viewsOf(tensor).state)) {
+    view.fill(Number(group.fixed[internals.rule.startsAt[slot] ?? ""] ?? 0));
+  }
+}
+
+/**
+ * Gives each tensor of a group its own segment if the steps in the file differ, or the scalars that belong to them. This
+ * takes memory, so it comes before anything is written.
+ */
+function separateGroups({ internals, groups }: AnyOptimizer, ownSteps: ReadonlyMap<Tensor, number>): void {
+  for (const group of groups) {
+    const steps = new Set(group.params.map((tensor: Tensor) => ownSteps.get(tensor)));
+    if (steps.size > 1) internals.separate(group);
+  }
+}
+
+/** Writes the steps of the optimizer and its tensors, and the scalars that belong to them. */
+function writeSteps(
+  optimizer: AnyOptimizer,
+  tensors: readonly SavedState[],
+  made: number,
+  ownSteps: ReadonlyMap<Tensor, number>,
+): void {
+  const { step, rule } = optimizer.internals;
+  const { scalarSlots = [], ofNext = false } = torchRuleOf(optimizer);
+  const saved = new Map(tensors.map(({ tensor, scalars }) => [tensor, ofNext ? {} : scalars]));
+  for (const group of groupsOf(optimizer)) {
+    // Tensors that the file does not have keep their steps.
+    group.since = group.since.map((since, i) => made - (ownSteps.get(group.params[i]!) ?? optimizer.steps - since));
+    if (scalarSlots.length === 0) continue;
+    group.scalars = group.scalars.map((scalars, i) => {
+      const tensor = group.params[i]!;
+      return ownSteps.has(tensor) ? { ...rule.scalars, ...saved.get(tensor) } : scalars;
+    });
+  }
+  step.counts = { ...step.counts, steps: made, averaged: 0 }; // PyTorch keeps no average: ours begins here
+  step.dropMicroBatches();
+}
+
+/** Checks hyper-parameters; the result writes them. Of those that are wrong, each is reported. */
+function stage(group: Group<Values>, changes: Values, report: Report): () => void {
+  try {
+    return group.stage(changes);
+  } catch (cause) {
+    const names = Object.keys(changes);
+    if (names.length > 1) {
+      const writes = names.map((name) => stage(group, { [name]: changes[name] }, report));
+      return () => writes.forEach((write) => write());
+    }
+    report((cause as Error).message);
+    return () => {};
+  }
 }
 
 /** A group's hyper-parameters in the file, without those that have a schedule here. */
@@ -168,12 +300,13 @@ function optionsOf(
   const changes: Record<string, unknown> = {};
   const scheduled = (name: string) => areScheduled(rule, { [name]: hyper[name] });
   for (const [key, given] of Object.entries(saved)) {
-    if (ignored.includes(key)) continue;
+    if (!torchOptions.has(key)) continue;
     const name = Object.hasOwn(renames, key) ? renames[key]! : camel(key);
     const usual = all.get(name)?.default; // the meaning of PyTorch's None
-    const value = Array.isArray(given)
-      ? given.map((item, i) => plain(item) ?? (usual as Value[] | undefined)?.[i])
-      : (plain(given) ?? usual);
+    const value =
+      Array.isArray(given) && given.length <= MAX_LIST
+        ? given.map((item, i) => plain(item) ?? (usual as Value[] | undefined)?.[i])
+        : (plain(given) ?? usual);
     const expected = Object.hasOwn(groupKeys, key) ? groupKeys[key] : fixed[name];
     if (expected !== undefined) {
       if (value !== expected) report(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
@@ -190,26 +323,33 @@ function optionsOf(
   return changes;
 }
 
-/** A number; PyTorch may keep it as a tensor without dimensions. */
-const plain = (value: Value): Value =>
-  value instanceof TorchTensor && value.shape.length === 0 ? value.read()[0]! : value;
+/** The longest list that an option may be. */
+const MAX_LIST = 16;
 
-function number(title: string, value: Value): number {
+/** A number; PyTorch may keep it as a tensor with one element. */
+export function plain(value: Value): Value {
+  const tensor = asTensor(value);
+  return tensor?.shape.every((size) => size === 1) ? tensor.item() : value;
+}
+
+export function numberOf(title: string, value: Value): number {
   const x = plain(value);
   if (typeof x !== "number") throw new RangeError(`${title} must be a number, got ${described(value)}`);
   return x;
 }
 
 /** Describes a value in a message: a dictionary by its first keys. */
-export function described(value: Value): string {
-  if (isDict(value))
-    return `a dictionary of ${
-      Object.keys(value)
-        .slice(0, 8)
-        .map((key) => show(key))
-        .join(", ") || "nothing"
-    }`;
-  return show(value);
+export function described(value: unknown): string {
+  if (value instanceof Opaque) return value.type;
+  const tensor = asTensor(value);
+  if (tensor) return `a tensor, ${tensor.dtype} ${show(tensor.shape)}`;
+  if (!isDict(value)) return show(value);
+  const keys: string[] = [];
+  for (const key in value) {
+    if (keys.length === 8) break;
+    keys.push(show(key));
+  }
+  return `a dictionary of ${keys.join(", ") || "nothing"}`;
 }
 
 /** Makes the state_dict of an optimizer. `store` takes the elements of a tensor. */
@@ -219,15 +359,15 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
     groupKeys = {},
     unsupported = [],
     renames = {},
-    hasNoStep,
+    hasNoStep = false,
+    hasStateAtOnce = false,
     scalarSlots = [],
-    ofNext,
+    ofNext = false,
   } = torchRuleOf(optimizer);
-  const spelt = new Map(Object.entries(renames).map(([there, here]) => [here, there]));
+  const torchNames = new Map(Object.entries(renames).map(([there, here]) => [here, there]));
   const state = new Map<number, Writable>();
   let index = 0;
-  const groups = groupsOf(optimizer).map(({ params, hyper, fixed, since, scalars: [scalars] }, group) => {
-    const made = step.count - since;
+  const groups = groupsOf(optimizer).map(({ params, hyper, fixed, since, scalars }, group) => {
     const values = { ...valuesAt(rule, hyper, step.count), ...fixed };
     for (const name of unsupported) {
       const { default: needed } = optionsIn(optimizer)[name]!;
@@ -238,23 +378,22 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
       .filter(([name]) => !unsupported.includes(name))
       .map(
         ([name, value]) =>
-          [spelt.get(name) ?? snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const,
+          [torchNames.get(name) ?? snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const,
       );
-    const kept = ofNext
-      ? rule.advance({ before: scalars!, options: values, step: made + 1, sums: {}, tensor: params[0]! })
-      : scalars!;
     const defaults = { foreach: null, capturable: false, differentiable: false, fused: null };
-    const indices = params.map((tensor) => {
+    const indices = params.map((tensor, i) => {
+      const made = step.count - since[i]!;
+      const before = scalars[i] ?? scalars[0]!;
+      const kept = ofNext ? rule.advance({ before, options: values, step: made + 1, sums: {}, tensor }) : before;
       const slots = Object.entries(viewsOf(tensor).state).map(
         ([name, view]) => [snake(name), store(view, shapeOf(optimizer, name, tensor))] as const,
       );
-      const numbers = [...(hasNoStep ? [] : [["step", made]]), ...scalarSlots.map((name) => [name, kept[name]])] as [
-        string,
-        number,
-      ][];
-      const stepAndScalars = numbers.map(([name, x]) => [snake(name), store(Float32Array.of(x), [])] as const);
-      // PyTorch's SGD has no momentum buffer before the first step.
-      if (slots.length > 0 && !(hasNoStep && made === 0)) state.set(index, new Map([...stepAndScalars, ...slots]));
+      const numbers = [
+        ...(hasNoStep ? [] : [["step", made] as const]),
+        ...scalarSlots.map((name) => [name, kept[name]!] as const),
+      ].map(([name, x]) => [snake(name), store(Float32Array.of(x), [])] as const);
+      // PyTorch has no state of a tensor before its first step.
+      if (slots.length > 0 && (made > 0 || hasStateAtOnce)) state.set(index, new Map([...numbers, ...slots]));
       return index++;
     });
     return new Map<string, Writable>([

@@ -1,103 +1,228 @@
 /** A tensor in a file: a view of the file's bytes, converted to numbers when it is read. */
 
-import { show } from "../option.js";
-import { bytesOf } from "../checkpoint/loading.js";
-import { MAX_DIMENSIONS, ELEMENT_BYTES } from "../checkpoint/safetensors.js";
 import { sameShape, type Shape } from "../arena/tensor.js";
+import { bytesOf, isBytes } from "../checkpoint/loading.js";
+import { MAX_DIMENSIONS } from "../checkpoint/safetensors.js";
+import { show } from "../option.js";
+import { isDict } from "./unpickle.js";
 
-/** Reads the element at a byte, for each dtype. */
-const readers: Readonly<Record<string, (view: DataView, at: number) => number>> = {
-  F64: (view, at) => view.getFloat64(at, true),
-  F32: (view, at) => view.getFloat32(at, true),
-  F16: (view, at) => half(view.getUint16(at, true)),
-  BF16: bfloat,
-  I64: (view, at) => Number(view.getBigInt64(at, true)),
-  I32: (view, at) => view.getInt32(at, true),
-  I16: (view, at) => view.getInt16(at, true),
-  I8: (view, at) => view.getInt8(at),
-  U8: (view, at) => view.getUint8(at),
-  BOOL: (view, at) => view.getUint8(at),
+interface Reader {
+  /** Bytes per element. */
+  readonly size: number;
+  read(view: DataView, at: number): number;
+}
+
+/** How the elements of each dtype are read. Other dtypes have a name and a shape, and no numbers. */
+const readers: Readonly<Record<string, Reader>> = {
+  F64: { size: 8, read: (view, at) => view.getFloat64(at, true) },
+  F32: { size: 4, read: (view, at) => view.getFloat32(at, true) },
+  F16: { size: 2, read: (view, at) => smallFloat(view.getUint16(at, true), 5, 10) },
+  BF16: { size: 2, read: (view, at) => smallFloat(view.getUint16(at, true), 8, 7) },
+  F8_E5M2: { size: 1, read: (view, at) => smallFloat(view.getUint8(at), 5, 2) },
+  F8_E4M3: { size: 1, read: (view, at) => float8(view.getUint8(at)) },
+  I64: { size: 8, read: (view, at) => Number(view.getBigInt64(at, true)) },
+  U64: { size: 8, read: (view, at) => Number(view.getBigUint64(at, true)) },
+  I32: { size: 4, read: (view, at) => view.getInt32(at, true) },
+  U32: { size: 4, read: (view, at) => view.getUint32(at, true) },
+  I16: { size: 2, read: (view, at) => view.getInt16(at, true) },
+  U16: { size: 2, read: (view, at) => view.getUint16(at, true) },
+  I8: { size: 1, read: (view, at) => view.getInt8(at) },
+  U8: { size: 1, read: (view, at) => view.getUint8(at) },
+  BOOL: { size: 1, read: (view, at) => view.getUint8(at) },
 };
 
 /** The dtypes that parameters and state may have: floating-point numbers. */
-export const FLOATS = ["F32", "F64", "F16", "BF16"];
+export const FLOATS = ["F32", "F64", "F16", "BF16", "F8_E5M2", "F8_E4M3"];
 
-const scratch = new DataView(new ArrayBuffer(4));
-function bfloat(view: DataView, at: number): number {
-  scratch.setUint32(0, view.getUint16(at, true) << 16);
-  return scratch.getFloat32(0);
+/** Bytes per element of the dtypes that can be read. */
+export const elementBytes = (dtype: string): number | undefined =>
+  Object.hasOwn(readers, dtype) ? readers[dtype]!.size : undefined;
+
+/** A number of sign, exponent and fraction, as IEEE 754 has it. */
+function smallFloat(bits: number, exponentBits: number, fractionBits: number): number {
+  const [most, bias] = [2 ** exponentBits - 1, 2 ** (exponentBits - 1) - 1];
+  const exponent = (bits >> fractionBits) & most;
+  const fraction = (bits & (2 ** fractionBits - 1)) / 2 ** fractionBits;
+  const sign = (bits >> (exponentBits + fractionBits)) & 1 ? -1 : 1;
+  if (exponent === most) return fraction ? Number.NaN : sign * Infinity;
+  return sign * (exponent ? powerOfTwo(exponent - bias) * (1 + fraction) : powerOfTwo(1 - bias) * fraction);
 }
 
-function half(bits: number): number {
-  const [exponent, fraction] = [(bits >> 10) & 31, bits & 1023];
-  const sign = bits >> 15 ? -1 : 1;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Infinity;
-  scratch.setUint32(0, (exponent + 112) << 23); // two to the power exponent - 15
-  return sign * (exponent ? scratch.getFloat32(0) * (1 + fraction / 1024) : fraction / 2 ** 24);
+/** E4M3 has no infinity, and one NaN of each sign, so that it reaches 448. */
+function float8(bits: number): number {
+  if ((bits & 0x7f) === 0x7f) return Number.NaN;
+  const exponent = (bits >> 3) & 15;
+  const fraction = (bits & 7) / 8;
+  return (bits & 0x80 ? -1 : 1) * (exponent ? powerOfTwo(exponent - 7) * (1 + fraction) : powerOfTwo(-6) * fraction);
+}
+
+const scratch = new DataView(new ArrayBuffer(8));
+/** Two to an integer power above -1023, exactly: engines round `**` differently. */
+function powerOfTwo(exponent: number): number {
+  scratch.setUint32(0, (exponent + 1023) << 20);
+  return scratch.getFloat64(0);
+}
+
+/** Bytes that are read from a file when they are needed. */
+export class LazyBytes {
+  readonly length: number;
+  readonly #read: () => Uint8Array;
+
+  /** @internal */
+  constructor(length: number, read: () => Uint8Array) {
+    this.length = length;
+    this.#read = read;
+  }
+
+  /** @internal */
+  read(): Uint8Array {
+    return this.#read();
+  }
+}
+
+/**
+ * The most elements of a tensor that repeats those of its storage, as `expand` makes them. Other tensors have at most as
+ * many elements as their file.
+ */
+const MAX_REPEATED = 2 ** 24;
+
+/** The place of a tensor's elements in its storage. */
+export interface Layout {
+  /** The distance between neighbours in each dimension, in elements. Default: row by row. */
+  readonly strides?: readonly number[];
+  /** The first element. Default: 0. */
+  readonly offset?: number;
+  /** Whether each element is read with the other sign, as views with PyTorch's negative bit are. Default: false. */
+  readonly negative?: boolean;
 }
 
 /** A tensor in a file. Its elements are converted only when `read()` is called. */
-export class TorchTensor {
+export class FileTensor {
   /** The type of the elements, by safetensors' names: `F32`, `F64`, `F16`, `BF16`, `I64`, … */
   readonly dtype: string;
   /** The size of each dimension; empty for a scalar. */
   readonly shape: Shape;
-  readonly #bytes: Uint8Array;
-  readonly #strides: readonly number[];
-  readonly #offset: number;
+  /** @internal */
+  readonly strides: readonly number[];
+  /** @internal */
+  readonly offset: number;
+  /** @internal */
+  readonly negative: boolean;
+  /** The bytes of the storage, which other tensors may share. @internal */
+  readonly bytes: Uint8Array | LazyBytes;
 
-  /**
-   * A RangeError if an element lies outside the bytes. @internal
-   * @param strides the distance between neighbours in each dimension, in elements. Default: row by row
-   */
-  constructor(dtype: string, shape: Shape, bytes: Uint8Array, strides?: readonly number[], offset = 0) {
+  /** A RangeError if an element lies outside the bytes. @internal */
+  constructor(
+    dtype: string,
+    shape: Shape,
+    bytes: Uint8Array | LazyBytes,
+    { strides = stridesOf(shape), offset = 0, negative = false }: Layout = {},
+  ) {
     if (shape.length > MAX_DIMENSIONS) {
       throw new RangeError(`a tensor must have at most ${MAX_DIMENSIONS} dimensions, got ${shape.length}`);
     }
-    const steps = strides ?? stridesOf(shape);
-    const last = shape.includes(0) ? -1 : shape.reduce((at, size, i) => at + (size - 1) * steps[i]!, offset);
-    const there = Math.floor(bytes.length / ELEMENT_BYTES[dtype]!);
-    if (last >= there)
-      throw new RangeError(`a tensor of ${show(shape)} must lie within its ${there} elements, got ${last}`);
+    const size = elementBytes(dtype);
+    if (size !== undefined) {
+      const last = shape.includes(0) ? -1 : shape.reduce((at, length, i) => at + (length - 1) * strides[i]!, offset);
+      const there = Math.floor(bytes.length / size);
+      if (last >= there) {
+        throw new RangeError(`a tensor of ${show(shape)} must lie within its ${there} elements, got ${last}`);
+      }
+    }
     this.dtype = dtype;
     this.shape = Object.freeze([...shape]);
-    this.#bytes = bytes;
-    this.#strides = steps;
-    this.#offset = offset;
+    this.strides = Object.freeze([...strides]);
+    this.offset = offset;
+    this.negative = negative;
+    this.bytes = bytes;
     Object.freeze(this);
   }
 
-  /** The elements, row by row, each rounded to single precision: a copy. */
+  /**
+   * The elements, row by row, each rounded to single precision: a copy.
+   * @throws a RangeError for a dtype without numbers, such as `C64`, and for a view that repeats few elements very often.
+   */
   read(): Float32Array<ArrayBuffer> {
-    const into = new Float32Array(this.shape.reduce((product, size) => product * size, 1));
+    this.#reader();
+    const length = elementsOf(this.shape);
+    if (length > Math.max(MAX_REPEATED, this.bytes.length)) {
+      throw new RangeError(
+        `a tensor of ${show(this.shape)} must have at most ${MAX_REPEATED} elements to be read as a whole, as it repeats those of ${this.bytes.length} bytes`,
+      );
+    }
+    const into = new Float32Array(length);
     this.readInto(into);
     return into;
   }
 
+  /** The one element of a tensor that has one, in double precision. A RangeError for others. */
+  item(): number {
+    if (elementsOf(this.shape) !== 1)
+      throw new RangeError(`a number must be one element, got a tensor of ${show(this.shape)}`);
+    const { read, size } = this.#reader();
+    const x = read(viewOf(this.#data()), this.offset * size);
+    return this.negative ? -x : x;
+  }
+
   /** Writes the elements into an array of that size. @internal */
   readInto(into: Float32Array): void {
-    const { byteOffset, buffer, length } = this.#bytes;
-    const contiguous = sameShape(this.#strides, stridesOf(this.shape));
-    if (this.dtype === "F32" && contiguous) {
-      const start = 4 * this.#offset;
-      bytesOf(into).set(this.#bytes.subarray(start, start + 4 * into.length));
+    const data = this.#data();
+    const { read, size } = this.#reader();
+    if (this.dtype === "F32" && sameShape(this.strides, stridesOf(this.shape)) && !this.negative) {
+      const start = 4 * this.offset;
+      bytesOf(into).set(data.subarray(start, start + 4 * into.length));
       return;
     }
-    const [read, size] = [readers[this.dtype], ELEMENT_BYTES[this.dtype]!];
-    if (!read) throw new RangeError(`a tensor's numbers must be ${Object.keys(readers).join(", ")}, got ${this.dtype}`);
-    const view = new DataView(buffer, byteOffset, length);
+    const view = viewOf(data);
+    const sign = this.negative ? -1 : 1;
     const at = this.shape.map(() => 0);
-    let element = this.#offset;
+    let element = this.offset;
     for (let i = 0; i < into.length; i++) {
-      into[i] = read(view, element * size);
+      into[i] = sign * read(view, element * size);
       for (let d = at.length - 1; d >= 0; d--) {
-        element += this.#strides[d]!;
+        element += this.strides[d]!;
         if (++at[d]! < this.shape[d]!) break;
-        element -= this.shape[d]! * this.#strides[d]!;
+        element -= this.shape[d]! * this.strides[d]!;
         at[d] = 0;
       }
     }
   }
+
+  #data(): Uint8Array {
+    return this.bytes instanceof LazyBytes ? this.bytes.read() : this.bytes;
+  }
+
+  #reader(): Reader {
+    if (elementBytes(this.dtype) !== undefined) return readers[this.dtype]!;
+    throw new RangeError(`a tensor's numbers must be ${Object.keys(readers).join(", ")}, got ${this.dtype}`);
+  }
+}
+
+const viewOf = ({ buffer, byteOffset, length }: Uint8Array) => new DataView(buffer, byteOffset, length);
+const elementsOf = (shape: Shape) => shape.reduce((product, size) => product * size, 1);
+
+/** Whether this is a list of whole numbers of 0 or more, not longer than a shape may be. */
+export const isShape = (value: unknown): value is number[] =>
+  Array.isArray(value) &&
+  value.length <= MAX_DIMENSIONS &&
+  value.every((item) => Number.isSafeInteger(item) && item >= 0);
+
+/** The tensor in a value: a FileTensor, or what `structuredClone` makes of one; undefined for other values. */
+export function asTensor(value: unknown): FileTensor | undefined {
+  if (value instanceof FileTensor) return value;
+  if (!isDict(value)) return undefined;
+  const { dtype, shape, bytes, strides, offset, negative } = value;
+  const isOne =
+    typeof dtype === "string" &&
+    isShape(shape) &&
+    isShape(strides) &&
+    strides.length === shape.length &&
+    isShape([offset]) &&
+    isBytes(bytes) &&
+    ArrayBuffer.isView(bytes);
+  if (!isOne) return undefined;
+  const data = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return new FileTensor(dtype, shape, data, { strides, offset: offset as number, negative: negative === true });
 }
 
 /** The strides of a tensor whose elements lie row by row. */

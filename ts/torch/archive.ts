@@ -1,0 +1,114 @@
+/** Files that `torch.save` writes: zip archives, and before PyTorch 1.6 a row of pickles. */
+
+import type { Shape } from "../arena/tensor.js";
+import { bytesOf } from "../checkpoint/loading.js";
+import { refuseOtherFiles } from "../checkpoint/safetensors.js";
+import { show } from "../option.js";
+import { pickle, Stored, type Writable } from "./pickle.js";
+import { storageBytes, storageDtype, torchResolver } from "./rebuild.js";
+import { isDict, unpickle, type Value } from "./unpickle.js";
+import { unzip, zip } from "./zip.js";
+
+const startsWith = (bytes: Uint8Array, start: readonly number[]) => start.every((byte, i) => bytes[i] === byte);
+
+/** In a safetensors file these bytes would mean a header of 67 MB, above the limit. */
+const isZip = (bytes: Uint8Array) => startsWith(bytes, [0x50, 0x4b, 0x03, 0x04]);
+
+/** The pickle of a number with which the older format begins. */
+const isLegacy = (bytes: Uint8Array) =>
+  startsWith(bytes, [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e]);
+
+/** Whether `torch.save` may have written this. */
+export const isTorchFile = (bytes: Uint8Array) => isZip(bytes) || isLegacy(bytes);
+
+/** Reads a file that `torch.save` wrote. A RangeError for others. */
+export function readArchive(bytes: Uint8Array): Value {
+  if (isZip(bytes)) return readZip(bytes);
+  if (isLegacy(bytes)) return readLegacy(bytes);
+  refuseOtherFiles(bytes);
+  throw new RangeError("the file must be one that torch.save wrote, a zip archive or an older file, got another");
+}
+
+function readZip(bytes: Uint8Array): Value {
+  const files = unzip(bytes);
+  const pickled = [...files.keys()].find((name) => name === "data.pkl" || name.endsWith("/data.pkl"));
+  if (pickled === undefined) throw new RangeError("the archive must hold data.pkl, got an archive without it");
+  const folder = pickled.slice(0, -"data.pkl".length);
+  const order = files.get(`${folder}byteorder`);
+  if (order && !(order.length === 6 && String.fromCharCode(...order) === "little")) throw notLittleEndian();
+  return unpickle(
+    files.get(pickled)!,
+    torchResolver((key) => files.get(`${folder}data/${key}`)),
+  ).value;
+}
+
+const notLittleEndian = () => new RangeError("the file must be little-endian, got another");
+
+/** Pickles of a number, a version, the machine, the value, and the keys of storages; then each storage with its length. */
+function readLegacy(bytes: Uint8Array): Value {
+  const nothing = { call: () => undefined, persistent: () => null };
+  const number = unpickle(bytes, nothing);
+  const version = unpickle(bytes, nothing, number.end);
+  const machine = unpickle(bytes, nothing, version.end);
+  if (version.value !== 1001) throw new RangeError(`the file must be of version 1001, got ${show(version.value)}`);
+  if (!isDict(machine.value) || machine.value.little_endian !== true) throw notLittleEndian();
+
+  // The value comes before the storages: it is read once to find these, and again with them.
+  const sizes = new Map<string, number>();
+  const value = unpickle(
+    bytes,
+    {
+      call: () => undefined,
+      persistent(id) {
+        const [, type, key] = Array.isArray(id) ? id : [];
+        const dtype = storageDtype(type);
+        const size = dtype === undefined ? 1 : storageBytes(dtype);
+        if (typeof key === "string" && size !== undefined) sizes.set(key, size);
+        return null;
+      },
+    },
+    machine.end,
+  );
+  const keys = unpickle(bytes, nothing, value.end);
+  if (!Array.isArray(keys.value)) throw new RangeError(`the file must list its storages, got ${show(keys.value)}`);
+  const storages = new Map<string, Uint8Array>();
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let at = keys.end;
+  for (const key of keys.value) {
+    const size = typeof key === "string" ? sizes.get(key) : undefined;
+    if (size === undefined) throw new RangeError(`storage ${show(key)} must be of a known type, got another`);
+    const length = at + 8 <= bytes.length ? Number(view.getBigUint64(at, true)) * size : Infinity;
+    if (at + 8 + length > bytes.length) {
+      throw new RangeError(
+        `storage ${show(key)} must lie within the file's ${bytes.length} bytes, got an end beyond them`,
+      );
+    }
+    storages.set(key as string, bytes.subarray(at + 8, at + 8 + length));
+    at += 8 + length;
+  }
+  return unpickle(
+    bytes,
+    torchResolver((key) => storages.get(key)),
+    machine.end,
+  ).value;
+}
+
+/** Writes an archive for `torch.load`: a pickle, and one entry for each tensor's elements. */
+export function writeArchive(
+  content: (store: (numbers: Float32Array, shape: Shape) => Stored) => Writable,
+): Uint8Array<ArrayBuffer> {
+  const numbers: Uint8Array[] = [];
+  const value = content((view, shape) => {
+    numbers.push(bytesOf(view));
+    return new Stored(String(numbers.length - 1), shape);
+  });
+  const text = (text: string) => new TextEncoder().encode(text);
+  return zip(
+    new Map([
+      ["archive/data.pkl", pickle(value)],
+      ["archive/byteorder", text("little")],
+      ...numbers.map((bytes, i) => [`archive/data/${i}`, bytes] as const),
+      ["archive/version", text("3\n")],
+    ]),
+  );
+}

@@ -1,0 +1,227 @@
+/** The functions that a file of PyTorch may call, as far as they make data: tensors, dictionaries, sets, bytes. */
+
+import { show } from "../option.js";
+import { elementBytes, FileTensor, isShape } from "./tensor.js";
+import { type Dict, GlobalName, isDict, newDict, Opaque, type Resolver, type Value } from "./unpickle.js";
+
+/** A storage: the bytes that tensors are views of, and the dtype of all of them unless each tensor says its own. */
+class Storage extends Opaque {
+  constructor(
+    readonly dtype: string | undefined,
+    readonly bytes: Uint8Array,
+  ) {
+    super("torch.storage.UntypedStorage");
+  }
+}
+
+/** PyTorch's dtypes by safetensors' names. */
+const dtypes: Readonly<Record<string, string>> = {
+  ...{ float32: "F32", float64: "F64", float16: "F16", bfloat16: "BF16", float8_e4m3fn: "F8_E4M3" },
+  ...{ float8_e5m2: "F8_E5M2", float8_e8m0fnu: "F8_E8M0", complex64: "C64", complex128: "C128" },
+  ...{ int64: "I64", int32: "I32", int16: "I16", int8: "I8", uint64: "U64", uint32: "U32", uint16: "U16" },
+  ...{ uint8: "U8", bool: "BOOL" },
+};
+
+/** The dtypes of storages. Those that are missing here, such as quantized ones, have their own name in the file. */
+const storages: Readonly<Record<string, string>> = {
+  ...{ FloatStorage: "F32", DoubleStorage: "F64", HalfStorage: "F16", BFloat16Storage: "BF16", LongStorage: "I64" },
+  ...{ IntStorage: "I32", ShortStorage: "I16", CharStorage: "I8", ByteStorage: "U8", BoolStorage: "BOOL" },
+  ...{ ComplexFloatStorage: "C64", ComplexDoubleStorage: "C128" },
+};
+
+/** Bytes per element of dtypes that have a size, and no numbers here. */
+const otherBytes: Readonly<Record<string, number>> = {
+  ...{ C64: 8, C128: 16, F8_E8M0: 1 },
+  ...{ QInt8Storage: 1, QUInt8Storage: 1, QInt32Storage: 4, QUInt4x2Storage: 1, QUInt2x4Storage: 1 },
+};
+
+/** Bytes per element of a storage's dtype: those of other storages are unknown. */
+export const storageBytes = (dtype: string): number | undefined =>
+  elementBytes(dtype) ?? (Object.hasOwn(otherBytes, dtype) ? otherBytes[dtype] : undefined);
+
+/** The dtype of a storage by its class; undefined for one of bytes, whose tensors say their dtype. */
+export function storageDtype(type: Value | undefined): string | undefined {
+  const name = type instanceof GlobalName ? type.type : "";
+  const last = name.slice(name.lastIndexOf(".") + 1);
+  if (last === "UntypedStorage") return undefined;
+  return Object.hasOwn(storages, last) ? storages[last] : last;
+}
+
+const isWhole = (value: Value | undefined): value is number => isShape([value]);
+const isFlag = (value: Value | undefined): boolean => typeof value === "boolean";
+/** Whether there are no hooks: PyTorch saves an empty dictionary. */
+const isEmpty = (value: Value | undefined): boolean =>
+  value === undefined || value === null || (typeof value === "object" && Object.keys(value).length === 0);
+
+/** A call: its value, or undefined for arguments that it cannot have. */
+type Call = (args: readonly Value[]) => Value | undefined;
+
+const calls: Readonly<Record<string, Call>> = {
+  "collections.OrderedDict": ([pairs, ...more]) => (more.length > 0 ? undefined : dictOf(pairs)),
+  "collections.Counter": ([counts, ...more]) =>
+    more.length > 0 ? undefined : isDict(counts) ? copyOf(counts) : dictOf(counts),
+  "builtins.set": ([items, ...more]) =>
+    more.length > 0 ? undefined : items === undefined ? new Set() : Array.isArray(items) ? new Set(items) : undefined,
+  "torch.Size": ([sizes, ...more]) => (Array.isArray(sizes) && more.length === 0 ? [...sizes] : undefined),
+  "_codecs.encode": ([text, encoding]) => (encoding === "latin1" ? latin1(text) : undefined),
+  "builtins.bytearray": ([text, encoding]) =>
+    text === undefined
+      ? new Uint8Array()
+      : text instanceof Uint8Array
+        ? text.slice()
+        : encoding === "latin-1"
+          ? latin1(text)
+          : undefined,
+  "torch._utils._rebuild_tensor": ([storage, offset, shape, strides, ...more]) =>
+    more.length > 0 ? undefined : tensorOf(storage, offset, shape, strides),
+  "torch._utils._rebuild_tensor_v2": ([storage, offset, shape, strides, requiresGrad, hooks, metadata, ...more]) =>
+    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0
+      ? tensorOf(storage, offset, shape, strides, undefined, metadata)
+      : undefined,
+  "torch._utils._rebuild_tensor_v3": ([
+    storage,
+    offset,
+    shape,
+    strides,
+    requiresGrad,
+    hooks,
+    dtype,
+    metadata,
+    ...more
+  ]) =>
+    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0
+      ? tensorOf(storage, offset, shape, strides, dtype, metadata)
+      : undefined,
+  "torch._utils._rebuild_parameter": ([data, requiresGrad, hooks, ...more]) =>
+    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0 ? tensorAgain(data) : undefined,
+  // Attributes that a program has set on a parameter or a tensor are not its numbers.
+  "torch._utils._rebuild_parameter_with_state": ([data, requiresGrad, hooks, _attributes, ...more]) =>
+    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0 ? tensorAgain(data) : undefined,
+  "torch._tensor._rebuild_from_type_v2": ([make, type, args, _attributes, ...more]) => {
+    if (!(make instanceof GlobalName) || !(type instanceof GlobalName) || !Array.isArray(args)) return undefined;
+    if (more.length > 0 || !make.type.startsWith("torch._utils._rebuild_")) return undefined;
+    const isPlain = ["torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter"].includes(type.type);
+    return isPlain && Object.hasOwn(calls, make.type)
+      ? calls[make.type]!(args)
+      : new Opaque(`a tensor of ${type.type}`);
+  },
+  "torch._utils._rebuild_device_tensor_from_cpu_tensor": ([data, dtype, _device, requiresGrad, ...more]) =>
+    isFlag(requiresGrad) && more.length === 0 && (!(data instanceof FileTensor) || data.dtype === dtypeOf(dtype))
+      ? tensorAgain(data)
+      : undefined,
+  "torch._utils._rebuild_device_tensor_from_numpy": () => new Opaque("a tensor of another device, from NumPy"),
+  "torch._utils._rebuild_sparse_tensor": () => new Opaque("a sparse tensor"),
+  "torch._utils._rebuild_qtensor": () => new Opaque("a quantized tensor"),
+  "torch._utils._rebuild_meta_tensor_no_storage": () => new Opaque("a meta tensor, which has no numbers"),
+  "torch._utils._rebuild_wrapper_subclass": () => new Opaque("a tensor of a subclass"),
+};
+
+/** Functions that no checkpoint calls: a file that does is an attack on those who load it with Python's pickle. */
+const isAttack = (module: string, name: string) =>
+  /^(os|posix|nt|sys|subprocess|commands|socket|shutil|runpy|importlib|pty|webbrowser)(\.|$)/.test(module) ||
+  (module === "builtins" &&
+    /^(eval|exec|execfile|compile|open|file|input|apply|reload|breakpoint|__import__|[gs]etattr|delattr|globals|locals|vars)$/.test(
+      name,
+    ));
+
+/** Names of Python 2, which protocol 2 keeps. */
+const modules: Readonly<Record<string, string>> = { __builtin__: "builtins" };
+
+/** The meaning of a file's names. `read` returns the bytes of a storage by its key. */
+export const torchResolver = (read: (key: string) => Uint8Array | undefined): Resolver => ({
+  call(given, args) {
+    const dot = given.lastIndexOf(".");
+    const python = given.slice(0, dot);
+    const module = Object.hasOwn(modules, python) ? modules[python]! : python;
+    const name = module + given.slice(dot);
+    if (isAttack(module, given.slice(dot + 1))) {
+      throw new RangeError(
+        `the file must hold nothing but data, got a call of ${name}, which is not made; do not trust this file`,
+      );
+    }
+    if (!Object.hasOwn(calls, name)) return undefined;
+    const value = calls[name]!(args);
+    if (value !== undefined) return value;
+    throw new RangeError(
+      `the file must call ${name} as PyTorch does, got arguments that are not understood: ${show(args)}`,
+    );
+  },
+  persistent(id) {
+    const [kind, type = null, key = null, , size, view] = Array.isArray(id) ? id : [];
+    const bytes = typeof key === "string" ? read(key) : undefined;
+    if (kind !== "storage" || !(type instanceof GlobalName) || !bytes || !isWhole(size)) {
+      throw new RangeError(
+        `the file must hold each tensor's numbers, got none for ${typeName(type)} number ${show(key)}`,
+      );
+    }
+    if (view !== undefined && view !== null) return new Opaque("a storage that is a part of another");
+    const dtype = storageDtype(type);
+    const each = dtype === undefined ? 1 : storageBytes(dtype);
+    if (each === undefined) return new Storage(dtype, bytes);
+    if (size * each > bytes.length) {
+      throw new RangeError(`storage ${show(key)} must have ${size * each} bytes, got ${bytes.length}`);
+    }
+    return new Storage(dtype, bytes.subarray(0, size * each));
+  },
+});
+
+const typeName = (type: Value) => show(type instanceof Opaque ? type.type : type);
+
+function dtypeOf(dtype: Value | undefined): string | undefined {
+  if (!(dtype instanceof GlobalName) || !dtype.type.startsWith("torch.")) return undefined;
+  const name = dtype.type.slice("torch.".length);
+  return Object.hasOwn(dtypes, name) ? dtypes[name] : name;
+}
+
+/** A tensor; `undefined` if an argument is not what it must be. */
+function tensorOf(
+  storage: Value | undefined,
+  offset: Value | undefined,
+  shape: Value | undefined,
+  strides: Value | undefined,
+  given?: Value,
+  metadata: Value = null,
+): Value | undefined {
+  if (storage instanceof Opaque && !(storage instanceof Storage)) return new Opaque(`a tensor in ${storage.type}`);
+  if (!(storage instanceof Storage) || !isWhole(offset) || !isShape(shape) || !isShape(strides)) return undefined;
+  const dtype = given === undefined ? storage.dtype : dtypeOf(given);
+  if (dtype === undefined || shape.length !== strides.length) return undefined;
+  if (metadata !== null && !isDict(metadata)) return undefined;
+  const flags: Dict = metadata ?? {};
+  const unknown = Object.keys(flags).find((name) => !["neg", "conj"].includes(name) || !isFlag(flags[name]));
+  if (unknown !== undefined) return new Opaque(`a tensor with ${show(unknown)}`);
+  // Only complex tensors are conjugated, and these have no numbers here.
+  return new FileTensor(dtype, shape, storage.bytes, { strides, offset, negative: flags.neg === true });
+}
+
+/** A tensor that is wrapped as something else. */
+const tensorAgain = (data: Value | undefined) =>
+  data instanceof FileTensor || data instanceof Opaque ? data : undefined;
+
+const copyOf = (dict: Dict): Dict => Object.assign(newDict(), dict);
+
+/** A dictionary from a list of pairs, or from nothing. */
+function dictOf(pairs: Value | undefined): Dict | undefined {
+  const dict = newDict();
+  if (pairs === undefined) return dict;
+  if (!Array.isArray(pairs)) return undefined;
+  for (const pair of pairs) {
+    if (!Array.isArray(pair) || pair.length !== 2) return undefined;
+    const [key, value] = pair as [Value, Value];
+    if (typeof key !== "string" && typeof key !== "number") return undefined;
+    dict[key] = value;
+  }
+  return dict;
+}
+
+/** Bytes that Python has written as text. */
+function latin1(text: Value | undefined): Uint8Array | undefined {
+  if (typeof text !== "string") return undefined;
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code > 255) return undefined;
+    bytes[i] = code;
+  }
+  return bytes;
+}
