@@ -5,8 +5,10 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { createContext, runInContext } from "node:vm";
 import { afterAll, describe, expect, test } from "vitest";
 import { save } from "../../ts/checkpoint/index.js";
+import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
 import { lookahead } from "../../ts/wrappers/lookahead.js";
 import { adam, adamw, momentum, muon, sgd } from "../../ts/rules/index.js";
 import { stepLR } from "../../ts/schedules/index.js";
@@ -586,4 +588,113 @@ test("archives come back", () => {
   const archive = zip(files);
   expect(unzip(archive)).toEqual(files);
   for (const content of unzip(archive).values()) expect(content.byteOffset % 64).toBe(0);
+});
+
+describe("L-BFGS", () => {
+  const runs = JSON.parse(here("fixtures/lbfgs.json").toString());
+  /** Rosenbrock's function in two tensors, as in scripts/pytorch.py. */
+  const make = (search: string, at: { x: number[]; y: number[] }) => {
+    const { x, y } = small().tensors({ x: [2], y: [2] });
+    x.data.set(at.x);
+    y.data.set(at.y);
+    const lineSearchFn = search as "none" | "strong_wolfe";
+    const optimizer = lbfgs([x, y], { lr: 7, maxIter: 3, historySize: 4, lineSearchFn });
+    const closure = () => {
+      let loss = 0;
+      for (let i = 0; i < 2; i++) {
+        const [a, b] = [1 - x.data[i]!, y.data[i]! - x.data[i]! ** 2];
+        x.grad[i] = -2 * a - 400 * x.data[i]! * b;
+        y.grad[i] = 200 * b;
+        loss += a * a + 100 * b * b;
+      }
+      return loss;
+    };
+    return { x, y, optimizer, closure };
+  };
+
+  test.each(Object.keys(runs))("goes on from PyTorch's file, and out again: %s", (search) => {
+    const { before, after } = runs[search];
+    const bytes = here(`fixtures/lbfgs_${search}.pt`);
+    const run = make(search, before);
+    expect(loadOptimizer(bytes, run.optimizer, { steps: 3 })).toEqual({ leftOut: [] });
+    expect(run.optimizer.steps).toBe(3);
+    const out = saveOptimizer(run.optimizer);
+    const again = make(search, before);
+    loadOptimizer(out, again.optimizer);
+    for (const { x, y, optimizer, closure } of [run, again]) {
+      for (let i = 0; i < 3; i++) optimizer.step(closure);
+      [...x.data, ...y.data].forEach((number, i) => {
+        const expected = [...after.x, ...after.y][i];
+        expect(Math.abs(number - expected)).toBeLessThan(1e-3 * Math.abs(expected) + 1e-6);
+      });
+    }
+    const place = process.env.TORCH_OUT;
+    if (place) writeFileSync(join(place, `lbfgs_${search}.pt`), out);
+  });
+
+  test("before the first step, and with other options", () => {
+    const fresh = saveOptimizer(make("none", { x: [0, 0], y: [0, 0] }).optimizer);
+    const { optimizer } = make("none", { x: [0, 0], y: [0, 0] });
+    expect(loadOptimizer(fresh, optimizer)).toEqual({ leftOut: [] });
+    expect(optimizer.steps).toBe(0);
+    const other = make("strong_wolfe", { x: [0, 0], y: [0, 0] });
+    expect(() => loadOptimizer(fresh, other.optimizer)).toThrow(
+      'loadOptimizer: groups[0].line_search_fn is null in the file, "strong_wolfe" here',
+    );
+    const { param_groups, state } = readTorch(here("fixtures/lbfgs_none.pt")) as any;
+    const wrong = (change: object) => () =>
+      loadOptimizer({ param_groups, state: { 0: { ...state[0], ...change } } }, optimizer);
+    expect(wrong({ ro: [] })).toThrow("old_dirs, old_stps and ro must have the same length of at most 4");
+    expect(wrong({ d: null })).toThrow("d must be a tensor of 4 numbers, got null");
+    expect(wrong({ n_iter: -1 })).toThrow("iterations must be a whole number in [0, ∞), got -1");
+  });
+});
+
+test("what other realms hand in is accepted: structuredClone keeps tensors", () => {
+  const dict = readTorch(here("fixtures/adamw.pt"));
+  const run = () => {
+    const model = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
+    return { model, optimizer: adamw([{ params: [model["0.weight"], model.scale] }, { params: [model["0.bias"]] }]) };
+  };
+  const [one, two, three] = [run(), run(), run()];
+  loadOptimizer(dict, one.optimizer);
+  loadOptimizer(structuredClone(dict), two.optimizer);
+  const context = createContext({ bytes: [...here("fixtures/adamw.pt")] });
+  loadOptimizer(runInContext("Uint8Array.from(bytes)", context), three.optimizer);
+  for (const { optimizer, model } of [two, three]) {
+    expect(optimizer.state(model.scale)).toEqual(one.optimizer.state(one.model.scale));
+    expect(optimizer.steps).toBe(5);
+  }
+  const plainRealm = runInContext(
+    "({ state: {}, param_groups: [{ lr: 0.5, params: [0, 1] }, { params: [2] }] })",
+    context,
+  );
+  expect(loadOptimizer(plainRealm, one.optimizer)).toEqual({ leftOut: [] });
+  expect([one.optimizer.steps, one.optimizer.groups[0]!.hyper.lr]).toEqual([0, 0.5]);
+});
+
+test("two tensors of one name are an error", () => {
+  const [a, b] = [small().tensor("w", [2]), small().tensor("w", [2])];
+  expect(() => saveModel([a, b])).toThrow('saveModel: names must differ, got "w" of two arenas');
+  expect(() => loadModel(saveModel([a]), [a, b])).toThrow('loadModel: names must differ, got "w" of two arenas');
+  expect(loadModel(saveModel([a, a]), [a, a])).toEqual({ leftOut: [] });
+});
+
+test("strict: false loads what fits, whatever the counts", () => {
+  const model = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
+  const bytes = here("fixtures/adamw.pt");
+  const { state } = readTorch(bytes) as any;
+  const one = adamw([model["0.weight"]]);
+  expect(loadOptimizer(bytes, one, { strict: false }).leftOut).toEqual([
+    "there are 2 groups in the file, 1 here",
+    "groups[0] has 2 params in the file, 1 here",
+  ]);
+  expect([...one.state(model["0.weight"]).expAvg]).toEqual([...state[0].exp_avg.read()]);
+  const more = adamw([{ params: [model["0.weight"], model.scale, model["0.bias"]] }]);
+  more.step();
+  expect(loadOptimizer(bytes, more, { strict: false }).leftOut).toHaveLength(2);
+  expect(more.steps).toBe(5);
+  expect(readTorch(saveOptimizer(more))).toMatchObject({ state: { 0: {}, 1: {}, 2: {} } });
+  const steps = Object.values((readTorch(saveOptimizer(more)) as any).state).map(({ step }: any) => step.item());
+  expect(steps).toEqual([5, 5, 1]);
 });

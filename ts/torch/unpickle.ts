@@ -52,11 +52,11 @@ export const newDict = (): Dict => Object.setPrototypeOf({}, null) as Dict;
 const MAX_PICKLE_BYTES = 2 ** 24;
 
 /** The memory that values may take: so many times the bytes of the pickle, and so many bytes besides. */
-const MEMORY_FACTOR = 12;
+const MEMORY_FACTOR = 24;
 const MEMORY_BASE = 2 ** 22;
 
 /** About the bytes that values take in JavaScript engines. */
-const COST = { dict: 56, entry: 24, list: 32, item: 8, set: 160, object: 48, memo: 32, call: 128 };
+const COST = { dict: 56, entry: 24, list: 32, item: 8, set: 160, object: 48, memo: 32, call: 64, storage: 128 };
 
 /**
  * Reads a pickle.
@@ -216,7 +216,7 @@ class Unpickler {
         if (isDict(this.#top()) || this.#top() instanceof Opaque || this.#top() instanceof Set) return;
         throw this.#wrong("a dictionary or an object to write to", show(this.#top()));
       case "Q":
-        this.#charge(COST.call);
+        this.#charge(COST.storage);
         return this.#push(this.#resolver.persistent(this.#pop()));
       default:
         throw this.#wrong("only what torch.save writes", `opcode 0x${opcode.toString(16)}`);
