@@ -302,10 +302,10 @@ class Unpickler {
     const result = callee instanceof GlobalName ? this.#resolver.call(callee.type, args) : undefined;
     if (result === undefined) return this.#opaque(callee);
     if (asShaped(result)) this.#charge(2 * COST.item * result.shape.length);
-    else if (Array.isArray(result)) this.#charge(COST.item * result.length);
-    else if (result instanceof Set) this.#charge(COST.entry * result.size);
+    else if (Array.isArray(result)) this.#charge(COST.list + COST.item * result.length);
+    else if (result instanceof Set) this.#charge(COST.set + COST.entry * result.size);
     else if (result instanceof Uint8Array) this.#charge(result.length);
-    else if (isDict(result)) this.#charge(COST.entry * Object.keys(result).length);
+    else if (isDict(result)) this.#charge(COST.dict + COST.entry * Object.keys(result).length);
     this.#push(result);
   }
 

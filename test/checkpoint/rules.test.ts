@@ -1,0 +1,157 @@
+/** Random programs of every rule: what `save` writes `load` reads back to the same bytes; fields that contradict each other are refused. */
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { type Arena, createArenaSync } from "../../ts/arena/arena.js";
+import { load, save } from "../../ts/checkpoint/index.js";
+import { adamw } from "../../ts/rules/index.js";
+import { cases, fitting } from "../registry.js";
+import { file, parts, sealed } from "./files.js";
+
+/** Gradients that make scalars and state infinite, NaN, zero or subnormal. */
+const gradient = fc.constantFrom(0, -0, 1, -0.5, 1e-30, 1e20, -1e38, Infinity, Number.NaN);
+const program = fc.record({
+  rule: fc.nat(cases.length - 1),
+  grads: fc.array(fc.array(gradient, { minLength: 3, maxLength: 3 }), { maxLength: 4 }),
+  around: fc.constantFrom(
+    {},
+    { ema: 0.9 },
+    { accumulate: 2 },
+    { lossScale: "dynamic" },
+    { nonFinite: "skip", clipNorm: 1 },
+  ),
+  later: fc.boolean(),
+});
+
+/** A run: an optimizer of two tensors, and perhaps a third that joins after the first step. */
+function run(
+  arena: Arena,
+  { rule, grads, around, later }: typeof program extends fc.Arbitrary<infer T> ? T : never,
+  steps: boolean,
+) {
+  const { factory, options, rule: definition } = cases[rule]!;
+  const names = ["a", "b/c", "ä"];
+  const [a, b, c] = names.map((name, i) => arena.tensor(name, fitting(definition, [[4, 3], [5], [2, 2]][i]!)));
+  const optimizer = factory([a, b], { ...options, ...around });
+  const all = [a!, b!, c!];
+  all.forEach(({ data }, i) => data.fill(i + 0.5));
+  grads.forEach((row, step) => {
+    if (!steps) return;
+    if (later && step === 1) optimizer.addGroup({ params: [c!] });
+    all.forEach(({ grad }, i) => grad.fill(row[i]!));
+    optimizer.step();
+  });
+  if (!steps && later && grads.length > 1) optimizer.addGroup({ params: [c!] });
+  return { all, optimizer };
+}
+
+test("every rule's checkpoints come back to the same bytes, whatever the gradients were", () => {
+  fc.assert(
+    fc.property(program, (program) => {
+      const arenas = [0, 1].map(() => createArenaSync({ maxBytes: 2 ** 18, threads: 1 }));
+      try {
+        const saved = run(arenas[0]!, program, true);
+        const bytes = save(saved.all, saved.optimizer);
+        const again = run(arenas[1]!, program, false);
+        expect(load(bytes, again.all, again.optimizer).leftOut).toEqual([]);
+        expect(Buffer.compare(save(again.all, again.optimizer), bytes)).toBe(0);
+      } finally {
+        for (const arena of arenas) arena.free();
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** Stands for a list in a list, 10,000 times, which `JSON.stringify` cannot write. */
+const NESTED = "nested";
+
+describe("a sealed checkpoint whose counts contradict each other", () => {
+  const make = (options: object = {}) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
+    const w = arena.tensor("w", [2]);
+    const v = arena.tensor("v", [2]);
+    return { arena, w, v, optimizer: adamw([w, v], options) };
+  };
+  const { w, v, optimizer } = make();
+  for (let i = 0; i < 3; i++) optimizer.step();
+  const valid = parts(save([w, v], optimizer));
+  const changed = (change: (counts: any, rule: any) => void) => {
+    const header = structuredClone(valid.header);
+    const [counts, rule] = [JSON.parse(header.__metadata__!.counts), JSON.parse(header.__metadata__!.rule)];
+    change(counts, rule);
+    header.__metadata__!.counts = JSON.stringify(counts);
+    header.__metadata__!.rule = JSON.stringify(rule).replace(`"${NESTED}"`, "[".repeat(10_000) + "]".repeat(10_000));
+    return sealed(file(JSON.stringify(header), valid.data));
+  };
+  const table: [title: string, change: (counts: any, rule: any) => void, message: string][] = [
+    [
+      "a group that joins later than the last step",
+      (counts) => (counts.since = [4]),
+      "groups[0].since must be a whole number in [0, 3], got 4",
+    ],
+    [
+      "a tensor that joins later",
+      (counts) => (counts.since = [[0, 4]]),
+      "groups[0].since[1] must be a whole number in [0, 3], got 4",
+    ],
+    [
+      "too few tensors",
+      (counts) => (counts.since = [[0]]),
+      "groups[0].since[1] must be a whole number in [0, 3], got undefined",
+    ],
+    ["an average without one", (counts) => (counts.averaged = 1), "averaged must be a whole number in [0, 0], got 1"],
+    [
+      "micro-batches without accumulation",
+      (counts) => (counts.microBatches = 1),
+      "microBatches must be a whole number in [0, 0], got 1",
+    ],
+    [
+      "good steps of a scale that is fixed",
+      (counts) => (counts.goodSteps = 1),
+      "goodSteps must be a whole number in [0, 0], got 1",
+    ],
+    [
+      "another scale than the option's",
+      (counts) => (counts.lossScale = 2),
+      "counts.lossScale must be the option's 1, got 2",
+    ],
+    [
+      "a rule in 10,000 lists",
+      (_, rule) => (rule.rule = NESTED),
+      'the optimizer is [[[[…]]]] in the file, "adamw" here',
+    ],
+    [
+      "an option in 10,000 lists",
+      (_, rule) => (rule.groups[0].lr = NESTED),
+      "groups[0].lr is [[[[…]]]] in the file, 0.001 here",
+    ],
+    ["an option of 12 MB", (_, rule) => (rule.groups[0].lr = "x".repeat(12_000_000)), 'groups[0].lr is "xxxx'],
+    ["an option whose name has 12 MB", (_, rule) => (rule.groups[0]["x".repeat(12_000_000)] = 1), "groups[0].xxxx"],
+  ];
+  test.each(table)("%s", (_, change, message) => {
+    let said = "";
+    try {
+      load(changed(change), [w, v], optimizer);
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      said = error.message;
+    }
+    expect(said).toContain(`load: ${message}`);
+    expect(said.length).toBeLessThan(700);
+  });
+
+  test("is loaded if they agree: each tensor has its own count", () => {
+    const other = make();
+    load(
+      changed((counts) => ((counts.since = [[0, 2]]), (counts.scalars = [[{}, {}]]))),
+      [other.w, other.v],
+      other.optimizer,
+    );
+    other.w.grad.fill(1);
+    other.v.grad.fill(1);
+    other.optimizer.step();
+    for (const { data } of [other.w, other.v]) expect(data.every(Number.isFinite)).toBe(true);
+    expect(other.w.data[0]).not.toBe(other.v.data[0]);
+  });
+});
