@@ -105,7 +105,11 @@ export class Segment {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
     const stateOf = holderOf(tensors);
-    const places = { ...placed?.state, [AVERAGE]: placed?.average, [GRAD_SUM]: placed?.sum };
+    const places: Readonly<Record<string, Float32Array | undefined>> = {
+      ...placed?.state,
+      [AVERAGE]: placed?.average,
+      [GRAD_SUM]: placed?.sum,
+    };
     /** Returns the address of an array of state: in the segment's own bytes, unless it is placed or another library holds state. */
     const array = (name: string, start: number | "params", floats = length) =>
       places[name]?.byteOffset ??

@@ -489,7 +489,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     [...groups.values()].forEach(({ members }, i) => {
       const group = core.groups[i]!;
       const known = members.map((i) => entries[i]!);
-      group.since = known[0]!.since;
+      group.since = known.map(({ since }) => since);
       group.scalars = group.scalars.map((scalars, i) => (common ?? known[i]!).scalars ?? scalars);
     });
     return core;
