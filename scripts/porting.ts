@@ -509,7 +509,7 @@ export const around: readonly Port[] = [
     there: 'optimizer.load_state_dict(torch.load("optimizer.pt"))',
     here: "loadOptimizer(saveOptimizer(opt), opt)",
     differs:
-      "state, step and hyper-parameters, of all of `torch.optim` except `LBFGS`; nothing in the file is executed",
+      "state, step and hyper-parameters, of all of `torch.optim` that downhill has; nothing in the file is executed",
   },
   {
     there: 'torch.save(optimizer.state_dict(), "optimizer.pt")',
