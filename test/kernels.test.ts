@@ -28,9 +28,9 @@ test("came out of crate/ as it is now", () => {
 
 /** Kernels that are no rule's. */
 const others = [
-  ...["add_squares", "arrange", "clip_units", "combine", "dot", "magnitude", "multiply"],
-  ...["average_rows", "average_columns", "cover_rows", "cover_columns", "divide_rows"],
-  ...["find_reflections", "reflect", "rank", "reorder", "adapt"],
+  ...["add_squares", "arrange", "clip_units", "sum_units", "combine", "dot", "magnitude", "multiply"],
+  ...["average_rows", "average_columns", "cover_rows", "cover_columns", "invert_means", "divide_rows"],
+  ...["find_reflections", "reflect", "column_dots", "rank", "reorder", "adapt"],
 ];
 
 describe("kernels own nothing", () => {
@@ -59,8 +59,8 @@ describe("kernels own nothing", () => {
     }
   });
 
-  test("a kernel of single elements takes at most 1.5 kB, one that sees whole matrices 2, all 64", () => {
-    expect(bytes(false).length).toBeLessThanOrEqual(64_000);
+  test("a kernel of single elements takes at most 1.5 kB, one that sees whole matrices 2, all 68", () => {
+    expect(bytes(false).length).toBeLessThanOrEqual(68_000);
     const sizes = functionSizes(bytes(false));
     const matrices = new Set([
       ...cases.flatMap(({ rule, values }) => (rule.program ? kernelsOf(rule, values) : [])),

@@ -13,7 +13,7 @@ const { params, grads } = inputs(37, 4);
 describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
   const { rule } = factory;
 
-  test(`eval ${rule.evalParam ? "puts others in the parameters' place, train these" : "changes nothing"}`, () => {
+  test(`eval ${rule.evalParams ? "puts others in the parameters' place, train these" : "changes nothing"}`, () => {
     const w = small().tensor("w", fitting(rule, [37]));
     w.data.set(params);
     const optimizer = factory([w]);
@@ -27,8 +27,8 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     const trained = w.data.slice();
     optimizer.eval();
     optimizer.eval();
-    expect(w.data.some((x, i) => x !== trained[i])).toBe(rule.evalParam !== undefined);
-    if (rule.evalParam) {
+    expect(w.data.some((x, i) => x !== trained[i])).toBe(rule.evalParams !== undefined);
+    if (rule.evalParams) {
       const message = `${rule.name}: the parameters are those of eval(); call train() first`;
       expect(() => optimizer.step()).toThrow(message);
       expect(() => save({ w }, optimizer)).toThrow(message);

@@ -28,8 +28,13 @@ export interface NodeStats {
 }
 
 interface NodeModules {
-  worker_threads: { parentPort: Port | null; Worker: new (source: string | URL, options: object) => NodeWorker };
+  worker_threads: {
+    parentPort: Port | null;
+    MessageChannel: typeof MessageChannel;
+    Worker: new (source: string | URL, options: object) => NodeWorker;
+  };
   os: { availableParallelism(): number; hostname(): string };
+  perf_hooks: { performance: { now(): number } };
   fs: {
     existsSync(path: string): boolean;
     realpathSync(path: string): string;
@@ -75,12 +80,21 @@ export const sharingAllowed = (): boolean =>
 export const cores = (): number =>
   nodeModule("os")?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
 
-/** Lets the event loop have a turn. */
+// Tests often replace timers and clocks by fakes that stand still (Jest, Vitest, sinon). Steps depend on neither: they use
+// message channels, and Node's own clock, which fakes leave alone, or the clock that was there first.
+
+const { performance } = nodeModule("perf_hooks") ?? globalThis;
+const clock = performance.now;
+
+/** Milliseconds, for intervals. */
+export const now = (): number => clock.call(performance);
+
+/** Lets the event loop have a turn. A timer would wait for milliseconds. */
 export function nextTurn(): Promise<void> {
-  const { setImmediate } = globalThis as { setImmediate?: (callback: () => void) => void };
+  const { MessageChannel } = nodeModule("worker_threads") ?? globalThis;
   return new Promise((resolve) => {
-    if (setImmediate) return setImmediate(resolve);
-    const { port1, port2 } = new MessageChannel(); // a timer would wait for milliseconds
+    // A channel for each turn: Node takes many messages of one channel in the same turn.
+    const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {
       port1.close();
       resolve();
@@ -88,10 +102,6 @@ export function nextTurn(): Promise<void> {
     port2.postMessage(0);
   });
 }
-
-/** Waits. */
-export const sleep = (milliseconds: number): Promise<void> =>
-  new Promise((resolve) => void setTimeout(resolve, milliseconds));
 
 /** A thread that was started. */
 export interface Thread {
@@ -121,7 +131,7 @@ export function startThread(source: string, url: string | URL | undefined, messa
   const timer: unknown = setInterval(() => {
     if (++seconds === START_TIMEOUT_SECONDS) leave(new Error(`no answer in ${START_TIMEOUT_SECONDS} seconds`));
   }, 1000);
-  (timer as { unref?(): void }).unref?.();
+  (timer as { unref?(): void } | undefined)?.unref?.();
   const stop = () => clearInterval(timer as number);
   let end = () => {};
   const ready = new Promise<void>((resolve, reject) => {

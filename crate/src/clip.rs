@@ -12,7 +12,7 @@ pub fn clip_value<V: Lane>(g: V, clip: f64) -> V {
     g.max(V::splat(-clip)).min(V::splat(clip))
 }
 
-/// The arguments of [`clip_units`].
+/// The arguments of [`sum_units`] and [`clip_units`].
 #[repr(C)]
 pub struct Units {
     /// The largest norm of a unit's gradient, as a multiple of the norm of its parameters.
@@ -21,32 +21,90 @@ pub struct Units {
     pub unit_len: f64,
     /// Elements of all units.
     pub len: f64,
+    /// For each block of each unit, the sums of the squares of its parameters and of its gradients. Null if a unit is
+    /// one block.
+    pub sums: *mut [f64; 2],
 }
 
-/// Adaptive gradient clipping: Brock, De, Smith & Simonyan, 2021. Scales the gradient of each unit that begins in
-/// `begin..end`, in place, if its norm is too large for the norm of the unit's parameters.
+/// Elements of a block: the part of a unit that one thread sums up.
+const BLOCK: usize = 65_536;
+
+impl Units {
+    /// Calls `each(unit, block, start, len)` for the blocks that begin in `begin..end`.
+    #[inline(always)]
+    fn for_blocks_in(&self, begin: usize, end: usize, mut each: impl FnMut(usize, usize, usize, usize)) {
+        let (unit_len, len) = ((self.unit_len as usize).max(1), self.len as usize);
+        let end = end.min(len);
+        let mut unit = begin / unit_len;
+        let mut block = (begin - unit * unit_len).div_ceil(BLOCK);
+        loop {
+            if block * BLOCK >= unit_len {
+                [unit, block] = [unit + 1, 0];
+            }
+            let start = unit * unit_len + block * BLOCK;
+            if start >= end {
+                return;
+            }
+            each(unit, block, start, BLOCK.min(unit_len - block * BLOCK));
+            block += 1;
+        }
+    }
+
+    /// Blocks of a unit.
+    fn blocks(&self) -> usize {
+        (self.unit_len as usize).div_ceil(BLOCK).max(1)
+    }
+}
+
+/// The sums of the squares of the parameters and of the gradients in a block.
+#[inline(always)]
+unsafe fn block_sums<V: Lane>(segment: &Segment<0>, start: usize, len: usize) -> [f64; 2] {
+    [segment.params, segment.grads].map(|block| unsafe { sum_of_squares::<V>(block.add(start), len) })
+}
+
+/// Writes the sums of the blocks that begin in `begin..end`, for units of several blocks.
 ///
 /// # Safety
-/// The parameters and gradients in `segment` are valid for `units.len` elements.
+/// - The parameters and gradients in `segment` are valid for `units.len` elements.
+/// - `units.sums` is valid for the blocks of all units.
+#[inline(always)]
+pub unsafe fn sum_units<V: Lane>(units: &Units, segment: &Segment<0>, begin: usize, end: usize) {
+    let blocks = units.blocks();
+    units.for_blocks_in(begin, end, |unit, block, start, len| unsafe {
+        *units.sums.add(unit * blocks + block) = block_sums::<V>(segment, start, len);
+    });
+}
+
+/// Adaptive gradient clipping: Brock, De, Smith & Simonyan, 2021. Scales the gradient of each unit in place, if its norm
+/// is too large for the norm of the unit's parameters: in the blocks that begin in `begin..end`.
+///
+/// # Safety
+/// - The parameters and gradients in `segment` are valid for `units.len` elements.
+/// - `units.sums` is null, or has the sums of all blocks.
 #[inline(always)]
 pub unsafe fn clip_units<V: Lane>(units: &Units, segment: &Segment<0>, begin: usize, end: usize) {
     /// The least norm that a unit's parameters count with. Without it, parameters of zero would stay zero.
     const LEAST_NORM: f64 = 1e-3;
-    let (unit_len, len) = ((units.unit_len as usize).max(1), units.len as usize);
-    let end = if end < len { end } else { len };
-    let mut start = begin.div_ceil(unit_len) * unit_len;
-    while start < end {
-        let [params, grads] = [segment.params, segment.grads].map(|block| unsafe { block.add(start) });
-        let [param_norm, grad_norm] =
-            [params, grads].map(|block| sqrt(unsafe { sum_of_squares::<V>(block, unit_len) }));
+    let blocks = units.blocks();
+    units.for_blocks_in(begin, end, |unit, _, start, len| {
+        let mut total = [0.0; 2];
+        if units.sums.is_null() {
+            total = unsafe { block_sums::<V>(segment, start, len) };
+        } else {
+            for block in 0..blocks {
+                let sums = unsafe { *units.sums.add(unit * blocks + block) };
+                total = [total[0] + sums[0], total[1] + sums[1]];
+            }
+        }
+        let [param_norm, grad_norm] = total.map(sqrt);
         let max_norm = units.clip_factor * if param_norm > LEAST_NORM { param_norm } else { LEAST_NORM };
         let norm = grad_norm * segment.grad_scale.abs();
         if norm > max_norm {
             let scale = max_norm / norm;
-            for i in 0..unit_len {
+            let grads = segment.grads.wrapping_add(start);
+            for i in 0..len {
                 unsafe { *grads.add(i) = (f64::from(*grads.add(i)) * scale) as f32 };
             }
         }
-        start += unit_len;
-    }
+    });
 }

@@ -92,6 +92,15 @@ pub unsafe fn clip_units(units: *const Units, segment: *const Segment<0>, begin:
     unsafe { clip::clip_units::<Simd>(&*units, &*segment, begin, end) }
 }
 
+/// Exports [`clip::sum_units`].
+///
+/// # Safety
+/// As for it, and the arguments are valid.
+#[wasm_bindgen]
+pub unsafe fn sum_units(units: *const Units, segment: *const Segment<0>, begin: usize, end: usize) {
+    unsafe { clip::sum_units::<Simd>(&*units, &*segment, begin, end) }
+}
+
 macro_rules! export_reductions {
     ($($name:ident)*) => {$(
         #[doc = concat!("Exports [`factored::", stringify!($name), "`].")]
@@ -122,9 +131,11 @@ macro_rules! export_operations {
 export_operations! {
     matrix::multiply::<Simd>(Product);
     matrix::arrange(Arrange);
+    factored::invert_means(Reduction);
     factored::divide_rows(Reduction);
     qr::find_reflections::<Simd>(Reflect);
     qr::reflect::<Simd>(Reflect);
+    sort::column_dots(ColumnOrder);
     sort::rank(ColumnOrder);
     sort::reorder(ColumnOrder);
     soap::adapt::<Simd>(soap::Adapt);

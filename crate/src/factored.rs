@@ -5,7 +5,7 @@ use core::array::from_fn;
 
 use crate::{
     lane::{Lane, WIDTH, for_each_lane, load_lane, store_lane},
-    matrix::{TILE, pieces},
+    matrix::{TILE, pieces, slice_range},
     rule::{Segment, clipped_gradient},
     scalar::MIN_NORMAL_F32,
 };
@@ -14,7 +14,7 @@ use crate::{
 /// pieces are [`TILE`] rows or columns long.
 #[repr(C)]
 pub struct Reduction {
-    /// The weight of a new mean in its average, or in [`divide_rows`] the least divisor.
+    /// The weight of a new mean in its average, or in [`invert_means`] the least mean.
     pub amount: f64,
     /// A number for each row of each matrix.
     pub row_stats: *const f32,
@@ -22,16 +22,40 @@ pub struct Reduction {
     pub column_stats: *const f32,
     /// The numbers that the kernel writes: one per row, or one per column.
     pub out: *mut f32,
+    /// The sums between slices, four per number, and what [`invert_means`] gives to [`divide_rows`].
+    pub partial: *mut f64,
     pub matrices: u32,
     pub rows: u32,
     pub columns: u32,
+    /// The length of a slice of the dimension that is reduced: a multiple of [`WIDTH`].
+    pub slice_len: u32,
     /// The length of a piece; see [`pieces`].
     pub piece: u32,
+    /// The index of the slice.
+    pub slice: u32,
 }
 
 impl Reduction {
     fn shape(&self) -> [usize; 3] {
         [self.matrices as usize, self.rows as usize, self.columns as usize]
+    }
+
+    /// The indices in the slice, of a dimension of length `len`.
+    #[inline(always)]
+    fn slice_of(&self, len: usize) -> core::ops::Range<usize> {
+        slice_range(self.slice, self.slice_len, len)
+    }
+
+    /// The sums of a number before this slice.
+    #[inline(always)]
+    unsafe fn sums_before<V: Lane>(&self, number: usize) -> V::Sums {
+        if self.slice == 0 { V::NO_SUMS } else { unsafe { V::load_sums(self.partial.add(WIDTH * number)) } }
+    }
+
+    /// Keeps the sums of a number for the next slice.
+    #[inline(always)]
+    unsafe fn keep_sums<V: Lane>(&self, number: usize, sums: V::Sums) {
+        unsafe { V::store_sums(sums, self.partial.add(WIDTH * number)) }
     }
 
     /// The rows, of all matrices, in the pieces that begin in `begin..end`.
@@ -65,12 +89,18 @@ impl Reduction {
 pub unsafe fn average_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, _, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
+    let slice = reduction.slice_of(columns);
     for row in reduction.rows_in(begin, end) {
-        let mut sums = V::NO_SUMS;
-        for_each_lane(columns, |i, single| {
-            let g = gradient(unsafe { load_lane(segment.grads.add(row * columns + i), single) });
+        let grads = unsafe { segment.grads.add(row * columns + slice.start) };
+        let mut sums = unsafe { reduction.sums_before::<V>(row) };
+        for_each_lane(slice.len(), |i, single| {
+            let g = gradient(unsafe { load_lane(grads.add(i), single) });
             sums = g.add_products(g, sums);
         });
+        if slice.end < columns {
+            unsafe { reduction.keep_sums::<V>(row, sums) };
+            continue;
+        }
         let mean = V::splat(V::total(sums) / columns as f64);
         unsafe { update_average(mean, reduction.amount, reduction.out.add(row), true) }
     }
@@ -85,14 +115,21 @@ pub unsafe fn average_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>,
 pub unsafe fn average_columns<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, rows, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
+    let slice = reduction.slice_of(rows);
     reduction.for_columns_in(begin, end, |matrix, column, single| {
-        let mut sums = V::NO_SUMS;
-        for row in matrix * rows..(matrix + 1) * rows {
-            let g = gradient(unsafe { load_lane(segment.grads.add(row * columns + column), single) });
+        let number = matrix * columns + column;
+        let mut sums = unsafe { reduction.sums_before::<V>(number) };
+        for row in slice.clone() {
+            let at = (matrix * rows + row) * columns + column;
+            let g = gradient(unsafe { load_lane(segment.grads.add(at), single) });
             sums = g.add_products(g, sums);
         }
+        if slice.end < rows {
+            unsafe { reduction.keep_sums::<V>(number, sums) };
+            return;
+        }
         let mean = V::rounded(sums) * V::splat(1.0 / rows as f64);
-        unsafe { update_average(mean, reduction.amount, reduction.out.add(matrix * columns + column), single) }
+        unsafe { update_average(mean, reduction.amount, reduction.out.add(number), single) }
     });
 }
 
@@ -105,22 +142,41 @@ unsafe fn update_average<V: Lane>(mean: V, weight: f64, at: *mut f32, single: bo
     }
 }
 
-/// Divides the number of each row by the mean of the numbers of its matrix, or by `amount` if that is larger. Pieces
+/// Writes `1 / max(mean, amount)` for each matrix to `partial`, where `mean` is that of the numbers of its rows. Pieces
 /// are matrices.
 ///
 /// # Safety
-/// `row_stats` and `out` in `reduction` are valid for the rows of all matrices.
+/// `row_stats` in `reduction` is valid for the rows of all matrices, and `partial` for the matrices.
+#[inline(always)]
+pub unsafe fn invert_means(reduction: &Reduction, begin: usize, end: usize) {
+    let [_, rows, _] = reduction.shape();
+    let least = reduction.amount;
+    let slice = reduction.slice_of(rows);
+    for matrix in pieces(reduction.piece, begin, end) {
+        let partial = reduction.partial.wrapping_add(matrix);
+        let mut sum = if slice.start == 0 { 0.0 } else { unsafe { *partial } };
+        for row in slice.clone() {
+            sum += f64::from(unsafe { *reduction.row_stats.add(matrix * rows + row) });
+        }
+        if slice.end == rows {
+            let mean = sum / rows as f64;
+            sum = 1.0 / if mean < least { least } else { mean };
+        }
+        unsafe { *partial = sum };
+    }
+}
+
+/// Multiplies the number of each row by the number of its matrix in `partial`, from [`invert_means`].
+///
+/// # Safety
+/// `row_stats` and `out` in `reduction` are valid for the rows of all matrices, and `partial` for the matrices.
 #[inline(always)]
 pub unsafe fn divide_rows(reduction: &Reduction, begin: usize, end: usize) {
     let [_, rows, _] = reduction.shape();
-    let least = reduction.amount;
-    for matrix in pieces(reduction.piece, begin, end) {
-        let all = matrix * rows..(matrix + 1) * rows;
-        let sum = all.clone().map(|row| f64::from(unsafe { *reduction.row_stats.add(row) })).sum::<f64>();
-        let mean = sum / rows as f64;
-        let inverse = 1.0 / if mean < least { least } else { mean };
-        for row in all {
-            unsafe { *reduction.out.add(row) = (f64::from(*reduction.row_stats.add(row)) * inverse) as f32 };
+    for row in reduction.rows_in(begin, end) {
+        unsafe {
+            let inverse = *reduction.partial.add(row / rows.max(1));
+            *reduction.out.add(row) = (f64::from(*reduction.row_stats.add(row)) * inverse) as f32;
         }
     }
 }
@@ -141,9 +197,12 @@ pub fn accumulator<V: Lane>(g: V, row: V, column: V) -> V {
 pub unsafe fn cover_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, _, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
+    let slice = reduction.slice_of(columns);
     for row in reduction.rows_in(begin, end) {
-        let mut largest = V::splat(0.0);
-        for_each_lane(columns, |i, single| unsafe {
+        let before = if slice.start == 0 { 0.0 } else { unsafe { *reduction.out.add(row) } };
+        let mut largest = V::splat(f64::from(before));
+        for_each_lane(slice.len(), |i, single| unsafe {
+            let i = slice.start + i;
             let g = gradient(load_lane(segment.grads.add(row * columns + i), single));
             let of_row = V::splat(f64::from(*reduction.row_stats.add(row)));
             largest = accumulator(g, of_row, load_lane(reduction.column_stats.add(i), single)).max(largest);
@@ -161,15 +220,17 @@ pub unsafe fn cover_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, b
 pub unsafe fn cover_columns<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, rows, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
+    let slice = reduction.slice_of(rows);
     reduction.for_columns_in(begin, end, |_, column, single| unsafe {
         let of_column = load_lane(reduction.column_stats.add(column), single);
-        let mut largest = V::splat(0.0);
-        for row in 0..rows {
+        let out = reduction.out.add(column);
+        let mut largest = if slice.start == 0 { V::splat(0.0) } else { load_lane(out, single) };
+        for row in slice.clone() {
             let g = gradient(load_lane(segment.grads.add(row * columns + column), single));
             let of_row = V::splat(f64::from(*reduction.row_stats.add(row)));
             largest = accumulator(g, of_row, of_column).max(largest);
         }
-        store_lane(largest, reduction.out.add(column), single);
+        store_lane(largest, out, single);
     });
 }
 

@@ -79,6 +79,12 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     unsafe fn add_products_at(a: *const f32, b: *const f32, sums: Self::Sums) -> Self::Sums;
     /// Adds the products of the elements of `self` and of `other` to `sums`.
     fn add_products(self, other: Self, sums: Self::Sums) -> Self::Sums;
+    /// # Safety
+    /// Four doubles from `at` are readable.
+    unsafe fn load_sums(at: *const f64) -> Self::Sums;
+    /// # Safety
+    /// Four doubles from `at` are writable.
+    unsafe fn store_sums(sums: Self::Sums, at: *mut f64);
     /// The total of the four sums.
     fn total(sums: Self::Sums) -> f64;
     /// The four sums, each rounded.
@@ -258,6 +264,17 @@ mod simd {
             [f64x2_add(first, product(self.0, other.0)), f64x2_add(last, product(high(self.0), high(other.0)))]
         }
         #[inline(always)]
+        unsafe fn load_sums(at: *const f64) -> [v128; 2] {
+            unsafe { [v128_load(at.cast()), v128_load(at.add(2).cast())] }
+        }
+        #[inline(always)]
+        unsafe fn store_sums([low, high]: [v128; 2], at: *mut f64) {
+            unsafe {
+                v128_store(at.cast(), low);
+                v128_store(at.add(2).cast(), high);
+            }
+        }
+        #[inline(always)]
         fn total([first, last]: [v128; 2]) -> f64 {
             let sum = |pair| f64x2_extract_lane::<0>(pair) + f64x2_extract_lane::<1>(pair);
             sum(first) + sum(last)
@@ -390,6 +407,12 @@ mod scalar {
         }
         fn add_products(self, other: Self, sums: [f64; WIDTH]) -> [f64; WIDTH] {
             core::array::from_fn(|i| sums[i] + f64::from(self.0[i]) * f64::from(other.0[i]))
+        }
+        unsafe fn load_sums(at: *const f64) -> [f64; WIDTH] {
+            unsafe { *at.cast() }
+        }
+        unsafe fn store_sums(sums: [f64; WIDTH], at: *mut f64) {
+            unsafe { *at.cast() = sums }
         }
         fn total([a, b, c, d]: [f64; WIDTH]) -> f64 {
             (a + b) + (c + d)

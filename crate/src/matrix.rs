@@ -5,8 +5,10 @@
 //! next product can read its result.
 //!
 //! Threads share an operation in pieces. A call does the pieces that begin in `begin..end`, where each is `piece` long.
+//! An operation along a long dimension runs slice by slice. Each slice goes on from the partial results of the one
+//! before, so that no piece takes long, and the bits are those of a single slice.
 
-use core::ops::Range;
+use core::{array::from_fn, ops::Range};
 
 use crate::lane::{Lane, WIDTH};
 
@@ -31,6 +33,8 @@ pub struct Product {
     /// Null if there is none.
     pub addend: *const f32,
     pub out: *mut f32,
+    /// The sums between slices. It may be `out`, unless that is `addend`.
+    pub partial: *mut f32,
     /// Rows of `left` and `right`.
     pub depth: u32,
     /// Rows and columns of `out`.
@@ -38,12 +42,23 @@ pub struct Product {
     pub columns: u32,
     /// Whether `out` is its own transpose. Tiles below the diagonal are then mirrored, not computed.
     pub symmetric: u32,
+    /// Rows of `left` and `right` in a slice.
+    pub slice_len: u32,
     /// The length of a piece; see [`pieces`].
     pub piece: u32,
+    /// The index of the slice.
+    pub slice: u32,
 }
 
-/// Computes the pieces of a product that begin in `begin..end`. An element is a sum from the first row of the sides to
-/// the last.
+/// The indices in a slice of a dimension.
+#[inline(always)]
+pub fn slice_range(slice: u32, slice_len: u32, len: usize) -> Range<usize> {
+    let [slice, slice_len] = [slice, slice_len].map(|count| count as usize);
+    slice * slice_len..len.min((slice + 1) * slice_len)
+}
+
+/// Computes the pieces of a slice of a product that begin in `begin..end`. An element is a sum from the first row of the
+/// sides to the last.
 ///
 /// # Safety
 /// - The dimensions are multiples of [`PANEL`].
@@ -52,9 +67,13 @@ pub struct Product {
 /// - A symmetric `out` has as many rows as columns.
 #[inline(always)]
 pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
-    let Product { alpha, beta, least, left, right, addend, out, depth, rows, columns, symmetric, piece } = *product;
+    let Product {
+        alpha, beta, least, left, right, addend, out, partial, depth, rows, columns, symmetric, piece, ..
+    } = *product;
     let [depth, rows, columns] = [depth, rows, columns].map(|count| count as usize);
     let symmetric = symmetric != 0;
+    let slice = slice_range(product.slice, product.slice_len, depth);
+    let (is_first, is_last) = (slice.start == 0, slice.end == depth);
     let [alpha, beta, least] = [alpha, beta, least].map(V::splat);
     // Tiles are numbered down one column of tiles after the other; in a symmetric matrix, down to the diagonal.
     let tiles_down = |across: usize| if symmetric { across + 1 } else { rows.div_ceil(TILE) };
@@ -68,27 +87,31 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
         let (bottom, stop) = (rows.min(top + TILE), columns.min(start + TILE));
         let mut column = start;
         while column < stop {
-            let right = unsafe { right.add(column * depth) };
+            let right = unsafe { right.add(column * depth + slice.start * PANEL) };
             let mut row = top;
             while row < bottom {
                 unsafe {
-                    let left = left.add(row / PANEL * PANEL * depth + row % PANEL);
-                    let sums = multiply_block::<V>(left, right, depth);
-                    let at = column * rows + row * PANEL;
+                    let left = left.add((row / PANEL * depth + slice.start) * PANEL + row % PANEL);
+                    let at = |i: usize| column * rows + row * PANEL + i * WIDTH;
+                    let sums = from_fn(|i| if is_first { V::splat(0.0) } else { V::load(partial.add(at(i))) });
+                    let sums = multiply_block::<V>(left, right, slice.len(), sums);
                     for (i, sum) in sums.into_iter().enumerate() {
-                        let at = at + i * WIDTH;
+                        if !is_last {
+                            sum.store(partial.add(at(i)));
+                            continue;
+                        }
                         let mut sum = alpha * sum;
                         if !addend.is_null() {
-                            sum = sum + beta * V::load(addend.add(at));
+                            sum = sum + beta * V::load(addend.add(at(i)));
                         }
-                        sum.zero_below(least).store(out.add(at));
+                        sum.zero_below(least).store(out.add(at(i)));
                     }
                 }
                 row += BLOCK_ROWS;
             }
             column += PANEL;
         }
-        if symmetric && top != start {
+        if is_last && symmetric && top != start {
             unsafe { mirror(out, rows, top..bottom, start..stop) };
         }
     }
@@ -116,19 +139,19 @@ pub fn pieces(piece: u32, begin: usize, end: usize) -> Range<usize> {
     begin.div_ceil(piece)..end.div_ceil(piece)
 }
 
-/// Computes [`BLOCK_ROWS`] rows of a panel of a product.
+/// Adds `depth` terms to the sums of [`BLOCK_ROWS`] rows of a panel of a product.
 #[inline(always)]
 unsafe fn multiply_block<V: Lane>(
     left: *const f32,
     right: *const f32,
     depth: usize,
+    mut sums: [V; BLOCK_ROWS * PANEL / WIDTH],
 ) -> [V; BLOCK_ROWS * PANEL / WIDTH] {
     const LANES: usize = PANEL / WIDTH;
-    let mut sums = [V::splat(0.0); BLOCK_ROWS * LANES];
     let mut at = 0;
     while at < depth * PANEL {
         unsafe {
-            let of_right: [V; LANES] = core::array::from_fn(|lane| V::load(right.add(at + lane * WIDTH)));
+            let of_right: [V; LANES] = from_fn(|lane| V::load(right.add(at + lane * WIDTH)));
             for row in 0..BLOCK_ROWS {
                 let of_left = V::splat(f64::from(*left.add(at + row)));
                 for lane in 0..LANES {
@@ -180,7 +203,11 @@ pub struct Arrange {
     pub piece: u32,
 }
 
-/// Copies a matrix to another layout: the pieces that begin in `begin..end`, each a panel of `to`.
+/// Rows of a piece of [`arrange`].
+const ARRANGED_ROWS: usize = 4096;
+
+/// Copies a matrix to another layout: the pieces that begin in `begin..end`, each [`ARRANGED_ROWS`] rows of a panel of
+/// `to`.
 ///
 /// # Safety
 /// - `from` is valid for `from_rows` rows and `from_columns` columns in its layout.
@@ -188,9 +215,11 @@ pub struct Arrange {
 #[inline(always)]
 pub unsafe fn arrange(arrange: &Arrange, begin: usize, end: usize) {
     let [scale, shift, least] = [arrange.scale, arrange.shift, arrange.least].map(|x| x as f32);
-    for panel in pieces(arrange.piece, begin, end) {
-        let start = panel * PANEL;
-        for row in 0..arrange.rows as usize {
+    let rows = arrange.rows as usize;
+    let pieces_down = rows.div_ceil(ARRANGED_ROWS).max(1);
+    for piece in pieces(arrange.piece, begin, end) {
+        let [start, top] = [piece / pieces_down * PANEL, piece % pieces_down * ARRANGED_ROWS];
+        for row in top..rows.min(top + ARRANGED_ROWS) {
             for column in start..(arrange.columns as usize).min(start + PANEL) {
                 let inside = row < arrange.from_rows as usize && column < arrange.from_columns as usize;
                 unsafe {

@@ -1,8 +1,8 @@
 //! Sorting the columns of a matrix in panels.
 
-use crate::matrix::{offset, pieces};
+use crate::matrix::{TILE, offset, pieces};
 
-/// The arguments of [`rank`] and [`reorder`].
+/// The arguments of [`column_dots`], [`rank`] and [`reorder`].
 #[repr(C)]
 pub struct ColumnOrder {
     pub left: *const f32,
@@ -18,34 +18,44 @@ pub struct ColumnOrder {
     pub piece: u32,
 }
 
-/// Sorts columns by the dot products of `left` and `right`, the largest first, and writes `order`.
+/// Writes the dot products of the columns in the pieces that begin in `begin..end` to `dots`. A NaN counts as the
+/// smallest.
 ///
 /// # Safety
 /// - `left` and `right` are valid for the panels of their rows and columns.
-/// - `dots` and `order` are valid for `columns` elements.
+/// - `dots` is valid for `columns` elements.
 #[inline(always)]
-pub unsafe fn rank(arguments: &ColumnOrder, _begin: usize, _end: usize) {
-    let ColumnOrder { left, right, dots, order, .. } = *arguments;
-    let [rows, columns] = [arguments.rows, arguments.columns].map(|count| count as usize);
-    unsafe {
-        for column in 0..columns {
-            let mut sum = 0.0;
-            for row in 0..rows {
-                let at = offset(rows, row, column);
-                sum += f64::from(*left.add(at)) * f64::from(*right.add(at));
-            }
-            *dots.add(column) = sum as f32;
-            *order.add(column) = column as u32; // for places that nothing is written to below, if a dot product is NaN
+pub unsafe fn column_dots(arguments: &ColumnOrder, begin: usize, end: usize) {
+    let ColumnOrder { left, right, dots, .. } = *arguments;
+    let rows = arguments.rows as usize;
+    for column in pieces(arguments.piece, begin, end) {
+        let mut sum = 0.0;
+        for row in 0..rows {
+            let at = offset(rows, row, column);
+            sum += unsafe { f64::from(*left.add(at)) * f64::from(*right.add(at)) };
         }
-        for column in 0..columns {
-            let dot = *dots.add(column);
-            let mut place = 0;
-            for other in 0..columns {
-                let of_other = *dots.add(other);
-                place += usize::from(of_other > dot || (of_other == dot && other < column));
-            }
-            *order.add(place) = column as u32;
+        unsafe { *dots.add(column) = if sum.is_nan() { f32::NEG_INFINITY } else { sum as f32 } };
+    }
+}
+
+/// Finds the places of columns by their dot products, the largest first, and writes `order`: for [`TILE`] columns in
+/// each of the pieces that begin in `begin..end`.
+///
+/// # Safety
+/// `dots` and `order` are valid for `columns` elements, and no dot product is NaN.
+#[inline(always)]
+pub unsafe fn rank(arguments: &ColumnOrder, begin: usize, end: usize) {
+    let ColumnOrder { dots, order, .. } = *arguments;
+    let columns = arguments.columns as usize;
+    let pieces = pieces(arguments.piece, begin, end);
+    for column in pieces.start * TILE..columns.min(pieces.end * TILE) {
+        let dot = unsafe { *dots.add(column) };
+        let mut place = 0;
+        for other in 0..columns {
+            let of_other = unsafe { *dots.add(other) };
+            place += usize::from(of_other > dot || (of_other == dot && other < column));
         }
+        unsafe { *order.add(place) = column as u32 };
     }
 }
 

@@ -67,21 +67,24 @@ pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize,
     *out = [V::total(sums), f64::from(largest.reduce_max())];
 }
 
-/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. The gradients are not read if `b` is
-/// zero. With `a` of one and `b` of zero, it is an exact copy.
+/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. What has a weight of zero is not read.
+/// With `a` of one and `b` of zero, it is an exact copy.
 ///
 /// # Safety
-/// The parameters and the slot in `segment` are valid for `end` elements, and the gradients too unless `b` is zero. The
-/// slot is one of the other two blocks, or overlaps neither.
+/// The slot in `segment` is valid for `end` elements, and so are the parameters and the gradients unless their weight
+/// is zero. The slot is one of the other two blocks, or overlaps neither.
 #[inline(always)]
 pub unsafe fn combine<V: Lane>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
     let least = V::splat(if a == 1.0 && b == 0.0 { 0.0 } else { MIN_NORMAL_F32 });
-    let reads_grads = b != 0.0;
+    let (reads_params, reads_grads) = (a != 0.0, b != 0.0);
     let [a, b] = [a, b].map(V::splat);
     let mut i = begin;
     while i < end {
         unsafe {
-            let mut x = a * V::load(segment.params.add(i));
+            let mut x = V::splat(0.0);
+            if reads_params {
+                x = a * V::load(segment.params.add(i));
+            }
             if reads_grads {
                 x = x + b * V::load(segment.grads.add(i));
             }

@@ -4,7 +4,17 @@ import type { Shape } from "../arena/tensor.js";
 
 /** The number of columns of a panel, and of rows and columns of a piece of a product. */
 export const PANEL = 8;
-const TILE = 64;
+export const TILE = 64;
+
+/** The number of rows of a piece of a copy. */
+const COPIED_ROWS = 4096;
+
+/** The largest number of multiplications in a piece of a product, and of elements in a piece of a reduction: 1 to 3 milliseconds. */
+const MOST_MULTIPLICATIONS = 2 ** 24;
+const MOST_ELEMENTS = 2 ** 20;
+
+/** The length of a slice, so that `breadth` elements along it are at most `most`: a multiple of what kernels load at once. */
+const sliceLength = (most: number, breadth: number) => Math.floor(most / Math.max(breadth, 1) / PANEL) * PANEL;
 
 /** The smallest normal float32, and its square root: a product of two numbers of that size or larger is not subnormal. */
 export const MIN_NORMAL_F32 = 1.1754943508222875e-38;
@@ -24,7 +34,10 @@ export type Place = number | string;
 /** A number, or a function of the options, the rule's scalars and the step. */
 export type Amount<Now> = number | ((now: Now) => number);
 
-/** A kernel call. Its struct in Rust has the amounts, then the addresses of the places, then the counts. */
+/**
+ * A kernel call. Its struct in Rust has the amounts, then the addresses of the places, then the counts, the length of a
+ * piece, and the index of the slice.
+ */
 export interface Operation<Now> {
   readonly kernel: string;
   readonly amounts: readonly Amount<Now>[];
@@ -32,7 +45,12 @@ export interface Operation<Now> {
   readonly counts: readonly number[];
   /** The number of pieces into which threads can divide it. */
   readonly pieces: number;
-  /** Its cost: the number of bytes that could be read and written in the same time. */
+  /**
+   * The number of slices, which are made one after the other: 1 unless a dimension is so long that a piece would take long.
+   * Default: 1.
+   */
+  readonly slices?: number;
+  /** The cost of a slice: the number of bytes that could be read and written in the same time. */
   readonly bytes: number;
 }
 
@@ -91,14 +109,18 @@ export class Matrices<Now> {
     const [depth, rows, columns] = [left.rows, out.rows, out.columns].map(wholePanels) as [number, number, number];
     const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
     const pieces = symmetric ? (down * (down + 1)) / 2 : down * across;
+    const slice = sliceLength(MOST_MULTIPLICATIONS, Math.min(rows, TILE) * Math.min(columns, TILE));
+    const slices = Math.ceil(depth / slice);
+    const partial = slices > 1 && plus?.at === out.at ? this.matrix(out.rows, out.columns).at : out.at;
     return {
       kernel: "multiply",
       amounts: [alpha, beta, least],
-      places: [left.at, right.at, plus?.at, out.at],
-      counts: [depth, rows, columns, Number(symmetric)],
+      places: [left.at, right.at, plus?.at, out.at, partial],
+      counts: [depth, rows, columns, Number(symmetric), slice],
       pieces,
+      slices,
       // Four multiplications take as long as one byte.
-      bytes: (depth * rows * columns * pieces) / (2 * down * across),
+      bytes: (Math.min(depth, slice) * rows * columns * pieces) / (2 * down * across),
     };
   }
 
@@ -126,7 +148,7 @@ export class Matrices<Now> {
         ...source,
         ...filled,
       ],
-      pieces: Math.ceil(out.columns / PANEL),
+      pieces: Math.ceil(out.columns / PANEL) * Math.ceil(filled[0]! / COPIED_ROWS),
       bytes: 16 * out.rows * out.columns, // element by element
     };
   }
@@ -138,27 +160,70 @@ export class Matrices<Now> {
   reduce(
     kernel: keyof typeof reductions,
     into: Place,
-    grid: readonly [matrices: number, rows: number, columns: number],
+    grid: Grid,
     { share = 0, ofRows, ofColumns }: { share?: Amount<Now>; ofRows?: Place; ofColumns?: Place } = {},
   ): Operation<Now> {
+    const { numbers, length, pieces } = reductions[kernel](...grid);
+    const slice = sliceLength(MOST_ELEMENTS, Math.min(numbers, TILE));
+    const slices = Math.ceil(length / slice);
     return {
       kernel,
       amounts: [share],
-      places: [ofRows, ofColumns, into],
-      counts: grid,
-      pieces: reductions[kernel](...grid),
-      bytes: 4 * grid[0] * grid[1] * grid[2],
+      places: [ofRows, ofColumns, into, slices > 1 ? this.#doubles(4 * numbers) : undefined],
+      counts: [...grid, slice],
+      pieces,
+      slices,
+      bytes: 4 * numbers * Math.min(length, slice),
     };
+  }
+
+  /** `into` becomes the number of each row, divided by the mean of the numbers of its matrix or by `least`, if that is larger. */
+  divideRows(into: Place, ofRows: Place, grid: Grid, least: Amount<Now>): Operation<Now>[] {
+    const [matrices, rows] = grid;
+    const inverses = this.#doubles(matrices);
+    const operation = { amounts: [least], places: [ofRows, undefined, into, inverses] };
+    const slice = Math.min(rows, MOST_ELEMENTS);
+    return [
+      {
+        ...{ ...operation, kernel: "invert_means", counts: [...grid, slice], pieces: matrices },
+        ...{ slices: Math.ceil(rows / slice), bytes: 4 * matrices * slice },
+      },
+      {
+        ...{ ...operation, kernel: "divide_rows", counts: [...grid, rows] },
+        ...{ pieces: Math.ceil((matrices * rows) / TILE), bytes: 8 * matrices * rows },
+      },
+    ];
+  }
+
+  #doubles(count: number): Place {
+    return this.#take(wholePanels(2 * count));
   }
 }
 
-/** The number of pieces of each reduction. */
+type Grid = readonly [matrices: number, rows: number, columns: number];
+
+/** For each reduction, how many numbers it computes, from how many elements each, and its pieces. */
 const reductions = {
-  average_rows: (matrices: number, rows: number) => Math.ceil((matrices * rows) / TILE),
-  average_columns: (matrices: number, _: number, columns: number) => matrices * Math.ceil(columns / TILE),
-  cover_rows: (_: number, rows: number) => Math.ceil(rows / TILE),
-  cover_columns: (_: number, __: number, columns: number) => Math.ceil(columns / TILE),
-  divide_rows: (matrices: number) => matrices,
+  average_rows: (matrices: number, rows: number, columns: number) => ({
+    numbers: matrices * rows,
+    length: columns,
+    pieces: Math.ceil((matrices * rows) / TILE),
+  }),
+  average_columns: (matrices: number, rows: number, columns: number) => ({
+    numbers: matrices * columns,
+    length: rows,
+    pieces: matrices * Math.ceil(columns / TILE),
+  }),
+  cover_rows: (_: number, rows: number, columns: number) => ({
+    numbers: rows,
+    length: columns,
+    pieces: Math.ceil(rows / TILE),
+  }),
+  cover_columns: (_: number, rows: number, columns: number) => ({
+    numbers: columns,
+    length: rows,
+    pieces: Math.ceil(columns / TILE),
+  }),
 };
 
 /** The `Layout` struct in Rust: the distances between panels, between columns of a panel, between blocks of rows, and between rows. */

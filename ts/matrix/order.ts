@@ -1,6 +1,6 @@
 /** Ordering the columns of a matrix, as operations of a program. */
 
-import { type Matrix, type Operation, wholePanels } from "./matrices.js";
+import { type Matrix, type Operation, TILE, wholePanels } from "./matrices.js";
 
 /** Memory for the sum of each column, and for the order. */
 interface Order {
@@ -19,8 +19,10 @@ const ordering = (kernel: string, left: Matrix, right: Matrix, { sums, order }: 
 });
 
 /** Orders the columns by the sums of the products of `left` and `right`, the largest first. */
-export const ranked = (order: Order, left: Matrix, right: Matrix): Operation<unknown> =>
-  ordering("rank", left, right, order, 1);
+export const ranked = (order: Order, left: Matrix, right: Matrix): Operation<unknown>[] => [
+  ordering("column_dots", left, right, order, left.columns),
+  ordering("rank", left, right, order, Math.ceil(left.columns / TILE)),
+];
 
 /** `out` becomes `from` with its columns in that order. */
 export const reordered = (out: Matrix, from: Matrix, order: Order): Operation<unknown> =>

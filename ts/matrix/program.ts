@@ -30,21 +30,29 @@ export function programOf<Now>(matrices: Matrices<Now>, instructions: readonly I
   return { instructions, scratch: matrices.bytes, bytes: operationsIn(instructions).length * OPERATION_BYTES };
 }
 
-/** An instruction in memory. `begin` writes the amounts of an operation. */
+/** An instruction in memory. `begin` writes the amounts of an operation, and the index of the next slice. */
 export type PlacedInstruction =
   | "measure"
   | "update"
-  | { readonly begin: (now: any) => void; readonly task: Task }
+  | { readonly begin: (now: any, slice: number) => void; readonly slices: number; readonly task: Task }
   | { readonly when: (now: any) => boolean; readonly then: readonly PlacedInstruction[] };
 
-/** Returns the function that writes the amounts of an operation. It is on its own, so that its closure does not hold the arena. */
-const writeAmounts = (amounts: readonly Amount<any>[], views: readonly Float64Array[], at: number) => (now: any) => {
-  const numbers = views[at]!;
-  for (let i = 0; i < amounts.length; i++) {
-    const amount = amounts[i]!;
-    numbers[i] = typeof amount === "number" ? amount : amount(now);
-  }
-};
+/** The amounts of an operation in memory, and the index of its slice. */
+interface OperationViews {
+  readonly numbers: Float64Array;
+  readonly slice: Uint32Array;
+}
+
+/** Returns an operation's `begin`. It is on its own, so that its closure does not hold the arena. */
+const beginOperation =
+  (amounts: readonly Amount<any>[], views: readonly OperationViews[], at: number) => (now: any, index: number) => {
+    const { numbers, slice } = views[at]!;
+    for (let i = 0; i < amounts.length; i++) {
+      const amount = amounts[i]!;
+      numbers[i] = typeof amount === "number" ? amount : amount(now);
+    }
+    slice[0] = index;
+  };
 
 /**
  * Writes a program to memory.
@@ -61,19 +69,21 @@ export function placeProgram(
 ): readonly PlacedInstruction[] {
   let next = address;
   // An optimizer that outlives its arena must not hold the memory.
-  const views: Float64Array[] = [];
+  const views: OperationViews[] = [];
   arena.onFree({ release: () => void (views.length = 0) });
   const placeOperation = (operation: Operation<any>) => {
-    const { kernel, amounts, places, counts, pieces, bytes } = operation;
+    const { kernel, amounts, places, counts, pieces, slices = 1, bytes } = operation;
     const hyper = next;
     next += OPERATION_BYTES;
     const numbers = arena.doubles(hyper, amounts.length);
-    const at = views.push(numbers) - 1;
-    const words = [...places.map((place) => (place === undefined ? 0 : addressOf(place))), ...counts, CHUNK];
-    new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length).set(words);
+    const words = [...places.map((place) => (place === undefined ? 0 : addressOf(place))), ...counts, CHUNK, 0];
+    const view = new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length);
+    view.set(words);
+    const at = views.push({ numbers, slice: view.subarray(-1) }) - 1;
     const call: Call = { kernel: arena.kernel(kernel), hyper, segment, length: pieces * CHUNK, bytes };
     return {
-      begin: writeAmounts(amounts, views, at),
+      begin: beginOperation(amounts, views, at),
+      slices,
       task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call]),
     };
   };

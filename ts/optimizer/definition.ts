@@ -72,12 +72,12 @@ export interface Definition<
     matrices: Matrices<Now<Hyper & Fixed, Counted>>,
     options: Chosen<Hyper & Fixed>,
   ) => readonly Instruction<Now<Hyper & Fixed, Counted>>[];
-  /** A parameter for evaluation, from the parameter in training: for `opt.eval()`. */
-  readonly evalParam?: (
-    param: number,
-    state: { readonly [Slot in Slots]: number },
+  /** Replaces parameters in training by those for evaluation, in place: for `opt.eval()`. */
+  readonly evalParams?: (
+    params: Float32Array,
+    state: { readonly [Slot in Slots]: Float32Array },
     options: Chosen<Hyper & Fixed>,
-  ) => number;
+  ) => void;
   /** The slot in which `opt.hessian()` averages the user's estimates, and the decay of that average. */
   readonly hessian?: {
     readonly slot: Slots;
@@ -110,7 +110,7 @@ export const tensorKinds = {
 };
 
 /** A definition with its name and with defaults, without its generic types. All code below the factories uses it. */
-export interface Rule extends Omit<Definition, "conflict" | "advance" | "evalParam" | "hessian" | "program"> {
+export interface Rule extends Omit<Definition, "conflict" | "advance" | "evalParams" | "hessian" | "program"> {
   readonly name: string;
   readonly fixed: Options;
   readonly addedState: Readonly<Record<string, string>>;
@@ -127,11 +127,11 @@ export interface Rule extends Omit<Definition, "conflict" | "advance" | "evalPar
     options: Readonly<Record<string, unknown>>,
   ) => readonly Instruction<any>[];
   readonly advance: (from: Advance<Scalars, Readonly<Record<string, unknown>>, Scalars>) => Scalars;
-  readonly evalParam?: (
-    param: number,
-    state: Readonly<Record<string, number>>,
+  readonly evalParams?: (
+    params: Float32Array,
+    state: Readonly<Record<string, Float32Array>>,
     options: Readonly<Record<string, unknown>>,
-  ) => number;
+  ) => void;
   readonly hessian?: {
     readonly slot: string;
     readonly beta: (options: Readonly<Record<string, unknown>>) => number;

@@ -1,6 +1,7 @@
 /** A group: tensors that share hyper-parameters. */
 
 import type { Arena } from "../arena/arena.js";
+import { MAX_BYTES } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import { Matrices } from "../matrix/matrices.js";
 import { type Program, programOf } from "../matrix/program.js";
@@ -29,17 +30,16 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
   const variant = variantOf(rule, values);
   checkKernels(rule, variant, params[0]!.arena);
   const segments = segmentsOf(params, variant);
+  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
+  const state = sum(segments.map((tensors) => Segment.bytes(tensors, variant)));
   const programs = segments.flatMap((tensors) => {
-    if (rule.program === undefined) return [];
+    // Without memory for the state, there is none for the program, which may be long.
+    if (rule.program === undefined || state > MAX_BYTES) return [];
     const slots = rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0);
     const matrices = new Matrices(tensors[0]!.shape, slots);
     return programOf(matrices, rule.program(matrices, values));
   });
-  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
-  const bytes =
-    (rule.perTensor ? segments.length : 1) * BLOCK_BYTES +
-    sum(programs.map(({ bytes }) => bytes)) +
-    sum(segments.map((tensors) => Segment.bytes(tensors, variant)));
+  const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
   const scratch = Math.max(0, ...programs.map(({ scratch }) => scratch));
   const length = sum(segments.map(extent));
   return { values, variant, params, segments, programs, bytes, scratch, length };
@@ -140,7 +140,7 @@ export class Group<Hyper = unknown> {
 
   /** The number of bytes that `separate` takes. @internal */
   static separateBytes({ params, variant }: Plan): number {
-    return params.length * (BLOCK_BYTES + Segment.blockBytes(variant));
+    return params.reduce((sum, tensor) => sum + BLOCK_BYTES + Segment.blockBytes([tensor], variant), 0);
   }
 
   /** Gives each tensor its own segment, in the order of `params`, and its own scalars. State stays in its place. @internal */
@@ -152,7 +152,7 @@ export class Group<Hyper = unknown> {
     const parts = this.params.map((tensor) => {
       const from = segmentOf.get(tensor)!;
       const block = new HyperBlock(arena, this.#rule, values, take(BLOCK_BYTES), tensor);
-      const own = take(Segment.blockBytes(variant));
+      const own = take(Segment.blockBytes([tensor], variant));
       const segment = new Segment(arena, variant, block.address, own, [tensor], 0, undefined, from.viewsOf(tensor));
       segment.since = from.since;
       return { block, segment: arena.onFree(segment) };

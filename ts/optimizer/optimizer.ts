@@ -166,9 +166,13 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   async stepAsync(closure?: AsyncClosure): Promise<StepReport> {
     const { pool } = this.#arena.internals(this.#rule.name);
     this.#checkReady(this.#rule.name);
-    const snapshots = this.groups.map(({ snapshot }) => snapshot);
-    if (closure !== undefined) return { ...(await this.#driver.runAsync(this.#computation(snapshots), closure)) };
-    return pool.stepAsync(this.#rule.name, this.#step, snapshots, () => ({ ...this.#step.report }));
+    const snapshots = this.#step.ask();
+    try {
+      if (closure !== undefined) return { ...(await this.#driver.runAsync(this.#computation(snapshots), closure)) };
+      return await pool.stepAsync(this.#rule.name, this.#step, snapshots, () => ({ ...this.#step.report }));
+    } finally {
+      this.#step.answer();
+    }
   }
 
   /** A step that calls a closure. */
@@ -223,9 +227,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * An Error during a step.
    */
   eval(): void {
-    const { name, evalParam } = this.#rule;
+    const { name, evalParams } = this.#rule;
     const { pool } = this.#arena.internals(name);
-    if (evalParam === undefined || this.#training !== undefined) return;
+    if (evalParams === undefined || this.#training !== undefined) return;
     this.#checkTraining(`${name}: eval`);
     pool.exclusively(`${name}: eval`, () => {
       const training = new Map<Tensor, Float32Array>();
@@ -234,13 +238,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
         for (const tensor of params) {
           const { data } = tensor;
           training.set(tensor, data.slice());
-          if (this.steps === 0) continue; // the state is a copy of the parameters from the first step on
-          const slots = Object.entries(this.internals.viewsOf(tensor).state);
-          const state: Record<string, number> = {};
-          for (let i = 0; i < data.length; i++) {
-            for (const [slot, view] of slots) state[slot] = view[i]!;
-            data[i] = evalParam(data[i]!, state, options);
-          }
+          // The state is a copy of the parameters from the first step on.
+          if (this.steps > 0) evalParams(data, this.internals.viewsOf(tensor).state, options);
         }
       }
       this.#training = training;
@@ -285,10 +284,17 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       params.map((tensor) => [tensor.data, this.average(tensor)] as const),
     );
     this.#arena.internals(this.#rule.name).pool.exclusively(title, () => {
+      const values = new Float32Array(SWAPPED);
       for (const [data, average] of pairs) {
-        const values = data.slice();
-        data.set(average);
-        average.set(values);
+        for (let begin = 0; begin < data.length; begin += SWAPPED) {
+          const [a, b] = [data, average].map((view) => view.subarray(begin, begin + SWAPPED)) as [
+            Float32Array,
+            Float32Array,
+          ];
+          values.set(a);
+          a.set(b);
+          b.set(values.subarray(0, b.length));
+        }
       }
     });
   }
@@ -356,6 +362,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     }
   }
 }
+
+/** The number of elements that `swapAverages` exchanges at once: few enough for the cache. */
+const SWAPPED = 4096;
 
 /** The scratch memory that groups share. */
 const scratchOf = (plans: readonly Plan[]) => Math.max(...plans.map(({ scratch }) => scratch));

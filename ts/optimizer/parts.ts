@@ -19,7 +19,7 @@ export interface Part {
 }
 
 /** The kinds of tasks, in the order of a step; the last is apart from it. Each is a call of a segment. */
-const KINDS = ["accumulate", "norm", "clip", "measure", "update", "averageHessian"] as const;
+const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "averageHessian"] as const;
 export type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
 

@@ -44,6 +44,8 @@ export class Segment {
   readonly accumulate: Call | undefined;
   /** Sums the squares of the gradients. */
   readonly norm: Call;
+  /** Sums the squares of the parameters and gradients of each row, if rows are long. */
+  readonly sumUnits: Call | undefined;
   /** Clips the gradients of each row. */
   readonly clip: Call | undefined;
   /** Computes the rule's sums. */
@@ -63,19 +65,19 @@ export class Segment {
   /** The slots that start as a copy of the parameters. */
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];
 
-  /** The number of bytes of a segment's blocks of numbers. */
-  static blockBytes({ hasAccumulator, agc, hessianSlot }: Variant): number {
+  /** The number of bytes of a segment's own numbers, without state. */
+  static blockBytes(tensors: readonly Tensor[], { hasAccumulator, agc, hessianSlot }: Variant): number {
     const blocks = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
-    return blocks * BLOCK_BYTES;
+    return blocks * BLOCK_BYTES + (agc < Infinity ? unitSumsBytes(tensors[0]!) : 0);
   }
 
   /** The number of bytes of a segment of these tensors. */
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
     const { slots, hasAverage, hasAccumulator } = variant;
-    if (holderOf(tensors)) return Segment.blockBytes(variant);
+    if (holderOf(tensors)) return Segment.blockBytes(tensors, variant);
     const state = Object.keys(slots).reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
-    return Segment.blockBytes(variant) + (state + arrays * extent(tensors)) * 4;
+    return Segment.blockBytes(tensors, variant) + (state + arrays * extent(tensors)) * 4;
   }
 
   /**
@@ -98,7 +100,7 @@ export class Segment {
     placed?: TensorViews,
   ) {
     const [first] = tensors as [Tensor];
-    const { data, grad, size, shape } = first;
+    const { data, grad, size } = first;
     this.tensors = tensors;
     const { measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
     const length = extent(tensors);
@@ -113,7 +115,7 @@ export class Segment {
     /** Returns the address of an array of state: in the segment's own bytes, unless it is placed or another library holds state. */
     const array = (name: string, start: number | "params", floats = length) =>
       places[name]?.byteOffset ??
-      stateOf?.(first, name, variant.shapes[name]?.(shape) ?? shape, start) ??
+      stateOf?.(first, name, variant.shapes[name]?.(first.shape) ?? first.shape, start) ??
       take(4 * floats);
     const gradPointers: Uint32Array[] = [];
     /** Writes a `Segment` struct, with step numbers that change nothing. */
@@ -166,7 +168,11 @@ export class Segment {
       placeProgram(arena, ...program, segment, (at) => (typeof at === "string" ? addresses.get(at)! : scratch + at));
     if (agc < Infinity) {
       const units = take(BLOCK_BYTES);
-      arena.doubles(units, 3).set([agc, shape.length < 2 ? size : size / shape[0]!, size]);
+      const sumsBytes = unitSumsBytes(first);
+      const sums = sumsBytes > 0 ? take(sumsBytes) : 0;
+      arena.doubles(units, 3).set([agc, unitLength(first), size]);
+      new Uint32Array(data.buffer, units + 24, 1)[0] = sums;
+      this.sumUnits = sums > 0 ? call("sum_units", units, segment, 2) : undefined;
       this.clip = call("clip_units", units, segment, 2);
     }
     if (hessianSlot !== undefined) {
@@ -244,6 +250,20 @@ const holderOf = ([first]: readonly Tensor[]) => first!.arena.internals("state")
 /** The tensors of each segment. If another library holds state, each tensor has a segment, in the order in which they were given. */
 export const segmentsOf = (tensors: readonly Tensor[], { oneTensorEach }: Variant): readonly (readonly Tensor[])[] =>
   oneTensorEach || holderOf(tensors) ? tensors.map((tensor) => [tensor]) : adjacentTensors(tensors);
+
+/** The number of elements that `agc` clips together: those of one index in the first dimension. */
+const unitLength = ({ shape, size }: Tensor) => (shape.length < 2 ? size : size / shape[0]!);
+
+/** The number of elements that `agc` sums up at once, as in crate/src/clip.rs. */
+const UNIT_BLOCK = 65_536;
+
+/** The bytes of the sums of a tensor whose units are longer than a block: two doubles for each block. Otherwise 0. */
+function unitSumsBytes(tensor: Tensor): number {
+  const length = unitLength(tensor);
+  if (length <= UNIT_BLOCK) return 0;
+  const blocks = Math.ceil(length / UNIT_BLOCK) * (tensor.size / length);
+  return Math.ceil((16 * blocks) / BLOCK_BYTES) * BLOCK_BYTES;
+}
 
 /** The tensors in lists of those that are adjacent in memory, with their gradients. */
 export function adjacentTensors(tensors: readonly Tensor[]): Tensor[][] {

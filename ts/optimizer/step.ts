@@ -84,6 +84,10 @@ export class Step implements Work<readonly Snapshot[]> {
   /** The index of the next phase. */
   #next = 0;
   #averageHessian: Task | undefined;
+  /** The asynchronous steps that are not done, all that were asked for since there was none, and the counts then. */
+  #unanswered = 0;
+  #asked = 0;
+  #before = { steps: 0, microBatches: 0 };
 
   constructor(arena: Arena, rule: Rule, options: Values) {
     this.#rule = rule;
@@ -98,7 +102,7 @@ export class Step implements Work<readonly Snapshot[]> {
     const rule = this.#rule;
     const parts = new Parts(arena, rule, groups, address);
     const tasks = parts.tasks();
-    const { clipNorm, clipTensorNorm, nonFinite, accumulate, agc } = this.shared;
+    const { clipNorm, clipTensorNorm, nonFinite, accumulate } = this.shared;
     const needsNorm =
       Math.min(clipNorm, clipTensorNorm) < Infinity || nonFinite !== "ignore" || this.lossScale.isDynamic;
     this.#groups = groups;
@@ -110,7 +114,7 @@ export class Step implements Work<readonly Snapshot[]> {
       () => this.#decide(needsNorm),
     ];
     this.#update = [
-      ...(agc < Infinity ? [tasks.clip!] : []),
+      ...[tasks.sumUnits ?? [], tasks.clip ?? []].flat(),
       ...(rule.program ? parts.all.flatMap((part) => this.#program(parts, part)) : this.#elementwise(tasks)),
     ];
     this.#listPhases();
@@ -154,7 +158,18 @@ export class Step implements Work<readonly Snapshot[]> {
         const advance = () => this.#advance([part]);
         return [...(measure ? [measure] : []), advance, look];
       }
-      if ("task" in instruction) return [() => instruction.begin(now), instruction.task];
+      if ("task" in instruction) {
+        const { begin, slices, task } = instruction;
+        let slice = 0;
+        const beginSlice = () => {
+          begin(now, slice);
+          slice = (slice + 1) % slices;
+        };
+        const repeat = () => {
+          if (slice > 0) this.#next -= 3;
+        };
+        return [beginSlice, task, repeat];
+      }
       const then = instruction.then.flatMap(phasesOf);
       const skip = () => {
         if (!instruction.when(now)) this.#next += then.length;
@@ -181,6 +196,30 @@ export class Step implements Work<readonly Snapshot[]> {
         return task;
       },
     };
+  }
+
+  /**
+   * The options of an asynchronous step that is asked for now. They are computed now, because a schedule may depend on more than
+   * the step, as a plateau does. They are computed again if steps before it are skipped, so that it is another step than expected.
+   */
+  ask(): readonly Snapshot[] {
+    const isFirst = this.#unanswered === 0;
+    const { steps, microBatches } = isFirst ? this.counts : this.#before;
+    const asked = isFirst ? 0 : this.#asked;
+    const expected = steps + Math.floor((microBatches + asked) / this.shared.accumulate);
+    const snapshots = this.#groups.map(({ snapshot }): Snapshot => {
+      const values = snapshot(expected);
+      return (step) => (step === expected ? values : snapshot(step));
+    });
+    this.#before = { steps, microBatches };
+    this.#asked = asked + 1;
+    this.#unanswered += 1;
+    return snapshots;
+  }
+
+  /** Ends what `ask` began: the step was made, or it failed. */
+  answer(): void {
+    this.#unanswered -= 1;
   }
 
   begin(snapshots?: readonly Snapshot[]): void {
@@ -281,8 +320,9 @@ export class Step implements Work<readonly Snapshot[]> {
       for (const tensor of params) {
         const sum = segments.map((segment) => segment.viewsOf(tensor)?.sum).find(Boolean);
         const grad = sum ?? tensor.grad;
-        const index = grad.findIndex((x) => !Number.isFinite(x));
-        if (index < 0) continue;
+        let index = 0;
+        while (index < grad.length && Number.isFinite(grad[index])) index += 1; // faster than findIndex
+        if (index === grad.length) continue;
         const what = sum ? "the sum of the micro-batches' gradients" : "the gradient";
         return new RangeError(
           `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}; ${sum ? `the ${this.shared.accumulate} micro-batches were dropped, and ` : ""}nothing was updated`,

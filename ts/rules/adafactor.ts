@@ -67,7 +67,7 @@ export const adafactor = rule("adafactor", {
     return [
       matrices.reduce("average_rows", "rowVar", grid, { share }),
       matrices.reduce("average_columns", "colVar", grid, { share }),
-      matrices.reduce("divide_rows", "rowScale", grid, { share: ({ eps }) => eps[0], ofRows: "rowVar" }),
+      ...matrices.divideRows("rowScale", "rowVar", grid, ({ eps }) => eps[0]),
       "measure",
       "update",
     ];

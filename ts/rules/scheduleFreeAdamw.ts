@@ -1,6 +1,6 @@
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
-import { averaging, averagingScalars, evalParam } from "./scheduleFreeSgd.js";
+import { averaging, averagingScalars, evalParams } from "./scheduleFreeSgd.js";
 
 /**
  * AdamW that needs no schedule for its rate, because it averages the parameters. It is `scheduleFreeSgd` with the
@@ -33,5 +33,5 @@ export const scheduleFreeAdamw = rule("scheduleFreeAdamw", {
   startsAt: { z: "params" },
   scalars: averagingScalars,
   advance: averaging,
-  evalParam,
+  evalParams,
 });

@@ -36,16 +36,17 @@ export const scheduleFreeSgd = rule("scheduleFreeSgd", {
   startsAt: { z: "params" },
   scalars: averagingScalars,
   advance: averaging,
-  evalParam,
+  evalParams,
 });
 
-/** The average `x`, computed from the parameters `y`. */
-export function evalParam(
-  y: number,
-  { z }: { z: number },
-  { betas }: { betas: readonly [number, ...number[]] },
-): number {
-  return y + (1 - 1 / betas[0]) * (z - y);
+/** Computes the average `x` from the parameters `y`. */
+export function evalParams(
+  y: Float32Array,
+  { z }: { readonly z: Float32Array },
+  { betas }: { readonly betas: readonly [number, ...number[]] },
+): void {
+  const weight = 1 - 1 / betas[0];
+  for (let i = 0; i < y.length; i++) y[i] = y[i]! + weight * (z[i]! - y[i]!);
 }
 
 /** The scalars at a step, from those at the step before. */

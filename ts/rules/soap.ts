@@ -170,7 +170,7 @@ function side<Now extends { readonly betas: readonly [number, number]; readonly 
       }),
       matrices.copy(q, basis),
       matrices.product(p, gg, q),
-      ranked(work, q, p),
+      ...ranked(work, q, p),
       reordered(gg, p, work),
       ...orthonormalized(matrices, q, gg),
       matrices.copy(basis, q),

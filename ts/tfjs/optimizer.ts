@@ -187,7 +187,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * Other rules have nothing to do. Until `train()` is called, the optimizer makes no step.
    */
   eval(): void {
-    if (this.#rule.evalParam === undefined || this.#training !== undefined) return;
+    if (this.#rule.evalParams === undefined || this.#training !== undefined) return;
     const entries = this.#entries.filter(({ variable }) => variable !== undefined && !variable.isDisposed);
     if (entries.length === 0) return;
     tidy(() => {

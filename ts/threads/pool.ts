@@ -1,14 +1,20 @@
 /** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
 
 import type { Binary } from "../wasm/kernels.js";
-import { sleep, startThread, type Thread, nextTurn } from "../platform.js";
+import { nextTurn, now, startThread, type Thread } from "../platform.js";
 import { FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
 import type { Runner } from "./runner.js";
 import { PROTOCOL, type Task } from "./task.js";
 import { source } from "./worker-source.js";
 
-/** How many chunks an asynchronous step does between turns of the event loop. */
-const CHUNKS_A_TURN = 8;
+/** Milliseconds that an asynchronous step works between turns of the event loop: a quarter of a frame at 60 a second. */
+const TURN_MS = 4;
+
+/**
+ * The most bytes that it reads and writes in a turn, for clocks that are coarse or stand still: four milliseconds at the
+ * speed of a slow memory.
+ */
+const TURN_BYTES = 2 ** 26;
 
 /**
  * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
@@ -137,14 +143,16 @@ export class Pool {
   }
 
   async #runInTurns(title: string, task: Task): Promise<void> {
-    this.#publish(task);
-    for (
-      const watch = new StallDetector();
-      this.#pending(title, watch) > 0;
-      await (watch.long ? sleep(WAIT_MS) : nextTurn())
-    ) {
-      for (let i = 0; i < CHUNKS_A_TURN && this.#runner.claim(); i++);
-      if (Atomics.load(this.#control, PENDING) === 0) break;
+    const chunks = this.#publish(task);
+    const chunkBytes = task.bytes / chunks;
+    const watch = new StallDetector();
+    for (let pending = chunks; pending > 0; pending = this.#pending(title, watch)) {
+      const end = now() + TURN_MS;
+      let bytes = 0;
+      while (bytes < TURN_BYTES && now() < end && this.#runner.claim()) bytes += chunkBytes;
+      pending = Atomics.load(this.#control, PENDING);
+      if (bytes === 0 && pending > 0) this.#runner.wait(PENDING, pending, 1); // others work on the last chunks
+      if (Atomics.load(this.#control, PENDING) > 0) await nextTurn();
     }
   }
 
@@ -160,9 +168,10 @@ export class Pool {
   }
 
   /** Offers a task to all threads, and wakes them if it is worth it. */
-  #publish(task: Task): void {
+  #publish(task: Task): number {
     const chunks = this.#runner.publish(task);
     if (task.bytes >= WORTH_WAKING) Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
+    return chunks;
   }
 
   /** How many chunks are not done; an Error if the arena was freed meanwhile, or a thread died over one of them. */
@@ -193,20 +202,15 @@ class StallDetector {
   #looks = 0;
   #last = 0;
 
-  /** Whether it has already been longer than a chunk takes. */
-  get long(): boolean {
-    return this.#looks > 0;
-  }
-
   stuck(pending: number): boolean {
-    const now = performance.now();
+    const time = now();
     if (pending !== this.#pending) {
       this.#pending = pending;
       this.#looks = 0;
-      this.#last = now;
-    } else if (now - this.#last >= LOOK_MS) {
+      this.#last = time;
+    } else if (time - this.#last >= LOOK_MS) {
       this.#looks += 1; // one, however long ago the last was: a process that was stopped gives its threads time
-      this.#last = now;
+      this.#last = time;
     }
     return this.#looks >= LOOKS_UNTIL_DEAD;
   }
