@@ -1,113 +1,151 @@
-/** Nanoseconds a parameter and GB/s of every rule, beside its peers in the same run; and what the data does to them. */
+/** `npm run bench`: steps of downhill and of its peers, side by side. */
 
 import { writeFileSync } from "node:fs";
+import { availableParallelism, freemem } from "node:os";
 import { parseArgs } from "node:util";
-import * as downhill from "downhill";
-import { copy, javascript, tfjs, type Peer } from "./peers.js";
-import { decimals, machine, print } from "./print.js";
+import { Worker } from "node:worker_threads";
+import { machine, machineLine } from "./machine.js";
+import type { Peer } from "./peers/peer.js";
+import { peers } from "./peers/index.js";
+import type { Measured, Record_ } from "./record.js";
+import { printCase } from "./table.js";
 import { type Arm, compare } from "./stopwatch.js";
+import { cases, sizeOf, titleOf, type Work } from "./work.js";
+import { traffic } from "./traffic.js";
 
-const { values: flags } = parseArgs({
-  options: {
-    sizes: { type: "string", default: "1000,65536,1048576,16777216" },
-    rules: { type: "string" },
-    out: { type: "string" },
-    help: { type: "boolean", default: false },
-  },
-});
-if (flags.help) {
-  console.log(`Measures every rule beside its peers.
+const help = `Measures steps of downhill and of its peers in one run, in turns: medians and minima.
 
-  npm run bench -- [--sizes 1000,1048576] [--rules sgd,adamw] [--out FILE.json]`);
-  process.exit();
-}
+  npm run bench -- [flags]
 
-type Any = downhill.Factory<any, any, any, any>;
-const isFactory = (value: unknown): value is Any => typeof value === "function" && "rule" in value;
+  --case LIST      of ${Object.keys(cases).join(", ")} (default: all)
+  --rule LIST      only these rules, such as sgd,adamw
+  --peer LIST      of ${Object.keys(peers).join(", ")} (default: all)
+  --size LIST      numbers of parameters, or sides of matrices (default: each case's)
+  --threads LIST   numbers of threads (default: 1,${availableParallelism()})
+  --against DIR    another build of downhill to compare with: the folder of its repository
+  --python PATH    a Python with PyTorch, or JAX and Optax. To make one:
+                     python3 -m venv ~/peers && ~/peers/bin/pip install torch jax optax
+                   and give --python ~/peers/bin/python
+  --quick          a minute: the usual rules, two sizes
+  --json FILE      write the record there, with a page of curves beside it (FILE.html)
+  --help           this
+`;
 
-/** Every rule with its defaults, and again with each set of state that an option adds; those of matrices have a bench of their own. */
-const cases = Object.values(downhill)
-  .filter(isFactory)
-  .filter(({ rule }) => !rule.program)
-  .flatMap((factory) => {
-    const { name, addedState, fixed } = factory.rule;
-    const options = Object.values(addedState);
-    const subsets = Array.from({ length: 2 ** options.length }, (_, bits) => options.filter((_, i) => (bits >> i) & 1));
-    return subsets.map((on) => ({
-      name: [name, ...on].join(", "),
-      factory,
-      options: { lr: 1e-3, ...Object.fromEntries(on.map((option) => [option, option in fixed ? true : 0.9])) },
-    }));
-  })
-  .filter(({ name }) => flags.rules === undefined || flags.rules.split(",").includes(name.split(",")[0]!));
+const QUICK = { case: ["sizes", "whole"], size: [2 ** 16, 2 ** 20] };
 
-console.log(machine);
-const record: object[] = [];
-const sizes = flags.sizes.split(",").map(Number);
-for (const size of sizes) {
-  const rows: string[][] = [];
-  for (const { name, factory, options } of cases) {
-    const arena = downhill.createArenaSync({ threads: 1 });
-    const w = arena.tensor("w", [size]);
-    w.grad.fill(0.01);
-    const optimizer = factory([w], options);
-    const traffic = 4 * (3 + 2 * Object.keys(optimizer.state(w)).length);
-    const peers: Peer[] = [
-      { label: "downhill", run: () => optimizer.step() },
-      copy(traffic, size),
-      javascript(name, size),
-      // Larger ones take minutes, and more memory than tfjs's has.
-      size <= 2 ** 20 ? await tfjs("wasm", name, size) : undefined,
-      size <= 2 ** 20 ? await tfjs("cpu", name, size) : undefined,
-    ].filter((peer) => peer !== undefined);
-    const medians = await compare(peers, { rounds: size > 2 ** 22 ? 9 : 31 });
-    const times = new Map(peers.map(({ label }, i) => [label, medians[i]!]));
-    for (const { end } of peers) end?.();
-    arena.free();
-    const own = times.get("downhill")!;
-    const ratio = (label: string) => (times.has(label) ? decimals(times.get(label)! / own) : "");
-    rows.push([
-      name,
-      decimals(own / 1000),
-      (own / size).toFixed(3),
-      ((traffic * size) / own).toFixed(1),
-      ...["copy", "JavaScript loop", "tfjs wasm", "tfjs cpu"].map(ratio),
-    ]);
-    record.push({ name, size, traffic, nanoseconds: Object.fromEntries(times) });
-  }
-  console.log(`\n${size} parameters; peers as multiples of downhill's time`);
-  print(["rule", "µs a step", "ns a parameter", "GB/s", "copy", "JavaScript", "tfjs wasm", "tfjs cpu"], rows);
-}
-
-/** Gradients of several kinds, after which a step should take no longer. */
-const kinds: Record<string, number> = {
-  "ordinary gradients": 0.01,
-  "gradients that died": 0,
-  "gradients of 1e-12": 1e-12,
-  "gradients of 1e-20, whose squares are subnormal": 1e-20,
-  "subnormal gradients": 1e-40,
-  infinities: Infinity,
-  NaN: Number.NaN,
-};
-const size = 65536;
-const rows = cases.map(({ name }) => [name]);
-for (const [index, { factory, options }] of cases.entries()) {
-  const arena = downhill.createArenaSync({ threads: 1 });
-  const arms = Object.entries(kinds).map(([label, grad]): Arm => {
-    const w = arena.tensor(label, [size]);
-    const optimizer = factory([w], options);
-    w.data.fill(0.5);
-    w.grad.fill(0.01);
-    for (let i = 0; i < 10; i++) optimizer.step();
-    w.grad.fill(grad);
-    for (let i = 0; i < 3000; i++) optimizer.step(); // long enough for averages to fade
-    return { run: () => optimizer.step() };
+async function main(): Promise<void> {
+  const { values: flags } = parseArgs({
+    options: {
+      case: { type: "string" },
+      rule: { type: "string" },
+      peer: { type: "string" },
+      size: { type: "string" },
+      threads: { type: "string", default: [...new Set([1, availableParallelism()])].join() },
+      against: { type: "string" },
+      python: { type: "string" },
+      quick: { type: "boolean", default: false },
+      json: { type: "string" },
+      help: { type: "boolean", default: false },
+    },
   });
-  const [own, ...others] = await compare(arms);
-  arena.free();
-  rows[index]!.push(...others.map((time) => (time / own!).toFixed(2)));
-}
-console.log(`\n${size} parameters; time as a multiple of the time with ordinary gradients`);
-print(["rule", ...Object.keys(kinds).slice(1)], rows);
+  if (flags.help) {
+    console.log(help);
+    return;
+  }
+  const wanted = {
+    cases: list("case", flags.case, Object.keys(cases)) ?? (flags.quick ? QUICK.case : Object.keys(cases)),
+    peers: list("peer", flags.peer, Object.keys(peers)) ?? Object.keys(peers),
+    rules: list("rule", flags.rule),
+    sizes: numbers("size", flags.size) ?? (flags.quick ? QUICK.size : undefined),
+  };
+  const settings = { threads: numbers("threads", flags.threads)!, python: flags.python, against: flags.against };
 
-if (flags.out) writeFileSync(flags.out, `${JSON.stringify({ machine, record }, null, 1)}\n`);
+  const here = machine();
+  console.log(machineLine(here));
+  const started: Peer[] = [];
+  const versions: string[] = [];
+  const missing: Record<string, string> = {};
+  for (const name of wanted.peers) {
+    const peer = peers[name]!();
+    try {
+      versions.push(await peer.start(settings));
+      started.push(peer);
+    } catch (cause) {
+      missing[name] = (cause as Error).message;
+    }
+  }
+  console.log(`measured: ${versions.join(", ")}`);
+  for (const [name, reason] of Object.entries(missing)) console.log(`missing: ${name}: ${reason}`);
+
+  const measured: Measured[] = [];
+  for (const name of wanted.cases) {
+    const works = cases[name]!(wanted.sizes)
+      .map((steps): Work => ({ case: name, ...steps }))
+      .filter(({ rule }) => wanted.rules?.includes(rule) ?? true);
+    const results: Measured[] = [];
+    for (const work of works) results.push(await measure(work, started, flags.quick ? 1500 : 3000));
+    printCase(name, results);
+    measured.push(...results);
+  }
+  for (const peer of started) await peer.stop?.();
+  const record: Record_ = {
+    date: new Date().toISOString().slice(0, 10),
+    machine: here,
+    peers: versions,
+    missing,
+    measured,
+  };
+  if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(record, null, 1)}\n`);
+}
+
+/** The work's steps by each peer that can make them, in turns. */
+async function measure(work: Work, peers: readonly Peer[], milliseconds: number): Promise<Measured> {
+  const { shapes, ...rest } = work;
+  const [size, bytes] = [sizeOf(work), traffic(work)];
+  const arms: Arm[] = [];
+  for (const peer of peers) {
+    try {
+      // Peers hold temporary tensors as well, so twice the bytes should be free.
+      if (2 * bytes > freemem())
+        throw new Error(`it needs more than the ${Math.round(freemem() / 1e6)} MB that are free`);
+      arms.push(...(await peer.arms(work)));
+    } catch (cause) {
+      console.log(`${titleOf(work)}, ${work.tensors}: an implementation is missing: ${(cause as Error).message}`);
+    }
+  }
+  const pause = work.between === "2 ms" ? 2 : 0;
+  const others = work.between === "busy" ? Array.from({ length: availableParallelism() - 1 }, busyThread) : [];
+  try {
+    const timings = await compare(arms, { milliseconds, pause });
+    const byName = Object.fromEntries(arms.map(({ name }, i) => [name, timings[i]!]));
+    return { ...rest, size, bytes, arms: byName };
+  } finally {
+    for (const other of others) await other.terminate();
+    for (const { end } of arms) await end?.();
+  }
+}
+
+/** A thread that keeps a core busy. */
+const busyThread = () => new Worker("for (;;);", { eval: true });
+
+function list(flag: string, text: string | undefined, known?: readonly string[]): string[] | undefined {
+  const items = text?.split(",").map((item) => item.trim());
+  const wrong = items?.find((item) => known !== undefined && !known.includes(item));
+  if (wrong !== undefined) throw new Error(`--${flag} must be of ${known!.join(", ")}, got "${wrong}"`);
+  return items;
+}
+
+function numbers(flag: string, text: string | undefined): number[] | undefined {
+  return text?.split(",").map((item) => {
+    const value = Number(item);
+    if (Number.isInteger(value) && value > 0) return value;
+    throw new Error(`--${flag} must be whole numbers above 0, separated by commas, got "${text}"`);
+  });
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(`error: ${(error as Error).message}`);
+  process.exitCode = 1;
+}

@@ -1,42 +1,99 @@
-/** How benches measure. Arms take turns, so a disturbance meets all of them; a figure is the median over the rounds. */
+/** How benches measure: arms take turns, so a disturbance meets all of them. A figure is a median and a minimum over the rounds. */
 
 /** One of several ways to do the same work. */
 export interface Arm {
-  readonly run: () => unknown;
-  /** Called before each round, untimed. */
-  readonly prepare?: () => unknown;
+  readonly name: string;
+  /** Nanoseconds of `count` runs, each after `pause` milliseconds of other work, which are not counted. */
+  time(count: number, pause: number): number | Promise<number>;
+  /** Frees what the arm holds. */
+  end?(): unknown;
 }
 
-export const median = (samples: number[]) => samples.sort((a, b) => a - b)[samples.length >> 1]!;
+/** Nanoseconds of one run. */
+export interface Timing {
+  readonly median: number;
+  readonly min: number;
+}
 
-/** Keeps the thread busy for some milliseconds. */
-export const rest = (milliseconds: number) => {
+export interface Budget {
+  /** Milliseconds that all arms together should take. */
+  readonly milliseconds: number;
+  /** Milliseconds of other work before each run. Default: none. */
+  readonly pause?: number;
+}
+
+/** A sample is as many runs as take this long in nanoseconds, so that the clock's resolution does not matter. */
+const SAMPLE = 2e5;
+/** Samples of an arm. Slow arms have at least the first number, whatever the budget. */
+const [FEWEST, MOST] = [5, 51];
+
+export const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
+
+/** Keeps this thread busy for some milliseconds. */
+export function work(milliseconds: number): void {
   for (const end = performance.now() + milliseconds; performance.now() < end;);
-};
+}
 
-/**
- * Nanoseconds of one run of each arm. A sample is as many runs as take `least` nanoseconds, so that short runs are not too
- * short for the clock; or one run after `pause` milliseconds of other work.
- */
-export async function compare(arms: readonly Arm[], { rounds = 31, pause = 0, least = 2e5 } = {}): Promise<number[]> {
-  const counts: number[] = [];
-  for (const { run, prepare } of arms) {
-    await prepare?.();
-    run(); // allocates state and compiles
-    const start = performance.now();
-    run();
-    counts.push(pause > 0 ? 1 : Math.max(1, Math.ceil(least / ((performance.now() - start) * 1e6))));
+/** An arm that calls a function of this process. */
+export function arm(name: string, run: () => unknown, end?: () => unknown): Arm {
+  const time = (count: number, pause: number) => {
+    let total = 0;
+    if (pause > 0) {
+      for (let i = 0; i < count; i++) {
+        work(pause);
+        const start = performance.now();
+        run();
+        total += performance.now() - start;
+      }
+    } else {
+      const start = performance.now();
+      for (let i = 0; i < count; i++) run();
+      total = performance.now() - start;
+    }
+    return total * 1e6;
+  };
+  return { name, time, end };
+}
+
+/** An arm that awaits a function of this process. */
+export function asyncArm(name: string, run: () => Promise<unknown>, end?: () => unknown): Arm {
+  async function time(count: number, pause: number) {
+    let total = 0;
+    for (let i = 0; i < count; i++) {
+      work(pause);
+      const start = performance.now();
+      await run();
+      total += performance.now() - start;
+    }
+    return total * 1e6;
   }
+  return { name, time, end };
+}
+
+/** Measures arms in turns. */
+export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }: Budget): Promise<Timing[]> {
+  const counts: number[] = [];
+  const costs: number[] = [];
+  for (const arm of arms) {
+    await arm.time(1, pause); // allocates and compiles
+    const first = Math.max(1, await arm.time(1, pause));
+    counts.push(Math.ceil(SAMPLE / first));
+    costs.push((counts.at(-1)! + WARM) * first + counts.at(-1)! * pause * 1e6);
+  }
+  const share = (milliseconds * 1e6) / arms.length;
+  const wanted = costs.map((cost) => Math.min(MOST, Math.max(FEWEST, Math.floor(share / cost))));
+  const rounds = Math.max(...wanted);
   const samples = arms.map((): number[] => []);
   for (let round = 0; round < rounds; round++) {
-    for (const [i, { run, prepare }] of arms.entries()) {
-      await prepare?.();
-      if (pause > 0) rest(pause);
-      else for (let j = 0; j < 3; j++) run(); // wakes the threads
-      const start = performance.now();
-      for (let j = 0; j < counts[i]!; j++) run();
-      samples[i]!.push(((performance.now() - start) * 1e6) / counts[i]!);
+    for (const [i, arm] of arms.entries()) {
+      // A slow arm has its turn in fewer rounds, spread over all of them.
+      if (Math.floor((round * wanted[i]!) / rounds) === Math.floor(((round - 1) * wanted[i]!) / rounds)) continue;
+      if (pause === 0) await arm.time(WARM, 0); // wakes its threads and fills its caches
+      samples[i]!.push((await arm.time(counts[i]!, pause)) / counts[i]!);
     }
   }
-  return samples.map(median);
+  return samples.map((times) => ({ median: median(times), min: Math.min(...times) }));
 }
+
+/** Runs before each sample that are not counted. */
+const WARM = 2;
