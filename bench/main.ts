@@ -4,10 +4,13 @@ import { writeFileSync } from "node:fs";
 import { availableParallelism, freemem } from "node:os";
 import { parseArgs } from "node:util";
 import { Worker } from "node:worker_threads";
+import { checkpoints } from "./checkpoints.js";
+import { slowestSteps } from "./gradients.js";
 import { machine, machineLine } from "./machine.js";
 import type { Peer } from "./peers/peer.js";
 import { peers } from "./peers/index.js";
-import type { Measured, Record_ } from "./record.js";
+import type { Measured, BenchRecord } from "./record.js";
+import { page } from "./page.js";
 import { printCase } from "./table.js";
 import { type Arm, compare } from "./stopwatch.js";
 import { cases, sizeOf, titleOf, type Work } from "./work.js";
@@ -27,7 +30,7 @@ const help = `Measures steps of downhill and of its peers in one run, in turns: 
                      python3 -m venv ~/peers && ~/peers/bin/pip install torch jax optax
                    and give --python ~/peers/bin/python
   --quick          a minute: the usual rules, two sizes
-  --json FILE      write the record there, with a page of curves beside it (FILE.html)
+  --json FILE      write the record there, and a page of curves beside it, as .html
   --help           this
 `;
 
@@ -83,25 +86,34 @@ async function main(): Promise<void> {
       .map((steps): Work => ({ case: name, ...steps }))
       .filter(({ rule }) => wanted.rules?.includes(rule) ?? true);
     const results: Measured[] = [];
-    for (const work of works) results.push(await measure(work, started, flags.quick ? 1500 : 3000));
+    for (const work of works) results.push(await measure(work, started, flags.quick));
     printCase(name, results);
     measured.push(...results);
   }
   for (const peer of started) await peer.stop?.();
-  const record: Record_ = {
+  const record: BenchRecord = {
     date: new Date().toISOString().slice(0, 10),
     machine: here,
     peers: versions,
     missing,
     measured,
   };
-  if (flags.json !== undefined) writeFileSync(flags.json, `${JSON.stringify(record, null, 1)}\n`);
+  if (flags.json !== undefined) {
+    writeFileSync(flags.json, `${JSON.stringify(record, null, 1)}\n`);
+    writeFileSync(`${flags.json.replace(/\.json$/, "")}.html`, page(record));
+  }
 }
 
 /** The work's steps by each peer that can make them, in turns. */
-async function measure(work: Work, peers: readonly Peer[], milliseconds: number): Promise<Measured> {
+async function measure(work: Work, peers: readonly Peer[], quick: boolean): Promise<Measured> {
   const { shapes, ...rest } = work;
   const [size, bytes] = [sizeOf(work), traffic(work)];
+  const base = { ...rest, size, bytes };
+  if (work.case === "checkpoints") return { ...base, ...(await checkpoints(work)) };
+  if (work.case === "gradients") {
+    const times = Object.entries(slowestSteps(work, quick));
+    return { ...base, arms: Object.fromEntries(times.map(([kind, time]) => [kind, { median: time, min: time }])) };
+  }
   const arms: Arm[] = [];
   for (const peer of peers) {
     try {
@@ -116,9 +128,9 @@ async function measure(work: Work, peers: readonly Peer[], milliseconds: number)
   const pause = work.between === "2 ms" ? 2 : 0;
   const others = work.between === "busy" ? Array.from({ length: availableParallelism() - 1 }, busyThread) : [];
   try {
-    const timings = await compare(arms, { milliseconds, pause });
+    const timings = await compare(arms, { milliseconds: quick ? 1500 : 3000, pause });
     const byName = Object.fromEntries(arms.map(({ name }, i) => [name, timings[i]!]));
-    return { ...rest, size, bytes, arms: byName };
+    return { ...base, arms: byName };
   } finally {
     for (const other of others) await other.terminate();
     for (const { end } of arms) await end?.();

@@ -13,7 +13,7 @@ export interface Measured extends Omit<Work, "shapes"> {
   readonly arms: Readonly<Record<string, Timing>>;
 }
 
-export interface Record_ {
+export interface BenchRecord {
   readonly date: string;
   readonly machine: Machine;
   /** Name and version of what was measured. */

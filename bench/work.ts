@@ -57,7 +57,7 @@ const MORE_SIZES = [1000, 2 ** 12, 2 ** 14, 2 ** 16, 2 ** 18, 2 ** 20, 2 ** 22, 
 
 type Steps = Omit<Work, "case">;
 
-/** Every case that is steps, by name. `sizes` are those that were asked for. */
+/** Every case by name. `sizes` are those that were asked for. */
 export const cases: Readonly<Record<string, (sizes: readonly number[] | undefined) => readonly Steps[]>> = {
   /** The usual rules at many sizes. */
   sizes: (sizes = MORE_SIZES) =>
@@ -89,4 +89,14 @@ export const cases: Readonly<Record<string, (sizes: readonly number[] | undefine
   /** `stepAsync` beside `step`. */
   async: (sizes = [2 ** 14, 2 ** 18, 2 ** 20, 2 ** 24]) =>
     [sgd, adamw].flatMap((rule) => sizes.map((size) => ({ ...plain, ...rule, ...flat(size) }))),
+  /** Every rule over gradients that die, or are rare or tiny: the slowest steps. */
+  gradients: () =>
+    variants.map(({ rule, options, matrices }) => ({
+      ...plain,
+      rule,
+      options,
+      ...(matrices ? { tensors: "64 x 64", shapes: [[64, 64]] } : flat(4096)),
+    })),
+  /** Saving and loading, beside copies. */
+  checkpoints: (sizes = [2 ** 24]) => sizes.map((size) => ({ ...plain, ...adamw, ...flat(size) })),
 };

@@ -1,11 +1,22 @@
-/** All peers by the names that `--peer` takes. */
+/** All peers by the names that `--peer` takes. downhill is the first, and the others' times are compared with its own. */
 
+import { boundsPeer } from "./bounds.js";
 import { downhillPeer } from "./downhill.js";
+import { jaxJsPeer } from "./jax-js.js";
+import { javascriptPeer } from "./javascript.js";
+import { nativePeer } from "./native.js";
 import type { Peer } from "./peer.js";
 import { pythonPeer } from "./python.js";
+import { tfjsPeer } from "./tfjs.js";
 
 export const peers: Readonly<Record<string, () => Peer>> = {
   downhill: downhillPeer,
+  bounds: boundsPeer,
+  javascript: javascriptPeer,
+  "tfjs-cpu": () => tfjsPeer("cpu"),
+  "tfjs-wasm": () => tfjsPeer("wasm"),
+  "jax-js": jaxJsPeer,
+  c: nativePeer,
   pytorch: () => pythonPeer("pytorch_peer.py"),
   optax: () => pythonPeer("optax_peer.py"),
 };

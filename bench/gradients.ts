@@ -1,0 +1,60 @@
+/** Whether the data changes the speed: every rule over gradients of several kinds, one thread. */
+
+import * as downhill from "downhill";
+import { median } from "./stopwatch.js";
+import type { Work } from "./work.js";
+
+/** A kind's gradient of an element at a step, out of ordinary ones. */
+type Kind = (ordinary: number, element: number, step: number) => number;
+/** The step at which gradients die. */
+const DEATH = 10;
+export const kinds: Readonly<Record<string, Kind>> = {
+  ordinary: (x) => x,
+  dead: (x, _, step) => (step < DEATH ? x : 0),
+  "dead after 1e-17": (x, _, step) => (step < DEATH ? x * 1e-17 : 0),
+  "half dead": (x, element, step) => (step < DEATH || element % 128 < 64 ? x : 0),
+  rare: (x, element, step) => ((element + step) % 500 === 0 ? x : 0),
+  "1e-12": (x) => x * 1e-12,
+  "1e-20, whose squares are subnormal": (x) => x * 1e-20,
+  "1e-40, subnormal": (x) => x * 1e-40,
+};
+
+/** Enough steps for squares of 1e-34 to fade to subnormal numbers at 0.999 a step. */
+const STEPS = 12_000;
+/** Steps of whole matrices, which take longer. */
+const MATRIX_STEPS = 1500;
+const BLOCK = 100;
+/** The gradient of a changing kind repeats after so many steps. */
+const PERIOD = 500;
+
+/** How long the slowest steps take over each kind of gradient, in nanoseconds, by the kind's name. */
+export function slowestSteps({ rule, options, shapes }: Pick<Work, "rule" | "options" | "shapes">, quick: boolean) {
+  const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
+  const steps = (factory.rule.program ? MATRIX_STEPS : STEPS) / (quick ? 4 : 1);
+  // Arms take turns block by block.
+  const arms = Object.entries(kinds).map(([name, kind]) => {
+    const arena = downhill.createArenaSync({ threads: 1 });
+    const [w] = shapes.map((shape) => arena.tensor("w", shape)) as [downhill.Tensor];
+    w.data.fill(0.5);
+    const ordinary = Float64Array.from(w.grad, (_, i) => 0.01 * Math.sin(i * i + 1));
+    const fill = (step: number) => {
+      for (let i = 0; i < ordinary.length; i++) w.grad[i] = kind(ordinary[i]!, i, step);
+    };
+    return { name, arena, fill, changes: name === "rare", optimizer: factory([w], options), slowest: 0 };
+  });
+  for (let block = 0; block < steps; block += BLOCK) {
+    for (const arm of arms) {
+      const times: number[] = [];
+      for (let step = block; step < block + BLOCK; step++) {
+        if (step === 0 || step === DEATH || arm.changes) arm.fill(step % PERIOD);
+        const start = performance.now();
+        arm.optimizer.step();
+        times.push((performance.now() - start) * 1e6);
+      }
+      // A cliff slows every step of a block, a disturbance a few. The first block also compiles.
+      if (block > 0) arm.slowest = Math.max(arm.slowest, median(times.sort((a, b) => a - b).slice(0, BLOCK / 2)));
+    }
+  }
+  for (const { arena } of arms) arena.free();
+  return Object.fromEntries(arms.map(({ name, slowest }) => [name, slowest]));
+}

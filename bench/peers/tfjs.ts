@@ -1,0 +1,62 @@
+/** TensorFlow.js's optimizers, on its backends `cpu` and `wasm`. */
+
+import * as tf from "@tensorflow/tfjs-core";
+import "@tensorflow/tfjs-backend-cpu";
+import { createRequire } from "node:module";
+import { dirname } from "node:path";
+import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
+import { type Arm, arm } from "../stopwatch.js";
+import { sizeOf, titleOf } from "../work.js";
+import { fillGradient, type Peer } from "./peer.js";
+
+/** The optimizers by downhill's names. TensorFlow.js has no AdamW: its Adam is measured instead. */
+const optimizers: Readonly<Record<string, () => tf.Optimizer>> = {
+  sgd: () => tf.train.sgd(1e-3),
+  "sgd, momentum": () => tf.train.momentum(1e-3, 0.9),
+  adagrad: () => tf.train.adagrad(1e-3),
+  rmsprop: () => tf.train.rmsprop(1e-3),
+  adam: () => tf.train.adam(1e-3),
+  adamw: () => tf.train.adam(1e-3),
+};
+
+/** Steps of more parameters take seconds, and more memory than the backends have. */
+const MOST = 2 ** 20;
+
+export function tfjsPeer(backend: "cpu" | "wasm"): Peer {
+  return {
+    async start() {
+      setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
+      tf.env().set("IS_TEST", true); // no advertisement for the native package
+      await tf.setBackend(backend);
+      return `TensorFlow.js ${tf.version_core} ${backend}`;
+    },
+    async arms(work) {
+      const make = optimizers[titleOf(work)];
+      if (make === undefined || sizeOf(work) > MOST) return [];
+      await tf.setBackend(backend);
+      const variables = work.shapes.map((shape) => tf.variable(tf.fill([...shape], 0.5)));
+      const grads = work.shapes.map((shape) => {
+        const values = new Float32Array(shape.reduce((product, length) => product * length, 1));
+        fillGradient(values);
+        return tf.tensor(values, [...shape]);
+      });
+      const named = Object.fromEntries(variables.map(({ name }, i) => [name, grads[i]!]));
+      const optimizer = make();
+      const step = arm(`TensorFlow.js ${backend}${work.rule === "adamw" ? " (its Adam)" : ""}, 1 thread`, () =>
+        optimizer.applyGradients(named),
+      );
+      const timed: Arm = {
+        name: step.name,
+        async time(count, pause) {
+          await tf.setBackend(backend);
+          return step.time(count, pause);
+        },
+        end() {
+          optimizer.dispose();
+          tf.dispose([...variables, ...grads]);
+        },
+      };
+      return [timed];
+    },
+  };
+}
