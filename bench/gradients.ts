@@ -1,7 +1,6 @@
 /** Whether the data changes the speed: every rule over gradients of several kinds, one thread. */
 
 import * as downhill from "downhill";
-import { median } from "./stopwatch.js";
 import type { Work } from "./work.js";
 
 /** A kind's gradient of an element at a step, out of ordinary ones. */
@@ -23,9 +22,11 @@ export const kinds: Readonly<Record<string, Kind>> = {
 const STEPS = 12_000;
 /** Steps of whole matrices, which take longer. */
 const MATRIX_STEPS = 1500;
-const BLOCK = 100;
+const BLOCK = 50;
 /** The gradient of a changing kind repeats after so many steps. */
 const PERIOD = 500;
+
+const lowerQuartile = (samples: number[]) => samples.sort((a, b) => a - b)[samples.length >> 2]!;
 
 /** How long the slowest steps take over each kind of gradient, in nanoseconds, by the kind's name. */
 export function slowestSteps({ rule, options, shapes }: Pick<Work, "rule" | "options" | "shapes">, quick: boolean) {
@@ -40,19 +41,29 @@ export function slowestSteps({ rule, options, shapes }: Pick<Work, "rule" | "opt
     const fill = (step: number) => {
       for (let i = 0; i < ordinary.length; i++) w.grad[i] = kind(ordinary[i]!, i, step);
     };
-    return { name, arena, fill, changes: name === "rare", optimizer: factory([w], options), slowest: 0 };
+    return {
+      name,
+      arena,
+      fill,
+      changes: name === "rare",
+      optimizer: factory([w], options),
+      slowest: 0,
+      before: Infinity,
+    };
   });
   for (let block = 0; block < steps; block += BLOCK) {
     for (const arm of arms) {
       const times: number[] = [];
       for (let step = block; step < block + BLOCK; step++) {
-        if (step === 0 || step === DEATH || arm.changes) arm.fill(step % PERIOD);
+        if (step === 0 || step === DEATH || arm.changes) arm.fill(arm.changes ? step % PERIOD : step);
         const start = performance.now();
         arm.optimizer.step();
         times.push((performance.now() - start) * 1e6);
       }
-      // A cliff slows every step of a block, a disturbance a few. The first block also compiles.
-      if (block > 0) arm.slowest = Math.max(arm.slowest, median(times.sort((a, b) => a - b).slice(0, BLOCK / 2)));
+      // A cliff slows every step of neighbouring blocks, a disturbance fewer. The first blocks also compile.
+      const time = lowerQuartile(times);
+      if (block > 2 * BLOCK) arm.slowest = Math.max(arm.slowest, Math.min(time, arm.before));
+      arm.before = time;
     }
   }
   for (const { arena } of arms) arena.free();

@@ -80,6 +80,7 @@ async function main(): Promise<void> {
   console.log(`measured: ${versions.join(", ")}`);
   for (const [name, reason] of Object.entries(missing)) console.log(`missing: ${name}: ${reason}`);
 
+  const date = new Date().toISOString().slice(0, 10);
   const measured: Measured[] = [];
   for (const name of wanted.cases) {
     const works = cases[name]!(wanted.sizes)
@@ -89,19 +90,15 @@ async function main(): Promise<void> {
     for (const work of works) results.push(await measure(work, started, flags.quick));
     printCase(name, results);
     measured.push(...results);
+    // After each case, so that a run that is stopped leaves what it measured.
+    if (flags.json !== undefined) write(flags.json, { date, machine: here, peers: versions, missing, measured });
   }
   for (const peer of started) await peer.stop?.();
-  const record: BenchRecord = {
-    date: new Date().toISOString().slice(0, 10),
-    machine: here,
-    peers: versions,
-    missing,
-    measured,
-  };
-  if (flags.json !== undefined) {
-    writeFileSync(flags.json, `${JSON.stringify(record, null, 1)}\n`);
-    writeFileSync(`${flags.json.replace(/\.json$/, "")}.html`, page(record));
-  }
+}
+
+function write(file: string, record: BenchRecord): void {
+  writeFileSync(file, `${JSON.stringify(record)}\n`.replaceAll('{"case"', '\n{"case"'));
+  writeFileSync(`${file.replace(/\.json$/, "")}.html`, page(record));
 }
 
 /** The work's steps by each peer that can make them, in turns. */
@@ -128,7 +125,7 @@ async function measure(work: Work, peers: readonly Peer[], quick: boolean): Prom
   const pause = work.between === "2 ms" ? 2 : 0;
   const others = work.between === "busy" ? Array.from({ length: availableParallelism() - 1 }, busyThread) : [];
   try {
-    const timings = await compare(arms, { milliseconds: quick ? 1500 : 3000, pause });
+    const timings = await compare(arms, { milliseconds: quick ? 500 : 2000, pause });
     const byName = Object.fromEntries(arms.map(({ name }, i) => [name, timings[i]!]));
     return { ...base, arms: byName };
   } finally {

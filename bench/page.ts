@@ -10,7 +10,10 @@ const escape = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "
 
 export function page(record: BenchRecord): string {
   const { date, machine, peers, missing, measured } = record;
-  const rules = [...Map.groupBy(measured.filter((work) => work.case === "sizes"), titleOf)]; // prettier-ignore
+  const sizes = measured.filter((work) => work.case === "sizes");
+  const rules = [...new Set(sizes.map(titleOf))].map(
+    (title) => [title, sizes.filter((work) => titleOf(work) === title)] as const,
+  );
   const curves = rules.map(
     ([title, works]) => `<h3>${escape(title)}</h3>${curve(works)}${roofline(works, machine.bandwidth)}`,
   );

@@ -92,7 +92,7 @@ export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }:
       samples[i]!.push((await arm.time(counts[i]!, pause)) / counts[i]!);
     }
   }
-  return samples.map((times) => ({ median: median(times), min: Math.min(...times) }));
+  return samples.map((times) => ({ median: Math.round(median(times)), min: Math.round(Math.min(...times)) }));
 }
 
 /** Runs before each sample that are not counted. */
