@@ -25,7 +25,7 @@ export interface Budget {
 /** A sample is as many runs as take this long in nanoseconds, so that the clock's resolution does not matter. */
 const SAMPLE = 2e5;
 /** Samples of an arm. Slow arms have at least the first number, whatever the budget. */
-const [FEWEST, MOST] = [5, 51];
+const [FEWEST, MOST] = [3, 51];
 
 export const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
 
@@ -84,13 +84,18 @@ export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }:
   const wanted = costs.map((cost) => Math.min(MOST, Math.max(FEWEST, Math.floor(share / cost))));
   const rounds = Math.max(...wanted);
   const samples = arms.map((): number[] => []);
+  // A busy machine may take far longer than estimated.
+  const latest = performance.now() + 3 * milliseconds;
   for (let round = 0; round < rounds; round++) {
     for (const [i, arm] of arms.entries()) {
       // A slow arm has its turn in fewer rounds, spread over all of them.
       if (Math.floor((round * wanted[i]!) / rounds) === Math.floor(((round - 1) * wanted[i]!) / rounds)) continue;
       if (pause === 0) await arm.time(WARM, 0); // wakes its threads and fills its caches
-      samples[i]!.push((await arm.time(counts[i]!, pause)) / counts[i]!);
+      const each = (await arm.time(counts[i]!, pause)) / counts[i]!;
+      samples[i]!.push(each);
+      counts[i] = Math.ceil(SAMPLE / Math.max(1, each));
     }
+    if (performance.now() > latest && samples.every(({ length }) => length >= FEWEST)) break;
   }
   return samples.map((times) => ({ median: Math.round(median(times)), min: Math.round(Math.min(...times)) }));
 }

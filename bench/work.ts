@@ -32,7 +32,7 @@ export function titleOf({ rule, options, whole }: Pick<Work, "rule" | "options" 
 }
 
 /** Each rule with its defaults, and again with each set of the options that add state. */
-const variants = Object.values(rules).flatMap(({ rule: { name, addedState, fixed, program } }) => {
+export const variants = Object.values(rules).flatMap(({ rule: { name, addedState, fixed, program } }) => {
   const adding = [...new Set(Object.values(addedState))];
   const subsets = Array.from({ length: 2 ** adding.length }, (_, bits) => adding.filter((_, i) => (bits >> i) & 1));
   return subsets.map((on) => ({

@@ -1,0 +1,82 @@
+/**
+ * What a step costs, in numbers that do not depend on the machine: instructions and bytes of memory per parameter, and the
+ * size of what it allocates. After a change that is meant, `npx vitest run test/counts.test.ts -u` writes test/counts.txt anew.
+ */
+
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import { afterAll, describe, expect, it, vi } from "vitest";
+import type { Shape } from "../ts/arena/tensor.js";
+import { variants } from "../bench/work.js";
+import { factories } from "./registry.js";
+import { BYTES, INSTRUCTIONS, instrumented } from "./instrumented.js";
+import { small } from "./small.js";
+
+let counting = true;
+vi.mock("../ts/wasm/kernels.js", async (importOriginal) => {
+  const original = await importOriginal<typeof import("../ts/wasm/kernels.js")>();
+  const counted = new WebAssembly.Module(await instrumented(original.bytes(false)));
+  return { ...original, compileSync: (shared: boolean) => (counting ? counted : original.compileSync(shared)) };
+});
+
+const named = new Map(factories.map((factory) => [factory.rule.name, factory]));
+const SHAPES = { vectors: [128 * 128], matrices: [32, 32] };
+
+/** An optimizer that has made its first steps. */
+function setUp(rule: string, options: object, shape: Shape) {
+  const arena = small({ shared: false, maxBytes: 2 ** 24 });
+  const w = arena.tensor("w", shape);
+  w.data.fill(0.5);
+  w.grad.forEach((_, i) => (w.grad[i] = (i % 251) / 1000 - 0.1));
+  const optimizer = named.get(rule)!([w], options);
+  optimizer.step();
+  return { arena, w, step: () => optimizer.step() };
+}
+
+/** A number of steps that any regular work between steps divides. */
+const STEPS = 64;
+const whole = { rule: "adamw", options: { clipNorm: 1, ema: 0.999 }, matrices: false };
+
+describe("instructions and bytes per parameter", () => {
+  const lines: string[] = [];
+  it.each([...variants, whole])("$rule $options", ({ rule, options, matrices }) => {
+    const { arena, w, step } = setUp(rule, options, matrices ? SHAPES.matrices : SHAPES.vectors);
+    const kernels = arena.internals("counts").kernels as unknown as Record<string, WebAssembly.Global>;
+    const counted = () => [INSTRUCTIONS, BYTES].map((name) => Number(kernels[name]!.value));
+    const before = counted();
+    for (let i = 0; i < STEPS; i++) step();
+    const each = counted().map((count, i) => (count - before[i]!) / STEPS / w.data.length);
+    expect(each[1]).toBeGreaterThanOrEqual(12); // of parameter, gradient and parameter
+    const on = Object.keys(options).filter((name) => name !== "lr");
+    lines.push([[rule, ...on].join(", ").padEnd(34), ...each.map((count) => count.toFixed(2).padStart(10))].join(""));
+  });
+  it("are those of test/counts.txt", async () => {
+    const head = `${"".padEnd(34)}instructions   bytes\n`;
+    await expect(`${head}${lines.join("\n")}\n`).toMatchFileSnapshot("counts.txt");
+  });
+});
+
+/** Bytes of short-lived objects that a step may make. Steps of rules with scalars of their own make objects of them. */
+const MOST_ALLOCATED = { elements: 256, clipped: 512, scalars: 2048 };
+
+describe("allocations", () => {
+  afterAll(() => void (counting = true));
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const stepped = [...variants.filter(({ matrices }) => !matrices), whole];
+
+  it.each(stepped)("$rule $options: of constant size, in a step", ({ rule, options }) => {
+    counting = false;
+    const { advance } = named.get(rule)!.rule;
+    const most = MOST_ALLOCATED[advance !== undefined ? "scalars" : "clipNorm" in options ? "clipped" : "elements"];
+    const { step } = setUp(rule, options, [16]);
+    for (let i = 0; i < 10_000; i++) step(); // compiles
+    const allocated = Array.from({ length: 3 }, () => {
+      collect();
+      const before = process.memoryUsage().heapUsed;
+      for (let i = 0; i < 1000; i++) step();
+      return (process.memoryUsage().heapUsed - before) / 1000;
+    });
+    expect(Math.min(...allocated)).toBeLessThan(most);
+  });
+});
