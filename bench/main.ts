@@ -11,7 +11,7 @@ import type { Peer } from "./peers/peer.js";
 import { peers } from "./peers/index.js";
 import type { Measured, BenchRecord } from "./record.js";
 import { page } from "./page.js";
-import { printCase } from "./table.js";
+import { printWork } from "./table.js";
 import { type Arm, compare } from "./stopwatch.js";
 import { cases, sizeOf, titleOf, type Work } from "./work.js";
 import { traffic } from "./traffic.js";
@@ -23,7 +23,7 @@ const help = `Measures steps of downhill and of its peers in one run, in turns: 
   --case LIST      of ${Object.keys(cases).join(", ")} (default: all)
   --rule LIST      only these rules, such as sgd,adamw
   --peer LIST      of ${Object.keys(peers).join(", ")} (default: all)
-  --size LIST      numbers of parameters, or sides of matrices (default: each case's)
+  --size LIST      numbers of parameters (default: each case's)
   --threads LIST   numbers of threads (default: 1,${availableParallelism()})
   --against DIR    another build of downhill to compare with: the folder of its repository
   --python PATH    a Python with PyTorch, or JAX and Optax. To make one:
@@ -65,14 +65,14 @@ async function main(): Promise<void> {
 
   const here = machine();
   console.log(machineLine(here));
-  const started: Peer[] = [];
+  const started = new Map<string, Peer>();
   const versions: string[] = [];
   const missing: Record<string, string> = {};
   for (const name of wanted.peers) {
     const peer = peers[name]!();
     try {
       versions.push(await peer.start(settings));
-      started.push(peer);
+      started.set(name, peer);
     } catch (cause) {
       missing[name] = (cause as Error).message;
     }
@@ -80,20 +80,24 @@ async function main(): Promise<void> {
   console.log(`measured: ${versions.join(", ")}`);
   for (const [name, reason] of Object.entries(missing)) console.log(`missing: ${name}: ${reason}`);
 
-  const date = new Date().toISOString().slice(0, 10);
-  const measured: Measured[] = [];
-  for (const name of wanted.cases) {
-    const works = cases[name]!(wanted.sizes)
-      .map((steps): Work => ({ case: name, ...steps }))
-      .filter(({ rule }) => wanted.rules?.includes(rule) ?? true);
-    const results: Measured[] = [];
-    for (const work of works) results.push(await measure(work, started, flags.quick));
-    printCase(name, results);
-    measured.push(...results);
-    // After each case, so that a run that is stopped leaves what it measured.
-    if (flags.json !== undefined) write(flags.json, { date, machine: here, peers: versions, missing, measured });
+  try {
+    const date = new Date().toISOString().slice(0, 10);
+    const measured: Measured[] = [];
+    for (const name of wanted.cases) {
+      const works = cases[name]!(wanted.sizes)
+        .map((steps): Work => ({ case: name, ...steps }))
+        .filter(({ rule }) => wanted.rules?.includes(rule) ?? true);
+      for (const work of works) {
+        const result = await measure(work, started, flags.quick);
+        printWork(result);
+        measured.push(result);
+      }
+      // After each case, so that a run that is stopped leaves what it measured.
+      if (flags.json !== undefined) write(flags.json, { date, machine: here, peers: versions, missing, measured });
+    }
+  } finally {
+    for (const peer of started.values()) await peer.stop?.();
   }
-  for (const peer of started) await peer.stop?.();
 }
 
 function write(file: string, record: BenchRecord): void {
@@ -102,7 +106,7 @@ function write(file: string, record: BenchRecord): void {
 }
 
 /** The work's steps by each peer that can make them, in turns. */
-async function measure(work: Work, peers: readonly Peer[], quick: boolean): Promise<Measured> {
+async function measure(work: Work, peers: ReadonlyMap<string, Peer>, quick: boolean): Promise<Measured> {
   const { shapes, ...rest } = work;
   const [size, bytes] = [sizeOf(work), traffic(work)];
   const base = { ...rest, size, bytes };
@@ -112,14 +116,14 @@ async function measure(work: Work, peers: readonly Peer[], quick: boolean): Prom
     return { ...base, arms: Object.fromEntries(times.map(([kind, time]) => [kind, { median: time, min: time }])) };
   }
   const arms: Arm[] = [];
-  for (const peer of peers) {
+  for (const [name, peer] of peers) {
     try {
       // Peers hold temporary tensors as well, so twice the bytes should be free.
       if (2 * bytes > freemem())
         throw new Error(`it needs more than the ${Math.round(freemem() / 1e6)} MB that are free`);
       arms.push(...(await peer.arms(work)));
     } catch (cause) {
-      console.log(`${titleOf(work)}, ${work.tensors}: an implementation is missing: ${(cause as Error).message}`);
+      console.log(`${titleOf(work)}, ${work.tensors}: ${name} is missing: ${(cause as Error).message}`);
     }
   }
   const pause = work.between === "2 ms" ? 2 : 0;

@@ -55,6 +55,9 @@ const model = (name: string) => ({ tensors: name, shapes: models[name]! });
 const SIZES = [1000, 2 ** 16, 2 ** 20, 2 ** 24];
 const MORE_SIZES = [1000, 2 ** 12, 2 ** 14, 2 ** 16, 2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
 
+/** Larger matrices take minutes a step. */
+const LARGEST_SIDE = 2048;
+
 type Steps = Omit<Work, "case">;
 
 /** Every case by name. `sizes` are those that were asked for. */
@@ -74,12 +77,15 @@ export const cases: Readonly<Record<string, (sizes: readonly number[] | undefine
     Object.keys(models).flatMap((name) =>
       [false, true].map((whole) => ({ ...plain, ...adamw, whole, ...model(name) })),
     ),
-  /** Every rule that needs matrices. */
-  matrices: (sizes = [1024]) =>
+  /** Every rule that needs matrices, over squares. */
+  matrices: (sizes = [2 ** 20]) =>
     variants
       .filter(({ matrices }) => matrices)
       .flatMap(({ rule, options }) =>
-        sizes.map((side) => ({ ...plain, rule, options, tensors: `${side} x ${side}`, shapes: [[side, side]] })),
+        sizes
+          .map((size) => Math.sqrt(size))
+          .filter((side) => Number.isInteger(side) && side <= LARGEST_SIDE)
+          .map((side) => ({ ...plain, rule, options, tensors: `${side} x ${side}`, shapes: [[side, side]] })),
       ),
   /** Steps with other work between them, and beside other processes: whether threads are worth waking. */
   pauses: (sizes = [2 ** 16, 2 ** 18, 2 ** 20]) =>

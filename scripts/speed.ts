@@ -2,103 +2,93 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { machineLine } from "../bench/machine.js";
+import type { BenchRecord, Measured } from "../bench/record.js";
+import { titleOf } from "../bench/work.js";
 import { code, table } from "./markdown.js";
 import { root } from "./project.mjs";
 
-/** The run that the tables show; `npm run bench -- --out FILE` writes one. */
-const RECORD = "bench/records/2026-11-23-xeon.json";
+/** The run that the tables show; `npm run bench -- --json FILE` writes one. */
+const RECORD = "bench/records/2026-11-26-epyc.json";
 
-interface Measured {
-  readonly name: string;
-  readonly size: number;
-  /** Bytes that a step reads and writes, per parameter. */
-  readonly traffic: number;
-  /** Nanoseconds a step takes, by who takes it. */
-  readonly nanoseconds: Readonly<Record<string, number>>;
-}
-
-const { machine, record } = JSON.parse(readFileSync(join(root, RECORD), "utf8")) as {
-  machine: string;
-  record: readonly Measured[];
-};
+const record = JSON.parse(readFileSync(join(root, RECORD), "utf8")) as BenchRecord;
+const rules = record.measured.filter((work) => work.case === "rules");
 
 /** The measurement of a rule at a size. */
 function measured(rule: string, size: number): Measured {
-  const found = record.find((entry) => entry.name === rule && entry.size === size);
+  const found = rules.find((work) => titleOf(work) === rule && work.size === size);
   if (found === undefined) throw new Error(`${RECORD} has no ${rule} at ${size} parameters`);
   return found;
 }
 
 const [SMALL, MIDDLE, LARGE, HUGE] = [1000, 2 ** 16, 2 ** 20, 2 ** 24];
-const measuredOn = `One thread, ${machine}, medians; from \`${RECORD}\`, made by \`npm run bench\`.`;
+const measuredOn = `One thread, medians, ${record.date}, ${machineLine(record.machine)}; from \`${RECORD}\`, made by \`npm run bench\`.`;
+
+/** Nanoseconds of an arm of one thread, whose name begins so. */
+const timeOf = ({ arms }: Measured, name: string) =>
+  Object.entries(arms).find(([arm]) => arm.startsWith(name) && arm.endsWith(", 1 thread"))?.[1].median;
 
 /** Nanoseconds a parameter. */
-const each = ({ nanoseconds, size }: Measured, who = "downhill") => {
-  const time = nanoseconds[who];
-  return time === undefined ? "" : (time / size).toFixed(2);
-};
+const each = (work: Measured) => (timeOf(work, "downhill")! / work.size).toFixed(2);
 
-/** How many times as long a who takes. */
-const times = ({ nanoseconds: { downhill, ...others } }: Measured, who: string) => {
-  const time = others[who];
-  return time === undefined ? "" : `${(time / downhill!).toPrecision(time < downhill! * 10 ? 2 : 3)} ×`;
-};
+/** How many times as long a peer takes. */
+function times(work: Measured, peer: string): string {
+  const ratio = (timeOf(work, peer) ?? NaN) / timeOf(work, "downhill")!;
+  return Number.isNaN(ratio) ? "" : `${ratio.toPrecision(ratio < 10 ? 2 : 3).replace(/e.*/, "")} ×`;
+}
 
-const bandwidth = ({ traffic, size, nanoseconds }: Measured) => ((traffic * size) / nanoseconds.downhill!).toFixed(0);
+const bandwidth = (work: Measured) => (work.bytes / timeOf(work, "downhill")!).toFixed(0);
+
+/** The peers in the tables' columns: how an arm's name begins, and how the column says it. */
+const columns: Readonly<Record<string, string>> = {
+  "JavaScript loop": "a JavaScript loop",
+  "TensorFlow.js wasm": "TensorFlow.js `wasm`",
+  "TensorFlow.js cpu": "TensorFlow.js `cpu`",
+  "jax-js wasm": "jax-js",
+  C: "C",
+  "PyTorch fused": "PyTorch `fused`",
+  "PyTorch,": "PyTorch",
+};
 
 /** The README's table: a few updates, beside others. */
 export function fewSpeeds(): string {
+  const peers = ["JavaScript loop", "TensorFlow.js wasm", "PyTorch fused"];
   const rows = ["sgd", "sgd, momentum", "adam", "adamw"].map((rule) => {
     const [large, huge] = [measured(rule, LARGE), measured(rule, HUGE)];
-    return [
-      code(rule),
-      each(large),
-      times(large, "JavaScript loop"),
-      times(large, "tfjs wasm"),
-      each(huge),
-      bandwidth(huge),
-    ];
+    return [code(rule), each(large), ...peers.map((peer) => times(large, peer)), each(huge), bandwidth(huge)];
   });
-  return `${table(
-    [
-      "update",
-      "ns per parameter, of 1 M",
-      "a JavaScript loop takes",
-      "TensorFlow.js (`wasm`) takes",
-      "ns per parameter, of 16.7 M",
-      "GB/s",
-    ],
-    rows,
-  )}
+  const head = ["ns per parameter, of 1 M", ...peers.map((peer) => `${columns[peer]} takes`)];
+  return `${table(["update", ...head, "ns per parameter, of 16.7 M", "GB/s"], rows)}
 ${measuredOn} \`adamw\` is compared with TensorFlow.js's Adam.
 `;
 }
 
-const compared = (rule: string) => Object.hasOwn(measured(rule, LARGE).nanoseconds, "JavaScript loop");
-const measuredRules = [...new Set(record.map(({ name }) => name))];
+const names = [...new Set(rules.map(titleOf))];
 
 /** All updates that have peers, beside them. */
 export function peers(): string {
-  const rows = measuredRules.filter(compared).map((rule) => {
-    const large = measured(rule, LARGE);
-    return [code(rule), each(large), ...["JavaScript loop", "tfjs wasm", "tfjs cpu"].map((peer) => times(large, peer))];
-  });
-  return `${table(["update", "ns per parameter", "a JavaScript loop takes", "TensorFlow.js `wasm` takes", "TensorFlow.js `cpu` takes"], rows)}
+  const rows = names
+    .map((rule) => {
+      const large = measured(rule, LARGE);
+      return [code(rule), each(large), ...Object.keys(columns).map((peer) => times(large, peer))];
+    })
+    .filter((cells) => cells.slice(2).some((cell) => cell !== ""));
+  return `${table(["update", "ns per parameter", ...Object.values(columns).map((name) => `${name} takes`)], rows)}
 ${measuredOn}
 `;
 }
 
 /** All updates, at every size. */
 export function allSpeeds(): string {
-  const rows = measuredRules.map((rule) => {
-    const [small, middle, large, huge] = [SMALL, MIDDLE, LARGE, HUGE].map((size) => measured(rule, size));
-    return [
-      code(rule),
-      (small!.nanoseconds.downhill! / 1000).toFixed(2),
-      ...[middle!, large!, huge!].map((entry) => each(entry)),
-      bandwidth(huge!),
-      times(huge!, "copy"),
+  const rows = names.map((rule) => {
+    const [small, middle, large, huge] = [SMALL, MIDDLE, LARGE, HUGE].map((size) => measured(rule, size)) as [
+      Measured,
+      Measured,
+      Measured,
+      Measured,
     ];
+    const perStep = (timeOf(small, "downhill")! / 1000).toFixed(2);
+    return [code(rule), perStep, ...[middle, large, huge].map(each), bandwidth(huge), times(huge, "copy")];
   });
   return `${table(["update", "1 K: µs per step", "64 K: ns per parameter", "1 M", "16.7 M", "16.7 M: GB/s", "16.7 M: a copy takes"], rows)}
 ${measuredOn}
