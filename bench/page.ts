@@ -22,7 +22,7 @@ export function page(record: BenchRecord): string {
       `<tr><th colspan="5">${escape(`${work.case}: ${titleOf(work)}; ${work.tensors}; ${work.between} between`)}</th></tr>` +
       Object.entries(work.arms)
         .map(([name, { median, min }]) =>
-          row([name, (median / 1000).toPrecision(4), (median / work.size).toFixed(3), (min / work.size).toFixed(3), (work.bytes / median).toFixed(1)]),
+          row([name, (median / 1000).toPrecision(4), (median / work.size).toFixed(3), min === undefined ? "" : (min / work.size).toFixed(3), (work.bytes / median).toFixed(1)]),
         )
         .join(""),
   ); // prettier-ignore

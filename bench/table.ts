@@ -19,7 +19,7 @@ export function printWork(work: Measured): void {
       arm,
       (median / 1000).toPrecision(4),
       (median / work.size).toFixed(3),
-      (min / work.size).toFixed(3),
+      min === undefined ? "" : (min / work.size).toFixed(3),
       (work.bytes / median).toFixed(1),
       (median / own!).toFixed(2),
     ]);

@@ -9,7 +9,7 @@ import { code, table } from "./markdown.js";
 import { root } from "./project.mjs";
 
 /** The run that the tables show; `npm run bench -- --json FILE` writes one. */
-const RECORD = "bench/records/2026-11-26-epyc.json";
+const RECORD = "bench/records/2026-11-23-xeon.json";
 
 const record = JSON.parse(readFileSync(join(root, RECORD), "utf8")) as BenchRecord;
 const rules = record.measured.filter((work) => work.case === "rules");
@@ -50,9 +50,14 @@ const columns: Readonly<Record<string, string>> = {
   "PyTorch,": "PyTorch",
 };
 
+/** The columns of peers that the record has. */
+const measuredPeers = Object.keys(columns).filter((peer) => rules.some((work) => timeOf(work, peer) !== undefined));
+
 /** The README's table: a few updates, beside others. */
 export function fewSpeeds(): string {
-  const peers = ["JavaScript loop", "TensorFlow.js wasm", "PyTorch fused"];
+  const peers = ["JavaScript loop", "TensorFlow.js wasm", "PyTorch fused"].filter((peer) =>
+    measuredPeers.includes(peer),
+  );
   const rows = ["sgd", "sgd, momentum", "adam", "adamw"].map((rule) => {
     const [large, huge] = [measured(rule, LARGE), measured(rule, HUGE)];
     return [code(rule), each(large), ...peers.map((peer) => times(large, peer)), each(huge), bandwidth(huge)];
@@ -70,10 +75,10 @@ export function peers(): string {
   const rows = names
     .map((rule) => {
       const large = measured(rule, LARGE);
-      return [code(rule), each(large), ...Object.keys(columns).map((peer) => times(large, peer))];
+      return [code(rule), each(large), ...measuredPeers.map((peer) => times(large, peer))];
     })
     .filter((cells) => cells.slice(2).some((cell) => cell !== ""));
-  return `${table(["update", "ns per parameter", ...Object.values(columns).map((name) => `${name} takes`)], rows)}
+  return `${table(["update", "ns per parameter", ...measuredPeers.map((peer) => `${columns[peer]} takes`)], rows)}
 ${measuredOn}
 `;
 }
