@@ -1,9 +1,10 @@
-/** AdamW written with jax-js and compiled by its `jit`, on its WebAssembly device. */
+/** AdamW written with jax-js and compiled by its `jit`, and that of `downhill/jax`, on the WebAssembly device of jax-js. */
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { blockUntilReady, defaultDevice, init, jit, numpy as np } from "@jax-js/jax";
+import { adamw } from "downhill/jax";
 import { asyncArm } from "../stopwatch.js";
 import { sizeOf, titleOf } from "../work.js";
 import { fillGradient, type Peer } from "./peer.js";
@@ -52,7 +53,19 @@ export function jaxJsPeer(): Peer {
       function end() {
         for (const { held, g } of tensors) for (const array of [...held, g]) array.dispose();
       }
-      return [asyncArm("jax-js wasm, jitted, 1 thread", step, end)];
+
+      const solver = adamw(work.options);
+      let params = tensors.map(({ held }) => np.array(new Float32Array(held[0].size).fill(0.5)));
+      let state = solver.init(params.map((array) => array.ref));
+      async function adapted() {
+        const grads = tensors.map(({ g }) => g.ref);
+        [params, state] = solver.step(params, grads, state) as [typeof params, typeof state];
+        await blockUntilReady(params);
+      }
+      return [
+        asyncArm("downhill/jax, 1 thread", adapted, () => params.forEach((array) => array.dispose())),
+        asyncArm("jax-js wasm, jitted, 1 thread", step, end),
+      ];
     },
   };
 }

@@ -1,10 +1,11 @@
-/** TensorFlow.js's optimizers, on its backends `cpu` and `wasm`. */
+/** TensorFlow.js's optimizers and those of `downhill/tfjs`, on the backends `cpu` and `wasm`. */
 
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
+import * as adapters from "downhill/tfjs";
 import { type Arm, arm } from "../stopwatch.js";
 import { sizeOf, titleOf } from "../work.js";
 import { fillGradient, type Peer } from "./peer.js";
@@ -34,29 +35,32 @@ export function tfjsPeer(backend: "cpu" | "wasm"): Peer {
       const make = optimizers[titleOf(work)];
       if (make === undefined || sizeOf(work) > MOST) return [];
       await tf.setBackend(backend);
-      const variables = work.shapes.map((shape) => tf.variable(tf.fill([...shape], 0.5)));
-      const grads = work.shapes.map((shape) => {
-        const values = new Float32Array(shape.reduce((product, length) => product * length, 1));
-        fillGradient(values);
-        return tf.tensor(values, [...shape]);
-      });
-      const named = Object.fromEntries(variables.map(({ name }, i) => [name, grads[i]!]));
-      const optimizer = make();
-      const step = arm(`TensorFlow.js ${backend}${work.rule === "adamw" ? " (its Adam)" : ""}, 1 thread`, () =>
-        optimizer.applyGradients(named),
-      );
-      const timed: Arm = {
-        name: step.name,
-        async time(count, pause) {
-          await tf.setBackend(backend);
-          return step.time(count, pause);
-        },
-        end() {
-          optimizer.dispose();
-          tf.dispose([...variables, ...grads]);
-        },
+      const timed = (name: string, optimizer: tf.Optimizer): Arm => {
+        const variables = work.shapes.map((shape) => tf.variable(tf.fill([...shape], 0.5)));
+        const grads = work.shapes.map((shape) => {
+          const values = new Float32Array(shape.reduce((product, length) => product * length, 1));
+          fillGradient(values);
+          return tf.tensor(values, [...shape]);
+        });
+        const named = Object.fromEntries(variables.map(({ name }, i) => [name, grads[i]!]));
+        const step = arm(name, () => optimizer.applyGradients(named));
+        return {
+          name,
+          async time(count, pause) {
+            await tf.setBackend(backend);
+            return step.time(count, pause);
+          },
+          end() {
+            optimizer.dispose();
+            tf.dispose([...variables, ...grads]);
+          },
+        };
       };
-      return [timed];
+      const adapter = adapters as unknown as Record<string, (options: object) => tf.Optimizer>;
+      return [
+        timed(`downhill/tfjs on ${backend}, 1 thread`, adapter[work.rule]!(work.options)),
+        timed(`TensorFlow.js ${backend}${work.rule === "adamw" ? " (its Adam)" : ""}, 1 thread`, make()),
+      ];
     },
   };
 }
