@@ -1,6 +1,6 @@
 /** The machine's line: what ran, and how fast its memory is. */
 
-import { availableParallelism, cpus } from "node:os";
+import { availableParallelism, cpus, loadavg } from "node:os";
 import { median } from "./stopwatch.js";
 
 export interface Machine {
@@ -9,6 +9,8 @@ export interface Machine {
   readonly node: string;
   /** Gigabytes that a copy on one thread reads and writes in a second. */
   readonly bandwidth: number;
+  /** How many threads of all programs used or waited for a core in the minute before the run. Records before 2026-11-27 have none. */
+  readonly load?: number;
 }
 
 /** Far more than any cache holds. */
@@ -25,9 +27,10 @@ export function machine(): Machine {
     cpu: cpus()[0]?.model.trim() ?? process.arch,
     cores: availableParallelism(),
     node: process.versions.node,
+    load: loadavg()[0]!,
     bandwidth: (2 * COPIED) / 1e6 / median(times),
   };
 }
 
-export const machineLine = ({ cpu, cores, node, bandwidth }: Machine) =>
-  `${cpu}, ${cores} cores, Node ${node}, a copy reads and writes ${bandwidth.toFixed(1)} GB/s`;
+export const machineLine = ({ cpu, cores, node, bandwidth, load = 0 }: Machine) =>
+  `${cpu}, ${cores} cores, Node ${node}, a copy reads and writes ${bandwidth.toFixed(1)} GB/s${load > 0.5 ? `; busy: load ${load.toFixed(1)}` : ""}`;
