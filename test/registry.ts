@@ -4,7 +4,7 @@
  */
 
 import type { Rule } from "../ts/optimizer/definition.js";
-import { resolveRule, type Values, variantOf } from "../ts/optimizer/hyper.js";
+import { resolveAll, resolveGroup, type Values, variantOf } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
 import * as registered from "../ts/rules/index.js";
 import type { Shape } from "../ts/arena/tensor.js";
@@ -60,7 +60,7 @@ function casesOf(factory: AnyFactory): Case[] {
     switched.flatMap((on) => {
       const options = Object.fromEntries([...on, ...others].map((name) => [name, another(all[name]!)]));
       try {
-        return [{ options, values: resolveRule(rule, options) }];
+        return [{ options, values: resolveGroup(rule, resolveAll(rule, options)) }];
       } catch {
         return []; // options that contradict each other
       }

@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Rule } from "../ts/optimizer/definition.js";
-import { resolveRule } from "../ts/optimizer/hyper.js";
+import { resolveAll, resolveGroup } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
 import { bits, cancels, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { matrixOf } from "./oracle.matrix.js";
@@ -94,7 +94,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
   });
 
   test(`zero gradients and no decay move ${moves[rule.name] ?? "nothing"}`, () => {
-    const still = rule.name in moves ? values : resolveRule(rule, { ...options, ...atRest(rule) });
+    const still = rule.name in moves ? values : resolveGroup(rule, resolveAll(rule, { ...options, ...atRest(rule) }));
     const zeros = { params: run.params, grads: run.grads.map(() => new Float32Array(83)) };
     const { params } = kernelRun(rule, still, zeros);
     if (rule.name in moves) expect(error(params, oracleRun(rule, still, zeros).params)).toBeLessThan(1);
@@ -102,7 +102,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
   });
 
   test.runIf(rule.hyper.lr?.range.startsWith("[0"))("lr 0 changes no parameter", () => {
-    const { params } = kernelRun(rule, resolveRule(rule, { ...options, lr: 0 }), run);
+    const { params } = kernelRun(rule, resolveGroup(rule, resolveAll(rule, { ...options, lr: 0 })), run);
     expect([...params]).toEqual([...run.params]);
   });
 
@@ -125,7 +125,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
 
   test("state dies out to zero, never to subnormal numbers", () => {
     const grads = [new Float32Array(16).fill(1e-18), ...Array.from({ length: 400 }, () => new Float32Array(16))];
-    const still = resolveRule(rule, { ...options, ...atRest(rule) });
+    const still = resolveGroup(rule, resolveAll(rule, { ...options, ...atRest(rule) }));
     const { state } = kernelRun(rule, still, { params: new Float32Array(16), grads });
     for (const [slot, view] of Object.entries(state)) {
       expect(
@@ -144,7 +144,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
 
   test("maximize climbs by the bits that the opposite gradient descends", () => {
     const opposite = { ...run, grads: run.grads.map((grad) => grad.map((g) => -g)) };
-    const climbed = kernelRun(rule, resolveRule(rule, { ...options, maximize: true }), run);
+    const climbed = kernelRun(rule, resolveGroup(rule, resolveAll(rule, { ...options, maximize: true })), run);
     expect(bits(climbed).equals(bits(kernelRun(rule, values, opposite)))).toBe(true);
   });
 
@@ -176,7 +176,11 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
       return all.map((tensor) => bits({ params: tensor.data, state: optimizer.state(tensor) }));
     });
     const expected = data.map((run, i) =>
-      bits(kernelRun(rule, resolveRule(rule, i % 2 ? { ...options, ...own } : options), run, { name: sets[i] })),
+      bits(
+        kernelRun(rule, resolveGroup(rule, resolveAll(rule, i % 2 ? { ...options, ...own } : options)), run, {
+          name: sets[i],
+        }),
+      ),
     );
     expect(results[1]).toEqual(results[0]);
     // A rule that looks at all tensors moves each by the others too.

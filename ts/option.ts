@@ -173,7 +173,9 @@ export function within<const Range extends string, const D extends Numbers>(
 
 /**
  * The values of options: the given ones, all checked, and `others` for those that are missing or undefined.
+ * Each is read once.
  * @param path the prefix of option names in messages
+ * @param besides the names of properties that are no options
  */
 export function resolve(
   title: string,
@@ -181,32 +183,73 @@ export function resolve(
   given: unknown,
   path = "",
   others: Readonly<Record<string, unknown>> = defaults(options),
+  besides: readonly string[] = [],
 ): Record<string, unknown> {
   const names = Object.keys(options);
-  if (typeof given !== "object" || given === null || Symbol.iterator in given) {
+  if (!isRecord(given)) {
     throw new TypeError(`${title}: options must be an object such as { ${names[0]}: … }, got ${show(given)}`);
   }
-  const unknown = Object.keys(given).find((name) => !names.includes(name));
+  const unknown = Object.keys(given).find((name) => !names.includes(name) && !besides.includes(name));
   if (unknown !== undefined) throw noOption(title, path, unknown, names);
   const values = { ...others };
   for (const [name, option] of Object.entries(options)) {
-    const value = (given as Record<string, unknown>)[name];
+    const value = given[name];
     if (value !== undefined) values[name] = accept(`${title}: ${path}${name}`, option, value);
   }
   return values;
 }
 
+/**
+ * Whether a value is an object with named properties, of any realm: not a list, a date, a promise, a map or any other
+ * built-in object. An instance of a class is a record, too; its getters may be on the prototype.
+ */
+export const isRecord = (value: unknown): value is Record<string, unknown> =>
+  classOf(value) === "Object" && !(Symbol.iterator in (value as object));
+
+/** The class of a built-in object, in any realm, where `instanceof` fails; "Object" for others, and for primitives their type. */
+export const classOf = (value: unknown): string => Object.prototype.toString.call(value).slice(8, -1);
+
 export const defaults = (options: Options): Record<string, unknown> =>
   Object.fromEntries(Object.entries(options).map(([name, option]) => [name, option.default]));
 
-/** A checked value. A list is copied and frozen. */
+/** A checked value. Lists and plain objects are copied and frozen before the check, so that they cannot change after it. */
 export function accept(title: string, option: Option, value: unknown): unknown {
-  option.check(title, value);
-  return Array.isArray(value) ? Object.freeze([...value]) : value;
+  const accepted = frozenCopy(value);
+  option.check(title, accepted);
+  return accepted;
 }
 
 /** The longest name of an unknown option in a message, in characters. */
 const MAX_NAME = 60;
+
+/** Options nest no deeper than this, and no list is longer. Other values are left to the check, which refuses them. */
+const MAX_DEPTH = 4;
+const MAX_LENGTH = 2 ** 20;
+
+function frozenCopy(value: unknown, depth = MAX_DEPTH): unknown {
+  if (depth === 0) return value;
+  if (Array.isArray(value)) {
+    if (value.length > MAX_LENGTH) return value;
+    return Object.freeze(Array.from(value, (item) => frozenCopy(item, depth - 1)));
+  }
+  if (!isPlain(value)) return value;
+  return Object.freeze(
+    Object.fromEntries(Object.entries(value).map(([key, item]) => [key, frozenCopy(item, depth - 1)])),
+  );
+}
+
+/** Whether a value is an object literal, of any realm. */
+function isPlain(value: unknown): value is Record<string, unknown> {
+  if (!isRecord(value)) return false;
+  const prototype = Object.getPrototypeOf(value);
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
+}
+
+/** Whether a value can be called: a function, but not a class. */
+export const isCallable = (value: unknown): value is (...args: never[]) => unknown =>
+  typeof value === "function" && !isClass(value);
+
+const isClass = (value: Function) => /^class\b/.test(Function.prototype.toString.call(value));
 
 /** The error for an unknown name, which suggests the most similar one. */
 export function noOption(title: string, path: string, name: string, names: readonly string[], kind = "option") {
@@ -264,13 +307,13 @@ function shown(value: unknown, depth: number, room: number): string {
   if (typeof value === "bigint")
     return value < 2n ** 64n && value > -(2n ** 64n) ? `${value}n` : "a bigint beyond 64 bits";
   if (Array.isArray(value)) return depth === 0 ? "[…]" : `[${listed(value, depth - 1, room)}]`;
-  if (typeof value === "function") return "a function";
-  if (typeof value === "object" && value !== null) return `an object (${classOf(value)})`;
+  if (typeof value === "function") return isClass(value) ? "a class" : "a function";
+  if (typeof value === "object" && value !== null) return `an object (${constructorName(value)})`;
   return String(value);
 }
 
 /** The name of an object's class. Reading it may run code of the object's own, which may throw. */
-function classOf(value: object): string {
+function constructorName(value: object): string {
   try {
     const name: unknown = value.constructor?.name;
     return typeof name === "string" && name !== "" ? name.slice(0, 40) : "no class";

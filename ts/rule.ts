@@ -82,7 +82,7 @@ export function rule<
     conflict,
     ...rest
   } = definition;
-  const rule = {
+  const rule = deepFreeze({
     name,
     ...rest,
     fixed: { ...fixed, ...groupOptions },
@@ -97,7 +97,15 @@ export function rule<
     sums: sums ?? [],
     advance: advance ?? (({ before }) => before),
     conflict: conflict ?? (() => undefined),
-  } as Rule;
+  }) as unknown as Rule;
   const factory = (params: Params<object>, options: object = {}) => new Optimizer(rule, params, options);
   return Object.assign(factory, { rule }) as unknown as Made<Hyper, Fixed, Slots, Added, Shapes>;
+}
+
+/** Freezes a literal: the rule is public, and all optimizers share it. */
+function deepFreeze<Literal extends object>(literal: Literal): Literal {
+  for (const value of Object.values(literal)) {
+    if (typeof value === "object" && value !== null && !Object.isFrozen(value)) deepFreeze(value);
+  }
+  return Object.freeze(literal);
 }

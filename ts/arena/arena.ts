@@ -2,7 +2,7 @@
 
 import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
 import { MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn } from "./memory.js";
-import { flag, type Option, resolve, show, whole } from "../option.js";
+import { classOf, flag, type Option, resolve, show, whole } from "../option.js";
 import { cores, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
 import { padded, type Shape, sizeOf, Tensor } from "./tensor.js";
@@ -16,7 +16,7 @@ const workerUrl: Option<string | URL | undefined, string, undefined> = {
   default: undefined,
   range: "a URL",
   check(title, value) {
-    if (typeof value === "string" || value instanceof URL) return;
+    if (typeof value === "string" || classOf(value) === "URL") return;
     throw new TypeError(`${title} must be a URL, got ${show(value)}`);
   },
 };

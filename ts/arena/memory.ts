@@ -1,5 +1,6 @@
 /** WebAssembly memory, and the allocation of addresses in it. */
 
+import { classOf } from "../option.js";
 import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
 import type { Shape, Tensor } from "./tensor.js";
 
@@ -45,7 +46,7 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
   const top = () => Atomics.load(control, TOP);
   return {
     memory,
-    shared: !(memory.buffer instanceof ArrayBuffer),
+    shared: classOf(memory.buffer) === "SharedArrayBuffer",
     control,
     get left() {
       return end - top() * ALIGNMENT;

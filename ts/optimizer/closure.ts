@@ -1,7 +1,7 @@
 /** Steps that call the user's closure. Each is written once, as a generator, and runs at once or between turns of the event loop. */
 
 import type { Arena } from "../arena/arena.js";
-import { show } from "../option.js";
+import { classOf, isCallable, show } from "../option.js";
 import type { Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import type { Computation } from "./vectors.js";
@@ -80,7 +80,7 @@ export class ClosureDriver {
   }
 
   #begin(closure: unknown): void {
-    if (typeof closure !== "function") {
+    if (!isCallable(closure)) {
       throw new TypeError(`${this.#name}: closure must be a function that returns the loss, got ${show(closure)}`);
     }
     this.check(this.#name);
@@ -89,7 +89,7 @@ export class ClosureDriver {
 
   #checked(loss: unknown, remedy: string): number {
     if (typeof loss === "number") return loss;
-    const got = `got ${show(loss)}${loss instanceof Promise ? remedy : ""}`;
+    const got = `got ${show(loss)}${classOf(loss) === "Promise" ? remedy : ""}`;
     throw new TypeError(`${this.#name}: closure must return the loss, a number, ${got}`);
   }
 }

@@ -1,7 +1,7 @@
 /** The options of a rule: their values, their numbers for kernels, and live changes. */
 
 import { sharedOptions, type Rule } from "./definition.js";
-import { accept, noOption, type Option, type Options, resolve } from "../option.js";
+import { accept, isCallable, noOption, type Option, type Options, resolve } from "../option.js";
 import { Schedule } from "../schedules/schedule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
@@ -16,14 +16,20 @@ export function resolveOptions(rule: Optioned, given: unknown): Values {
   return values;
 }
 
-/** The values of a rule's options for one group: its own options, else those for all groups, else the defaults. */
-export function resolveRule(rule: Rule, given: unknown, own: unknown = {}, path = ""): Values {
-  const options = optionsOf(rule);
-  const shared = Object.keys(own as object).find((name) => Object.hasOwn(sharedOptions, name));
+/** The values of a rule's options for all groups: the given ones, else the defaults. */
+export const resolveAll = (rule: Rule, given: unknown): Values =>
+  resolve(rule.name, { ...optionsOf(rule), ...sharedOptions }, given);
+
+/**
+ * The values of a rule's options for one group: its own, else those for all groups.
+ * @param group `{ params, ...options }`
+ */
+export function resolveGroup(rule: Rule, all: Values, group: object = {}, path = ""): Values {
+  const shared = Object.keys(sharedOptions).find((name) => name in group);
   if (shared !== undefined) {
     throw new TypeError(`${rule.name}: ${path}${shared} holds for all groups; give it beside them`);
   }
-  const values = resolve(rule.name, options, own, path, resolve(rule.name, { ...options, ...sharedOptions }, given));
+  const values = resolve(rule.name, optionsOf(rule), group, path, all, ["params"]);
   valuesAt(rule, values, 0);
   const averaged = values.ema || values.swa;
   if ((values.emaWarmup && !values.ema) || (values.averageStart && !averaged)) {
@@ -54,7 +60,7 @@ function checkScheduled(option: Option): Option["check"] {
 }
 
 type Scheduled = Schedule | ((step: number) => number);
-const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || typeof value === "function";
+const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || isCallable(value);
 
 /**
  * The values at a step, counted from 0, with the numbers of schedules.

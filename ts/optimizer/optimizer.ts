@@ -6,7 +6,7 @@ import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
 import { Group, type Plan, planGroup, type Snapshot } from "./group.js";
-import { resolveRule } from "./hyper.js";
+import { resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { partsBytes } from "./parts.js";
 import type { TensorViews } from "./segment.js";
@@ -20,8 +20,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   readonly #step: Step;
   readonly #driver: ClosureDriver;
   readonly #wrappers = new Map<string, Wrapper>();
-  /** The options for all groups, as they were given. */
-  readonly #options: object;
+  /** The options for all groups. */
+  readonly #options: Values;
   #plans: readonly Plan[] = [];
   #groups: readonly Group<Hyper>[] = [];
   /** The parameters of training, between `eval()` and `train()`. */
@@ -35,8 +35,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       rule.name,
       given.flatMap(({ tensors }) => tensors),
     );
-    const plans = given.map(({ tensors, options: groupOptions, path }) => {
-      const values = resolveRule(rule, options, groupOptions, path);
+    const all = resolveAll(rule, options);
+    const plans = given.map(({ tensors, options: group, path }) => {
+      const values = resolveGroup(rule, all, group, path);
       checkKind(rule, tensors);
       return planGroup(rule, values, tensors);
     });
@@ -44,7 +45,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     const address = this.#reserve(arena, rule, plans);
     this.#rule = rule;
     this.#arena = arena;
-    this.#options = { ...options };
+    this.#options = all;
     this.#step = new Step(arena, rule, plans[0]!.values);
     this.#driver = new ClosureDriver(rule.name, arena);
     this.#addGroups(plans, address);
@@ -103,7 +104,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     this.#checkTraining(`${rule.name}: addGroup`);
     const [wrapper] = this.#wrappers.keys();
     if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
-    const values = resolveRule(rule, this.#options, options, path);
+    const values = resolveGroup(rule, this.#options, options, path);
     checkKind(rule, tensors);
     const added = planGroup(rule, values, tensors);
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
@@ -191,7 +192,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       for (const perturbation of perturbations) perturbation.undo();
       throw error;
     }
-    this.#step.report.loss = loss;
+    this.#step.loss = loss;
     return this.#step.report;
   }
 

@@ -14,7 +14,7 @@ export type Params<Options> = Tensors | readonly ({ readonly params: Tensors } &
 /** A group as it was given. */
 export interface Given {
   readonly tensors: readonly Tensor[];
-  /** The options of the group alone. */
+  /** The options of the group alone; other properties are `params`. */
   readonly options: object;
   /** The beginning of option names in messages. */
   readonly path: string;
@@ -37,8 +37,8 @@ export function listGroups(rule: Rule, params: Params<object>): Given[] {
 export function listGroup(rule: Rule, item: unknown, index: number): Given {
   const title = `${rule.name}: groups[${index}]`;
   if (!isGroup(item)) throw new TypeError(`${title} must be a group { params, ...options }, got ${named(item)}`);
-  const { params, ...options } = item;
-  return { tensors: listTensors(`${title}.params ${expected}`, params), options, path: `groups[${index}].` };
+  const tensors = listTensors(`${title}.params ${expected}`, item.params);
+  return { tensors, options: item, path: `groups[${index}].` };
 }
 
 const isGroup = (item: unknown): item is { params: Tensors } =>

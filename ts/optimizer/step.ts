@@ -52,12 +52,13 @@ export interface Counts {
 }
 
 export class Step implements Work<readonly Snapshot[]> {
-  /** One object for all steps, so that a step allocates nothing. */
-  readonly report: { -readonly [Name in keyof StepReport]: StepReport[Name] } = {
+  readonly #result: { -readonly [Name in keyof StepReport]: StepReport[Name] } = {
     gradNorm: undefined,
     skipped: false,
     loss: undefined,
   };
+  /** The result of the last step. One object for all steps, so that a step allocates nothing. */
+  readonly report: StepReport = readOnlyView(this.#result);
   readonly #numbers: { -readonly [Name in keyof StepNumbers]: number } = {
     step: 0,
     gradScale: 1,
@@ -227,9 +228,14 @@ export class Step implements Work<readonly Snapshot[]> {
       this.#options[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
     this.#next = 0;
-    this.report.gradNorm = undefined;
-    this.report.skipped = false;
-    this.report.loss = undefined;
+    this.#result.gradNorm = undefined;
+    this.#result.skipped = false;
+    this.#result.loss = undefined;
+  }
+
+  /** Reports the loss that the closure returned. */
+  set loss(loss: number) {
+    this.#result.loss = loss;
   }
 
   next(): Task | undefined {
@@ -254,7 +260,7 @@ export class Step implements Work<readonly Snapshot[]> {
     let gradScale = given / this.lossScale.value / (accumulateBy === "mean" ? accumulate : 1);
     if (needsNorm) {
       const [norm, clipped] = this.#norms(gradScale, clipTensorNorm);
-      this.report.gradNorm = norm;
+      this.#result.gradNorm = norm;
       if (!Number.isFinite(norm) && (this.lossScale.isDynamic || nonFinite !== "ignore")) return this.#skip(norm);
       // PyTorch adds 1e-6, so that the norm may be zero.
       if (clipNorm < Infinity) gradScale *= Math.min(1, clipNorm / (clipped + 1e-6));
@@ -309,7 +315,7 @@ export class Step implements Work<readonly Snapshot[]> {
       for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
     }
     this.lossScale.shrink();
-    this.report.skipped = true;
+    this.#result.skipped = true;
     this.#next = this.#phases.length;
     if (error) throw error;
   }
@@ -359,4 +365,14 @@ export class Step implements Work<readonly Snapshot[]> {
     this.#phases = this.#next < this.#phases.length ? [() => freed(this.#rule.name)] : [];
     this.#next = 0;
   }
+}
+
+/** A frozen object with the properties of another, as they are when they are read. */
+function readOnlyView<Properties extends object>(properties: Properties): Readonly<Properties> {
+  const getters = Object.entries(properties).map(([name]) => {
+    return [name, { enumerable: true, get: () => properties[name as keyof Properties] }] as const;
+  });
+  // Node's console would print getters as [Getter].
+  const inspect = { [Symbol.for("nodejs.util.inspect.custom")]: { value: () => ({ ...properties }) } };
+  return Object.freeze(Object.defineProperties({}, { ...Object.fromEntries(getters), ...inspect }) as Properties);
 }
