@@ -1,7 +1,7 @@
 /** The arena: one WebAssembly memory, the tensors in it, and the threads that work on it. */
 
 import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
-import { MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn } from "./memory.js";
+import { MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn, suggestCollection } from "./memory.js";
 import { classOf, flag, type Option, resolve, show, whole } from "../option.js";
 import { cores, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
@@ -263,12 +263,19 @@ export class Arena {
    * and keep the memory as long as you keep them. An attached arena is released in this thread alone.
    */
   free(): void {
+    suggestCollection(this.#release());
+  }
+
+  /** Releases everything and returns the number of bytes that were in use. A function of its own, so that no reference is left on the stack. */
+  #release(): number {
     for (const dependent of this.#dependents) dependent.release();
+    const { space, pool } = this.#internals ?? {};
+    pool?.free();
     this.#dependents.length = 0;
-    this.#internals?.pool.free();
     this.#internals = undefined;
     this.#tensors.clear();
     collected.unregister(this);
+    return space?.used ?? 0;
   }
 
   /** The memory, the kernels and the threads; an Error that begins with `what` after `free`. @internal */

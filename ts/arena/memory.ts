@@ -1,6 +1,7 @@
 /** WebAssembly memory, and the allocation of addresses in it. */
 
 import { classOf } from "../option.js";
+import { nextTurn } from "../platform.js";
 import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
 import type { Shape, Tensor } from "./tensor.js";
 
@@ -12,6 +13,8 @@ export interface Space {
   readonly control: Int32Array;
   /** The number of free bytes. */
   readonly left: number;
+  /** The number of reserved bytes. */
+  readonly used: number;
   /**
    * Reserves zeroed bytes. The address is a multiple of 64.
    * @param what the user of the bytes, for the RangeError if memory runs out; nothing is reserved then
@@ -50,6 +53,9 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
     control,
     get left() {
       return end - top() * ALIGNMENT;
+    },
+    get used() {
+      return top() * ALIGNMENT;
     },
     reserve(bytes, what) {
       const lines = Math.ceil(bytes / ALIGNMENT);
@@ -94,4 +100,32 @@ function largest(title: string, shared: boolean): WebAssembly.Memory {
 function allocate(bytes: number, shared: boolean): WebAssembly.Memory {
   const pages = Math.floor(bytes / PAGE);
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+}
+
+/** The number of bytes of arenas that were freed since the last suggestion, and the number that makes one worth its time. */
+let freedBytes = 0;
+const WORTH_COLLECTING = 2 ** 26;
+
+/**
+ * Makes the engine collect garbage soon, so that the memory of freed arenas does not pile up. V8 does not count shared memory
+ * when it decides to collect; it counts ordinary buffers. An untouched buffer takes address space and no memory.
+ */
+export function suggestCollection(bytes: number): void {
+  freedBytes += bytes;
+  if (freedBytes < WORTH_COLLECTING) return;
+  freedBytes = 0;
+  allocateUntouched();
+  // The callers' stack frames and pending promises may hold the memory until the next turn of the event loop.
+  void nextTurn().then(allocateUntouched);
+}
+
+function allocateUntouched(): void {
+  for (let size = MAX_BYTES; size >= WORTH_COLLECTING; size /= 2) {
+    try {
+      new ArrayBuffer(size);
+      return;
+    } catch {
+      // The platform has no such buffers, or too little address space: a smaller one may do.
+    }
+  }
 }

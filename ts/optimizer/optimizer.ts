@@ -8,8 +8,8 @@ import type { Rule } from "./definition.js";
 import { Group, type Plan, planGroup, type Snapshot } from "./group.js";
 import { resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
-import { partsBytes } from "./parts.js";
-import type { TensorViews } from "./segment.js";
+import { type Extent, extentWith, partsBytes } from "./parts.js";
+import type { Segment, TensorViews } from "./segment.js";
 import { Step, type StepReport } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
 
@@ -22,8 +22,11 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   readonly #wrappers = new Map<string, Wrapper>();
   /** The options for all groups. */
   readonly #options: Values;
-  #plans: readonly Plan[] = [];
   #groups: readonly Group<Hyper>[] = [];
+  readonly #segments = new Map<Tensor, Segment>();
+  #extent: Extent = { length: 0, segments: 0 };
+  /** The memory for the tasks of a step. */
+  #tasks = { address: 0, bytes: 0 };
   /** The parameters of training, between `eval()` and `train()`. */
   #training: ReadonlyMap<Tensor, Float32Array> | undefined;
 
@@ -41,21 +44,30 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       checkKind(rule, tensors);
       return planGroup(rule, values, tensors);
     });
-    // Everything but memory is checked, and all memory is reserved at once. So a failure changes nothing.
-    const address = this.#reserve(arena, rule, plans);
     this.#rule = rule;
     this.#arena = arena;
     this.#options = all;
+    // Everything but memory is checked, and all memory is reserved at once. So a failure changes nothing.
+    const address = this.#reserve(plans);
     this.#step = new Step(arena, rule, plans[0]!.values);
     this.#driver = new ClosureDriver(rule.name, arena);
     this.#addGroups(plans, address);
     Object.freeze(this);
   }
 
-  /** Reserves memory for more groups, and for the tasks of steps over all groups. */
-  #reserve(arena: Arena, rule: Rule, plans: readonly Plan[]): number {
+  /** Reserves memory for more groups, and if there is too little, for the tasks of steps over all groups. */
+  #reserve(plans: readonly Plan[]): number {
+    const rule = this.#rule;
     const bytes = plans.reduce((sum, { bytes }) => sum + bytes, scratchOf(plans));
-    return arena.reserve(bytes + partsBytes(rule, [...this.#plans, ...plans]), `${rule.name}'s state`);
+    const extent = extentWith(this.#extent, plans);
+    const taskBytes = partsBytes(rule, extent);
+    const hasRoom = taskBytes <= this.#tasks.bytes;
+    // Twice the need, once groups are added, so that the memory for many groups is linear in their number.
+    const room = hasRoom ? 0 : this.#groups.length === 0 ? taskBytes : 2 * taskBytes;
+    const address = this.#arena.reserve(bytes + room, `${rule.name}'s state`);
+    if (!hasRoom) this.#tasks = { address: address + bytes, bytes: room };
+    this.#extent = extent;
+    return address;
   }
 
   #addGroups(plans: readonly Plan[], address: number): void {
@@ -63,11 +75,13 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     const groups = plans.map((plan) => {
       const group = new Group<Hyper>(this.#arena, this.#rule, plan, next, address, this.steps);
       next += plan.bytes;
+      plan.segments.forEach((tensors, i) => {
+        for (const tensor of tensors) this.#segments.set(tensor, group.segments[i]!);
+      });
       return group;
     });
-    this.#plans = [...this.#plans, ...plans];
     this.#groups = Object.freeze([...this.#groups, ...groups]);
-    this.#step.write(this.#arena, this.#groups, next);
+    this.#step.setGroups(this.#arena, this.#groups, this.#tasks.address);
   }
 
   /** Gives each tensor of a group its own segment, so that it can have its own number of steps. A RangeError if memory runs out. */
@@ -100,7 +114,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   addGroup(group: { readonly params: Tensors } & GroupOptions): Group<Hyper> {
     const rule = this.#rule;
     const { tensors, options, path } = listGroup(rule, group, this.groups.length);
-    commonArena(rule.name, [...this.groups.flatMap(({ params }) => params), ...tensors]);
+    commonArena(rule.name, tensors, this.#segments);
     this.#checkTraining(`${rule.name}: addGroup`);
     const [wrapper] = this.#wrappers.keys();
     if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
@@ -108,7 +122,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     checkKind(rule, tensors);
     const added = planGroup(rule, values, tensors);
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
-      this.#addGroups([added], this.#reserve(this.#arena, rule, [added]));
+      this.#addGroups([added], this.#reserve([added]));
       const last = this.groups.at(-1)!;
       if (rule.sums.length > 0 && !rule.perTensor) last.scalars = this.groups[0]!.scalars;
       for (const tensor of last.params) this.internals.viewsOf(tensor).average?.set(tensor.data);
@@ -336,13 +350,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
 
   #findViews(tensor: Tensor): TensorViews | undefined {
     this.#arena.internals(this.#rule.name);
-    for (const { segments } of this.groups) {
-      for (const segment of segments) {
-        const views = segment.viewsOf(tensor);
-        if (views !== undefined) return views;
-      }
-    }
-    return undefined;
+    return this.#segments.get(tensor)?.viewsOf(tensor);
   }
 
   /** Throws unless a step can begin: from the parameters of training, or from those that `perturb()` moved. */

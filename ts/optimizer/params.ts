@@ -59,18 +59,26 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
   return Object.freeze(tensors);
 }
 
-/** The arena of the tensors; a RangeError if they do not share one, or if one of them is there twice. */
-export function commonArena(name: string, tensors: readonly Tensor[]): Arena {
-  const [{ arena }] = tensors as [Tensor];
+/**
+ * The arena of the tensors; a RangeError if they do not share one, or if one of them is there twice.
+ * @param present the tensors that the optimizer has already
+ */
+export function commonArena(
+  name: string,
+  tensors: readonly Tensor[],
+  present: ReadonlyMap<Tensor, unknown> = new Map(),
+): Arena {
+  const [first = tensors[0]!] = present.keys();
+  const { arena } = first;
   arena.internals(name);
   const seen = new Set<Tensor>();
   for (const tensor of tensors) {
     if (tensor.arena !== arena) {
       throw new RangeError(
-        `${name}: params must be of one arena, but ${named(tensor)} is of another than ${named(tensors[0])}; make one optimizer for each`,
+        `${name}: params must be of one arena, but ${named(tensor)} is of another than ${named(first)}; make one optimizer for each`,
       );
     }
-    if (seen.has(tensor))
+    if (present.has(tensor) || seen.has(tensor))
       throw new RangeError(`${name}: params must be different tensors, but ${named(tensor)} is there twice`);
     seen.add(tensor);
   }

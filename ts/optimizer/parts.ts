@@ -29,12 +29,22 @@ const sumsCount = (rule: Rule, segments: number, length: number) =>
   sumsRange(segments - 1, 0, length)[1] * Math.max(1, rule.sums.length);
 
 /** The number of bytes that the parts of a step take. */
-export function partsBytes(rule: Rule, plans: readonly Plan[]): number {
-  const length = plans.reduce((sum, plan) => sum + plan.length, 0);
-  const segments = plans.reduce((sum, plan) => sum + plan.segments.length, 0);
+export function partsBytes(rule: Rule, { length, segments }: Extent): number {
   const alone = rule.program ? segments * 2 * taskBytes(1) : 0;
   return DOUBLE * sumsCount(rule, segments, length) + KINDS.length * taskBytes(segments) + alone;
 }
+
+/** The number of elements, padding included, and of segments. */
+export interface Extent {
+  readonly length: number;
+  readonly segments: number;
+}
+
+/** The extent of some plans and of what was there before. */
+export const extentWith = (before: Extent, plans: readonly Plan[]): Extent => ({
+  length: plans.reduce((sum, plan) => sum + plan.length, before.length),
+  segments: plans.reduce((sum, plan) => sum + plan.segments.length, before.segments),
+});
 
 export class Parts {
   readonly all: readonly Part[];

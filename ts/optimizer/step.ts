@@ -78,6 +78,8 @@ export class Step implements Work<readonly Snapshot[]> {
   /** The options of each group at this step. */
   readonly #options: Values[] = [];
   #parts: Parts | undefined;
+  /** Writes the tasks after the groups have changed. */
+  #writeTasks: (() => void) | undefined;
   #decision: readonly Phase[] = [];
   #update: readonly Phase[] = [];
   readonly #wrappers: WrapperPhases[] = [];
@@ -98,15 +100,21 @@ export class Step implements Work<readonly Snapshot[]> {
     arena.onFree(this);
   }
 
-  /** Writes the tasks of steps over these groups, in `partsBytes` of memory at `address`. */
-  write(arena: Arena, groups: readonly Group[], address: number): void {
+  /** Sets the groups of the next steps, whose tasks are in `partsBytes` of memory at `address`. */
+  setGroups(arena: Arena, groups: readonly Group[], address: number): void {
+    this.#groups = groups;
+    this.#phases = [];
+    // The tasks are written at the next step, so that many groups can be added in linear time.
+    this.#writeTasks = () => this.#write(arena, groups, address);
+  }
+
+  #write(arena: Arena, groups: readonly Group[], address: number): void {
     const rule = this.#rule;
     const parts = new Parts(arena, rule, groups, address);
     const tasks = parts.tasks();
     const { clipNorm, clipTensorNorm, nonFinite, accumulate } = this.shared;
     const needsNorm =
       Math.min(clipNorm, clipTensorNorm) < Infinity || nonFinite !== "ignore" || this.lossScale.isDynamic;
-    this.#groups = groups;
     this.#parts = parts;
     this.#averageHessian = tasks.averageHessian;
     this.#decision = [
@@ -129,7 +137,13 @@ export class Step implements Work<readonly Snapshot[]> {
 
   /** All phases, in order. */
   get phases(): readonly Phase[] {
+    this.#prepare();
     return this.#phases;
+  }
+
+  #prepare(): void {
+    this.#writeTasks?.();
+    this.#writeTasks = undefined;
   }
 
   #listPhases(): void {
@@ -185,6 +199,7 @@ export class Step implements Work<readonly Snapshot[]> {
     let left: Task | undefined;
     return {
       begin: () => {
+        this.#prepare();
         left = this.#averageHessian;
         for (const { snapshot, segments } of this.#groups) {
           const beta = this.#rule.hessian!.beta(snapshot(this.count));
@@ -224,6 +239,7 @@ export class Step implements Work<readonly Snapshot[]> {
   }
 
   begin(snapshots?: readonly Snapshot[]): void {
+    this.#prepare();
     for (let i = 0; i < this.#groups.length; i++) {
       this.#options[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
@@ -362,6 +378,8 @@ export class Step implements Work<readonly Snapshot[]> {
   /** Releases the views. A step that is under way does not go on. */
   release(): void {
     this.#parts = undefined;
+    this.#writeTasks = undefined;
+    this.#decision = this.#update = [];
     this.#phases = this.#next < this.#phases.length ? [() => freed(this.#rule.name)] : [];
     this.#next = 0;
   }

@@ -51,6 +51,7 @@ export class Pool {
   async start(binary: Binary, count: number, url: string | URL | undefined): Promise<void> {
     this.#ownsThreads = true;
     Atomics.store(this.#control, THREADS, count);
+    if (count === 1) return; // a pending promise would hold the memory
     for (let i = 1; i < count; i++) {
       const thread = startThread(source, url, binary, PROTOCOL);
       this.#threads.add(thread);
