@@ -2,8 +2,10 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Arena, createArena } from "../ts/arena/arena.js";
+import { save } from "../ts/checkpoint/index.js";
 import { sharedOptions } from "../ts/optimizer/definition.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { Shape, Tensor } from "../ts/arena/tensor.js";
@@ -289,9 +291,47 @@ describe("averages", () => {
     expect([...optimizer.average(w)]).toEqual([7, 7, 7]);
     optimizer.swapAverages();
     expect([...w.data]).toEqual([7, 7, 7]);
+    optimizer.swapAverages();
     const step = optimizer.stepAsync();
     expect(() => optimizer.swapAverages()).toThrow("sgd: swapAverages: a stepAsync() is under way in this arena");
     await step;
+  });
+
+  test.each([{ swa: 1 }, { swa: 2, averageStart: 3 }, { ema: 0.5 }, { ema: 0.5, emaWarmup: true, averageStart: 4 }])(
+    "a group that joins later has the average of an optimizer of its own: %j",
+    (options) => {
+      fc.assert(
+        fc.property(fc.nat(8), fc.integer({ min: 1, max: 9 }), (before, after) => {
+          const { w, late, own } = small().tensors({ w: [2], late: [2], own: [2] });
+          const optimizer = sgd([w], { ...options, lr: 1 });
+          for (let i = 0; i < before; i++) optimizer.step();
+          optimizer.addGroup({ params: [late] });
+          for (const tensor of [late, own]) tensor.data.fill(3); // weights that are set after the group is added
+          const averageStart = Math.max(0, (options.averageStart ?? 0) - before);
+          const alone = sgd([own], { ...options, averageStart, lr: 1 });
+          for (const tensor of [late, own]) tensor.grad.fill(0.25);
+          for (let i = 0; i < after; i++) {
+            optimizer.step();
+            alone.step();
+          }
+          const isInPhase =
+            !("swa" in options) || Math.max(0, before - (options.averageStart ?? 0)) % options.swa === 0;
+          if (isInPhase) expect([...optimizer.average(late)]).toEqual([...alone.average(own)]);
+        }),
+      );
+    },
+  );
+
+  test("no step is made and nothing is saved from the averages", () => {
+    const w = small().tensor("w", [3]);
+    const optimizer = sgd([w], { ema: 0.9 });
+    optimizer.step();
+    optimizer.swapAverages();
+    const message = "the parameters are the averages; call swapAverages() again first";
+    expect(() => optimizer.step()).toThrow(`sgd: ${message}`);
+    expect(() => save([w], optimizer)).toThrow(`save: sgd: ${message}`);
+    optimizer.swapAverages();
+    expect(optimizer.step().skipped).toBe(false);
   });
 
   test("what there is no average for", () => {

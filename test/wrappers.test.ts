@@ -448,3 +448,20 @@ test("a freed arena", () => {
   expect(() => optimizer.perturb()).toThrow("adam: the arena was freed");
   expect(() => optimizer.state(tensors[0]!)).toThrow("adam: the arena was freed");
 });
+
+test("a step of sam without a closure needs perturb() each time", async () => {
+  const w = small().tensor("w", [1]);
+  const optimizer = sam(sgd([w], { lr: 1 }));
+  const message = "sgd: a step of sam() needs gradients in two places; call step(closure), or perturb() before step()";
+  w.grad.fill(1);
+  expect(() => optimizer.step()).toThrow(message);
+  await expect(optimizer.stepAsync()).rejects.toThrow(message);
+  expect([w.data[0], optimizer.steps]).toEqual([0, 0]);
+  for (const grad of [1, 0]) {
+    w.grad.fill(grad);
+    optimizer.perturb(); // which moves nothing where the gradient is zero
+    optimizer.step();
+    expect(() => optimizer.step()).toThrow(message);
+  }
+  expect(optimizer.step(() => 0).loss).toBe(0);
+});

@@ -141,7 +141,10 @@ function resolveArena(title: string, given: ArenaOptions) {
 }
 
 /** Ends the threads of an arena that was garbage-collected before it was freed. */
-const collected = new FinalizationRegistry<Pool>((pool) => pool.end());
+const collected = new FinalizationRegistry<{ pool: Pool; close: () => void }>(({ pool, close }) => {
+  pool.end();
+  close();
+});
 
 interface ArenaInternals {
   readonly space: Space;
@@ -164,7 +167,7 @@ export class Arena {
     this.shared = space.shared;
     this.#internals = { space, binary, kernels, pool };
     for (const { name, shape, at } of tensors) this.#add(name, shape, sizeOf(name, shape), ...at);
-    collected.register(this, pool, this);
+    collected.register(this, { pool, close: space.close }, this);
     Object.freeze(this);
   }
 
@@ -271,6 +274,7 @@ export class Arena {
     for (const dependent of this.#dependents) dependent.release();
     const { space, pool } = this.#internals ?? {};
     pool?.free();
+    space?.close();
     this.#dependents.length = 0;
     this.#internals = undefined;
     this.#tensors.clear();

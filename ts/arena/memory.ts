@@ -26,6 +26,9 @@ export interface Space {
    * @param start the number that new state starts at, or `"params"` for a copy of the parameters
    */
   readonly stateOf?: (tensor: Tensor, name: string, shape: Shape, start: number | "params") => number;
+
+  /** Counts the memory as free, for messages. */
+  readonly close: () => void;
 }
 
 /** The size of a cache line in bytes. */
@@ -38,7 +41,26 @@ export const MAX_BYTES = 2 ** 32;
 
 /** Allocates a memory. All of its address space is reserved at once, so it never grows and its views stay valid. */
 export function allocateSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
-  return spaceIn(maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared));
+  if (typeof WebAssembly === "undefined") {
+    throw new Error(
+      `${title}: WebAssembly is not available here; start Node without --jitless, or allow it in the browser`,
+    );
+  }
+  const space = spaceIn(maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared));
+  return Object.defineProperty(space, "close", { value: countOpen() });
+}
+
+/** The number of memories that were allocated, and neither freed nor collected. */
+let open = 0;
+
+/** Counts a memory as open, and returns the function that ends that. */
+function countOpen(): () => void {
+  let isOpen = true;
+  open += 1;
+  return () => {
+    if (isOpen) open -= 1;
+    isOpen = false;
+  };
 }
 
 /** The space of a memory. Threads may reserve at the same time. */
@@ -65,6 +87,7 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
         if (Atomics.compareExchange(control, TOP, next, next + lines) === next) return next * ALIGNMENT;
       }
     },
+    close() {},
   };
 }
 
@@ -82,8 +105,11 @@ function exactly(title: string, bytes: number, shared: boolean): WebAssembly.Mem
   try {
     return allocate(bytes, shared);
   } catch (cause) {
-    const remedy = "ask for less with maxBytes";
-    throw new RangeError(`${title}: this platform refuses ${bytes} bytes of address space; ${remedy}`, { cause });
+    const remedy =
+      open === 0
+        ? "no other arena is open, so raise the limit of the process (ulimit -v), or in a browser close other pages"
+        : `free() arenas that you do not need (${open} open)`;
+    throw new RangeError(`${title}: there are no ${bytes} bytes of address space left; ${remedy}`, { cause });
   }
 }
 

@@ -16,19 +16,34 @@ export class AverageWeights {
     this.#options = options;
   }
 
+  /** Counts a step, counted from 1. */
+  begin(step: number): void {
+    if (this.#due(step) > this.#due(step - 1)) this.count += 1;
+  }
+
   /**
-   * The weight of the parameters at a step, counted from 1: the average becomes `average + weight * (p - average)`. It is 1
+   * The weight of a group's parameters at a step: the average becomes `average + weight * (p - average)`. It is 1
    * until the average begins, and 0 without one and between the steps of `swa`.
+   * @param since the number of steps before the group joined
    */
-  weight(step: number): number {
-    const { ema, emaWarmup, swa, averageStart } = this.#options;
+  weight(step: number, since: number): number {
+    const { ema, emaWarmup, swa } = this.#options;
     if (ema === 0 && swa === 0) return 0;
-    const after = step - averageStart;
-    const isDue = ema > 0 ? after > 0 : after >= swa && after % swa === 0;
-    if (!isDue) return this.count === 0 ? 1 : 0;
-    this.count += 1;
-    if (this.count === 1) return 1;
-    if (swa > 0) return 1 / this.count;
-    return 1 - (emaWarmup ? Math.min(ema, this.count / (9 + this.count)) : ema);
+    const count = this.included(step, since);
+    if (this.#due(step) === this.#due(step - 1)) return count === 0 ? 1 : 0;
+    if (count === 1) return 1;
+    if (swa > 0) return 1 / count;
+    return 1 - (emaWarmup ? Math.min(ema, count / (9 + count)) : ema);
+  }
+
+  /** The number of steps up to `step` whose parameters the average of a group includes. */
+  included(step: number, since: number): number {
+    return Math.min(this.count, this.#due(step) - this.#due(since));
+  }
+
+  /** The number of steps up to `step` at which parameters join the average. */
+  #due(step: number): number {
+    const { swa, averageStart } = this.#options;
+    return Math.max(0, Math.floor((step - averageStart) / (swa || 1)));
   }
 }

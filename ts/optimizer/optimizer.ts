@@ -27,6 +27,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   #extent: Extent = { length: 0, segments: 0 };
   /** The memory for the tasks of a step. */
   #tasks = { address: 0, bytes: 0 };
+  /** Whether the parameters are exchanged with their averages. */
+  #isSwapped = false;
   /** The parameters of training, between `eval()` and `train()`. */
   #training: ReadonlyMap<Tensor, Float32Array> | undefined;
 
@@ -125,7 +127,6 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       this.#addGroups([added], this.#reserve([added]));
       const last = this.groups.at(-1)!;
       if (rule.sums.length > 0 && !rule.perTensor) last.scalars = this.groups[0]!.scalars;
-      for (const tensor of last.params) this.internals.viewsOf(tensor).average?.set(tensor.data);
       return last;
     });
   }
@@ -233,7 +234,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   hessian(): void {
     const { name, hessian } = this.#rule;
     if (hessian === undefined) throw new TypeError(`${name}: hessian() is for rules that use one, such as sophia`);
-    this.#arena.internals(name).pool.step(`${name}: hessian`, this.#step.averageHessian);
+    const { pool } = this.#arena.internals(name);
+    this.#checkTraining(`${name}: hessian`);
+    pool.step(`${name}: hessian`, this.#step.averageHessian);
   }
 
   /**
@@ -284,17 +287,19 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
         `${this.#rule.name}: average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
       );
     }
-    if (this.#step.averages.count === 0) view.set(tensor.data);
+    const { since } = this.groups.find(({ params }) => params.includes(tensor))!;
+    if (this.#step.averages.included(this.steps, since) === 0) view.set(tensor.data);
     return view;
   }
 
   /**
-   * Exchanges all parameters with their averages, in place. Call it before an evaluation, and again before training goes on;
-   * nothing is refused between the calls. Errors as for `average`; an Error during a step, and after `eval()` or `perturb()`.
+   * Exchanges all parameters with their averages, in place. Call it before an evaluation, and again before training goes on.
+   * Between the calls the optimizer neither steps nor is saved. Errors as for `average`; an Error during a step, and after `eval()` or
+   * `perturb()`.
    */
   swapAverages(): void {
     const title = `${this.#rule.name}: swapAverages`;
-    this.#checkTraining(title);
+    if (!this.#isSwapped) this.#checkTraining(title);
     const pairs = this.groups.flatMap(({ params }) =>
       params.map((tensor) => [tensor.data, this.average(tensor)] as const),
     );
@@ -311,6 +316,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
           b.set(values.subarray(0, b.length));
         }
       }
+      this.#isSwapped = !this.#isSwapped;
     });
   }
 
@@ -356,6 +362,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   /** Throws unless a step can begin: from the parameters of training, or from those that `perturb()` moved. */
   #checkReady(title: string): void {
     if (this.#training) throw new Error(`${title}: the parameters are those of eval(); call train() first`);
+    if (this.#isSwapped) {
+      throw new Error(`${title}: the parameters are the averages; call swapAverages() again first`);
+    }
     this.#driver.check(title);
   }
 

@@ -286,10 +286,11 @@ export class Step implements Work<readonly Snapshot[]> {
     for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#options[i]!);
     const numbers = this.#numbers;
     numbers.clip = clipValue;
-    numbers.blend = this.averages.weight(this.count);
+    this.averages.begin(this.count);
     for (const { segment, group, clipScale } of this.#parts!.all) {
       numbers.step = this.count - segment.since;
       numbers.gradScale = group.sign * gradScale * clipScale;
+      numbers.blend = this.averages.weight(this.count, group.since);
       segment.begin(numbers);
     }
   }

@@ -34,13 +34,17 @@ export function sam<Hyper, State>(
 ): Optimizer<Hyper, State> {
   const values = checkWrappable("sam", optimizer, { rho: nonNegative(0.05) }, options);
   const { arena, step, wrap } = optimizer.internals;
-  const perturbation = new SamPerturbation(arena, optimizer.groups, values.rho, step.shared.zeroGrad);
+  const { rule } = optimizer.internals;
+  const perturbation = new SamPerturbation(rule.name, arena, optimizer.groups, values.rho, step.shared.zeroGrad);
   wrap("sam", { options: values, phases: { first: [() => perturbation.undoTask()] }, perturbation });
   return optimizer;
 }
 
 class SamPerturbation implements Perturbation {
   isApplied = false;
+  /** Whether the gradients for the next step are taken after `apply`, even if that did not move the parameters. */
+  #isReady = false;
+  readonly #name: string;
   readonly #groups: readonly Group[];
   readonly #zeroGrad: boolean;
   readonly #rho: number;
@@ -48,7 +52,8 @@ class SamPerturbation implements Perturbation {
   /** A copy of the parameters before the move. */
   readonly #before: Vector;
 
-  constructor(arena: Arena, groups: readonly Group[], rho: number, zeroGrad: boolean) {
+  constructor(name: string, arena: Arena, groups: readonly Group[], rho: number, zeroGrad: boolean) {
+    this.#name = name;
     this.#groups = groups;
     this.#zeroGrad = zeroGrad;
     this.#rho = rho;
@@ -60,6 +65,7 @@ class SamPerturbation implements Perturbation {
     const { params, grads } = this.#vectors;
     const norm = Math.sqrt(yield* this.#vectors.dot(grads, grads));
     const scale = this.#rho / norm;
+    this.#isReady = true;
     if (!(scale > 0 && scale < MAX_WEIGHT)) return norm;
     yield this.#vectors.combine(this.#before, 1, params);
     this.isApplied = true;
@@ -70,6 +76,12 @@ class SamPerturbation implements Perturbation {
 
   /** The task that moves the parameters back, with which a step begins. */
   undoTask(): Task | undefined {
+    if (!this.#isReady) {
+      throw new Error(
+        `${this.#name}: a step of sam() needs gradients in two places; call step(closure), or perturb() before step()`,
+      );
+    }
+    this.#isReady = false;
     if (!this.isApplied) return undefined;
     this.isApplied = false;
     return this.#vectors.combine(this.#vectors.params, 1, this.#before);
@@ -77,6 +89,6 @@ class SamPerturbation implements Perturbation {
 
   undo(): void {
     if (this.isApplied) this.#vectors.params.forEach((part, i) => part.set(this.#before[i]!));
-    this.isApplied = false;
+    this.isApplied = this.#isReady = false;
   }
 }

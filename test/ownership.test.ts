@@ -1,0 +1,130 @@
+/** Objects that users pass in are read once and copied; objects that they get stay the package's own. */
+
+import { execFileSync } from "node:child_process";
+import { createContext, runInContext } from "node:vm";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { createArenaSync } from "../ts/arena/arena.js";
+import { root } from "../scripts/project.mjs";
+import { adamw, sgd } from "../ts/rules/index.js";
+import * as schedules from "../ts/schedules/index.js";
+import { factories } from "./registry.js";
+import { small } from "./small.js";
+
+const realm = createContext({});
+const foreign = (code: string): any => runInContext(`(${code})`, realm);
+
+describe("reports", () => {
+  test("a reader cannot change or freeze them", () => {
+    const w = small().tensor("w", [1]);
+    const optimizer = sgd([w], { clipNorm: 1 });
+    const report = optimizer.step();
+    Object.freeze(report);
+    expect(() => Object.assign(report, { gradNorm: 5 })).toThrow(TypeError);
+    w.grad.fill(3);
+    expect(optimizer.step().gradNorm).toBe(3);
+    expect({ ...report }).toEqual({ gradNorm: 3, skipped: false, loss: undefined });
+  });
+
+  test("the console shows their values", () => {
+    const script = `
+      import { createArenaSync, sgd } from "downhill";
+      const w = createArenaSync({ threads: 1 }).tensor("w", [1]);
+      console.log(sgd([w]).step());`;
+    const printed = execFileSync(process.execPath, ["--input-type=module", "-e", script], {
+      cwd: root,
+      encoding: "utf8",
+    });
+    expect(printed.trim()).toBe("{ gradNorm: undefined, skipped: false, loss: undefined }");
+  });
+});
+
+describe("options", () => {
+  const { w, v } = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensors({ w: [1], v: [1] });
+
+  test("getters of a class are options, for later groups too", () => {
+    class Options {
+      get lr() {
+        return 0.25;
+      }
+    }
+    const optimizer = adamw([w], new Options());
+    expect([optimizer.hyper.lr, optimizer.addGroup({ params: [v] }).hyper.lr]).toEqual([0.25, 0.25]);
+    class Group {
+      params = [w];
+      get lr() {
+        return 0.5;
+      }
+    }
+    expect(adamw([new Group()]).hyper.lr).toBe(0.5);
+  });
+
+  test.each(["{ lr: 0.5, betas: [0.5, 0.25] }", "Object.assign(Object.create(null), { lr: 0.5, betas: [0.5, 0.25] })"])(
+    "of another realm: %s",
+    (code) => {
+      const { lr, betas } = adamw([w], foreign(code)).hyper;
+      expect([lr, betas]).toEqual([0.5, [0.5, 0.25]]);
+    },
+  );
+
+  const builtIns = ["new Date()", "Promise.resolve({})", "new Map()", "new Set()", "/x/", "new Error()", "[]"];
+  const others = [...builtIns, "new Float32Array(2)", "new Number(1)", "new ArrayBuffer(1)", "new WeakMap()"];
+  test.each(others)("%s is no options, in either realm", (code) => {
+    for (const value of [(0, eval)(`(${code})`), foreign(code)]) {
+      expect(() => adamw([w], value)).toThrow(/^adamw: options must be an object such as \{ lr: … \}, got /);
+      expect(() => createArenaSync(value)).toThrow(/^createArenaSync: options must be an object such as /);
+    }
+  });
+
+  test("each is read once, whatever it reads as later", () => {
+    fc.assert(
+      fc.property(fc.constantFrom(...factories), fc.double({ min: 2, max: 9, noNaN: true }), ({ rule }, later) => {
+        const reads: Record<string, number> = {};
+        const given: Record<string, unknown> = {};
+        for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed })) {
+          const first = option.default;
+          if (first === undefined) continue;
+          Object.defineProperty(given, name, {
+            enumerable: true,
+            get: () => ((reads[name] = (reads[name] ?? 0) + 1) === 1 ? first : later),
+          });
+        }
+        const shape = rule.accepts === "matrices" ? [2, 2] : [2];
+        const factory = factories.find((factory) => factory.rule === rule)!;
+        const optimizer = factory([small().tensor("w", shape)], given);
+        expect(new Set(Object.values(reads))).toEqual(new Set([1]));
+        for (const [name, value] of Object.entries(optimizer.hyper as object)) {
+          expect(value).toEqual(rule.hyper[name]!.default);
+        }
+      }),
+    );
+  });
+
+  test("a list is copied before it is checked", () => {
+    const betas = [0.9, 0.99] as [number, number];
+    let reads = 0;
+    Object.defineProperty(betas, 0, { get: () => (reads++ === 0 ? 0.9 : 5) });
+    expect(adamw([w], { betas }).hyper.betas).toEqual([0.9, 0.99]);
+    const milestones = [2, 4];
+    const schedule = schedules.multiStepLR({ lr: 1, milestones });
+    milestones[0] = 0;
+    expect([0, 2, 4].map((step) => schedule.at(step))).toEqual([1, 0.1, 0.010000000000000002]);
+    expect(schedule.options.milestones).toEqual([2, 4]);
+    expect(Object.isFrozen(schedule.options.milestones)).toBe(true);
+  });
+
+  test("a class is neither a closure nor a schedule", () => {
+    const optimizer = adamw([w]);
+    expect(() => optimizer.step(class {} as never)).toThrow(
+      "adamw: closure must be a function that returns the loss, got a class",
+    );
+    expect(() => adamw([w], { lr: class {} as never })).toThrow("adamw: lr must be a number in [0, ∞), got a class");
+  });
+});
+
+test("a rule cannot be changed", () => {
+  for (const { rule } of factories) {
+    expect(() => Object.assign(rule.hyper, { lr: 1 }), rule.name).toThrow(TypeError);
+    expect(() => Object.assign(Object.values(rule.hyper)[0]!, { default: 1 }), rule.name).toThrow(TypeError);
+  }
+});
