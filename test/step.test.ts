@@ -315,7 +315,7 @@ describe("averages", () => {
             alone.step();
           }
           const isInPhase =
-            !("swa" in options) || Math.max(0, before - (options.averageStart ?? 0)) % options.swa === 0;
+            !("swa" in options) || Math.max(0, before - (options.averageStart ?? 0)) % options.swa! === 0;
           if (isInPhase) expect([...optimizer.average(late)]).toEqual([...alone.average(own)]);
         }),
       );
