@@ -4,7 +4,7 @@ import { Array as JaxArray, type JsTree, type JsTreeDef, numpy as np, tree } fro
 import { createArenaSync } from "../arena/arena.js";
 import { sameShape, type Shape, Tensor } from "../arena/tensor.js";
 import type { Rule } from "../optimizer/definition.js";
-import { resolveRule, type Values } from "../optimizer/hyper.js";
+import { resolveAll, resolveGroup, type Values } from "../optimizer/hyper.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import type { StepReport } from "../optimizer/step.js";
 import { show } from "../option.js";
@@ -117,9 +117,9 @@ export class Solver<Hyper = unknown> {
           `${rule.name}: groups[${i}].params must be a pattern such as /bias$/ or a list of names, got ${show(params)}`,
         );
       }
-      resolveRule(rule, options, own, `groups[${i}].`);
+      resolveGroup(rule, resolveAll(rule, options), own, `groups[${i}].`);
     });
-    resolveRule(rule, options);
+    resolveGroup(rule, resolveAll(rule, options));
     this.#rule = rule;
     this.#options = options;
     this.#groups = groups;

@@ -13,11 +13,11 @@ import { Arena } from "../arena/arena.js";
 import type { Space } from "../arena/memory.js";
 import { padded, sameShape, Tensor } from "../arena/tensor.js";
 import { sharedOptions, type Rule, type Scalars, tensorKinds } from "../optimizer/definition.js";
-import { liveHyper, resolveRule, type Values, variantOf } from "../optimizer/hyper.js";
+import { liveHyper, resolveAll, resolveGroup, type Values, variantOf } from "../optimizer/hyper.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import type { Counts, StepReport } from "../optimizer/step.js";
-import { show } from "../option.js";
+import { classOf, show } from "../option.js";
 import { CONTROL_BYTES, THREADS } from "../threads/control.js";
 import { configOf } from "./config.js";
 import { type Host, hostOf, kernelsOf } from "./host.js";
@@ -96,7 +96,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       );
     }
     const group = (own: Values, variables: VariableGroup["variables"] | undefined, path: string): TfjsGroup<Hyper> => {
-      const values = resolveRule(rule, options, own, path);
+      const values = resolveGroup(rule, resolveAll(rule, options), own, path);
       const { hyper } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
       return { hyper: hyper as Hyper, variables, values, own };
     };
@@ -435,9 +435,11 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const entryOf = new Map<Tensor, Entry>();
     const space: Space = {
       memory: host.memory,
-      shared: !(host.memory.buffer instanceof ArrayBuffer),
+      shared: classOf(host.memory.buffer) === "SharedArrayBuffer",
       control: new Int32Array(CONTROL_BYTES / 4),
       left: Infinity,
+      used: 0,
+      close() {},
       reserve: (bytes) => host.region("workspace", bytes),
       stateOf: (tensor, slot) => addressOf.get(entryOf.get(tensor)!.state.get(slot)!)!,
     };
