@@ -18,7 +18,8 @@ export class AverageWeights {
 
   /** Counts a step, counted from 1. */
   begin(step: number): void {
-    if (this.#due(step) > this.#due(step - 1)) this.count += 1;
+    const { ema, swa } = this.#options;
+    if ((ema > 0 || swa > 0) && this.#due(step) > this.#due(step - 1)) this.count += 1;
   }
 
   /**

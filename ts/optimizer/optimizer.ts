@@ -23,6 +23,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   /** The options for all groups. */
   readonly #options: Values;
   #groups: readonly Group<Hyper>[] = [];
+  readonly #plans: Plan[] = [];
   readonly #segments = new Map<Tensor, Segment>();
   #extent: Extent = { length: 0, segments: 0 };
   /** The memory for the tasks of a step. */
@@ -77,13 +78,18 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     const groups = plans.map((plan) => {
       const group = new Group<Hyper>(this.#arena, this.#rule, plan, next, address, this.steps);
       next += plan.bytes;
-      plan.segments.forEach((tensors, i) => {
-        for (const tensor of tensors) this.#segments.set(tensor, group.segments[i]!);
-      });
+      this.#plans.push(plan);
+      this.#mapSegments(plan, group);
       return group;
     });
     this.#groups = Object.freeze([...this.#groups, ...groups]);
     this.#step.setGroups(this.#arena, this.#groups, this.#tasks.address);
+  }
+
+  #mapSegments(plan: Plan, group: Group<any>): void {
+    plan.segments.forEach((tensors, i) => {
+      for (const tensor of tensors) this.#segments.set(tensor, group.segments[i]!);
+    });
   }
 
   /** Gives each tensor of a group its own segment, so that it can have its own number of steps. A RangeError if memory runs out. */
@@ -91,15 +97,17 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     if (group.isSeparate) return;
     const index = this.#groups.indexOf(group);
     const plan: Plan = { ...this.#plans[index]!, segments: group.params.map((tensor) => [tensor]) };
-    const plans = this.#plans.map((other, i) => (i === index ? plan : other));
+    const { length, segments } = this.#extent;
+    const extent = { length, segments: segments + plan.segments.length - group.segments.length };
     const own = Group.separateBytes(plan);
-    const address = this.#arena.reserve(
-      own + partsBytes(this.#rule, plans),
-      `${this.#rule.name}'s steps of each tensor`,
-    );
+    const bytes = partsBytes(this.#rule, extent);
+    const address = this.#arena.reserve(own + bytes, `${this.#rule.name}'s steps of each tensor`);
     group.separate(this.#arena, plan, address);
-    this.#plans = plans;
-    this.#step.write(this.#arena, this.#groups, address + own);
+    this.#plans[index] = plan;
+    this.#extent = extent;
+    this.#tasks = { address: address + own, bytes };
+    this.#mapSegments(plan, group);
+    this.#step.setGroups(this.#arena, this.#groups, this.#tasks.address);
   }
 
   /** The groups in the order in which they were given and added. One group, if tensors were given. */
@@ -287,7 +295,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
         `${this.#rule.name}: average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
       );
     }
-    const { since } = this.groups.find(({ params }) => params.includes(tensor))!;
+    const { since } = this.#segments.get(tensor)!;
     if (this.#step.averages.included(this.steps, since) === 0) view.set(tensor.data);
     return view;
   }

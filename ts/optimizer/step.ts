@@ -290,7 +290,7 @@ export class Step implements Work<readonly Snapshot[]> {
     for (const { segment, group, clipScale } of this.#parts!.all) {
       numbers.step = this.count - segment.since;
       numbers.gradScale = group.sign * gradScale * clipScale;
-      numbers.blend = this.averages.weight(this.count, group.since);
+      numbers.blend = this.averages.weight(this.count, segment.since);
       segment.begin(numbers);
     }
   }
