@@ -52,7 +52,7 @@ export class Segment {
   readonly measure: Call | undefined;
   readonly update: Call;
   /** The program of a rule of whole matrices. */
-  readonly program: readonly PlacedInstruction[] | undefined;
+  program: readonly PlacedInstruction[] | undefined;
   /** Averages the user's estimates of the Hessian, */
   readonly averageHessian: Call | undefined;
   /** by these two weights: of the average, and of the estimate. */
@@ -236,6 +236,7 @@ export class Segment {
 
   /** Releases the views. */
   release(): void {
+    this.program = undefined;
     this.#views = new Map();
     this.#copies = [];
     this.#gradPointers = [];
