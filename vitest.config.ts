@@ -7,7 +7,7 @@ export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     typecheck: { enabled: true, include: ["test/**/*.test-d.ts"] },
-    testTimeout: 120_000,
+    testTimeout: 600_000,
     hookTimeout: 120_000,
     maxWorkers: "100%", // of the cores: what threads do is tested for its results
   },
