@@ -18,7 +18,7 @@ const TURN_BYTES = 2 ** 26;
 
 /**
  * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
- * that sleep: docs/decisions/05-threads.md has the curves, `npm run bench:threads` draws them.
+ * that sleep: docs/decisions/05-threads.md has the curves.
  */
 const WORTH_SHARING = 3 * 2 ** 18;
 const WORTH_WAKING = 2 ** 22;
