@@ -12,6 +12,8 @@ const sizes = [1, 5, 16, 33];
 /** Adam in double precision, with a count of steps for each variable. */
 class Reference {
   #state = new Map<number, { p: number[]; m: number[]; v: number[]; t: number }>();
+  /** State that was loaded and has had no step. It belongs to a name, so a program must not dispose its variable. */
+  readonly #loaded = new Set<number>();
 
   set(id: number, p: readonly number[]): void {
     const known = this.#state.get(id);
@@ -23,8 +25,17 @@ class Reference {
     this.#state.delete(id);
   }
 
+  isLoaded(id: number): boolean {
+    return this.#loaded.has(id);
+  }
+
+  load(): void {
+    for (const [id, { t }] of this.#state) if (t > 0) this.#loaded.add(id);
+  }
+
   step(id: number, g: ArrayLike<number>): void {
     const state = this.#state.get(id)!;
+    this.#loaded.delete(id);
     const t = ++state.t;
     state.p.forEach((_, i) => {
       state.m[i] = 0.9 * state.m[i]! + 0.1 * g[i]!;
@@ -93,6 +104,7 @@ async function run(program: readonly Command[]): Promise<void> {
     else if (command.do === "make") {
       if (variables[command.at] === undefined) make(command.at);
     } else if (command.do === "dispose") {
+      if (reference.isLoaded(command.at)) continue;
       variables[command.at]?.dispose();
       variables[command.at] = undefined;
       reference.drop(command.at);
@@ -113,6 +125,7 @@ async function run(program: readonly Command[]): Promise<void> {
       await next.setWeights(weights);
       optimizer.dispose();
       optimizer = next;
+      reference.load();
     } else {
       const which = variables.flatMap((variable, id) => (variable && command.which[id] ? [id] : []));
       if (which.length === 0) continue;
