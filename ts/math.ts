@@ -6,7 +6,7 @@
 const bits = new DataView(new ArrayBuffer(8));
 
 /** 2 to the power `n`, a whole number in [-1022, 1023]. */
-function powerOfTwo(n: number): number {
+export function powerOfTwo(n: number): number {
   bits.setUint32(0, (n + 1023) << 20);
   bits.setUint32(4, 0);
   return bits.getFloat64(0);

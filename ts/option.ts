@@ -305,7 +305,7 @@ function shown(value: unknown, depth: number, room: number): string {
   if (typeof value === "string")
     return value.length > room ? `${JSON.stringify(value.slice(0, room))}…` : JSON.stringify(value);
   if (typeof value === "bigint")
-    return value < 2n ** 64n && value > -(2n ** 64n) ? `${value}n` : "a bigint beyond 64 bits";
+    return value < 1n << 64n && value > -1n << 64n ? `${value}n` : "a bigint beyond 64 bits";
   if (Array.isArray(value)) return depth === 0 ? "[…]" : `[${listed(value, depth - 1, room)}]`;
   if (typeof value === "function") return isClass(value) ? "a class" : "a function";
   if (typeof value === "object" && value !== null) return `an object (${constructorName(value)})`;

@@ -3,6 +3,7 @@
 import { sameShape, type Shape } from "../arena/tensor.js";
 import { bytesOf, isBytes } from "../checkpoint/loading.js";
 import { MAX_DIMENSIONS } from "../checkpoint/safetensors.js";
+import { powerOfTwo } from "../math.js";
 import { show } from "../option.js";
 import { isDict } from "./unpickle.js";
 
@@ -40,9 +41,10 @@ export const elementBytes = (dtype: string): number | undefined =>
 
 /** A number of sign, exponent and fraction, as IEEE 754 has it. */
 function smallFloat(bits: number, exponentBits: number, fractionBits: number): number {
-  const [most, bias] = [2 ** exponentBits - 1, 2 ** (exponentBits - 1) - 1];
+  const [most, bias] = [(1 << exponentBits) - 1, (1 << (exponentBits - 1)) - 1];
   const exponent = (bits >> fractionBits) & most;
-  const fraction = (bits & (2 ** fractionBits - 1)) / 2 ** fractionBits;
+  const steps = 1 << fractionBits;
+  const fraction = (bits & (steps - 1)) / steps;
   const sign = (bits >> (exponentBits + fractionBits)) & 1 ? -1 : 1;
   if (exponent === most) return fraction ? Number.NaN : sign * Infinity;
   return sign * (exponent ? powerOfTwo(exponent - bias) * (1 + fraction) : powerOfTwo(1 - bias) * fraction);
@@ -54,13 +56,6 @@ function float8(bits: number): number {
   const exponent = (bits >> 3) & 15;
   const fraction = (bits & 7) / 8;
   return (bits & 0x80 ? -1 : 1) * (exponent ? powerOfTwo(exponent - 7) * (1 + fraction) : powerOfTwo(-6) * fraction);
-}
-
-const scratch = new DataView(new ArrayBuffer(8));
-/** Two to an integer power above -1023, exactly: engines round `**` differently. */
-function powerOfTwo(exponent: number): number {
-  scratch.setUint32(0, (exponent + 1023) << 20);
-  return scratch.getFloat64(0);
 }
 
 /** Bytes that are read from a file when they are needed. */
