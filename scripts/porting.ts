@@ -72,6 +72,7 @@ export const pytorch: Library = {
     {
       there: "ASGD(params, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0)",
       here: "asgd(model, { lr: 1e-2, lambd: 1e-4, alpha: 0.75, t0: 1e6, weightDecay: 0 })",
+      differs: "there, a rate that changes takes effect one step later",
     },
     {
       there:
@@ -288,6 +289,12 @@ export const optax: Library = {
       here: "adam(model, { lr: 1e-3, clipNorm: 1 })",
       differs: CLIP,
     },
+    {
+      there: "chain(adaptive_grad_clip(0.01), adam(1e-3))",
+      here: "adam(model, { lr: 1e-3, agc: 0.01 })",
+      differs:
+        "a row is one output: here all weights with one index in the first dimension, as PyTorch stores matrices; there one index in the last dimension, as Flax stores them. A vector is one row in both",
+    },
     { there: "chain(clip(1.0), adam(1e-3))", here: "adam(model, { lr: 1e-3, clipValue: 1 })" },
     { there: "MultiSteps(adam(1e-3), every_k_schedule=4)", here: "adam(model, { lr: 1e-3, accumulate: 4 })" },
   ],
@@ -467,6 +474,7 @@ export const around: readonly Port[] = [
     here: "adamw(model, { lr: stepLR({ lr: 0.1, stepSize: 30 }) })",
     differs: "schedules count steps, not epochs",
   },
+  { there: "scheduler.get_last_lr()", here: "opt.groups[0].hyperAt(opt.steps).lr" },
   {
     there: "LambdaLR(optimizer, lambda step: 0.95 ** step)",
     here: "adamw(model, { lr: (step) => 1e-3 * 0.95 ** step })",

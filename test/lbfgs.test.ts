@@ -9,6 +9,29 @@ import { sgd } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
 import { small } from "./small.js";
 
+test.each(["none", "strong_wolfe"] as const)(
+  "maximize takes the path of the negative loss, to the bit: %s",
+  (lineSearchFn) => {
+    const run = (maximize: boolean) => {
+      const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", [2]);
+      w.data.set([-1.5, 2]);
+      const sign = maximize ? -1 : 1;
+      const optimizer = lbfgs([w], { lineSearchFn, lr: 0.01, maximize });
+      const losses = [1, 2, 3].map(() => {
+        const { loss } = optimizer.step(() => {
+          const [x, y] = w.data as unknown as [number, number];
+          w.grad.set([sign * (2 * (x - 1) - 400 * x * (y - x * x)), sign * 200 * (y - x * x)]);
+          return sign * ((1 - x) ** 2 + 100 * (y - x * x) ** 2);
+        });
+        return sign * loss;
+      });
+      return [...w.data, ...losses];
+    };
+    expect(run(true)).toEqual(run(false));
+    expect(run(true).at(-1)).toBeLessThan(run(true).at(2)!);
+  },
+);
+
 test("a line search turns back from a gradient that is NaN, as from a loss that is", () => {
   for (const from of [0.9, 0.5, 0.99]) {
     for (const bad of ["loss", "gradient"]) {

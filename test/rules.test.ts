@@ -7,7 +7,8 @@ import { resolveAll, resolveGroup } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
 import { bits, cancels, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { matrixOf } from "./oracle.matrix.js";
-import { cases } from "./registry.js";
+import { createArenaSync } from "../ts/arena/arena.js";
+import { cases, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
 const steps = 30;
@@ -239,3 +240,42 @@ function nudged(value: unknown, { range }: Option): unknown {
   const factor = range.startsWith("[1") ? 1.1 : 0.9;
   return Array.isArray(value) ? value.map((x) => x * factor) : (value as number) * factor;
 }
+
+/** Rules whose formulas, in float32, are not finite above some gradient: their pages say so. */
+const limits: Readonly<Record<string, number>> = { shampoo: 1e18, ftrl: 1e19, adafactor: 1e38, optimisticAdam: 1e38 };
+
+test.each(factories.map((factory) => [factory.rule.name, factory] as const))(
+  "%s stays finite after a large gradient",
+  (name, factory) => {
+    fc.assert(
+      fc.property(fc.double({ min: 15, max: 38.4, noNaN: true }), fc.boolean(), (exponent, isNegative) => {
+        const size = Math.min(10 ** exponent, limits[name] ?? 3e38);
+        const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", fitting(factory.rule, [4, 4]));
+        w.data.fill(1);
+        const optimizer = factory([w], {});
+        for (const grad of [isNegative ? -size : size, 1e-3, 0]) {
+          w.grad.fill(grad);
+          optimizer.step();
+          expect(w.data.every(Number.isFinite), `${size}, then ${grad}: ${w.data[0]}`).toBe(true);
+        }
+      }),
+      { numRuns: 25 },
+    );
+  },
+);
+
+test.each(factories.filter(({ rule }) => "eps" in rule.hyper).map((factory) => [factory.rule.name, factory] as const))(
+  "%s without eps and without a gradient stays finite",
+  (_, factory) => {
+    const { eps } = factory.rule.hyper;
+    if (eps!.range.startsWith("(")) return; // it must be above zero
+    const zero = Array.isArray(eps!.default) ? eps!.default.map(() => 0) : 0;
+    for (const param of [0, 1]) {
+      const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", fitting(factory.rule, [4, 4]));
+      w.data.fill(param);
+      const optimizer = factory([w], { eps: zero });
+      for (let i = 0; i < 3; i++) optimizer.step();
+      expect(w.data.every(Number.isFinite)).toBe(true);
+    }
+  },
+);

@@ -429,6 +429,22 @@ describe("an optimizer", () => {
     expect(w.data[0]).toBeCloseTo(-1.5 - 0.25 - 0.8, 6);
   });
 
+  test("tells the numbers that hold at a step", () => {
+    const { optimizer } = make(
+      { lr: stepLR({ lr: 1, stepSize: 2 }), betas: [0.9, (step: number) => step / 10], weightDecay: 0.5 },
+      adamw,
+    );
+    const [group] = optimizer.groups;
+    expect(group.hyperAt(1)).toMatchObject({ lr: 1, betas: [0.9, 0.1], weightDecay: 0.5 });
+    expect(group.hyperAt(3).lr).toBe(stepLR({ lr: 1, stepSize: 2 }).at(3));
+    optimizer.step();
+    expect(group.hyperAt(optimizer.steps).betas).toEqual([0.9, 0.1]);
+    optimizer.hyper.lr = 3;
+    expect(group.hyperAt(7).lr).toBe(3);
+    expect(() => group.hyperAt(-1)).toThrow("adamw: hyperAt: step must be a whole number in [0, ∞), got -1");
+    expect(() => group.hyperAt(11)).toThrow("adamw: betas at step 11[1] must be in [0, 1), got 1.1");
+  });
+
   test("refuses a step whose number is out of range, and is as before", async () => {
     const { w, optimizer } = make(
       { lr: (step: number) => (step === 1 ? -1 : 1), betas: [0.9, (step: number) => 0.5] },

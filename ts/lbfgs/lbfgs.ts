@@ -4,7 +4,7 @@ import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
 import { liveHyper, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, type Tensors } from "../optimizer/params.js";
-import { count, nonNegative, oneOf } from "../option.js";
+import { count, flag, nonNegative, oneOf } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Scheduled } from "../rule.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -31,6 +31,8 @@ export interface LBFGSOptions extends Partial<LBFGSHyper> {
   historySize?: number;
   /** The line search. "none": the step length is `lr`. "strong_wolfe": a line search finds a point where the loss has decreased enough and the slope is less steep. Default: "none". */
   lineSearchFn?: "none" | "strong_wolfe";
+  /** Maximize the loss instead of minimizing it. Default: false. */
+  maximize?: boolean;
 }
 
 const rule = {
@@ -41,6 +43,7 @@ const rule = {
     maxEval: count(undefined, 1),
     historySize: count(100, 1),
     lineSearchFn: oneOf("none", "strong_wolfe"),
+    maximize: flag(false),
   },
   addedState: {},
   conflict: () => undefined,
@@ -81,13 +84,19 @@ export class LBFGS extends Checkpointable {
     const tensors = listTensors("lbfgs: params must be tensors, by name or in a list; there are no groups", params);
     const arena = commonArena("lbfgs", tensors);
     const values = resolveOptions(rule, options) as Values & { maxIter: number; maxEval?: number; historySize: number };
-    const { maxIter, historySize, lineSearchFn, maxEval = Math.max(1, Math.floor((maxIter * 5) / 4)) } = values;
+    const {
+      maxIter,
+      historySize,
+      lineSearchFn,
+      maximize,
+      maxEval = Math.max(1, Math.floor((maxIter * 5) / 4)),
+    } = values;
     const count = History.vectors(historySize) + needed(maxIter, historySize);
     this.#vectors = new Vectors(arena, [{ params: tensors, sign: 1 }], count, "lbfgs's history");
     this.#arena = arena;
     this.#driver = new ClosureDriver(rule.name, arena);
     const hyper = liveHyper(rule, values, () => arena.internals(rule.name)).hyper as unknown as LBFGSHyper;
-    const fixed = { maxIter, maxEval, historySize, lineSearchFn };
+    const fixed = { maxIter, maxEval, historySize, lineSearchFn, maximize };
     this.#history = new History(tensors, hyper, fixed, this.#vectors, historySize);
     this.groups = [this.#history];
     Object.freeze(this);

@@ -13,6 +13,7 @@ export interface Settings {
   readonly maxEval: number;
   readonly historySize: number;
   readonly lineSearchFn: "none" | "strong_wolfe";
+  readonly maximize: boolean;
 }
 
 /** The report of a step. */
@@ -60,23 +61,26 @@ export function* minimize(
   vectors: Vectors,
   before: State,
   unused: readonly Vector[],
-  { lr, toleranceGrad, toleranceChange, maxIter, maxEval, historySize, lineSearchFn }: Settings,
+  { lr, toleranceGrad, toleranceChange, maxIter, maxEval, historySize, lineSearchFn, maximize }: Settings,
 ): ClosureComputation<{ readonly state: State; readonly report: LBFGSReport }> {
   const { params, grads } = vectors;
   const free = new Free(unused);
+  // To maximize a loss is to minimize its negative.
+  const sign = maximize ? -1 : 1;
   const evaluate = function* (): ClosureComputation<number> {
     const loss = (yield EVALUATE) as number;
     report.evaluations += 1;
-    return loss;
+    return sign * loss;
   };
   const copyOf = function* (vector: Vector): Computation<Vector> {
     const copy = free.take();
-    yield vectors.combine(copy, 1, vector);
+    yield vectors.combine(copy, vector === grads ? sign : 1, vector);
     return copy;
   };
 
   const report = { loss: 0, iterations: 0, evaluations: 0 };
-  let loss = (report.loss = yield* evaluate());
+  let loss = yield* evaluate();
+  report.loss = sign * loss;
   let gradient = yield* copyOf(grads);
   let magnitude = yield* vectors.magnitude(gradient);
   let state = before;
@@ -111,12 +115,12 @@ export function* minimize(
           *at(t: number): ClosureComputation<Place> {
             yield vectors.combine(params, 1, base, t, direction);
             const loss = yield* evaluate();
-            const slope = yield* vectors.dot(grads, direction);
+            const slope = sign * (yield* vectors.dot(grads, direction));
             // The search turns back from an infinite loss. A NaN in the loss or in a gradient is as bad: the point is useless.
             return { t, loss: Number.isNaN(loss + slope) ? Infinity : loss, slope, gradient: grads };
           },
           *keep(place: Place): ClosureComputation<Place> {
-            yield vectors.combine(kept, 1, place.gradient);
+            yield vectors.combine(kept, place.gradient === grads ? sign : 1, place.gradient);
             return { ...place, gradient: kept };
           },
           shortest: toleranceChange / largest,

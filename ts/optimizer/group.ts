@@ -5,6 +5,8 @@ import { MAX_BYTES } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import { Matrices } from "../matrix/matrices.js";
 import { type Program, programOf } from "../matrix/program.js";
+import { count } from "../option.js";
+import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { BLOCK_BYTES, extent, floatsIn, Segment, segmentsOf } from "./segment.js";
@@ -61,6 +63,13 @@ export type Snapshot = (step: number) => Values;
 
 const snapshotOf = (rule: Rule, values: Values): Snapshot =>
   areScheduled(rule, values) ? (step) => valuesAt(rule, values, step) : () => values;
+
+/** Hyper-parameters without schedules. */
+export type Resolved<Hyper> = {
+  readonly [Name in keyof Hyper]: Hyper[Name] extends readonly unknown[]
+    ? Resolved<Hyper[Name]>
+    : Exclude<Hyper[Name], Schedule | ((step: number) => number)>;
+};
 
 /** Tensors that share hyper-parameters. */
 export class Group<Hyper = unknown> {
@@ -126,6 +135,17 @@ export class Group<Hyper = unknown> {
   get snapshot(): Snapshot {
     this.#snapshot ??= snapshotOf(this.#rule, { ...this.fixed, ...(this.hyper as Values) });
     return this.#snapshot;
+  }
+
+  /**
+   * The hyper-parameters at a step, counted from 0, with the numbers of schedules: PyTorch's `get_last_lr()` is
+   * `opt.groups[0].hyperAt(opt.steps).lr`, the rate of the next step. A TypeError or RangeError unless `step` is a whole number in
+   * [0, ∞), and for a schedule that leaves the range of its option.
+   */
+  hyperAt(step: number): Resolved<Hyper> {
+    count(0, 0).check(`${this.#rule.name}: hyperAt: step`, step);
+    const values = this.snapshot(step);
+    return Object.fromEntries(Object.keys(this.#rule.hyper).map((name) => [name, values[name]])) as Resolved<Hyper>;
   }
 
   /** @internal */

@@ -57,7 +57,8 @@ export const muon = rule("muon", {
     return {
       lrRatio:
         adjustLr === "original" ? Math.sqrt(Math.max(1, outputs / inputs)) : 0.2 * Math.sqrt(Math.max(outputs, inputs)),
-      norm: epsAdded ? norm + eps : Math.max(norm, eps),
+      // Without a direction, and with an eps of zero, there is nothing to divide.
+      norm: (epsAdded ? norm + eps : Math.max(norm, eps)) || 1,
     };
   },
   program(matrices, { nsSteps }) {

@@ -12,8 +12,8 @@ import { averaging, averagingScalars, evalParams } from "./scheduleFreeSgd.js";
  * Use it instead of `adamw` when the length of the run is unknown. Call `opt.eval()` before you use the model, and
  * `opt.train()` before the next step.
  *
- * Elsewhere: Optax's `contrib.schedule_free_adamw`. The authors' `AdamWScheduleFree` has the rate `lr * sqrt(1 - b2 **
- * t)`, in the weights as well, and weights steps by another power. Keras's `ScheduleFreeAdamW` gives all steps the same
+ * Elsewhere: Optax's `contrib.schedule_free_adamw`. The authors' `AdamWScheduleFree` (schedulefree 1.4) computes the
+ * same with `r = 0`. Keras's `ScheduleFreeAdamW` gives all steps the same
  * weight: `weightLrPower: 0`. PyTorch and TensorFlow.js have none.
  */
 export const scheduleFreeAdamw = rule("scheduleFreeAdamw", {

@@ -18,7 +18,7 @@ const THREES = 7;
  * eigenvalue
  *
  * Use it for matrices with up to some thousand rows and columns in badly conditioned problems. `muon` does nearly the
- * same for less.
+ * same for less. Gradients above 1e18 have infinite products, and turn parameters into NaN: limit them with `clipValue`.
  *
  * Elsewhere: PyTorch, Optax, Keras and TensorFlow.js have none. Research code adds momentum, blocks and the step size
  * of another rule.
