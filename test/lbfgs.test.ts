@@ -557,7 +557,8 @@ describe("refused", () => {
     [[w], { maxEval: 1.5 }, RangeError, "lbfgs: maxEval must be a whole number in [1, ∞), got 1.5"],
     [[w], { historySize: 0 }, RangeError, "lbfgs: historySize must be a whole number in [1, ∞), got 0"],
     [[w], { lineSearchFn: "wolfe" }, RangeError, 'lbfgs: lineSearchFn must be "none" or "strong_wolfe", got "wolfe"'],
-    [[w], { maximize: true }, TypeError, 'lbfgs: no option "maximize"; '],
+    [[w], { maximize: 1 }, TypeError, "lbfgs: maximize must be true or false, got 1"],
+    [[w], { clipNorm: 1 }, TypeError, 'lbfgs: no option "clipNorm"; '],
     [[w], { historySize: 1e5 }, RangeError, "out of memory: lbfgs's history takes "],
   ])("%# %s %s", (params, options, type, message) => {
     const left = arena.bytesLeft;

@@ -242,7 +242,13 @@ function nudged(value: unknown, { range }: Option): unknown {
 }
 
 /** Rules whose formulas, in float32, are not finite above some gradient: their pages say so. */
-const limits: Readonly<Record<string, number>> = { shampoo: 1e18, ftrl: 1e19, adafactor: 1e38, optimisticAdam: 1e38 };
+const limits: Readonly<Record<string, number>> = {
+  shampoo: 1e18,
+  soap: 1e18,
+  adafactor: 1e18,
+  ftrl: 1e19,
+  optimisticAdam: 1e38,
+};
 
 test.each(factories.map((factory) => [factory.rule.name, factory] as const))(
   "%s stays finite after a large gradient",

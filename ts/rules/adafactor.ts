@@ -14,7 +14,8 @@ const isMatrix = (shape: readonly number[]) => shape.length > 1;
  * Shazeer & Stern, 2018, https://arxiv.org/abs/1804.04235; as in PyTorch
  *
  * Use it for large matrices when memory is short: its state is one row and one column. With enough memory, `adamw`
- * learns faster.
+ * learns faster. Gradients above 1e18 have infinite squares, and turn parameters into NaN: limit them with
+ * `clipValue`.
  *
  * Elsewhere: PyTorch's `Adafactor`. Optax's `adafactor` does not limit the rate to `1 / sqrt(t)`, adds eps to the
  * squared gradient, factors the two largest dimensions if they are at least 128, does not multiply the decay by the

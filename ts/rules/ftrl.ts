@@ -11,8 +11,8 @@ import { rule } from "../rule.js";
  * McMahan et al., 2013, https://research.google/pubs/ad-click-prediction-a-view-from-the-trenches/; as in Keras
  *
  * Use it for linear models with very many sparse features, such as click-through prediction, where most weights should
- * be exactly zero. Gradients above 1e19 have an infinite square, and turn parameters into NaN, in Keras as well: limit
- * them with `clipValue`.
+ * be exactly zero. Gradients above 1e19 have an infinite square, and turn parameters into NaN: limit them with
+ * `clipValue`.
  *
  * Elsewhere: Keras's `Ftrl`. PyTorch, Optax and TensorFlow.js have none.
  */

@@ -9,7 +9,7 @@ import { rule } from "../rule.js";
  * https://arxiv.org/abs/1901.08511; as `optimistic_adam_v2` in Optax
  *
  * Use it for games and other saddle-point problems, such as generative adversarial networks, where `adam` goes in
- * circles.
+ * circles. Gradients above 1e38 turn parameters into NaN: limit them with `clipValue`.
  *
  * Elsewhere: Optax's `optimistic_adam_v2`; its older `optimistic_adam` has one number instead of two. PyTorch, Keras
  * and TensorFlow.js have none.

@@ -26,7 +26,8 @@ const FIRST = 10;
  * iterations as well, and that sides above 10,000 are not left out
  *
  * Use it for matrices with up to some thousand rows and columns, when `adamw` takes too many steps. It is tuned like
- * `adamw`.
+ * `adamw`. Gradients above 1e18 have infinite products, and turn parameters into NaN: limit them with
+ * `clipValue`.
  *
  * Elsewhere: the authors' `SOAP`. PyTorch, Optax, Keras and TensorFlow.js have none.
  */
