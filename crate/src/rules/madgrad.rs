@@ -28,9 +28,11 @@ impl Rule<3> for Madgrad {
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let [weight, decay, take] = [self.weight(step), self.weight_decay, 1.0 - self.momentum].map(V::splat);
         let (third, eps) = (V::splat(1.0 / 3.0), eps_lane(self.eps));
+        let most = V::splat(f32::MAX as f64);
         move |p, g, [squares, sum, start]| {
             let g = g + decay * p;
-            let (squares, sum) = (squares + weight * (g * g), sum + weight * g);
+            // The square of a large gradient is infinite, and has no cube root.
+            let (squares, sum) = ((squares + weight * (g * g)).min(most), sum + weight * g);
             let target = start - sum / (squares.powf(third) + eps);
             (p + take * (target - p), [squares, sum, start])
         }

@@ -22,15 +22,15 @@ impl Rule<2> for RAdam {
         let longest = 2.0 / (1.0 - self.betas[1]) - 1.0;
         let length = longest - 2.0 * step * powers[1] / (1.0 - powers[1]);
         let lr = self.lr / (1.0 - powers[0]);
-        // The rate, and the denominator `root * sqrt(v) + rest`.
-        let [lr, root, rest] = if length > 5.0 {
+        let is_rectified = length > 5.0;
+        let lr = if is_rectified {
             let longer = (longest - 4.0) * (longest - 2.0) * length;
             let rectified = sqrt((length - 4.0) * (length - 2.0) * longest / longer);
-            [lr * rectified * sqrt(1.0 - powers[1]), 1.0, eps_scalar(self.eps)]
+            lr * rectified * sqrt(1.0 - powers[1])
         } else {
-            [lr, 0.0, 1.0]
-        }
-        .map(V::splat);
+            lr
+        };
+        let [lr, eps, one] = [lr, eps_scalar(self.eps), 1.0].map(V::splat);
         let decoupled = self.decoupled_weight_decay != 0.0;
         let decay = V::splat(if decoupled { 0.0 } else { self.weight_decay });
         let keep = V::splat(if decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 });
@@ -38,7 +38,9 @@ impl Rule<2> for RAdam {
         move |p, g, [m, v]| {
             let g = g + decay * p;
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
-            (keep * p - lr * m / (root * v.sqrt() + rest), [m, v])
+            // Without a division by the root, a square that is infinite does no harm.
+            let denominator = if is_rectified { v.sqrt() + eps } else { one };
+            (keep * p - lr * m / denominator, [m, v])
         }
     }
 }
