@@ -1,4 +1,4 @@
-/** Memory: where tensors lie, that views are views and stay so, and that a step allocates nothing. */
+/** Tests of memory: the addresses of tensors, views that stay valid, and steps that allocate nothing. */
 
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -40,7 +40,7 @@ describe.each([true, false])("shared: %s", (shared) => {
   });
 });
 
-test("without maxBytes there is room for more than a gigabyte", () => {
+test("the default size is more than a gigabyte", () => {
   const arena = createArenaSync();
   expect(arena.tensor("w", [2 ** 27]).size).toBe(2 ** 27);
   arena.free();
@@ -51,7 +51,7 @@ describe("where the platform refuses", () => {
     vi.unstubAllGlobals();
   });
 
-  /** A platform that grants so many bytes of address space at most. */
+  /** Replaces `WebAssembly.Memory` by one that refuses more than `bytes`. */
   function grant(bytes: number) {
     const { Memory } = WebAssembly;
     const Limited = class extends Memory {
@@ -124,7 +124,7 @@ test("a hundred thousand steps allocate nothing in the arena", () => {
   expect(arena.bytesLeft).toBe(bytesLeft);
 });
 
-test("a freed arena's memory goes although its tensors and optimizers are kept", async () => {
+test("a freed arena's memory is released while its tensors and optimizers are still referenced", async () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const kept: unknown[] = [];

@@ -70,10 +70,10 @@ test("every order is as likely as another", () => {
   }
   const chiSquare = [...counts.values()].reduce((sum, count) => sum + (count - 1000) ** 2 / 1000, 0);
   expect(counts.size).toBe(24);
-  expect(chiSquare).toBeLessThan(49.7); // 23 degrees of freedom: one seed in a thousand lies above
+  expect(chiSquare).toBeLessThan(49.7); // 23 degrees of freedom; the probability of a larger value is 0.001
 });
 
-test("go on from a state, in whichever batches it is put", () => {
+test("continue from a saved state, in the same and in new batches", () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 30 }),
@@ -94,7 +94,7 @@ test("go on from a state, in whichever batches it is put", () => {
   );
 });
 
-test("refuse the state of others", () => {
+test("refuse the state of batches with other arguments", () => {
   const order = batches(10, 3, { seed: 1 });
   order.next();
   const state = order.state;

@@ -1,6 +1,7 @@
 /**
- * The published bits: what every kernel makes of fixed inputs, and every step. crate/tests/bits.rs meets the kernels'
- * with scalars, compiled for the machine; test/engines meets all of them elsewhere. `npm test -- -u` writes a new rule's.
+ * Compares the results of every kernel and every step for fixed inputs with the hashes in test/bits.json ("published
+ * bits"). crate/tests/bits.rs compares the kernels compiled for the host CPU, and test/engines compares other engines.
+ * `npm test -- bits -u` adds the hashes of a new rule.
  */
 
 import { expect, test } from "vitest";
@@ -12,6 +13,7 @@ import {
   hashOf,
   LENGTH,
   otherHashes,
+  othersWork,
   type Published,
   publishedRun,
   rateHash,
@@ -56,4 +58,10 @@ test("the same on 1, 2, 3, 4, 8 and 16 threads", async () => {
   const { failures, compared } = await conform(published, [1, 2, 3, 4, 8, 16]);
   expect(failures).toEqual([]);
   expect(compared).toBe(hashesOf(published, 6));
+});
+
+test("the check that other threads work fails with one thread", async () => {
+  const arena = await createArena({ threads: 1, maxBytes: 2 ** 27 });
+  expect(await othersWork(arena, 100)).toBe(false);
+  arena.free();
 });

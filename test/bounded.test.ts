@@ -1,6 +1,6 @@
 /**
- * Bounded work: no piece that a thread claims takes longer than some milliseconds, whatever the rule and the shape.
- * Otherwise a thread that works would look like one that died, and `stepAsync` would hold the event loop.
+ * Bounded work: for every rule and shape, each piece that a thread claims takes at most a few milliseconds. Otherwise a
+ * thread that works would look like one that died, and `stepAsync` would hold the event loop.
  */
 
 import fc from "fast-check";
@@ -12,7 +12,10 @@ import { adamw } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
 import { cases } from "./registry.js";
 
-/** The most operations on elements in a piece: three milliseconds of multiplications, of which there are some eight in a nanosecond. */
+/**
+ * The largest number of operations on elements in a piece. Multiplications take two milliseconds at eight per
+ * nanosecond.
+ */
 const MOST = 2 ** 24;
 
 /** The operations on elements in a piece, by kernel and counts: the formulas of the loops in crate/src. */
@@ -34,7 +37,7 @@ const work: Readonly<Record<string, (counts: readonly number[]) => number>> = {
   adapt: () => 16_384,
 };
 
-/** Tensors that are long, tall, wide, square and anything between. */
+/** The length of a dimension. Tensors are long, tall, wide, square, and between these. */
 const length = fc.tuple(fc.integer({ min: 0, max: 27 }), fc.double({ min: 1, max: 2, noNaN: true }));
 const dimension = length.map(([power, share]) => Math.floor(2 ** power * share));
 
@@ -80,7 +83,7 @@ async function open(threads: number): Promise<Arena> {
   return arena;
 }
 
-test("random rules and shapes have the same bits on any number of threads, and no thread is taken for dead", async () => {
+test("random rules and shapes have the same bits on any number of threads, and no arena counts as torn", async () => {
   const arenas = new Map<number, Arena>();
   for (const threads of [1, 2, 3, 5, 16]) arenas.set(threads, await open(threads));
   const runs = fc.record({
@@ -126,14 +129,15 @@ test("random rules and shapes have the same bits on any number of threads, and n
   await fc.assert(property, { numRuns: Number(process.env.RUNS ?? 40) });
 });
 
-test("a row of many blocks is clipped like its parts together", async () => {
+test("a row of several blocks is clipped as a whole", async () => {
   const arena = await open(2);
   const size = 300_001;
   const w = arena.tensor("w", [size]);
   w.data.fill(0.5);
   w.grad.fill(2);
   adamw([w], { agc: 0.01, lr: 0 }).step();
-  // Norms are sqrt(size) times the element; agc scales the gradient's down to a hundredth of the parameters'.
+  // Each norm is sqrt(size) times the element. `agc: 0.01` scales the gradient until its norm is a hundredth of that of
+  // the parameters.
   expect(w.grad[0]).toBeCloseTo(0.005, 8);
   expect(new Set(w.grad).size).toBe(1);
 });

@@ -1,4 +1,7 @@
-/** The published bits, met on whatever engine this runs on: by the kernels alone, and by steps on any number of threads. */
+/**
+ * Compares results on the current engine with test/bits.json ("published bits"): of kernels, and of steps with several
+ * numbers of threads.
+ */
 
 import { type Arena, type ArenaHandle, attachArena, createArena } from "../ts/arena/arena.js";
 import { load, type Loaded, loadFile, save, saveFile } from "../ts/checkpoint/index.js";
@@ -13,7 +16,7 @@ import { flat, inputs, kernelRun, type Result } from "./harness.js";
 import { type Case, cases, examples } from "./registry.js";
 
 export const LENGTH = 1027;
-/** More than there are from one guard of state to the next. */
+/** The number of steps of a run. It is more than the 16 between two guards. */
 export const STEPS = 20;
 
 export const hashOf = (results: readonly Result[]) => digest(results.map((result) => flat(result)));
@@ -27,21 +30,25 @@ async function digest(parts: readonly (Float32Array<ArrayBuffer> | Float64Array<
   return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** The run of a kernel whose results are published. The gradients of every fifth element shrink to zero, as guards see them. */
+/**
+ * Runs a kernel with the inputs whose results are published. The gradients of every fifth element shrink to zero, so
+ * that guards set its state to zero.
+ */
 export function publishedRun({ rule, values }: Case, gradScale: number) {
   const { params, grads } = inputs(LENGTH, STEPS);
   const shrinking = grads.map((grad, step) => grad.map((g, i) => (i % 5 === 4 ? g / 2 ** (8 * step) : g)));
   return kernelRun(rule, values, { params, grads: shrinking }, { gradScale });
 }
 
-/** Two jobs, of a length for which threads are woken even where a parameter costs least. */
+/** The tensors of the step hashes. They are large enough to wake threads, also for the rule with the fewest bytes per parameter. */
 const shapes: Readonly<Record<string, Shape>>[] = [{ a: [250_001], b: [1, 3] }, { c: [375, 400] }, { d: [130, 150] }];
 const starts = [250_001, 3, 150_000, 19_500].map((length, i) => inputs(length, 3, i + 1));
 
-/** The hash of three steps with all of an arena's threads, the last two asked for at once. */
+/** Returns the hash of three steps on all threads of the arena. The last two are started together with `stepAsync`. */
 export async function stepHash({ factory, rule, options, values }: Case, arena: Arena): Promise<string> {
   if (Object.keys(arena.tensors()).length === 0) for (const shape of shapes) arena.tensors(shape);
-  // With two slots or more, or for a matrix, the others are enough to be woken for; products of matrices take long.
+  // Rules with several slots, and rules of matrices, read and write more bytes, so smaller tensors wake the threads,
+  // too. Products of matrices take long.
   const { slots } = variantOf(rule, values);
   const first = rule.accepts === "matrices" ? 3 : Object.keys(slots).length > 1 || rule.program ? 1 : 0;
   const tensors = Object.values(arena.tensors()).slice(first, Math.max(3, first + 1));
@@ -58,7 +65,7 @@ export async function stepHash({ factory, rule, options, values }: Case, arena: 
   return hashOf(tensors.map((tensor) => ({ params: tensor.data, state: optimizer.state(tensor) })));
 }
 
-/** What else is published: the hash of some steps of each. */
+/** Other published runs. Each returns a hash. */
 const others: Readonly<Record<string, (tensors: readonly Tensor[]) => Promise<string>>> = {
   async "adamw with all that can ride along, in micro-batches, and what it reports"(tensors) {
     const clipped = { clipNorm: 0.5, clipTensorNorm: 0.4, clipValue: 0.01, agc: 0.02 };
@@ -92,7 +99,7 @@ const others: Readonly<Record<string, (tensors: readonly Tensor[]) => Promise<st
   },
 };
 
-/** A function's closure: steeper, the further from where the gradients of the others lie. */
+/** A closure for a function whose minimum is at `goals` and whose slope grows with the distance. */
 const bowl = (tensors: readonly Tensor[]) => () => {
   let loss = 0;
   tensors.forEach(({ data, grad }, tensor) => {
@@ -106,7 +113,7 @@ const bowl = (tensors: readonly Tensor[]) => () => {
   return loss;
 };
 
-/** The hashes of what else is published, with all of an arena's threads. */
+/** Returns the hashes of the other published runs, on all threads of the arena. */
 export async function otherHashes(arena: Arena): Promise<Record<string, string>> {
   const tensors = Object.values(arena.tensors()).slice(0, 3);
   const hashes: Record<string, string> = {};
@@ -119,20 +126,25 @@ export async function otherHashes(arena: Arena): Promise<Record<string, string>>
   return hashes;
 }
 
-/** Whether other threads do a step's work: this one only looks on until they have reached the last chunk. */
-export async function othersWork(arena: Arena): Promise<boolean> {
-  const w = arena.tensor("watched", [2 ** 21]);
+/**
+ * Returns whether other threads work on a step. The step reads and writes 96 MiB. The calling thread claims at most 64
+ * MiB of them in its first turn, and gets no second turn until the last chunk is done or `patience` milliseconds are
+ * over.
+ */
+export async function othersWork(arena: Arena, patience = 5000): Promise<boolean> {
+  const w = arena.tensor("watched", [2 ** 23]);
   w.grad.fill(1);
-  const [optimizer, first] = [sgd([w], { lr: 1 }), new Int32Array(w.data.buffer, w.data.byteOffset, 1)];
+  const optimizer = sgd([w], { lr: 1 });
+  const last = new Int32Array(w.data.buffer, w.data.byteOffset, w.size).subarray(-1);
   const done = optimizer.stepAsync();
-  const end = performance.now() + 5000;
-  while (Atomics.load(first, 0) === 0 && performance.now() < end);
-  const worked = w.data[0] === -1;
+  const end = performance.now() + patience;
+  while (Atomics.load(last, 0) === 0 && performance.now() < end);
+  const worked = w.data.at(-1) === -1;
   await done;
   return worked;
 }
 
-/** Whether a handle survives the post, and what is attached by it steps the same memory. */
+/** Returns whether a handle that was posted through a MessageChannel attaches to the same memory. */
 async function attaches(arena: Arena): Promise<boolean> {
   const { port1, port2 } = new MessageChannel();
   const posted = new Promise<ArenaHandle>((resolve) => {
@@ -148,7 +160,7 @@ async function attaches(arena: Arena): Promise<boolean> {
   return own.data[0] === Math.fround(before - 1);
 }
 
-/** What is wrong with what comes back of a checkpoint, and in a browser of its file; nothing, one hopes. */
+/** Returns the names of the checks of checkpoints that failed. In browsers it also checks files. */
 async function restores(): Promise<string[]> {
   const make = async () => {
     const arena = await createArena({ maxBytes: 2 ** 20, threads: 1 });
@@ -186,16 +198,16 @@ async function restores(): Promise<string[]> {
 }
 
 export interface Report {
-  /** What was found wrong; nothing, one hopes. */
+  /** The names of the checks that failed. Expected: none. */
   readonly failures: readonly string[];
-  /** How many hashes were compared. */
+  /** The number of hashes that were compared. */
   readonly compared: number;
-  /** What an arena has without being asked for it. */
+  /** The arena that `createArena` makes without options: whether its memory is shared, and its number of threads. */
   readonly shared: boolean;
   readonly threads: number;
 }
 
-/** What is published. */
+/** The content of test/bits.json. */
 export interface Published {
   readonly rates: string;
   readonly others: Readonly<Record<string, string>>;
@@ -207,11 +219,13 @@ export interface Published {
   }[];
 }
 
-/** How many hashes `conform` compares. */
+/** Returns the number of hashes that `conform` compares. */
 export const hashesOf = ({ cases, others }: Published, counts: number): number =>
   1 + cases.length + counts * (cases.length + Object.keys(others).length);
 
-/** Compares all that is published, on each number of threads, or on the one that there is. */
+/**
+ * Compares all published results, for each number of threads in `counts`. Without shared memory there is one thread.
+ */
 export async function conform(published: Published, counts: readonly number[], workerUrl?: string): Promise<Report> {
   const failures: string[] = [];
   let compared = 0;

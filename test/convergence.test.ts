@@ -1,6 +1,6 @@
 /**
- * Every rule arrives: on the two functions of Optax' own tests (alias_test.py), from the same start, after as many steps, as
- * near; and on a logistic regression, at the minimum that Newton's method finds.
+ * Every rule converges: on the two functions of Optax's tests (alias_test.py), with the same start, number of steps and
+ * tolerance, and on a logistic regression, to the minimum that Newton's method finds.
  */
 
 import { describe, expect, test } from "vitest";
@@ -9,7 +9,7 @@ import { exponentialLR, warmupConstant } from "../ts/schedules/index.js";
 import { factories, fitting, type RuleName } from "./registry.js";
 import { numbers } from "./harness.js";
 
-/** Optax' rates where it has the rule; for the others what serves. */
+/** The rates of Optax's tests. Rules that Optax lacks have rates with which they converge. */
 const options: Record<RuleName, object> = {
   sgd: { lr: 1e-3, momentum: 0.9 },
   momentum: { lr: 1e-3 },
@@ -55,7 +55,10 @@ const options: Record<RuleName, object> = {
   muon: { lr: exponentialLR({ lr: 2e-2, gamma: 0.999 }), weightDecay: 0 },
 };
 
-/** Others where one function needs them: a rate that falls where moves have one size, a larger one where slopes are gentle. */
+/**
+ * Options for one rule on one function. A rate that falls, for rules whose steps have a fixed size. A larger rate, for
+ * rules that are slow where slopes are small.
+ */
 const others: Record<string, object> = {
   "signSgd rosenbrock": { lr: exponentialLR({ lr: 2e-3, gamma: 0.9993 }) },
   "adadelta rosenbrock": { lr: 0.05 },
@@ -64,14 +67,14 @@ const others: Record<string, object> = {
   "noisySgd regression": { lr: 0.1, eta: 1e-4 },
 };
 
-/** How many steps, where ten thousand are too few: as many as there (contrib/_common_test.py). */
+/** The number of steps, where ten thousand are too few: the number in Optax's contrib/_common_test.py. */
 const longer: Record<string, number> = { "cocob rosenbrock": 30_000 };
 
 interface Problem {
   readonly start: readonly number[];
   readonly best: readonly number[];
   readonly gradient: (x: Float32Array) => readonly number[];
-  /** The Hessian's diagonal, for those that ask for it. */
+  /** The diagonal of the Hessian, for rules that use one. */
   readonly curvature: (x: Float32Array) => readonly number[];
 }
 
@@ -89,7 +92,10 @@ const rosenbrock: Problem = {
   curvature: ([x, y]) => [2 + 1200 * x! ** 2 - 400 * y!, 200],
 };
 
-/** Points of two classes that overlap, with a constant; the best weights by Newton's method. */
+/**
+ * Logistic regression on points of two classes that overlap, with a constant feature. The best weights are computed by
+ * Newton's method.
+ */
 const regression: Problem = (() => {
   const next = numbers(5);
   const points = Array.from({ length: 60 }, (_, i) => [1, 2 * next() + (i % 2 ? 0.8 : -0.8), next()]);
@@ -115,7 +121,7 @@ const regression: Problem = (() => {
   return { start: [0, 0, 0], best, gradient, curvature };
 })();
 
-/** Gauss' elimination. */
+/** Solves linear equations by Gaussian elimination. */
 function solve(matrix: number[][], right: number[]): number[] {
   const rows = matrix.map((row, i) => [...row, right[i]!]);
   for (let i = 0; i < rows.length; i++) {

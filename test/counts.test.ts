@@ -1,6 +1,6 @@
 /**
- * What a step costs, in numbers that do not depend on the machine: instructions and bytes of memory per parameter, and the
- * size of what it allocates. After a change that is meant, `npx vitest run test/counts.test.ts -u` writes test/counts.txt anew.
+ * The cost of a step in numbers that do not depend on the machine: instructions and bytes of memory per parameter, and
+ * bytes of JavaScript objects. After an intended change, run `npm test -- counts -u` to update test/counts.txt.
  */
 
 import { setFlagsFromString } from "node:v8";
@@ -33,7 +33,7 @@ function setUp(rule: string, options: object, shape: Shape) {
   return { arena, w, step: () => optimizer.step() };
 }
 
-/** A number of steps that any regular work between steps divides. */
+/** The number of measured steps: a multiple of 16, the interval of guards. */
 const STEPS = 64;
 const whole = { rule: "adamw", options: { clipNorm: 1, ema: 0.999 }, matrices: false };
 
@@ -46,7 +46,7 @@ describe("instructions and bytes per parameter", () => {
     const before = counted();
     for (let i = 0; i < STEPS; i++) step();
     const each = counted().map((count, i) => (count - before[i]!) / STEPS / w.data.length);
-    expect(each[1]).toBeGreaterThanOrEqual(12); // of parameter, gradient and parameter
+    expect(each[1]).toBeGreaterThanOrEqual(12); // the parameter and the gradient are read, the parameter is written
     const on = Object.keys(options).filter((name) => name !== "lr");
     lines.push([[rule, ...on].join(", ").padEnd(34), ...each.map((count) => count.toFixed(2).padStart(10))].join(""));
   });
@@ -56,7 +56,7 @@ describe("instructions and bytes per parameter", () => {
   });
 });
 
-/** Bytes of short-lived objects that a step may make. Steps of rules with scalars of their own make objects of them. */
+/** Bytes of short-lived objects that a step may make. Rules with scalars allocate an object for them in each step. */
 const MOST_ALLOCATED = { elements: 256, clipped: 512, scalars: 2048 };
 
 describe("allocations", () => {

@@ -1,4 +1,4 @@
-/** What the documents promise: their programs run, their commands exist, their links lead somewhere, in the package too. */
+/** Tests of the documents: programs run, commands exist, and links have targets, in the package as well. */
 
 import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -22,7 +22,7 @@ const documents = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", ...files("doc
   tokens: marked.lexer(readFileSync(join(root, path), "utf8")),
 }));
 
-/** All tokens of a document, those inside others included. */
+/** Returns all tokens of a document, including nested ones. */
 function all(tokens: readonly Token[]): Token[] {
   const found: Token[] = [];
   marked.walkTokens(tokens as Token[], (token) => void found.push(token));
@@ -30,16 +30,19 @@ function all(tokens: readonly Token[]): Token[] {
 }
 
 interface Program {
-  /** The document, and which of its programs this is, counted from 1. */
+  /** The name of the document and the number of the program in it, counted from 1. */
   readonly name: string;
   text: string;
-  /** Why it is only type-checked, if so. */
+  /** The reason why it is type-checked but not run; undefined if it is run. */
   readonly onlyChecked: string | undefined;
   /** The output that the document shows. */
   output?: string;
 }
 
-/** Fenced blocks, by their language. `ts continues` joins the program before; `ts check-only REASON` is not run. */
+/**
+ * Returns the fenced code blocks, grouped by language. `ts continues` joins the program before; `ts check-only REASON`
+ * is not run.
+ */
 function blocksOf({ path, tokens }: (typeof documents)[number]) {
   const programs: Program[] = [];
   const others: { readonly language: string; readonly text: string }[] = [];
@@ -67,7 +70,7 @@ function blocksOf({ path, tokens }: (typeof documents)[number]) {
 const blocks = documents.map((document) => ({ path: document.path, ...blocksOf(document) }));
 const programs = blocks.flatMap(({ programs }) => programs);
 
-/** A folder of this package, so that programs import it by its name. */
+/** A folder inside this package, so that its programs can import the package by name. */
 const folder = join(root, "target/documents");
 const pathOf = ({ name }: Program) => join(folder, `${name}.mts`);
 let problems: readonly ts.Diagnostic[];
@@ -115,7 +118,7 @@ describe.each(programs)("$name", (program) => {
 
 const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
-/** What is wrong with a line of a shell block. */
+/** Returns the problem with a line of a shell block; undefined if there is none. */
 function wrong(line: string): string | undefined {
   const [command, verb = "", ...rest] = line.replace(/(^|\s)#.*|([A-Z]+=\S+ )/g, "").split(/\s+/);
   if (command === "" || line === "npm install downhill") return undefined;
@@ -132,14 +135,14 @@ function wrong(line: string): string | undefined {
 
 const python = spawnSync("python3", ["--version"]).status === 0;
 
-/** Languages that are no programs of ours, and how each is checked. */
+/** The checks of code blocks that are not TypeScript, by language. */
 const checks: Record<string, (text: string) => void> = {
   sh: (text) => expect(text.split("\n").map(wrong).filter(Boolean)).toEqual([]),
   json: (text) => void JSON.parse(text),
   python(text) {
     if (python) execFileSync("python3", ["-c", "import ast, sys; ast.parse(sys.stdin.read())"], { input: text });
   },
-  /** Lines of files that were added: each is in the file that the last `+++` names. `...` is for those left out. */
+  /** Every added line must be in the file that the last `+++` line names. `...` replaces omitted lines. */
   diff(text) {
     let source = "";
     for (const line of text.split("\n")) {

@@ -1,4 +1,4 @@
-/** Bad input: what each message says, and that nothing has changed after it. */
+/** Tests of invalid input: the messages, and that nothing has changed afterwards. */
 
 import { describe, expect, test } from "vitest";
 import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
@@ -12,7 +12,7 @@ const small = () => createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
 /** All that an arena's memory holds. */
 const contents = (arena: Arena) => Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
 
-/** Calls `act`, which must throw this, and holds the arena to having changed nothing. */
+/** Expects `act` to throw this error and to leave the memory of the arena unchanged. */
 function refuses(arena: Arena, act: () => unknown, type: new (...args: never) => Error, message: string) {
   const [bytes, left] = [contents(arena), arena.bytesLeft];
   expect(act).toThrow(type);
@@ -21,7 +21,7 @@ function refuses(arena: Arena, act: () => unknown, type: new (...args: never) =>
   expect(contents(arena).equals(bytes)).toBe(true);
 }
 
-/** Numbers that an interval does not hold. */
+/** Returns numbers outside an interval. */
 function outside(range: string): number[] {
   const [, open, low, high, close] = range.match(/^([[(])(.+), (.+)([\])])$/)!;
   const [least, most] = [low, high].map((bound) => Number(bound!.replace("∞", "Infinity"))) as [number, number];
@@ -171,7 +171,7 @@ describe("hyper", () => {
     expect({ ...hyper }).toEqual(defaults(adamw.rule.hyper));
   });
 
-  test("momentum neither comes nor goes", () => {
+  test("momentum cannot be switched on or off later", () => {
     const [without, having] = [sgd([w]), rmsprop([w], { momentum: 0.9 })];
     refuses(
       arena,
@@ -214,7 +214,7 @@ describe("hyper", () => {
     expect(optimizer.hyper.dampening).toBe(0);
   });
 
-  test("several groups have no one set", () => {
+  test("with several groups, opt.hyper is an error", () => {
     const optimizer = sgd([{ params: [w] }, { params: [b], lr: 1 }]);
     refuses(arena, () => optimizer.hyper, TypeError, "sgd: there are 2 groups, each with its own groups[i].hyper");
     expect(optimizer.groups.map(({ hyper }) => hyper.lr)).toEqual([1e-3, 1]);
@@ -278,7 +278,7 @@ describe("params", () => {
   });
 });
 
-test("what is read-only in types is so in fact", () => {
+test("properties that are readonly in types are also read-only at run time", () => {
   const arena = small();
   const w = arena.tensor("w", [4]);
   const optimizer = adam([w]);
@@ -357,7 +357,7 @@ describe("tensors", () => {
     refuses(arena, act, type, message);
   });
 
-  test("a refused name is not taken", () => {
+  test("after an error, the name of a tensor is still free", () => {
     expect(() => arena.tensors({ free: [1], taken: [1] })).toThrow();
     expect(arena.tensor("free", [1]).name).toBe("free");
   });
@@ -372,7 +372,7 @@ test("an optimizer whose state does not fit", () => {
     RangeError,
     "out of memory: adam's state takes 800512 bytes, 247360 of 1048576 are left",
   );
-  expect(sgd([w]).steps).toBe(0); // which needs none
+  expect(sgd([w]).steps).toBe(0); // SGD has no state, so it fits
 });
 
 describe("arenas", () => {

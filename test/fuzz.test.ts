@@ -1,6 +1,7 @@
 /**
- * Files that are damaged at random, or made by a grammar; some are sealed, so that their checksums are right. Loading must succeed or
- * throw a RangeError of ours, and change nothing then. FUZZ_SECONDS is the time for each test. Default: 1.
+ * Loads files that are damaged at random or made by a grammar. Some are sealed: their checksums are right. Loading must
+ * succeed, or throw a RangeError of this package and change nothing. FUZZ_SECONDS is the time for each test,
+ * 1 by default.
  */
 
 import { readFileSync } from "node:fs";
@@ -148,7 +149,7 @@ fuzz(
   (bytes) => loadModel(bytes, model, { strict: false }),
 );
 
-/** Values of counters: some are right, some contradict others, some are none. */
+/** Values of counters: some are valid, some contradict others, some are not numbers. */
 const counter = fc.oneof(
   { weight: 5, arbitrary: fc.nat(3) },
   { weight: 1, arbitrary: fc.constantFrom(-1, 0.5, 1e300, 2 ** 53, "NaN", "-0", null, [], {}, [0, 1], [[0]], true) },

@@ -1,9 +1,12 @@
-/** The trajectories of PyTorch, Optax, Keras and the article. Each option there is an option here; an option that a rule lacks is an error. */
+/**
+ * Compares with trajectories of PyTorch, Optax, Keras and an article. Each option of the other library is translated to
+ * an option here. An option that a rule does not have is an error.
+ */
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { Tensor } from "../ts/arena/tensor.js";
-import { error, strayed } from "./harness.js";
+import { error, relativeDistance } from "./harness.js";
 import { type AnyFactory, factories, type RuleName } from "./registry.js";
 import { small } from "./small.js";
 
@@ -35,7 +38,7 @@ const namedAfterAnOption: Record<string, string> = {
 };
 const ruleOf = (file: string) => named(namedAfterAnOption[file] ?? camel(file)) ?? named(file.split("_")[0]!);
 
-/** What Optax' functions have by default, or are, where PyTorch's convention is the default here. */
+/** The rules and options that compute Optax's formulas, where the default here is PyTorch's. */
 const optax: Record<string, object> = {
   amsgrad_optax: { amsgrad: true, amsgradCorrected: true },
   nadam_optax: { nesterov: true },
@@ -44,7 +47,7 @@ const optax: Record<string, object> = {
   adagrad_optax: { initialAccumulatorValue: 0.1, eps: 1e-7, epsInSqrt: true },
 };
 
-/** Optax' options under our names: PyTorch's in camelCase, but for these. */
+/** Translates names of Optax's options. All others only change to camelCase. */
 function fromOptax(file: string, { learning_rate: lr, b1, b2, b3, decay: alpha, ...rest }: Record<string, any>) {
   const betas = [b1, b2, b3].filter((beta) => beta !== undefined);
   return {
@@ -55,7 +58,7 @@ function fromOptax(file: string, { learning_rate: lr, b1, b2, b3, decay: alpha, 
   };
 }
 
-/** Keras' optimizers, with its defaults and where it puts epsilon. */
+/** The rules and options that compute Keras's formulas, with its defaults and its position of epsilon. */
 const adam = { eps: 1e-7, epsHat: true };
 const keras: Record<string, { readonly rule: string; readonly options?: object }> = {
   SGD: { rule: "sgd" },
@@ -71,7 +74,7 @@ const keras: Record<string, { readonly rule: string; readonly options?: object }
   Ftrl: { rule: "ftrl" },
 };
 
-/** Keras' options under our names. */
+/** Translates names of Keras's options. */
 function fromKeras(optimizer: string, given: Record<string, any>) {
   const { learning_rate: lr, learning_rate_power: lrPower, epsilon: eps, ...others } = given;
   const { beta_1 = 0.9, beta_2 = 0.999, rho, ...rest } = others;
@@ -85,7 +88,7 @@ function fromKeras(optimizer: string, given: Record<string, any>) {
   return { ...keras[optimizer]!.options, ...own, ...renamed(rest, camel) };
 }
 
-/** PyTorch's options under our names: in camelCase, but for this. */
+/** Translates names of PyTorch's options to camelCase, except for this one. */
 const fromTorch = ({ adjust_lr_fn: adjustLr, ...rest }: Record<string, any>) => ({
   ...(adjustLr && { adjustLr }),
   ...renamed(rest, camel),
@@ -163,12 +166,12 @@ describe.each([...libraries, ...fromKerasRuns, ...article])(
         }
         for (const [name, expected] of Object.entries(params[step] ?? {})) {
           const { data } = model[name]!;
-          const far = file === "muon" ? strayed(data, expected, initial[name]) / 0.03 : error(data, expected);
+          const far = file === "muon" ? relativeDistance(data, expected, initial[name]) / 0.03 : error(data, expected);
           expect(far, `${name} after step ${step}`).toBeLessThan(1);
         }
       }
       for (const [name, slots] of Object.entries(state ?? {})) {
-        // ASGD's are the next step's in PyTorch.
+        // In PyTorch, the scalars of ASGD are those of the next step.
         const { step, eta, mu, muProduct, ...expected } = renamed(slots, camel) as Record<string, number[]>;
         if (muProduct) expect(error([optimizer.groups[0].scalars[0].muProduct], muProduct)).toBeLessThan(1);
         if (step !== undefined) expect(optimizer.steps).toEqual(step[0]);

@@ -11,7 +11,7 @@ import { small } from "./small.js";
 const runs = { a: inputs(19, 6, 1), b: inputs(33, 6, 2) };
 type Name = keyof typeof runs;
 
-/** Two tensors, and a step of some of them by gradients of their own. */
+/** Makes two tensors, and a function that makes a step of some of them. */
 function model({ rule }: AnyFactory = adamw) {
   const tensors: Record<Name, Tensor> = small().tensors({ a: fitting(rule, [19]), b: [3, 11] });
   for (const name of ["a", "b"] as const) tensors[name].data.set(runs[name].params);
@@ -30,7 +30,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
   const alone = rule.sums.length === 0 || rule.perTensor;
   const own = { lr: 0.25 };
 
-  test("a group that is added before the first step is as one that was given", () => {
+  test("a group that is added before the first step equals a group that is given at the start", () => {
     const [one, other] = [model(factory), model(factory)];
     const given = factory([{ params: [one.a] }, { params: [one.b], ...own }]);
     const added = factory([other.a]);
@@ -44,7 +44,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     for (const name of ["a", "b"] as const) expect(bitsOf(added, other[name])).toEqual(bitsOf(given, one[name]));
   });
 
-  test("one that is added later begins anew, and the others go on", () => {
+  test("a group that is added later starts with new state; the others continue", () => {
     const [both, apart] = [model(factory), model(factory)];
     const optimizer = factory([both.a], { ema: 0.9 });
     let average: number[] = [];
@@ -107,7 +107,7 @@ test("what was given for all groups holds for one that is added", () => {
   expect(optimizer.groups[1]!.hyper).toEqual({ ...optimizer.groups[0]!.hyper, betas: [0.5, 0.6], weightDecay: 0.1 });
 });
 
-test("a group that cannot be added leaves all as it was", async () => {
+test("a group that cannot be added changes nothing", async () => {
   const { a, b, give } = model();
   const { a: foreign } = model();
   const optimizer = sgd([a], { lr: 1, accumulate: 1 });

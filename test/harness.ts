@@ -1,4 +1,4 @@
-/** Runs a rule's kernel, over whatever spans a test asks for. */
+/** Runs kernels and oracles of rules for tests. */
 
 import { type Arena, createArenaSync } from "../ts/arena/arena.js";
 import type { Rule } from "../ts/optimizer/definition.js";
@@ -13,7 +13,7 @@ import type { RuleName } from "./registry.js";
 
 export interface Run {
   readonly params: ArrayLike<number>;
-  /** One gradient a step. */
+  /** The gradients, one array per step. */
   readonly grads: readonly ArrayLike<number>[];
 }
 
@@ -22,14 +22,14 @@ export interface Result {
   readonly state: Readonly<Record<string, Float32Array>>;
 }
 
-/** Multiples of 16. */
+/** A span of elements. Both ends are multiples of 16. */
 export type Span = readonly [begin: number, end: number];
 
 let arena: Arena | undefined;
 let used = 0;
 const ROOM = 2 ** 28;
 
-/** An arena with room, a new one before the last is full. */
+/** Returns an arena with free memory. Makes a new one when half of the last one is used. */
 function room(floats: number): Arena {
   used += floats * 4 * 16;
   if (arena === undefined || used > ROOM / 2) {
@@ -40,13 +40,13 @@ function room(floats: number): Arena {
   return arena;
 }
 
-/** What came of a run, and what stood behind the hyper-parameters, and what was measured, at each step. */
+/** The result of a run. `scalars` and `sums` have an entry for each step. */
 export interface KernelResult extends Result {
   readonly scalars: readonly (readonly number[])[];
   readonly sums: readonly (readonly number[])[];
 }
 
-/** Where a rule takes the parameters, by the kernel. */
+/** Runs the steps of a rule with its kernels. */
 export function kernelRun(
   rule: Rule,
   values: Values,
@@ -65,8 +65,8 @@ export function kernelRun(
   const planned = planGroup(rule, values, [tensor]);
   const [own, scratch] = [into.reserve(planned.bytes, "group"), into.reserve(planned.scratch, "scratch")];
   const group = new Group(into, rule, planned, own, scratch, 0);
-  const job = group.segments[0]!;
-  const { hyper, segment } = job.update;
+  const first = group.segments[0]!;
+  const { hyper, segment } = first.update;
   const kernels = into.internals("test").kernels;
   const { kernel, measure } = planned.variant;
   const left = into.reserve(8 * Math.max(1, rule.sums.length), "sums");
@@ -75,8 +75,8 @@ export function kernelRun(
   grads.forEach((grad, index) => {
     tensor.grad.set(grad);
     group.begin(values);
-    job.begin({ step: index + 1, gradScale: group.sign * gradScale, clip: Infinity, blend: 0 });
-    // In one piece: the order of a sum depends on the span.
+    first.begin({ step: index + 1, gradScale: group.sign * gradScale, clip: Infinity, blend: 0 });
+    // The measuring kernel runs over the whole span, because the order of additions depends on the span.
     if (measure !== undefined) kernels[measure]!(hyper, segment, 0, padded(params.length), left);
     sums.push([...into.doubles(left, rule.sums.length)]);
     const measured = Object.fromEntries(rule.sums.map((name, i) => [name, sums.at(-1)![i]!]));
@@ -84,10 +84,10 @@ export function kernelRun(
     scalars.push(Object.values(group.scalars[0]!));
     for (const [begin, end] of spans) kernels[kernel]!(hyper, segment, begin, end);
   });
-  return { params: tensor.data, state: job.viewsOf(tensor)!.state, scalars, sums };
+  return { params: tensor.data, state: first.viewsOf(tensor)!.state, scalars, sums };
 }
 
-/** The same by an optimizer, for rules whose steps are more than two kernels. */
+/** Runs the steps with an optimizer, for rules whose steps are more than two kernels. */
 function programRun(rule: Rule, values: Values, { params, grads }: Run, into: Arena, gradScale: number, name: string) {
   const floats = () => into.floats(into.reserve(4 * padded(params.length), "floats"), params.length);
   const tensor = new Tensor(into, name, matrixOf(params.length), floats(), floats());
@@ -101,7 +101,7 @@ function programRun(rule: Rule, values: Values, { params, grads }: Run, into: Ar
   return { params: tensor.data, state: optimizer.state(tensor), scalars, sums: [[]] };
 }
 
-/** Where it takes them in doubles, by the oracle, with the same values at each step or a step's own. */
+/** Runs the steps with the oracle, in double precision. `values` are the options, or a function of the step. */
 export function oracleRun(rule: Rule, values: Values | ((step: number) => Values), { params, grads }: Run) {
   const at = typeof values === "function" ? values : () => values;
   const sign = at(1).maximize ? -1 : 1;
@@ -128,7 +128,10 @@ export function oracleRun(rule: Rule, values: Values | ((step: number) => Values
   };
 }
 
-/** An update of each element by itself, as one of a tensor; what an element remembers besides state is hidden among it. */
+/**
+ * Makes the update of a tensor from the update of one element. The oracle may keep further values of an element from
+ * step to step.
+ */
 const elementwise =
   (update: Update): WholeUpdate =>
   (options, t, params, grads, state) =>
@@ -139,7 +142,7 @@ const elementwise =
       return next;
     });
 
-/** An update of a matrix, as one of a tensor's elements. */
+/** Makes the update of a flat tensor from the update of a matrix. */
 const byMatrices =
   (rule: Rule, update: MatrixUpdate): WholeUpdate =>
   (options, t, params, grads, state) => {
@@ -164,7 +167,7 @@ const oracles: Record<RuleName, (rule: Rule) => WholeUpdate> = {
   ...mapped(matrices, (update: MatrixUpdate) => (rule: Rule) => byMatrices(rule, update)),
 };
 
-/** Parameters and state one behind the other; every NaN alike, as engines may differ in its sign and payload. */
+/** Concatenates parameters and state. All NaNs become the same NaN, because engines differ in its sign and payload. */
 export function flat({ params, state }: Result, length = params.length): Float32Array<ArrayBuffer> {
   const arrays = [params, ...Object.values(state)];
   const all = new Float32Array(arrays.length * length);
@@ -197,10 +200,10 @@ export function inputs(length: number, steps: number, seed = 1) {
 }
 
 /**
- * How many times as far from the oracle a rule may be: one whose state is a difference of large numbers; those that decompose
- * matrices, where these are nearly singular, by any number: test/matrix.test.ts compares where they are not.
+ * The factor of the tolerance for rules with larger errors. The state of `ftrl` is a difference of large numbers. The
+ * matrices of `shampoo` and `soap` may be nearly singular; test/matrix.test.ts compares these rules where they are not.
  */
-export const cancels: Readonly<Record<string, number>> = { ftrl: 1000, shampoo: Infinity, soap: Infinity };
+export const toleranceFactor: Readonly<Record<string, number>> = { ftrl: 1000, shampoo: Infinity, soap: Infinity };
 
 /** The largest distance from `expected`, in units of what a float32 kernel is allowed: 1e-5 relative, 1e-6 absolute. */
 export function error(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
@@ -214,8 +217,11 @@ export function error(actual: ArrayLike<number>, expected: ArrayLike<number>): n
   return worst;
 }
 
-/** How far something has gone another way, as a share of the way: PyTorch makes matrices orthogonal in bfloat16. */
-export function strayed(actual: Float32Array, expected: readonly number[], start: readonly number[]): number {
+/**
+ * The distance from `expected`, divided by the distance from `start` to `expected`. For Muon, whose matrices PyTorch
+ * makes orthogonal in bfloat16.
+ */
+export function relativeDistance(actual: Float32Array, expected: readonly number[], start: readonly number[]): number {
   const away = (from: readonly number[]) => Math.hypot(...expected.map((x, i) => x - from[i]!));
   return away([...actual]) / away(start);
 }

@@ -13,8 +13,8 @@ const ACCESS = /^(i32|i64|f32|f64|v128)\.(?:load|store)(\d+)?/;
 const WIDTH: Readonly<Record<string, number>> = { i32: 4, i64: 8, f32: 4, f64: 8, v128: 16 };
 
 /**
- * The module with two counters: of executed instructions, where one of four lanes counts as one, and of bytes that were read
- * and written. A straight run of instructions is added to the counters at its end.
+ * Returns the module with two counters: of executed instructions, where a SIMD instruction counts as one, and of bytes
+ * that were read and written. A straight run of instructions is added to the counters at its end.
  */
 export async function instrumented(binary: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
   const features = { simd: true, bulk_memory: true, sat_float_to_int: true, sign_extension: true };

@@ -1,4 +1,7 @@
-/** The binary, read as it is: what it may hold, its metadata, and that it came out of these sources. */
+/**
+ * Reads the binary: its parts are allowed, its metadata agrees with the literals, and it was compiled from the current
+ * sources.
+ */
 
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
@@ -26,7 +29,7 @@ test("came out of crate/ as it is now", () => {
   expect(sources, "crate/ has changed since the binary was made: run `npm run kernels`").toBe(fingerprint("crate"));
 });
 
-/** Kernels that are no rule's. */
+/** Kernels that do not belong to a rule. */
 const others = [
   ...["add_squares", "arrange", "clip_units", "sum_units", "combine", "dot", "magnitude", "multiply"],
   ...["average_rows", "average_columns", "cover_rows", "cover_columns", "invert_means", "divide_rows"],
@@ -76,7 +79,7 @@ describe("kernels own nothing", () => {
   });
 });
 
-test("one byte tells the binary for shared memory from the other", () => {
+test("the binaries for shared and unshared memory differ in one byte", () => {
   const [unshared, shared] = [bytes(false), bytes(true)];
   expect([...unshared].filter((byte, at) => byte !== shared[at])).toEqual([1]);
   expect([...shared].filter((byte, at) => byte !== unshared[at])).toEqual([3]);
@@ -111,7 +114,7 @@ describe("the metadata of the binary agrees with the literals", () => {
   });
 });
 
-test.each([0x7fffff00, 0xfff00000])("addresses around and above %i are as good as others", (address) => {
+test.each([0x7fffff00, 0xfff00000])("kernels work at addresses around and above %i", (address) => {
   const run = inputs(83, 3);
   for (const rule of new Set(cases.map(({ rule }) => rule))) {
     const into = createArenaSync({ maxBytes: 2 ** 32, shared: true, threads: 1 });

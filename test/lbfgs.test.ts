@@ -1,4 +1,7 @@
-/** L-BFGS: PyTorch's path in doubles, the same path to the bit in floats, on any threads; where it arrives, and what it refuses. */
+/**
+ * Tests of L-BFGS. An oracle in doubles follows PyTorch's path. With vectors rounded to floats, it follows the
+ * package's path to the last bit, on any number of threads. Convergence, and errors.
+ */
 
 import { readFileSync } from "node:fs";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -57,7 +60,7 @@ interface Problem {
   readonly start: readonly number[];
   readonly loss: (x: ArrayLike<number>) => number;
   readonly gradient: (x: ArrayLike<number>) => number[];
-  /** The least loss there is. */
+  /** The loss at the minimum. */
   readonly best: number;
 }
 
@@ -97,7 +100,7 @@ const problems: Record<string, Problem> = {
     start: [3, -2],
     loss: (x) => sum([0, 1].map((i) => square(x[i]!) / 4 + Math.sin(3 * x[i]!) / (i + 2))),
     gradient: (x) => [0, 1].map((i) => x[i]! / 2 + (3 * Math.cos(3 * x[i]!)) / (i + 2)),
-    best: Number.NaN, // there are several that seem so
+    best: Number.NaN, // there are several local minima
   },
   regression: {
     start: [0, 0, 0],
@@ -111,15 +114,15 @@ const problems: Record<string, Problem> = {
 };
 
 /**
- * `torch.optim.LBFGS` over a list of numbers, which are rounded as vectors are: in doubles not at all. Written from
- * PyTorch's documentation and source, with its lists in place of our memory.
+ * `torch.optim.LBFGS` over a list of numbers. `round` rounds the elements of vectors: to float32, or not at all. Written
+ * from PyTorch's documentation and source, with lists instead of the arena's vectors.
  */
 function oracle({ loss, gradient, start }: Problem, options: LBFGSOptions, round: (x: number) => number) {
   const { lr = 1, maxIter = 20, maxEval = Math.floor(maxIter * 1.25), historySize = 100 } = options as any;
   const { toleranceGrad = 1e-7, toleranceChange = 1e-9, lineSearchFn } = options as any;
   const each = (f: (i: number) => number) => start.map((_, i) => round(f(i)));
   const r = round;
-  // Products of four are added up by twos, as kernels do.
+  // Four products are added in pairs, as in the kernel.
   const dot = (a: number[], b: number[]) => {
     const [p, q, s, t] = [0, 1, 2, 3].map((i) => (i < a.length ? a[i]! * b[i]! : 0)) as [
       number,
@@ -279,7 +282,7 @@ function oracle({ loss, gradient, start }: Problem, options: LBFGSOptions, round
   };
 }
 
-/** The same, by the package, with one tensor or as many as there are numbers. */
+/** Minimizes with the package: with one tensor, or one tensor for each number. */
 function made(
   { loss, gradient, start }: Problem,
   options: LBFGSOptions,
@@ -317,7 +320,7 @@ const each = Object.entries(problems).flatMap(([name, problem]) =>
   settings.map((options) => ({ name: `${name} ${JSON.stringify(options)}`, problem, options })),
 );
 
-/** How far two paths' places lie apart, in units of `unit`. */
+/** The largest difference of two points, in units of `unit`. */
 const apart = (x: readonly number[], y: readonly number[], unit: number) =>
   Math.max(...x.map((x, i) => Math.abs(x - y[i]!))) / unit;
 
@@ -330,7 +333,7 @@ test.each<any>(golden.cases)(
     trace.forEach((expected: number[], i: number) => {
       expect(apart(step().x, expected, 1e-11)).toBeLessThan(1);
       optimizer.step(closure);
-      // A search is apart where it is steep, and arrives at the same place.
+      // With a line search, early points may differ where the function is steep. Later points agree.
       if (!named.lineSearchFn || i > 1) expect(apart(read(), expected, 5e-5)).toBeLessThan(1);
     });
   },
@@ -391,7 +394,10 @@ describe.each(each)("$name", ({ problem, options }) => {
   });
 });
 
-/** Losses and slopes that are drawn, whatever the parameters; ever lower, on the whole, or there would be little to decide. */
+/**
+ * A problem with random losses and slopes, which do not depend on the parameters. The losses fall on average, so that
+ * the line search has decisions to make.
+ */
 function drawn(seed: number): Problem {
   const [height, slope] = [numbers(seed), numbers(7 * seed)];
   let fallen = 0;
@@ -471,7 +477,7 @@ test("the same bits on any number of threads, in turns or not, over tensors side
 
 describe("where the function has no value", () => {
   test("the line search turns back", () => {
-    // The logarithm's argument is negative from 1 on; the first step leads there.
+    // For x above 1 the argument of the logarithm is negative. The first step goes there.
     const barrier: Problem = {
       start: [0.9],
       loss: ([x]: any) => x * 10 - Math.log(1 - x) - Math.log(x),
@@ -511,7 +517,7 @@ describe("where the function has no value", () => {
     expect([...padding.subarray(2)]).toEqual(Array(14).fill(0));
   });
 
-  test("a slope without end is followed as far as floats go", () => {
+  test("an unbounded slope is followed until the largest float", () => {
     const { optimizer, read } = made(
       { ...problems.rosenbrock!, start: [0] },
       { lineSearchFn: "strong_wolfe", maxIter: 1, maxEval: 200 },
@@ -577,7 +583,7 @@ describe("refused", () => {
     );
   });
 
-  test("closures that are none, or return no loss", async () => {
+  test("values that are not closures, and closures that return no loss", async () => {
     const optimizer = lbfgs([w], { historySize: 2 });
     expect(() => optimizer.step(undefined as never)).toThrow(
       "lbfgs: closure must be a function that returns the loss, got undefined",

@@ -1,4 +1,4 @@
-/** Products of matrices, and the rules that are programs of them. */
+/** Tests of matrix products, and of rules that are programs of matrix operations. */
 
 import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
@@ -16,8 +16,8 @@ const programs = cases.filter(({ rule }) => rule.program);
 const small = () => createArenaSync({ maxBytes: 2 ** 24, threads: 1 });
 
 /**
- * `beta * D + alpha * A'B` by the kernels, or `alpha * A'A`, half of it mirrored or not; of numbers that the dimensions decide;
- * done piece by piece in an order of its own.
+ * Computes `beta * D + alpha * A'B` with the kernels, or `alpha * A'A`, of which one half may be mirrored. The numbers
+ * follow from the dimensions. The pieces run in another order than in a step.
  */
 function productRun(
   arena: Arena,
@@ -47,7 +47,7 @@ function productRun(
     matrices.copy(held.out!.slot, out!),
   ]);
   const scratch = arena.reserve(program.scratch, "scratch");
-  arena.floats(scratch, program.scratch / 4).fill(Number.NaN); // what a tensor before may have left
+  arena.floats(scratch, program.scratch / 4).fill(Number.NaN); // scratch memory may contain anything
   const laid = placeProgram(arena, program, arena.reserve(program.bytes, "program"), 0, (at) =>
     typeof at === "string" ? held[at]!.view.byteOffset : scratch + at,
   );
@@ -114,7 +114,7 @@ const digest = (arrays: readonly Float32Array[]) => {
   return hash.digest("hex");
 };
 
-/** A call of a kernel over numbers of which gradients are the first: which number each place is. */
+/** A call of a kernel over an array of numbers that begins with the gradients. `places` are indices into this array. */
 interface KernelCall {
   readonly kernel: string;
   readonly amounts: readonly number[];
@@ -147,7 +147,7 @@ const published: readonly KernelCall[] = [
 
 const call = { length: 6000, gradScale: 0.37, clip: 0.3 };
 
-/** Makes a call slice by slice; the hash of the numbers after it. Partial sums after them do not count. */
+/** Makes a call slice by slice. Returns the hash of the numbers after it, without the partial sums. */
 function hashAfter({ kernel, amounts, places, counts, pieces }: KernelCall, slices = 1): string {
   const arena = small();
   const { kernels, space } = arena.internals("test");
@@ -180,7 +180,7 @@ test.each(published.slice(0, 7))("$kernel has the same bits in slices", (whole) 
   const { kernel, counts, places } = whole;
   const length = { multiply: 0, average_columns: 1, cover_columns: 1, invert_means: 1 }[kernel] ?? 2;
   const step = kernel === "invert_means" ? 5 : 8;
-  // Partial sums have a place of their own.
+  // Partial sums are stored after the other numbers.
   const apart = kernel === "invert_means" ? places : [...places.slice(0, -1), 6000];
   const sliced = { ...whole, places: apart, counts: [...counts.slice(0, -1), step] };
   expect(hashAfter(sliced, Math.ceil(counts[length]! / step))).toBe(hashAfter(whole));
@@ -212,23 +212,27 @@ const shapes: Record<string, number[]> = {
 };
 
 /**
- * How far something may be away, as a share of its largest element, for rules that take roots of matrices which may be
- * singular but for the millionth that is added: three digits. For others what `error` says.
+ * Errors that are allowed, relative to the largest element, for rules that take roots of matrices which may be nearly
+ * singular.
  */
 const allowed: Readonly<Record<string, number>> = { shampoo: 1e-3, soap: 1e-2 };
+/** The error of a result, in units of the allowed error. */
 function far({ name }: Case["rule"], actual: ArrayLike<number>, expected: readonly number[]): number {
   if (allowed[name] === undefined) return error(actual, expected);
   const largest = Math.max(1e-30, ...expected.map(Math.abs));
   return Math.max(...expected.map((x, i) => Math.abs(x - actual[i]!))) / (allowed[name] * largest);
 }
 
-/** Shapes for which a rule says all: SOAP's bases are anything where gradients say nothing of a direction. */
+/**
+ * Shapes for which the state of a rule is fully determined. For other shapes, SOAP's bases are arbitrary in directions
+ * without gradients.
+ */
 const full: Readonly<Record<string, Record<string, number[]>>> = {
   soap: { square: [16, 16], small: [5, 5], one: [1, 1] },
 };
 
 describe.each(programs)("$name", ({ factory, rule, options, values }) => {
-  test("is what the paper says, over steps", () => {
+  test("follows the paper over several steps", () => {
     const arena = small();
     const { model, optimizer, fill } = made(arena, { factory, options }, full[rule.name] ?? shapes);
     const sign = values.maximize ? -1 : 1;
@@ -251,7 +255,7 @@ describe.each(programs)("$name", ({ factory, rule, options, values }) => {
         one.p = oracle[rule.name as keyof typeof oracle](values, step, one.p, g, one.state);
         expect(far(rule, tensor.data, one.p.flat()), `${tensor.name} after step ${step}`).toBeLessThan(1);
         for (const [slot, view] of Object.entries(optimizer.state(tensor) as Record<string, Float32Array>)) {
-          const turned = slot.endsWith("Basis") ? Math.abs : (x: number) => x; // its vectors' signs are nobody's
+          const turned = slot.endsWith("Basis") ? Math.abs : (x: number) => x; // the signs of eigenvectors are arbitrary
           const [is, should] = [view.map(turned), one.state[slot]!.flat().map(turned)];
           expect(far(rule, is, should), `${slot} of ${tensor.name}`).toBeLessThan(1);
         }
@@ -290,7 +294,7 @@ describe.each(defaults.map((one) => ({ ...one, name: one.rule.name })))("$name",
   });
 });
 
-/** What an optimizer takes of an arena. */
+/** The number of bytes that an optimizer takes of an arena. */
 function bytesTaken(factory: Case["factory"], shapes: Record<string, number[]>): number {
   const arena = small();
   const model = arena.tensors(shapes);
@@ -304,13 +308,13 @@ test("adafactor keeps a row and a column of a matrix, sm3 also its momentum", ()
   const matrices = { a: [rows, columns], b: [rows, columns], c: [rows, columns] };
   const sides = 4 * (rows + columns);
   const [elements, more] = [4 * rows * columns, 4096];
-  // And what all tensors share: a row's numbers for adafactor, both sides' for sm3.
+  // All tensors share scratch memory: a number per row for adafactor, a number per row and per column for sm3.
   expect(bytesTaken(adafactor, matrices)).toBeLessThan(3 * sides + sides + more);
   expect(bytesTaken(sm3, matrices)).toBeLessThan(3 * (elements + sides) + sides + more);
   expect(bytesTaken(adamw, matrices)).toBeGreaterThan(6 * elements);
 });
 
-test("adafactor takes a tensor of three dimensions for matrices, one behind the other", () => {
+test("adafactor treats a tensor of three dimensions as a list of matrices", () => {
   const arena = small();
   const cube = arena.tensor("cube", [2, 3, 5]);
   const parts = arena.tensors({ a: [3, 5], b: [3, 5] });
@@ -361,7 +365,7 @@ test("sm3 is Adagrad with momentum on a vector, and refuses more than two dimens
   );
 });
 
-test("what is no matrix is refused, and nothing has changed", () => {
+test("a tensor that is not a matrix is refused, and nothing changes", () => {
   const arena = small();
   const model = arena.tensors({ w: [3, 4], b: [128] });
   const left = arena.bytesLeft;

@@ -1,4 +1,4 @@
-/** Memory in use, in processes of their own. */
+/** Tests of memory use. Each program runs in a separate process. */
 
 import { execFileSync } from "node:child_process";
 import { expect, test } from "vitest";

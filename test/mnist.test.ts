@@ -28,7 +28,7 @@ function idx(dimensions: number[], bytes: Uint8Array): Buffer {
   return Buffer.concat([header, bytes]);
 }
 
-/** Images whose class shows in which third of them is bright. */
+/** Writes images in which one third is bright. The class is the number of this third. */
 function write(into: string) {
   const random = numbers(3);
   for (const [name, count] of [
@@ -118,7 +118,7 @@ test("gradients from workers that share the arena train the network to the same 
 });
 
 describe("the command", () => {
-  /** Runs it, and presses Ctrl-C when it has said what is asked for last. */
+  /** Runs the command, and presses Ctrl-C once it has printed the text that it is given last. */
   const command = (...given: string[]) =>
     new Promise<{ code: number; stdout: string; stderr: string }>((resolve) => {
       const [said, ...others] = given.filter((flag) => flag.startsWith("interrupt when: "));
@@ -178,7 +178,7 @@ describe("the command", () => {
     const html = readFileSync(out, "utf8");
     expect(html).toContain("lr: 0.002");
     expect(html).not.toMatch(/NaN|undefined/);
-    // No two look the same.
+    // Each curve has its own colour and dashes.
     const looks = [...html.matchAll(/<span style="(.*?)">/g)].map(([, look]) => look);
     expect(new Set(looks).size).toBe(ranked.length);
   });

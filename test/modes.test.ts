@@ -1,4 +1,4 @@
-/** What an optimizer does besides steps: `hessian`, `eval` and `train`; for every rule. */
+/** Tests of `hessian`, `eval` and `train` for every rule. */
 
 import { describe, expect, test } from "vitest";
 import { save } from "../ts/checkpoint/index.js";
@@ -13,7 +13,7 @@ const { params, grads } = inputs(37, 4);
 describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
   const { rule } = factory;
 
-  test(`eval ${rule.evalParams ? "puts others in the parameters' place, train these" : "changes nothing"}`, () => {
+  test(`eval ${rule.evalParams ? "replaces the parameters, and train restores them" : "changes nothing"}`, () => {
     const w = small().tensor("w", fitting(rule, [37]));
     w.data.set(params);
     const optimizer = factory([w]);
@@ -48,7 +48,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
   });
 });
 
-test("the mean of where descent was is what eval gives", () => {
+test("eval gives the mean of the points that were visited", () => {
   const w = small().tensor("w", [37]);
   w.data.set(params);
   const optimizer = scheduleFreeSgd([w], { lr: 0.5, weightLrPower: 0 });
@@ -90,7 +90,7 @@ test("estimates are averaged by the second decay, gradients stay, and steps foll
   });
 });
 
-test("after arena.free() there is neither", () => {
+test("after arena.free() both are errors", () => {
   const arena = small();
   const optimizer = adamw([arena.tensor("w", [3])]);
   arena.free();

@@ -1,10 +1,12 @@
-/** The rules that see whole matrices again, in plain doubles, from the papers and their authors' code. */
+/**
+ * Oracles of the rules of matrices: the formulas in double precision, written from the papers and the authors' code.
+ */
 
 import type { Rule } from "../ts/optimizer/definition.js";
 import type { Shape } from "../ts/arena/tensor.js";
 import type { Options } from "./oracle.js";
 
-/** By row. */
+/** A matrix: a list of rows. */
 export type Matrix = readonly (readonly number[])[];
 export type State = Record<string, Matrix>;
 
@@ -22,19 +24,21 @@ export const product = (a: Matrix, b: Matrix): Matrix => {
 const mean = (a: readonly number[]) => a.reduce((sum, x) => sum + x, 0) / a.length;
 export const norm = (a: Matrix) => Math.sqrt(a.flat().reduce((sum, x) => sum + x * x, 0));
 
-/** The elements of a matrix, row by row, as one. */
+/** Makes a matrix from its elements, row by row. */
 export const rowsOf = (flat: ArrayLike<number>, columns: number): Matrix =>
   Array.from({ length: flat.length / columns }, (_, i) =>
     Array.from({ length: columns }, (_, j) => flat[i * columns + j]!),
   );
 
-/** A slot's rows and columns, where the tensor is so many by so many; none, if it has no such slot. */
+/**
+ * Returns the rows and columns of a slot for a tensor of this shape; undefined if the tensor does not have the slot.
+ */
 export function slotShape({ shapes }: Pick<Rule, "shapes">, slot: string, shape: Shape) {
   const own = shapes[slot] ? shapes[slot](shape) : shape;
   return own && ([own.length > 1 ? own[0]! : 1, own.at(-1)!] as const);
 }
 
-/** The matrix that so many elements are in the tests: as near to a square as it can be, and not higher than wide. */
+/** Returns the shape of a matrix of `length` elements: as near to a square as possible, and not higher than wide. */
 export function matrixOf(length: number): [rows: number, columns: number] {
   let rows = Math.floor(Math.sqrt(length));
   while (length % rows !== 0) rows--;
@@ -92,7 +96,7 @@ export const oracle = {
     const sums = g.map((row, i) => row.map((g, j) => g * g + Math.min(rows[i]!, columns[j]!)));
     const u = map((g, s) => (s === 0 ? 0 : g / Math.sqrt(s + eps)), g, sums);
     state.momentumBuffer = map((m, u) => momentum * m + (1 - momentum) * u, state.momentumBuffer!, u);
-    // What is NaN is no maximum, or it would spread.
+    // NaN is never the maximum, because otherwise it would spread.
     const largest = (sums: readonly number[]) => sums.reduce((most, s) => (s > most ? s : most), 0);
     state.rowMax = sums.map((row) => [largest(row)]);
     state.columnMax = [transpose(sums).map(largest)];
@@ -141,7 +145,7 @@ export const oracle = {
   },
 } satisfies Record<string, Update>;
 
-/** With a millionth of the trace on the diagonal, besides `eps`. */
+/** Computes the inverse fourth root. The diagonal gets `eps` and a millionth of the trace. */
 function inverseFourthRoot(a: Matrix, eps: number): Matrix {
   const begun = a.map((row, i) => row.map((x, j) => x + (i === j ? eps : 0)));
   const trace = begun.reduce((sum, row, i) => sum + row[i]!, 0);
@@ -181,7 +185,10 @@ export function eigen(symmetric: Matrix) {
   return { values: a.map((row, i) => row[i]!), vectors };
 }
 
-/** A power iteration from a basis whose vectors are put in order first, by Gram and Schmidt, twice. */
+/**
+ * Orders the vectors of the basis, multiplies them by the matrix, and makes them orthonormal: twice with the
+ * Gram-Schmidt process.
+ */
 function improved(a: Matrix, basis: Matrix) {
   const vectors = transpose(basis);
   const images = transpose(product(a, basis));

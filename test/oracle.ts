@@ -1,6 +1,9 @@
-/** Every rule again, in plain doubles, one element at a time, straight from the papers and PyTorch's documentation. */
+/**
+ * Oracles: the formula of every rule for one element, in double precision, written from the papers and PyTorch's
+ * documentation.
+ */
 
-/** A rule's options, PyTorch's `maximize` aside. */
+/** The options of a rule, without `maximize`. */
 export type Options = any;
 export type State = Record<string, number>;
 
@@ -225,7 +228,7 @@ export const oracle = {
   },
 } satisfies Record<string, Update>;
 
-/** Schedule-Free: `z` descends, `x` is the mean of where it was, and `y` between them is the parameter. */
+/** Schedule-free rules: `z` is the base iterate, `x` its weighted mean, and the parameter `y` is between both. */
 function scheduleFree({ lr, betas: [b1], weightLrPower }: Options, y: number, direction: number, state: State) {
   const x = (y - (1 - b1) * state.z!) / b1;
   state.maxLr = Math.max(state.maxLr ?? 0, lr);

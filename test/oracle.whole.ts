@@ -1,10 +1,12 @@
-/** The rules that look at more than one element, in plain doubles: from the papers and Optax' documentation. */
+/**
+ * Oracles of the rules that read whole tensors, in double precision, written from the papers and Optax's documentation.
+ */
 
 import type { Options, State } from "./oracle.js";
 
 /**
- * Returns the new parameters of a tensor and updates its state, and what is remembered besides: `memory` is empty before the
- * first step. `t` is the step, from 1; the tensor's name is "w".
+ * Returns the new parameters of a tensor and updates its state. `memory` keeps further values from step to step; it is
+ * empty before the first step. `t` is the step, from 1; the tensor's name is "w".
  */
 export type WholeUpdate = (
   options: Options,

@@ -1,4 +1,4 @@
-/** Objects that users pass in are read once and copied; objects that they get stay the package's own. */
+/** Tests that objects from users are read once and copied, and that users cannot change objects of the package. */
 
 import { execFileSync } from "node:child_process";
 import { createContext, runInContext } from "node:vm";
@@ -76,7 +76,7 @@ describe("options", () => {
     }
   });
 
-  test("each is read once, whatever it reads as later", () => {
+  test("a getter is read once; its later values have no effect", () => {
     fc.assert(
       fc.property(fc.constantFrom(...factories), fc.double({ min: 2, max: 9, noNaN: true }), ({ rule }, later) => {
         const reads: Record<string, number> = {};

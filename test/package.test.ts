@@ -60,7 +60,7 @@ const program = `
 test("a fresh project imports it, and requires it", () => {
   writeFileSync(join(project, "run.mjs"), `import * as downhill from "downhill";${program}`);
   expect(node("run.mjs")).toBe("-0.5,-0.5,-0.5");
-  // From Node 22.12 on, `require` takes modules as they are.
+  // From Node 22.12 on, `require` loads ES modules without a flag.
   const [major] = process.versions.node.split(".").map(Number) as [number];
   writeFileSync(join(project, "run.cjs"), `const downhill = require("downhill");${program}`);
   expect(node(...(major < 22 ? ["--experimental-require-module", "--no-warnings"] : []), "run.cjs")).toBe(
@@ -68,7 +68,7 @@ test("a fresh project imports it, and requires it", () => {
   );
 });
 
-test("its checkpoints are PyTorch's to read, by a module of its own over the same classes", () => {
+test("downhill/torch writes files for PyTorch, and shares classes with downhill", () => {
   const torch = `
     import { adamw, createArenaSync, loadFile, saveFile } from "downhill";
     import { loadOptimizer, saveOptimizer } from "downhill/torch";
@@ -102,7 +102,7 @@ test("its threads start from text, and from the file that it exports", () => {
   expect(node("threads.mjs")).toBe("3 true\n3 true");
 });
 
-test("what a bundler keeps of it is what is used", async () => {
+test("a bundler keeps only the code that is used", async () => {
   const bundle = async (name: string) => {
     const contents = `import { ${name} } from "downhill"; console.log(${name});`;
     const { outputFiles } = await build({

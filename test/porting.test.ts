@@ -1,4 +1,6 @@
-/** The calls in docs/porting.md: each runs, and those for TensorFlow.js compute its own trajectories. */
+/**
+ * Tests of docs/porting.md: each call runs. The calls for TensorFlow.js give the same trajectories as TensorFlow.js.
+ */
 
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
@@ -27,9 +29,9 @@ function make({ here }: Port) {
   return { w: model.w!, optimizer: call(...Object.values(all)) };
 }
 
-test("every rule is some other library's", () => {
+test("every rule has a call of another library", () => {
   const ported = libraries.flatMap(({ ports }) => ports.map(ruleIn));
-  const own = ["shampoo", "soap"]; // research code's
+  const own = ["shampoo", "soap"]; // only in the authors' code
   const all = [...Object.keys(byName), "lbfgs", "lookahead", "sam"];
   const remedy = "add the other library's call to scripts/porting.ts, or the rule to `own` if no library has it";
   expect([...new Set(ported), ...own].sort(), remedy).toEqual(all.sort());
@@ -67,7 +69,7 @@ test.each(pytorch.ports.filter((port) => ruleIn(port) in byName))("$there: with 
   for (const [name, value] of Object.entries(options)) {
     expect({ [name]: value }).toEqual({ [name]: { ...hyper, ...fixed }[name]!.default });
   }
-  // What other libraries do otherwise is an option that PyTorch lacks, and off.
+  // Options for formulas of other libraries. PyTorch lacks them, so they are off by default.
   const all = Object.entries({ ...hyper, ...fixed }).filter(
     ([, { default: value }]) => value !== false && value !== true,
   );
@@ -94,7 +96,7 @@ describe("TensorFlow.js", () => {
       theirs.applyGradients({ [variable.name]: tf.tensor(grad) });
     }
     const distance = Math.max(...variable.dataSync().map((x, i) => Math.abs(x / w.data[i]! - 1)));
-    // Gradients are large beside eps; what else differs shows.
+    // Gradients are large compared with eps, so that only other differences matter.
     if (ruleIn(port) === "adadelta") expect(distance).toBeGreaterThan(0.1);
     else expect(distance).toBeLessThan(1e-3);
   });

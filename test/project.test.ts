@@ -1,4 +1,4 @@
-/** What the project promises of itself: its documents, its sources, its native twin. */
+/** Tests of the project: generated documents, rules for the sources, and the Rust tests. */
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
@@ -51,7 +51,7 @@ test.each(["README.md", "package.json", ...pages.map((name) => `docs/${name}`)])
   },
 );
 
-test("a rule whose comment lacks a paragraph is told which, and what to write", () => {
+test("if a rule's comment lacks a paragraph, the error says which one and what to write", () => {
   const paragraphs = [
     "It moves: `p = p - g`.",
     "Someone, https://example.org",
@@ -82,6 +82,6 @@ test("no function whose last bits engines may choose: powers, exponentials, loga
 
 const cargo = spawnSync("cargo", ["--version"]).status === 0;
 
-test.skipIf(!cargo)("the kernels compiled for this machine meet the published bits", () => {
+test.skipIf(!cargo)("the kernels compiled for the host CPU give the published results", () => {
   execFileSync("cargo", ["test", "--quiet"], { cwd: root, stdio: "pipe" });
 });

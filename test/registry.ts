@@ -1,6 +1,6 @@
 /**
- * Every registered rule, and for each the option sets that between them reach all of its kernels and branches; and an
- * example of every schedule.
+ * Lists every rule with sets of options, and an example of every schedule. Together the sets of a rule reach all of its
+ * kernels and branches.
  */
 
 import type { Rule } from "../ts/optimizer/definition.js";
@@ -25,7 +25,7 @@ export interface Case {
   readonly options: Values;
   /** The options with the defaults of those not given. */
   readonly values: Values;
-  /** What its gradients are scaled by where its bits are published. */
+  /** The factor of the gradients in the run whose bits are published. */
   readonly gradScale: number;
 }
 
@@ -43,8 +43,8 @@ export function another({ default: value, range }: Option): unknown {
 }
 
 /**
- * Every set of the options that add state, with no other flag, each other flag and all of them, with every number at its
- * default and at another value.
+ * Returns the cases of a rule: every subset of the options that add state, combined with no other flag, each other flag
+ * and all of them; every number has its default, and another value.
  */
 function casesOf(factory: AnyFactory): Case[] {
   const { rule } = factory;
@@ -75,7 +75,7 @@ function casesOf(factory: AnyFactory): Case[] {
 
 export const cases: readonly Case[] = factories.flatMap(casesOf);
 
-/** A shape that a rule takes, as large as another. */
+/** Returns a shape that the rule accepts, with as many elements as `shape`. */
 export const fitting = ({ accepts }: { readonly accepts?: string }, shape: Shape): Shape => {
   const size = (shape: Shape) => shape.reduce((size, length) => size * length, 1);
   if (accepts === "matrices" && shape.length !== 2) return [1, size(shape)];

@@ -1,11 +1,11 @@
-/** Every registered rule x every option set x the laws that hold for all. A new rule is tested by being registered. */
+/** Laws that hold for every rule with every set of options. A new rule is tested as soon as it is registered. */
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Rule } from "../ts/optimizer/definition.js";
 import { resolveAll, resolveGroup } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
-import { bits, cancels, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
+import { bits, toleranceFactor, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { matrixOf } from "./oracle.matrix.js";
 import { createArenaSync } from "../ts/arena/arena.js";
 import { cases, factories, fitting } from "./registry.js";
@@ -19,15 +19,15 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
   const shape = (length: number) => (rule.program ? matrixOf(length) : [length]);
   const measures = rule.sums.length > 0 || rule.program !== undefined;
 
-  const compared = cancels[rule.name] !== Infinity;
+  const compared = toleranceFactor[rule.name] !== Infinity;
 
   test.runIf(compared)("follows the oracle, parameters and state", () => {
     const actual = kernelRun(rule, values, run);
     const expected = oracleRun(rule, values, run);
-    expect(error(actual.params, expected.params)).toBeLessThan(cancels[rule.name] ?? 1);
+    expect(error(actual.params, expected.params)).toBeLessThan(toleranceFactor[rule.name] ?? 1);
     expect(Object.keys(actual.state)).toEqual(Object.keys(expected.state));
     for (const slot of Object.keys(expected.state)) {
-      expect(error(actual.state[slot]!, expected.state[slot]!), slot).toBeLessThan(cancels[rule.name] ?? 1);
+      expect(error(actual.state[slot]!, expected.state[slot]!), slot).toBeLessThan(toleranceFactor[rule.name] ?? 1);
     }
   });
 
@@ -76,9 +76,10 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     expect(shared!.equals(unshared!)).toBe(true);
   });
 
-  // From a large parameter, the first steps of dog and dowg move by its last digits, and go on by how far that was.
+  // With a large parameter, the first steps of dog and dowg change only its last digits, and later steps depend on the
+  // distance.
   test.skipIf(rule.sums.includes("distance") || !compared)("random numbers follow the oracle", () => {
-    // Numbers that are all but zero count as zero.
+    // Numbers close to zero are replaced by zero.
     const float = fc.float({ min: -1000, max: 1000, noNaN: true }).map((x) => (Math.abs(x) < 1e-15 ? 0 : x));
     const element = fc.record({ p: float, g: fc.array(float, { minLength: 3, maxLength: 3 }) });
     fc.assert(
@@ -88,7 +89,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
           grads: [0, 1, 2].map((step) => elements.map(({ g }) => g[step]!)),
         };
         const distance = error(kernelRun(rule, values, run).params, oracleRun(rule, values, run).params);
-        expect(distance).toBeLessThan(cancels[rule.name] ?? 10); // such numbers cancel
+        expect(distance).toBeLessThan(toleranceFactor[rule.name] ?? 10); // differences of such numbers lose digits
       }),
       { numRuns: 100 },
     );
@@ -107,7 +108,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     expect([...params]).toEqual([...run.params]);
   });
 
-  test("NaN and infinity go where the formula takes them, and no further", () => {
+  test("NaN and infinity spread only as in the formula", () => {
     const strange = [Number.NaN, Infinity, -Infinity];
     const clean = kernelRun(rule, values, inputs(24, 2));
     const { params, grads } = inputs(24, 2);
@@ -124,7 +125,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     }
   });
 
-  test("state dies out to zero, never to subnormal numbers", () => {
+  test("fading state becomes zero, never subnormal", () => {
     const grads = [new Float32Array(16).fill(1e-18), ...Array.from({ length: 400 }, () => new Float32Array(16))];
     const still = resolveGroup(rule, resolveAll(rule, { ...options, ...atRest(rule) }));
     const { state } = kernelRun(rule, still, { params: new Float32Array(16), grads });
@@ -143,7 +144,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     for (const x of [1e-40, -1e-40, 1e-38, -1e-38]) expect(bits(tiny(x)).equals(zero), `${x}`).toBe(true);
   });
 
-  test("maximize climbs by the bits that the opposite gradient descends", () => {
+  test("maximize gives the bits of minimizing with the opposite gradient", () => {
     const opposite = { ...run, grads: run.grads.map((grad) => grad.map((g) => -g)) };
     const climbed = kernelRun(rule, resolveGroup(rule, resolveAll(rule, { ...options, maximize: true })), run);
     expect(bits(climbed).equals(bits(kernelRun(rule, values, opposite)))).toBe(true);
@@ -184,7 +185,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
       ),
     );
     expect(results[1]).toEqual(results[0]);
-    // A rule that looks at all tensors moves each by the others too.
+    // In a rule with sums over all tensors, each tensor also depends on the others.
     if (!measures || rule.perTensor) expect(results[0]).toEqual(expected);
   });
 
@@ -211,17 +212,17 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     expect(optimizer.steps).toBe(steps);
     if (!compared) return;
     const expected = oracleRun(rule, (t) => (t <= 2 ? values : { ...values, ...optimizer.hyper }), run);
-    expect(error(w.data, expected.params)).toBeLessThan(cancels[rule.name] ?? 1);
+    expect(error(w.data, expected.params)).toBeLessThan(toleranceFactor[rule.name] ?? 1);
   });
 });
 
-/** What zero gradients move by rules that do not leave parameters where they are. */
+/** The rules that move parameters although gradients are zero, and the end of the test's title. */
 const moves: Readonly<Record<string, string>> = {
   fromage: "them towards zero, as every step does",
   ftrl: "them to what no gradient asks for",
 };
 
-/** What of a rule's options moves parameters without a gradient, turned off. */
+/** The options that turn off everything that moves parameters without a gradient. */
 function atRest({ hyper, startsAt }: Rule): object {
   const starts = Object.values(startsAt).filter((option) => option === "initialAccumulatorValue");
   const decays = ["weightDecay", "lambd", "eta"].filter((name) => name in hyper);

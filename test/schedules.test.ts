@@ -1,4 +1,4 @@
-/** Schedules: PyTorch's and Optax' own rates, what holds for all of them, and optimizers that follow them. */
+/** Tests of schedules: values of PyTorch and Optax, properties of all schedules, and optimizers with schedules. */
 
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
@@ -15,10 +15,10 @@ const { linear, reduceLROnPlateau, stepLR, warmupCosineDecay } = factories;
 const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
 const { cases } = JSON.parse(readFileSync(new URL("golden/schedules.json", import.meta.url), "utf8"));
 
-/** PyTorch's name as it is here: `stepLR`, `swaLR`. */
+/** Converts a PyTorch class name to the name here: `StepLR` to `stepLR`. */
 const lowered = (name: string) => name.replace(/^([A-Z]+(?=LR$)|[A-Z])/, (letters) => letters.toLowerCase());
 
-/** A name as it is here. */
+/** Converts snake_case to camelCase. */
 const camel = (name: string) => name.replace(/_([a-zA-Z0-9])/g, (_, letter: string) => letter.toUpperCase());
 const camels = (options: object): object =>
   Object.fromEntries(
@@ -60,7 +60,7 @@ test("there is an example of each", () => {
 describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("$name", ({ name, schedule }) => {
   const steps = Array.from({ length: 250 }, (_, i) => i);
 
-  test("gives finite numbers, the same for a step whenever it is asked", () => {
+  test("gives finite numbers that depend only on the step", () => {
     const rates = steps.map((i) => schedule.at(i));
     expect(rates.every(Number.isFinite)).toBe(true);
     expect(
@@ -81,7 +81,7 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
     expect(steps.map((i) => written(...Object.values(all)).at(i))).toEqual(rates);
   });
 
-  test("is asked of whole steps from 0", () => {
+  test("accepts whole steps from 0 on only", () => {
     for (const step of [-1, 0.5, Number.NaN, Infinity, "1"] as number[]) {
       expect(() => schedule.at(step)).toThrow(`${name}: at must be asked of a whole number in [0, ∞), got ${step}`);
     }
@@ -200,7 +200,8 @@ describe("any options that are accepted", () => {
 
   test.each(Object.keys(all))("%s is never NaN, and never throws", (name) => {
     let accepted = 0;
-    const step = fc.oneof(fc.nat(30), fc.nat(name === "multiplicativeLR" ? 300 : 10 ** 4)); // each step takes a call of its own
+    // multiplicativeLR calls its function once for each step.
+    const step = fc.oneof(fc.nat(30), fc.nat(name === "multiplicativeLR" ? 300 : 10 ** 4));
     fc.assert(
       fc.property(optionsOf(name), fc.array(step, { minLength: 5, maxLength: 10 }), (options, steps) => {
         let made;
@@ -227,7 +228,7 @@ describe("any options that are accepted", () => {
     );
     expect(accepted).toBeGreaterThan(50);
   });
-  /** Schedules that a factor above one lets grow without a bound. */
+  /** Schedules whose values grow without bound if a factor is above one. */
   const growing = new Set([
     "stepLR",
     "multiStepLR",
@@ -381,7 +382,7 @@ describe("an optimizer", () => {
     ({ factory, rule, options, values }) => {
       const linearly = (value: number, to: number) =>
         linear({ initValue: value, endValue: value * to, transitionSteps: 4 });
-      // A schedule for an option that adds state adds it, and Nesterov's needs no dampening.
+      // A schedule for an option that adds state would add it, and Nesterov momentum requires no dampening.
       const fixed = [
         ...Object.values(rule.addedState).filter((name) => !values[name]),
         ...(values.nesterov ? ["dampening"] : []),
@@ -462,7 +463,7 @@ describe("an optimizer", () => {
     expect(optimizer.steps).toBe(2);
   });
 
-  test("refuses what no step could take", () => {
+  test("refuses schedules with invalid values", () => {
     expect(() => make({ lr: () => Number.NaN })).toThrow("sgd: lr at step 0 must be in [0, ∞), got NaN");
     expect(() => make({ lr: () => "1" })).toThrow('sgd: lr at step 0 must be a number in [0, ∞), got "1"');
     expect(() => make({ nesterov: stepLR({ lr: 1, stepSize: 1 }) })).toThrow("sgd: nesterov must be true or false");

@@ -1,4 +1,7 @@
-/** What rides along with an update: scales, clipping, guards, averages, zeroing; for every rule, on any number of threads. */
+/**
+ * Tests of the options that every optimizer has, such as scales, clipping, averages and zeroing: for every rule, on any
+ * number of threads.
+ */
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -16,7 +19,7 @@ import { type AnyFactory, type Case, cases, fitting } from "./registry.js";
 const read = (name: string) => JSON.parse(readFileSync(new URL(`golden/${name}`, import.meta.url), "utf8"));
 const golden = read("inputs.json");
 
-/** An optimizer over three tensors, two of them side by side, with gradients of its own for every step. */
+/** An optimizer over three tensors, two of them side by side, with different gradients at every step. */
 function make(
   { factory, options }: { factory: AnyFactory; options: object },
   arena: Arena,
@@ -84,7 +87,7 @@ describe.each(cases)("$name", (one: Case) => {
       scaled.load(step, (g) => Math.fround(g * scale));
       expect(scaled.optimizer.step().gradNorm).toBe(undefined);
     }
-    // Beside where tiny gradients count as zero, which is decided before scaling.
+    // Not to the bit, because tiny gradients count as zero before scaling.
     clipped.tensors.forEach(({ data }, i) => expect(error(data, scaled.tensors[i]!.data)).toBeLessThan(1e-6));
   });
 
@@ -131,7 +134,8 @@ describe.each(cases)("$name", (one: Case) => {
       }
       clipped.optimizer.step();
       clipped.tensors.forEach(({ grad }, i) => expect(error(grad, plain.tensors[i]!.grad)).toBeLessThan(0.1));
-      plain.tensors.forEach(({ grad }, i) => grad.set(clipped.tensors[i]!.grad)); // not to amplify the last bit
+      // With the same gradients, a difference in the last bit does not grow.
+      plain.tensors.forEach(({ grad }, i) => grad.set(clipped.tensors[i]!.grad));
       plain.optimizer.step();
     }
     expect(touched).toBeGreaterThan(10);
@@ -244,7 +248,7 @@ test("the norm and what follows from it have the same bits on any number of thre
 });
 
 describe("averages", () => {
-  /** What the average has taken in of the parameters, step by step, by the definitions in plain doubles. */
+  /** The average of the parameters after each step, by its definition in double precision. */
   const definitions: Record<string, [options: object, average: (params: readonly number[]) => number]> = {
     "ema with warm-up": [
       { ema: 0.9, emaWarmup: true },
@@ -426,7 +430,7 @@ test("a report is one object for all steps, and one of its own for each asynchro
   expect(a).not.toBe(b);
 });
 
-test("one tensor's infinite gradient is its own when each is clipped by itself", () => {
+test("with clipTensorNorm, an infinite gradient of one tensor does not affect the others", () => {
   const { x, y } = small().tensors({ x: [1], y: [1] });
   x.grad.fill(Infinity);
   y.grad.fill(0.5);

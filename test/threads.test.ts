@@ -1,4 +1,7 @@
-/** Threads: what a user sees of them, and what happens when they die. That the bits are the same: bits.test.ts. */
+/**
+ * Tests of threads: their number, `stepAsync`, sharing, and dying threads. bits.test.ts checks that results do not
+ * depend on them.
+ */
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -228,7 +231,7 @@ describe("stepAsync", () => {
     await expect(optimizer.stepAsync()).rejects.toThrow(message);
   });
 
-  test("of more than one task is not made in part and called done", async () => {
+  test("a step of several tasks, interrupted by free(), is rejected", async () => {
     const arena = await createArena({ threads: 1, maxBytes: 2 ** 20 });
     const done = lamb([arena.tensor("w", [100])]).stepAsync(); // has measured
     arena.free();
@@ -291,7 +294,7 @@ describe("an arena shared with another thread", () => {
   test("but not by both at once", async () => {
     const { arena, w, ask } = await pair();
     const optimizer = sgd([w], { lr: 1 });
-    const running = optimizer.stepAsync(); // which needs turns of this thread's event loop, and gets none
+    const running = optimizer.stepAsync(); // needs turns of the event loop, which the loop below blocks
     const end = performance.now() + 200;
     const refused = ask("optimizer.step()");
     while (performance.now() < end);
@@ -299,7 +302,7 @@ describe("an arena shared with another thread", () => {
       "sgd: another step is under way in this arena, where they are made one at a time; if its thread has ended, make a new arena";
     await running;
     const first = await refused;
-    // Whether it came in the middle depends on the machine; what it says then does not.
+    // Timing decides whether the step is refused. The message is always the same.
     expect([undefined, message]).toContain(first.error);
     const many = ask(
       "(() => { const errors = new Set(); for (let i = 0; i < 300; i++) { try { optimizer.step() } catch (e) { errors.add(e.message) } } return [...errors] })()",
@@ -323,7 +326,7 @@ describe("an arena shared with another thread", () => {
     expect(arena.torn).toBe(false);
   });
 
-  test("is lost to both when its maker frees it, and let go by the other alone", async () => {
+  test("free() in the thread that made an arena ends it for all; free() in another thread ends it only there", async () => {
     const { arena, optimizer, ask } = await pair();
     await ask("arena.step");
     arena.free();
@@ -365,7 +368,7 @@ describe("an arena shared with another thread", () => {
   });
 });
 
-/** Runs a program in a process of its own; what it prints. */
+/** Runs a program in a separate process and returns its output. */
 const run = (code: string, ...command: string[]) =>
   execFileSync(command[0] ?? process.execPath, [...command.slice(1), "--input-type=module", "-e", program(code)], {
     encoding: "utf8",
@@ -417,7 +420,7 @@ describe("a process", () => {
       console.log(JSON.stringify([start, freed, dropped]));`;
       const [start, freed, dropped] = JSON.parse(run(code));
       expect([freed.threads, dropped.threads]).toEqual([start.threads, start.threads]);
-      expect(freed.memory - start.memory).toBeLessThan(100); // of 1,600 that were written
+      expect(freed.memory - start.memory).toBeLessThan(100); // of the 1,600 MB that were written
       expect(dropped.memory - start.memory).toBeLessThan(100);
     },
   );
@@ -436,7 +439,7 @@ describe("a process", () => {
     }
     const steps = rounds + Math.ceil(rounds / 100);
     console.log(optimizers.every(([w]) => w.data.every((x) => x === -steps)));`;
-  /** Each size's steps; 100,000 of them before a release. */
+  /** The number of steps for each size: 2,000, or `ROUNDS`. Set `ROUNDS=100000` before a release. */
   const rounds = Number(process.env.ROUNDS ?? 2000);
   const taskset = process.platform === "linux" ? ["taskset", "-c", "0", process.execPath] : undefined;
 
@@ -450,13 +453,13 @@ describe("a process", () => {
 });
 
 describe("a thread that dies", () => {
-  /** How many deaths: 1,000 of them before a release. */
+  /** The number of killed threads: 30, or `KILLS`. Set `KILLS=1000` before a release. */
   const KILLS = Number(process.env.KILLS ?? 30);
   const message =
     "sgd: a thread died in the middle of a step, which tore parameters and state; restore them in a new arena";
 
-  /** An arena, and its threads to be killed. */
-  async function mortal(threads_: number) {
+  /** Makes an arena whose threads can be killed. */
+  async function killable(threads_: number) {
     const workers: Worker[] = [];
     const { Worker } = threads;
     threads.Worker = class extends Worker {
@@ -474,13 +477,13 @@ describe("a thread that dies", () => {
 
   const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-  /** Kills an arena's threads one after the other while `keepStepping` steps; what became of it. */
+  /** Kills the threads of an arena one after another while `keepStepping` makes steps. Returns the outcome. */
   async function killAll(
     threads: number,
     random: () => number,
     keepStepping: (arena: Arena, w: Tensor) => Promise<{ steps: number; error?: string; took: number }>,
   ) {
-    const { arena, workers } = await mortal(threads);
+    const { arena, workers } = await killable(threads);
     const { w } = descent(arena, 2 ** 21);
     const stepping = keepStepping(arena, w);
     await vi.waitUntil(() => w.data[0] !== 0, { interval: 1 });

@@ -1,4 +1,4 @@
-/** What the types promise, and what they refuse. */
+/** Tests of the types: programs that must compile, and programs that must not. */
 
 import { expectTypeOf, test } from "vitest";
 import {
@@ -115,7 +115,7 @@ test("closures return the loss", () => {
   optimizer.stepAsync(async () => 1);
   // @ts-expect-error async closures are for stepAsync
   optimizer.step(async () => 1);
-  // @ts-expect-error it cannot do without
+  // @ts-expect-error the closure is required
   optimizer.step();
   // @ts-expect-error a loss
   adam(model).step(() => {});

@@ -1,4 +1,6 @@
-/** What goes around any rule, lookahead and sam: the bits of the rule alone, with what they do replayed in JavaScript. */
+/**
+ * Tests of lookahead and sam. The bits equal those of the bare rule, with the wrapper's formula computed in JavaScript.
+ */
 
 import { describe, expect, onTestFinished, test } from "vitest";
 import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
@@ -16,7 +18,7 @@ type Any = Optimizer<any, any>;
 
 const shapes = { a: [83], b: [1], c: [8, 5] };
 
-/** Two groups over three tensors, one of which climbs, and gradients that depend on the parameters. */
+/** Makes two groups of three tensors. One group maximizes. The gradients depend on the parameters. */
 function made(factory: AnyFactory, options: object = {}, arena: Arena = small(), sizes = shapes) {
   const fitted = Object.entries(sizes).map(([name, shape]) => [name, fitting(factory.rule, shape)]);
   const { c, ...rest } = arena.tensors(Object.fromEntries(fitted) as typeof sizes);
@@ -51,7 +53,7 @@ const restore = (tensors: readonly Tensor[], kept: readonly Float32Array[]) =>
   tensors.forEach(({ data }, i) => data.set(kept[i]!));
 const { fround } = Math;
 
-/** What sam does, in JavaScript: the gradients where it climbs to, at the parameters from before. */
+/** Applies sam in JavaScript: computes the gradients at the perturbed parameters and restores the parameters. */
 function climb({ tensors, closure }: Run, rho: number): void {
   closure();
   const before = copies(tensors);
@@ -65,7 +67,7 @@ function climb({ tensors, closure }: Run, rho: number): void {
   restore(tensors, before);
 }
 
-/** What lookahead does, in JavaScript. */
+/** Applies lookahead in JavaScript. */
 function blend(tensors: readonly Tensor[], slow: readonly Float32Array[], part: number): void {
   const [keep, take] = [fround(1 - part), fround(part)];
   tensors.forEach(({ data }, i) => {
@@ -239,7 +241,7 @@ describe("sam", () => {
     optimizer.step(closure);
   });
 
-  test("gradients that add up are zeroed behind the climb, too", () => {
+  test("with zeroGrad, gradients are also zeroed after the perturbation", () => {
     const [once, adding] = [run({ zeroGrad: true }), run({ zeroGrad: true })];
     const accumulating = () => {
       const before = adding.tensors.map(({ grad }) => grad.slice());
@@ -276,7 +278,7 @@ describe("sam", () => {
     expect(optimizer.steps).toBe(2);
   });
 
-  test("so does a gradient that is not finite where it climbed to", () => {
+  test("a gradient that is not finite at the perturbed parameters restores them, too", () => {
     const { tensors, optimizer, closure } = run({ nonFinite: "throw" });
     const before = copies(tensors);
     let calls = 0;
@@ -459,7 +461,7 @@ test("a step of sam without a closure needs perturb() each time", async () => {
   expect([w.data[0], optimizer.steps]).toEqual([0, 0]);
   for (const grad of [1, 0]) {
     w.grad.fill(grad);
-    optimizer.perturb(); // which moves nothing where the gradient is zero
+    optimizer.perturb(); // which does not move the parameters, because the gradient is zero
     optimizer.step();
     expect(() => optimizer.step()).toThrow(message);
   }

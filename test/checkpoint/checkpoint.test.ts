@@ -1,4 +1,7 @@
-/** Checkpoints: what is saved is loaded to the bit; a file that does not fit is an error, and changes nothing. */
+/**
+ * Tests of checkpoints: `load` restores exactly what `save` wrote. A file that does not fit is an error and changes
+ * nothing.
+ */
 
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import {
@@ -84,7 +87,7 @@ test.each(cases)(
   ({ rule, factory, options }) => {
     const [steps, interval] = [34, 16];
     const start = () => untrained({ w: rule.program ? [5, 8] : [40] }, factory as typeof adamw, options);
-    // Gradients that shrink to nothing, so that guards find small state.
+    // The gradients shrink to zero, so that guards set state to zero.
     const go = ({ model: { w }, optimizer }: ReturnType<typeof start>, from: number, to: number) => {
       for (let step = from; step < to; step++) {
         w!.grad.forEach((_, i) => {
@@ -117,7 +120,7 @@ test("no slot has a name that averages and sums have in a file", () => {
   }
 });
 
-test("what is not restored would show", () => {
+test("a run whose state is not restored gives other results", () => {
   const spec = { rule: "adamw", options: {} };
   const run = start(spec);
   go(run, 0, 7);
@@ -160,7 +163,7 @@ test("the file is as safetensors says, aligned, and nothing but names and number
   for (const text of Object.values(metadata)) expect(text).toEqual(expect.any(String));
 });
 
-/** Files that earlier versions of the package have written. They are never changed. The name has the format and the rule. */
+/** Files that earlier versions of the package wrote. Never change them. The name is the format version and the rule. */
 const fixtures = readdirSync(new URL("fixtures", import.meta.url)).filter((name) => name.endsWith(".safetensors"));
 
 test.each(fixtures)("a file that was written before, and the run after it: %s", (name) => {
@@ -168,7 +171,8 @@ test.each(fixtures)("a file that was written before, and the run after it: %s", 
   const run = start(spec);
   expect(resume(run, fixture(name)).leftOut).toEqual([]);
   go(run, 7, 16);
-  // A later version may round updates otherwise: test/bits.json has its bits.
+  // A later version may round updates differently, so this comparison has a tolerance. test/bits.json has the exact
+  // results.
   for (const [name, values] of Object.entries(params)) {
     expect(error(run.model[name]!.data, values as number[]), name).toBeLessThan(1);
   }
@@ -222,7 +226,7 @@ test("every bit that flips is found", () => {
   expect(load(file, model, optimizer).steps).toBe(1);
 });
 
-test("wherever the file breaks off, it is found", () => {
+test("a file that is cut off at any byte is an error", () => {
   const { file, arena, model, optimizer } = fourKiB();
   const before = memory(arena);
   for (let length = 0; length < file.length; length++) {
@@ -450,7 +454,7 @@ describe("refused", () => {
   });
 });
 
-describe("without strictness, what belongs to options that differ begins anew", () => {
+describe("with strict: false, state of options that differ starts at its initial values", () => {
   const train = (options: object, steps: number, grad = 1) => {
     const w = small().tensor("w", [4]);
     const optimizer = sgd([w], { lr: 1, ...options });
@@ -526,7 +530,7 @@ describe("without strictness, what belongs to options that differ begins anew", 
     ]);
   });
 
-  test("where a matrix lies follows from the tensor, not from the file", () => {
+  test("the position of a matrix in a tensor is never read from the file", () => {
     const [wide, high] = [small().tensor("w", [10, 1000]), small().tensor("w", [1000, 10])];
     const [one, two] = [adafactor([wide]), adafactor([high])];
     one.step();
@@ -566,7 +570,7 @@ describe("without strictness, what belongs to options that differ begins anew", 
   });
 });
 
-test("whole numbers are names like others", () => {
+test("names may be whole numbers", () => {
   const arena = small();
   const model = arena.tensors({ 10: [3], 2: [4], a: [1] });
   for (const { data, size } of Object.values(model)) data.fill(size);
@@ -578,7 +582,7 @@ test("whole numbers are names like others", () => {
   expect(Object.values(parts(file).header).length).toBe(10);
 });
 
-test("names of any kind come back", () => {
+test("names of any kind are restored", () => {
   const name = fc
     .string({ unit: "grapheme", minLength: 1 })
     .filter((name) => name !== "__proto__" && !/^optimizer\.|\p{Cc}/u.test(name));
@@ -685,28 +689,25 @@ describe("files", () => {
     },
   );
 
-  test.runIf(process.platform === "linux")(
-    "are never put in the place of devices and pipes, which are not read either",
-    async () => {
-      const place = mkdtempSync(join(folder, "device-"));
-      const { model } = trained();
-      execFileSync("mkfifo", [join(place, "pipe")]);
-      symlinkSync("/dev/null", join(place, "null"));
-      const message = "it is a device or a pipe, not a regular file; save() and load() have the bytes";
-      for (const path of [join(place, "pipe"), join(place, "null"), "/dev/zero"]) {
-        await expect(saveFile(path, model)).rejects.toThrow(`saveFile: ${path} cannot be written: ${message}`);
-        await expect(loadFile(path, model)).rejects.toThrow(`loadFile: ${path} cannot be read: ${message}`);
-      }
-      expect(readdirSync(place).sort()).toEqual(["null", "pipe"]);
-    },
-  );
+  test.runIf(process.platform === "linux")("never replace devices or pipes, which are not read either", async () => {
+    const place = mkdtempSync(join(folder, "device-"));
+    const { model } = trained();
+    execFileSync("mkfifo", [join(place, "pipe")]);
+    symlinkSync("/dev/null", join(place, "null"));
+    const message = "it is a device or a pipe, not a regular file; save() and load() have the bytes";
+    for (const path of [join(place, "pipe"), join(place, "null"), "/dev/zero"]) {
+      await expect(saveFile(path, model)).rejects.toThrow(`saveFile: ${path} cannot be written: ${message}`);
+      await expect(loadFile(path, model)).rejects.toThrow(`loadFile: ${path} cannot be read: ${message}`);
+    }
+    expect(readdirSync(place).sort()).toEqual(["null", "pipe"]);
+  });
 
-  test("that others left behind are removed once their writer is gone, and not before", async () => {
+  test("temporary files of ended processes are removed, those of running processes are not", async () => {
     const place = mkdtempSync(join(folder, "left-"));
     const { model } = trained();
     const path = join(place, "run");
     await saveFile(path, model);
-    // The name of a temporary file of this writer: from the one that is there while it waits for the disk.
+    // Gets the name of this process's temporary file, while `saveFile` waits for the disk.
     const saved = saveFile(path, model);
     const [temporary] = readdirSync(place).filter((name) => name !== "run");
     await saved;
@@ -718,7 +719,7 @@ describe("files", () => {
     expect(readdirSync(place).sort()).toEqual([...others, "run"].sort());
   });
 
-  test("are read no further than their header if that is wrong, and than what is asked for", async () => {
+  test("if the header is wrong, only the header is read; otherwise only the tensors that are needed", async () => {
     const place = mkdtempSync(join(folder, "sparse-"));
     const path = join(place, "sparse");
     const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
@@ -746,7 +747,7 @@ describe("files", () => {
     arena.free();
   });
 
-  test("under Node's permissions need no more than their folder", () => {
+  test("need no permission outside their folder under Node's permission model", () => {
     const place = mkdtempSync(join(folder, "permission-"));
     const program = `
       import { createArenaSync, loadFile, saveFile } from ${JSON.stringify(pathToFileURL(join(root, "dist/index.js")).href)};
@@ -796,7 +797,7 @@ describe("files", () => {
     expect(readdirSync(place)).toEqual(["folder"]);
   });
 
-  /** How many kills: 1,000 of them before a release. */
+  /** The number of kills: 30, or `KILLS`. Set `KILLS=1000` before a release. */
   const KILLS = Number(process.env.KILLS ?? 30);
 
   test(`${KILLS} kills in the middle of saving leave the old file or the new one`, async () => {
@@ -831,7 +832,7 @@ describe("files", () => {
       await gone;
       const last = Number(said.trimEnd().split("\n").at(-1));
       const { extra } = await loadFile(path, [w]);
-      // The last save that was reported, or the next one.
+      // The file is the last save that the process reported, or the one after it.
       expect([last, last + 1]).toContain(extra);
       expect(w.data.every((x) => x === extra)).toBe(true);
       const left = readdirSync(place).filter((name) => name !== "run.safetensors");

@@ -4,7 +4,7 @@ import { crc32 } from "node:zlib";
 
 const encode = (text: string) => new TextEncoder().encode(text);
 
-/** A file of a header and data. The length before them is the header's unless another is given. */
+/** Makes a file from a header and data. `length` replaces the header's length field. Default: the right one. */
 export function file(header: string | Uint8Array, data: Uint8Array, length?: bigint): Uint8Array {
   const bytes = typeof header === "string" ? encode(header) : header;
   const before = new Uint8Array(8);

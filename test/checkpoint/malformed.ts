@@ -4,7 +4,7 @@ import { file, type Parts, sealed } from "./files.js";
 
 export type Malformed = readonly [title: string, make: (valid: Parts) => Uint8Array, message: string];
 
-/** A valid file's header, changed as an object, or as text. */
+/** Changes the header of a valid file: as an object (`header`) or as text (`text`). */
 const header =
   (change: (header: Record<string, any>) => void) =>
   ({ text, data }: Parts) => {
@@ -262,5 +262,5 @@ export const malformed: readonly Malformed[] = [
   ["no loss scale", changed("counts", '"lossScale":1', '"lossScale":0'), "lossScale must be in (0, ∞), got 0"],
   ["a schedule too many", changed("counts", "[]", "[{}]"), "of schedules that observe there are 1 in the file, 0 here"],
   ["no schedules", changed("counts", "[]", "7"), "of schedules that observe there are none in the file, 0 here"],
-  ["something else besides", metadata("extra", "{"), 'the metadata\'s extra must be JSON, got "{"'],
+  ["invalid JSON in extra", metadata("extra", "{"), 'the metadata\'s extra must be JSON, got "{"'],
 ];

@@ -1,4 +1,7 @@
-/** Random programs of every rule: what `save` writes `load` reads back to the same bytes; fields that contradict each other are refused. */
+/**
+ * Random programs of every rule: `save`, `load` and `save` again give the same bytes. Counts that contradict each other
+ * are refused.
+ */
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
@@ -63,7 +66,7 @@ test("every rule's checkpoints come back to the same bytes, whatever the gradien
   );
 });
 
-/** Stands for a list in a list, 10,000 times, which `JSON.stringify` cannot write. */
+/** A placeholder for a list that is nested 10,000 deep. `JSON.stringify` cannot write such a list. */
 const NESTED = "nested";
 
 describe("a sealed checkpoint whose counts contradict each other", () => {

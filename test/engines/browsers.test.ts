@@ -1,4 +1,7 @@
-/** The published bits, in every browser engine: with threads, without, and on pages with a strict policy. */
+/**
+ * Compares results with test/bits.json in every browser engine: with threads, without threads, and on pages with a
+ * strict content security policy.
+ */
 
 import { spawn } from "node:child_process";
 import puppeteer from "puppeteer-core"; // the Chrome team's own driver, and Firefox's through WebDriver BiDi
@@ -38,7 +41,7 @@ const chromium = (path: string) =>
     ),
   );
 
-/** WebKitGTK, whose memory is shared on isolated pages only if its environment says so. */
+/** Starts WebKitGTK. It allows shared memory on isolated pages only if an environment variable is set. */
 async function webkit(xvfb: string, binary: string, port: number, shared: boolean): Promise<Browser> {
   const driver = spawn(xvfb, ["-a", "WebKitWebDriver", `--port=${port}`], {
     env: {
@@ -103,7 +106,7 @@ describe.each(engines)("%s", (name, launch, shares) => {
   const ask = async (page: keyof typeof pages) => JSON.parse(await browser.report(`${served.origin}${page}`));
   const paths = (Object.keys(pages) as (keyof typeof pages)[])
     .filter((path) => !path.endsWith("blocked"))
-    // Firefox 153 hangs now and then when a worker makes and ends workers, whatever they do.
+    // Firefox 153 sometimes hangs when a worker starts and ends other workers, even if these do nothing.
     .filter((path) => !(name === "Firefox" && path === "/isolated/worker"));
 
   test.each(paths)("%s", async (path) => {

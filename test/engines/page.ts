@@ -1,4 +1,4 @@
-/** What an engine is asked, bundled for it by setup.ts. */
+/** The functions that tests call in an engine. setup.ts bundles this file. */
 
 import { createArena } from "../../ts/arena/arena.js";
 import published from "../bits.json" with { type: "json" };
@@ -7,7 +7,7 @@ import { conform, type Report } from "../conformance.js";
 /** Everything that is published, on each number of threads. */
 export const all = (workerUrl?: string): Promise<Report> => conform(published, [1, 2, 3, 4, 8, 16], workerUrl);
 
-/** What a page hears whose policy forbids the workers that the package brings along. */
+/** Returns the error of `createArena` on a page whose policy forbids workers from `blob:` URLs. */
 export async function blocked(): Promise<{ threads: number; shared: boolean; message: string }> {
   Object.defineProperty(navigator, "hardwareConcurrency", { value: 4 });
   const { threads, shared } = await createArena({ maxBytes: 2 ** 20 });

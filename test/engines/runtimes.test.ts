@@ -8,7 +8,7 @@ import published from "../bits.json" with { type: "json" };
 import { hashesOf } from "../conformance.js";
 import { bundle, runtimes } from "./setup.js";
 
-/** Milliseconds that a runtime may take: a minute where nothing else runs. */
+/** The time limit of a runtime in milliseconds. On an idle machine a runtime takes a minute. */
 const PATIENCE = 400_000;
 const engines = runtimes();
 let program: string;

@@ -1,4 +1,4 @@
-/** What the engines need: the runtimes, the browsers, the tests bundled for them, and a server that sends them. */
+/** Prepares the engine tests: installs runtimes and browsers, bundles the tests, and serves the pages. */
 
 import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { root } from "../../scripts/project.mjs";
 
 const folder = join(root, "target/engines");
 
-/** Installs the runtimes' newest versions, which npm ships as packages; their executables. */
+/** Installs the newest versions of the runtimes, which are npm packages, and returns the paths of their executables. */
 export function runtimes(): Readonly<Record<string, string>> {
   mkdirSync(folder, { recursive: true });
   copyFileSync(join(root, "test/engines/runtimes.json"), join(folder, "package.json"));
@@ -36,7 +36,10 @@ const webkit = [
 const xvfb = ["/usr/bin/xvfb-run"];
 const packages = ["chromium", "firefox-esr", "webkit2gtk-driver", "xvfb", "xauth"];
 
-/** The browsers' executables, installed from Debian's packages if need be; an Error that names what is missing. */
+/**
+ * Returns the paths of the browsers. Installs missing ones from Debian packages. Throws an Error that names what is
+ * missing.
+ */
 export function browsers() {
   const find = () => [chromium, firefox, webkit, xvfb].map((paths) => paths.find(existsSync));
   if (find().includes(undefined) && process.getuid?.() === 0 && existsSync("/usr/bin/apt-get")) {
@@ -54,7 +57,7 @@ export function browsers() {
   return { Chromium, Firefox, WebKit, Xvfb };
 }
 
-/** Bundles page.ts; the module's path. */
+/** Bundles page.ts and returns the path of the module. */
 export async function bundle(): Promise<string> {
   const outfile = join(folder, "page.mjs");
   await build({
@@ -75,7 +78,7 @@ const isolation = {
 const policy =
   "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; base-uri 'none'";
 
-/** The pages: each with the headers in its path's name, and what it runs. */
+/** The pages, by path, and the expression that each evaluates. The words of the path select the headers. */
 export const pages = {
   "/isolated": "all()",
   "/isolated/worker": "inWorker",
@@ -85,7 +88,7 @@ export const pages = {
   "/plain/strict": "all()",
 };
 
-/** Serves the pages; where. */
+/** Serves the pages. Returns the origin, and a function that stops the server. */
 export async function serve(module: string): Promise<{ origin: string; close(): void }> {
   const script = (code: string) =>
     code === "inWorker"
@@ -104,7 +107,7 @@ export async function serve(module: string): Promise<{ origin: string; close(): 
     if (file === undefined && !page) return response.writeHead(404).end();
     response.writeHead(200, {
       "Content-Type": page ? "text/html" : "text/javascript",
-      // A worker's own script must be isolated as its page is; on a page that is not, the header does nothing.
+      // The script of a worker needs the same headers as its page. On other pages they have no effect.
       ...(url.startsWith("/plain") ? {} : isolation),
       ...(url.includes("strict") && page ? { "Content-Security-Policy": policy } : {}),
     });

@@ -1,4 +1,4 @@
-/** Optimizers for jax-js: the bits of an arena, references, copies, refusals. */
+/** Tests of downhill/jax: the same bits as on an arena, reference counts, copies, errors. */
 
 import { defaultDevice, init, jit, numpy as np, tree, valueAndGrad } from "@jax-js/jax";
 import { beforeAll, expect, test } from "vitest";
@@ -119,7 +119,7 @@ test("a step copies gradients in and parameters out, once each", () => {
     prototype.dataSync = dataSync;
     Object.assign(Object.getPrototypeOf(Float32Array.prototype), { set, slice });
   }
-  // jax-js hands out the gradient (a slice of its memory), it is set in ours; the parameters are set in that of jax-js.
+  // A step copies the gradient from the memory of jax-js to the arena, and the parameters back.
   expect(copied).toEqual(["out of jax-js: gradient", "slice", "set", "set"]);
   state.dispose();
   tree.dispose(params);

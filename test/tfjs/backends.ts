@@ -1,4 +1,4 @@
-/** The backends of TensorFlow.js that run in Node, and what tests measure of them. */
+/** The backends of TensorFlow.js that run in Node, and helpers for tests. */
 
 import * as tf from "@tensorflow/tfjs-core";
 import { MathBackendCPU } from "@tensorflow/tfjs-backend-cpu/dist/backend_cpu.js";
@@ -9,7 +9,7 @@ import { dirname } from "node:path";
 
 setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
 
-/** A backend that keeps its arrays to itself, as those of a GPU do: reads and writes are copies. */
+/** A backend without direct access to its arrays, like a GPU: reads and writes are copies. */
 const REMOTE = "remote";
 
 export const backends = ["wasm", "cpu", REMOTE] as const;
@@ -39,7 +39,7 @@ export function numbers(size: number, seed: number): Float32Array {
   });
 }
 
-/** The tensors and buffers that there are. */
+/** Returns the numbers of tensors and buffers. */
 export const counted = () => {
   const { numTensors, numDataBuffers } = tf.memory();
   return { numTensors, numDataBuffers };

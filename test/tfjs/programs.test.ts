@@ -1,4 +1,6 @@
-/** What programs do between steps: other backends, other variables, gradients that are missing, assignments, disposals. */
+/**
+ * The actions of programs between steps: other backends, other variables, missing gradients, assignments, disposals.
+ */
 
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-layers"; // registers the gradients of operations

@@ -7,7 +7,10 @@ import { numbers, use } from "./backends.js";
 
 type Optimizer = tf.Optimizer;
 
-/** The seven, made to compute the same, with the slots of a file in order. */
+/**
+ * The seven optimizers of TensorFlow.js with the rules that compute the same, and the names of slots in a file, in
+ * order.
+ */
 const pairs: Record<string, { theirs: () => Optimizer; ours: () => Optimizer; names: string[]; exact?: false }> = {
   sgd: { theirs: () => tf.train.sgd(0.1), ours: () => downhill.sgd({ lr: 0.1 }), names: [] },
   "sgd with momentum": {
@@ -30,7 +33,7 @@ const pairs: Record<string, { theirs: () => Optimizer; ours: () => Optimizer; na
     ours: () => downhill.adagrad({ lr: 0.1, initialAccumulatorValue: 0.1, epsInSqrt: true, eps: 1e-7 }),
     names: ["accumulator"],
   },
-  // TensorFlow.js divides by the mean square of the steps before: the state is the same, the moves are not.
+  // TensorFlow.js divides by the mean square of the earlier steps. The state is the same, but the updates differ.
   adadelta: {
     theirs: () => tf.train.adadelta(0.1, 0.95),
     ours: () => downhill.adadelta({ lr: 0.1, rho: 0.95, eps: 1e-7 }),
@@ -81,7 +84,7 @@ const assign = (from: readonly number[]) => {
   }
 };
 
-/** What comes of a run that one optimizer begins and another ends. */
+/** Returns the parameters after a run that one optimizer begins and another one continues. */
 async function handedOver(first: () => Optimizer, second: () => Optimizer): Promise<number[]> {
   const start = values();
   const [a, b] = [first(), second()];

@@ -1,4 +1,4 @@
-/** Files that are made to harm: each is an error of a few lines, in time and memory in proportion to its size. */
+/** Malicious files. Each gives a short error. Time and memory are proportional to the size of the file. */
 
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
@@ -23,7 +23,7 @@ function messageOf(act: () => unknown): string {
   throw new Error("there was no error");
 }
 
-/** A list in a list, 40 times, each twice: a text of it would have 2^40 parts. */
+/** A list nested 40 deep, where each list contains the next one twice. Written out it would have 2^40 parts. */
 function nested(): unknown[] {
   let list: unknown[] = [];
   for (let i = 0; i < 40; i++) list = [list, list];

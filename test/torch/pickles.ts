@@ -74,7 +74,7 @@ const instruction = fc.oneof(
   },
 );
 
-/** A part again and again: objects that hold each other, or a great many. */
+/** Repeats a part many times: objects that are nested, or a long list. */
 const repeated = fc
   .tuple(fc.array(instruction, { minLength: 1, maxLength: 4 }), fc.integer({ min: 2, max: 5000 }))
   .map(([parts, times]) => parts.join("").repeat(times));

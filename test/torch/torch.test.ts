@@ -1,4 +1,7 @@
-/** PyTorch's files, read and written: a run goes on here as it did in PyTorch, and hostile files do nothing. */
+/**
+ * Tests of PyTorch's files: runs continue here as in PyTorch, files can be read by PyTorch, and malicious files are
+ * errors.
+ */
 
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -24,7 +27,7 @@ import {
 } from "../../ts/torch/index.js";
 import { unzip, zip } from "../../ts/torch/zip.js";
 import { file } from "../checkpoint/files.js";
-import { error, strayed } from "../harness.js";
+import { error, relativeDistance } from "../harness.js";
 import { small } from "../small.js";
 import { factories } from "../registry.js";
 
@@ -100,7 +103,7 @@ describe.each(Object.keys(cases))("%s", (rule) => {
     }
     for (const name in model) {
       const { data } = model[name]!;
-      const far = rule === "muon" ? strayed(data, after[name], before[name]) / 0.03 : error(data, after[name]);
+      const far = rule === "muon" ? relativeDistance(data, after[name], before[name]) / 0.03 : error(data, after[name]);
       expect(far, name).toBeLessThan(1);
     }
   };
@@ -239,7 +242,7 @@ test("slow weights begin as the parameters", () => {
   expect([...optimizer.state(model.scale).slow]).toEqual([3]);
 });
 
-test("what was saved before the first step begins anew", () => {
+test("an optimizer that was saved before its first step starts with initial state", () => {
   for (const factory of factories.filter(({ rule: { name } }) => Object.keys(cases).includes(name))) {
     const w = small().tensor("w", [3, 1]);
     const options = factory.rule.name === "adagrad" ? { initialAccumulatorValue: 0.5 } : {};
@@ -507,7 +510,7 @@ describe("hostile", () => {
   });
 
   test("lists that hold each other a billion times are told of in a line", () => {
-    // Each list holds the one before it ten times; the last is in the place of a group.
+    // Each list holds the one before it ten times; the last one replaces a group.
     const lists =
       "]q\0" +
       [1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -548,14 +551,14 @@ describe("hostile", () => {
     expect(Object.entries(read)).toEqual([["__proto__", 7]]);
   });
 
-  test("a tensor that is one number a thousand billion times takes nothing, and fits no model", () => {
+  test("a tensor that repeats one number 10^12 times takes no memory, and fits no model", () => {
     const huge = readTorch(pickled(tensor("K\0", "\x8a\x06\0\0\0\0\0\x01\x85", "K\0\x85"))) as TorchTensor;
     expect(huge.shape).toEqual([2 ** 40]);
     const dict = Object.assign(Object.create(null), { w: huge });
     expect(() => loadModel(dict, [small().tensor("w", [4])])).toThrow('tensor "w" is F32 [1099511627776] in the file');
   });
 
-  test("wherever it breaks off, whichever bit flips, it is an error or what it was", () => {
+  test("a file that is cut off, or has a flipped bit, is an error or loads as it was", () => {
     const expected = JSON.stringify(plain(readTorch(valid)));
     for (let length = 0; length < valid.length; length++)
       expect(() => readTorch(valid.subarray(0, length))).toThrow(RangeError);

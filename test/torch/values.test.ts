@@ -85,7 +85,7 @@ describe.each([
 
   const known = Object.keys(extra).filter((key) => key !== "state_dict" && key !== "random");
   test.each(known)("%s", (key) => {
-    // Protocol 4 has sets and bytes of its own, and another name for complex numbers.
+    // Protocol 4 has opcodes for sets and bytes, and another name for complex numbers.
     const there = key === "complex" && name === "protocol4.pt" ? opaque("builtins.complex") : expected[key];
     expect(plain(extra[key])).toEqual(there);
   });
