@@ -1,4 +1,4 @@
-/** Checkpoints of AdamW beside copies of the same file and of the same bytes. */
+/** Measures checkpoints of AdamW, and plain copies of the same file and bytes for comparison. */
 
 import { closeSync, copyFileSync, fsyncSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,7 +17,10 @@ export async function checkpoints(work: Work): Promise<{ bytes: number; arms: Re
   const bytes = downhill.save(model, optimizer);
   await downhill.saveFile(path, model, optimizer);
 
-  /** Copies as `saveFile` writes: to a file beside the target, flushed to the disk, then renamed. */
+  /**
+   * Copies the file in the way `saveFile` writes it: to a temporary file in the same folder, flushed to disk, then
+   * renamed.
+   */
   function copyFile() {
     copyFileSync(path, `${copied}.partial`);
     const file = openSync(`${copied}.partial`, "r+");
@@ -25,7 +28,8 @@ export async function checkpoints(work: Work): Promise<{ bytes: number; arms: Re
     closeSync(file);
     renameSync(`${copied}.partial`, copied);
   }
-  // Arms of a group take turns. Groups do not: memory that one has freed slows the files of the next.
+  // The arms of a group are measured in turns, the groups one after another: memory that one group has freed slows down
+  // the files of the next.
   const groups: Arm[][] = [
     [asyncArm("saveFile", () => downhill.saveFile(path, model, optimizer)), arm("copy of the file", copyFile)],
     [

@@ -1,11 +1,14 @@
-/** Whether the data changes the speed: every rule over gradients of several kinds, one thread. */
+/**
+ * Measures whether the values of the gradients change the speed. Every rule runs on one thread with several kinds of
+ * gradients.
+ */
 
 import * as downhill from "downhill";
 import type { Work } from "./work.js";
 
-/** A kind's gradient of an element at a step, out of ordinary ones. */
+/** Computes the gradient of an element at a step from an ordinary gradient. */
 type Kind = (ordinary: number, element: number, step: number) => number;
-/** The step at which gradients die. */
+/** The step from which gradients that die are zero. */
 const DEATH = 10;
 export const kinds: Readonly<Record<string, Kind>> = {
   ordinary: (x) => x,
@@ -18,17 +21,18 @@ export const kinds: Readonly<Record<string, Kind>> = {
   "1e-40, subnormal": (x) => x * 1e-40,
 };
 
-/** Enough steps for squares of 1e-34 to fade to subnormal numbers at 0.999 a step. */
+/** The number of steps. Enough for a mean of 1e-34 to become subnormal when it decays by 0.999 per step. */
 const STEPS = 12_000;
-/** Steps of whole matrices, which take longer. */
+/** The number of steps for rules of matrices, whose steps take longer. */
 const MATRIX_STEPS = 1500;
-const BLOCK = 50;
+/** The number of steps that are measured together. */
+const STEPS_PER_BLOCK = 50;
 /** The gradient of a changing kind repeats after so many steps. */
 const PERIOD = 500;
 
 const lowerQuartile = (samples: number[]) => samples.sort((a, b) => a - b)[samples.length >> 2]!;
 
-/** How long the slowest steps take over each kind of gradient, in nanoseconds, by the kind's name. */
+/** Returns the time of the slowest steps for each kind of gradient, in nanoseconds, by the kind's name. */
 export function slowestSteps({ rule, options, shapes }: Pick<Work, "rule" | "options" | "shapes">, quick: boolean) {
   const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
   const steps = (factory.rule.program ? MATRIX_STEPS : STEPS) / (quick ? 4 : 1);
@@ -51,18 +55,19 @@ export function slowestSteps({ rule, options, shapes }: Pick<Work, "rule" | "opt
       before: Infinity,
     };
   });
-  for (let block = 0; block < steps; block += BLOCK) {
+  for (let block = 0; block < steps; block += STEPS_PER_BLOCK) {
     for (const arm of arms) {
       const times: number[] = [];
-      for (let step = block; step < block + BLOCK; step++) {
+      for (let step = block; step < block + STEPS_PER_BLOCK; step++) {
         if (step === 0 || step === DEATH || arm.changes) arm.fill(arm.changes ? step % PERIOD : step);
         const start = performance.now();
         arm.optimizer.step();
         times.push((performance.now() - start) * 1e6);
       }
-      // A cliff slows every step of neighbouring blocks, a disturbance fewer. The first blocks also compile.
+      // A slow kind of gradient slows every step of two neighbouring blocks, other programs slow only some. So the smaller
+      // of two neighbours counts. Code is compiled in the first blocks, so these do not count.
       const time = lowerQuartile(times);
-      if (block > 2 * BLOCK) arm.slowest = Math.max(arm.slowest, Math.min(time, arm.before));
+      if (block > 2 * STEPS_PER_BLOCK) arm.slowest = Math.max(arm.slowest, Math.min(time, arm.before));
       arm.before = time;
     }
   }

@@ -1,4 +1,4 @@
-/** The machine's line: what ran, and how fast its memory is. */
+/** Describes the machine in one line: what ran, and how fast its memory is. */
 
 import { availableParallelism, cpus, loadavg } from "node:os";
 import { median } from "./stopwatch.js";
@@ -9,11 +9,14 @@ export interface Machine {
   readonly node: string;
   /** Gigabytes that a copy on one thread reads and writes in a second. */
   readonly bandwidth: number;
-  /** How many threads of all programs used or waited for a core in the minute before the run. Records before 2026-11-27 have none. */
+  /**
+   * The load average: the mean number of threads that ran or waited for a core in the minute before the run. Older
+   * records do not have it.
+   */
   readonly load?: number;
 }
 
-/** Far more than any cache holds. */
+/** The number of bytes that are copied: more than any cache holds. */
 const COPIED = 2 ** 28;
 
 export function machine(): Machine {

@@ -23,14 +23,14 @@ const help = `Measures steps of downhill and of its peers in one run, in turns: 
   --case LIST      of ${Object.keys(cases).join(", ")} (default: all)
   --rule LIST      only these rules, such as sgd,adamw
   --peer LIST      of ${Object.keys(peers).join(", ")} (default: all)
-  --size LIST      numbers of parameters (default: each case's)
+  --size LIST      numbers of parameters (default: those of each case)
   --threads LIST   numbers of threads (default: 1,${availableParallelism()})
-  --against DIR    another build of downhill to compare with: the folder of its repository
+  --against DIR    the folder of another clone of the repository, whose build is measured as well
   --python PATH    a Python with PyTorch, or JAX and Optax. To make one:
                      python3 -m venv ~/peers && ~/peers/bin/pip install torch jax optax
                    and give --python ~/peers/bin/python
   --quick          a minute: the usual rules, two sizes
-  --json FILE      write the record there, and a page of curves beside it, as .html
+  --json FILE      write the results to FILE, and charts to a file of the same name that ends with .html
   --help           this
 `;
 
@@ -105,7 +105,7 @@ function write(file: string, record: BenchRecord): void {
   writeFileSync(`${file.replace(/\.json$/, "")}.html`, page(record));
 }
 
-/** The work's steps by each peer that can make them, in turns. */
+/** Measures a work with each peer that has the rule, in turns. */
 async function measure(work: Work, peers: ReadonlyMap<string, Peer>, quick: boolean): Promise<Measured> {
   const { shapes, ...rest } = work;
   const [size, bytes] = [sizeOf(work), traffic(work)];

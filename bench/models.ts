@@ -1,4 +1,4 @@
-/** The tensors of well-known models, whose sizes are what an optimizer sees of a model. */
+/** The shapes of the tensors of well-known models. An optimizer depends on a model only through these. */
 
 import type { Shape } from "downhill";
 
@@ -27,7 +27,7 @@ function resnet18(): Shape[] {
   return [[64, 3, 7, 7], ...norm(64), ...stages, [1000, 512], [1000]];
 }
 
-/** Radford et al., 2019, the small one, whose output layer shares the embedding's tensor: 124,439,808 parameters. */
+/** GPT-2 small: Radford et al., 2019. The output layer and the embedding are one tensor: 124,439,808 parameters. */
 function gpt2(): Shape[] {
   const width = 768;
   const norm: Shape[] = [[width], [width]];

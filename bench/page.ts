@@ -1,4 +1,4 @@
-/** A page of a record: curves over the sizes, and everything as tables. */
+/** Makes an HTML page of a record: curves over the sizes, and all results as tables. */
 
 import * as Plot from "@observablehq/plot"; // D3's authors' own chart library; draws SVG
 import { parseHTML } from "linkedom"; // the small DOM for Node that Plot can draw into
@@ -15,7 +15,7 @@ export function page(record: BenchRecord): string {
     (title) => [title, sizes.filter((work) => titleOf(work) === title)] as const,
   );
   const curves = rules.map(
-    ([title, works]) => `<h3>${escape(title)}</h3>${curve(works)}${roofline(works, machine.bandwidth)}`,
+    ([title, works]) => `<h3>${escape(title)}</h3>${curve(works)}${bandwidthCurve(works, machine.bandwidth)}`,
   );
   const tables = measured.map(
     (work) =>
@@ -71,8 +71,11 @@ const points = (works: readonly Measured[], value: (work: Measured, nanoseconds:
 const curve = (works: readonly Measured[]) =>
   draw(points(works, ({ size }, time) => time / size), { type: "log", label: "ns a parameter" }, []); // prettier-ignore
 
-/** The bytes that a step must move in its time, as a share of the bandwidth of a copy from memory. Above 1: in a cache. */
-const roofline = (works: readonly Measured[], bandwidth: number) =>
+/**
+ * The bandwidth that a step reaches, divided by the bandwidth of a copy in memory. Values above 1 mean that the data
+ * was in a cache.
+ */
+const bandwidthCurve = (works: readonly Measured[], bandwidth: number) =>
   draw(
     points(works, ({ bytes }, time) => bytes / time / bandwidth),
     { type: "log", label: "share of the memory's bandwidth" },

@@ -8,7 +8,7 @@ export interface Measured extends Omit<Work, "shapes"> {
   readonly size: number;
   /** Bytes that a step must read and write at least: each of parameter, gradient and state once. */
   readonly bytes: number;
-  /** Nanoseconds of a step, by the name of the arm. Records of 2026-11-23 have no minima. */
+  /** The nanoseconds of a step, by the name of the arm. Records of 2026-11-23 have no `min`. */
   readonly arms: Readonly<Record<string, { readonly median: number; readonly min?: number }>>;
 }
 
@@ -17,7 +17,7 @@ export interface BenchRecord {
   readonly machine: Machine;
   /** Name and version of what was measured. */
   readonly peers: readonly string[];
-  /** Why a peer is missing, by its name. */
+  /** The reason why a peer is missing, by the peer's name. */
   readonly missing: Readonly<Record<string, string>>;
   readonly measured: readonly Measured[];
 }

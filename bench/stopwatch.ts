@@ -1,9 +1,15 @@
-/** How benches measure: arms take turns, so a disturbance meets all of them. A figure is a median and a minimum over the rounds. */
+/**
+ * Measures arms in turns, so that other programs on the machine slow all of them alike. A result is the median and the
+ * minimum over the rounds.
+ */
 
-/** One of several ways to do the same work. */
+/** An arm: one implementation of the work that is measured. */
 export interface Arm {
   readonly name: string;
-  /** Nanoseconds of `count` runs, each after `pause` milliseconds of other work, which are not counted. */
+  /**
+   * Returns the nanoseconds of `count` runs. Before each run, other work takes `pause` milliseconds, which are not
+   * counted.
+   */
   time(count: number, pause: number): number | Promise<number>;
   /** Frees what the arm holds. */
   end?(): unknown;
@@ -22,7 +28,10 @@ export interface Budget {
   readonly pause?: number;
 }
 
-/** A sample is as many runs as take this long in nanoseconds, so that the clock's resolution does not matter. */
+/**
+ * The shortest duration of a sample in nanoseconds. A sample has so many runs that the resolution of the clock does not
+ * matter.
+ */
 const SAMPLE = 2e5;
 /** Samples of an arm. Slow arms have at least the first number, whatever the budget. */
 const [FEWEST, MOST] = [3, 51];
@@ -30,7 +39,7 @@ const [FEWEST, MOST] = [3, 51];
 export const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
 
 /** Keeps this thread busy for some milliseconds. */
-export function work(milliseconds: number): void {
+export function busyWait(milliseconds: number): void {
   for (const end = performance.now() + milliseconds; performance.now() < end;);
 }
 
@@ -40,7 +49,7 @@ export function arm(name: string, run: () => unknown, end?: () => unknown): Arm 
     let total = 0;
     if (pause > 0) {
       for (let i = 0; i < count; i++) {
-        work(pause);
+        busyWait(pause);
         const start = performance.now();
         run();
         total += performance.now() - start;
@@ -60,7 +69,7 @@ export function asyncArm(name: string, run: () => Promise<unknown>, end?: () => 
   async function time(count: number, pause: number) {
     let total = 0;
     for (let i = 0; i < count; i++) {
-      work(pause);
+      busyWait(pause);
       const start = performance.now();
       await run();
       total += performance.now() - start;

@@ -4,7 +4,7 @@ import Table from "cli-table3"; // the maintained successor of cli-table
 import type { Measured } from "./record.js";
 import { titleOf } from "./work.js";
 
-/** A work's figures: median and minimum of each arm, and its median as a multiple of the first arm's. */
+/** Prints the results of a work: median and minimum of each arm, and its median as a multiple of the first arm's. */
 export function printWork(work: Measured): void {
   const own = Object.values(work.arms)[0]?.median;
   const between = work.between === "nothing" ? "" : `; ${work.between}`;

@@ -12,7 +12,10 @@ export function traffic(work: Work): number {
 
 const known = new Map<string, number>();
 
-/** Bytes of a rule's state. Measured on small tensors, as state is as large as parameters except for matrices' factors. */
+/**
+ * Bytes of a rule's state. It is measured on a small tensor and scaled up, because each slot is as large as the
+ * parameters. Rules of matrices are measured with their own shapes.
+ */
 function stateBytes({ rule, options, shapes }: Work): number {
   const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
   const matrices = factory.rule.accepts === "matrices" || Object.keys(factory.rule.shapes).length > 0;

@@ -1,4 +1,4 @@
-/** What is measured: a list of works, grouped in cases. */
+/** The list of works that are measured, grouped in cases. */
 
 import type { Shape } from "downhill";
 import * as rules from "../ts/rules/index.js";
@@ -15,11 +15,14 @@ export interface Work {
   readonly options: Readonly<Record<string, unknown>>;
   /** Whether a step also clips the gradient's norm and keeps a moving average of the parameters. */
   readonly whole: boolean;
-  /** What happens between and beside the steps. */
+  /** The load on the machine between steps and during them. */
   readonly between: Between;
 }
 
-/** "nothing": steps follow each other. "2 ms": as much other work before each. "busy": other processes use all other cores. */
+/**
+ * "nothing": steps follow each other. "2 ms": other work takes 2 ms before each step. "busy": other threads keep all
+ * other cores busy.
+ */
 export type Between = "nothing" | "2 ms" | "busy";
 
 export const sizeOf = ({ shapes }: Work): number =>
@@ -87,7 +90,7 @@ export const cases: Readonly<Record<string, (sizes: readonly number[] | undefine
           .filter((side) => Number.isInteger(side) && side <= LARGEST_SIDE)
           .map((side) => ({ ...plain, rule, options, tensors: `${side} x ${side}`, shapes: [[side, side]] })),
       ),
-  /** Steps with other work between them, and beside other processes: whether threads are worth waking. */
+  /** Steps with other work between them, and with all other cores busy: they show when it pays to wake threads. */
   pauses: (sizes = [2 ** 16, 2 ** 18, 2 ** 20]) =>
     (["nothing", "2 ms", "busy"] as const).flatMap((between) =>
       [sgd, momentum, adamw].flatMap((rule) => sizes.map((size) => ({ ...plain, ...rule, between, ...flat(size) }))),
@@ -95,7 +98,7 @@ export const cases: Readonly<Record<string, (sizes: readonly number[] | undefine
   /** `stepAsync` beside `step`. */
   async: (sizes = [2 ** 14, 2 ** 18, 2 ** 20, 2 ** 24]) =>
     [sgd, adamw].flatMap((rule) => sizes.map((size) => ({ ...plain, ...rule, ...flat(size) }))),
-  /** Every rule over gradients that die, or are rare or tiny: the slowest steps. */
+  /** The slowest steps of every rule with gradients that die, are rare, or are tiny. */
   gradients: () =>
     variants.map(({ rule, options, matrices }) => ({
       ...plain,

@@ -1,4 +1,5 @@
-// Makes dist: the package's modules, not minified, and declarations whose comments have each option's range and default.
+// Makes dist: the package's modules, not minified, and declarations with the range and default of each option in its
+// comment.
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

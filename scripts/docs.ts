@@ -221,7 +221,8 @@ function schedulesPage(): string {
     const parts = files.flatMap((file) => {
       const path = `ts/schedules/${file}`;
       const text = read(path)!;
-      const at = (name: string) => text.indexOf(`export const ${name} =`); // a namespace lists its names by the alphabet
+      // The keys of a module namespace are in alphabetical order. The page has the order of the file.
+      const at = (name: string) => text.indexOf(`export const ${name} =`);
       return Object.entries(schedules)
         .filter(([name]) => at(name) >= 0)
         .sort(([a], [b]) => at(a) - at(b))
@@ -313,7 +314,7 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? "").href) {
   const stale = documents().filter(({ is, should }) => is !== should);
   if (stale.length === 0) console.log("the documents are up to date");
   else if (process.argv.includes("--check")) {
-    throw new Error(`${stale.map(({ path }) => path).join(", ")}: not what the rules give; run \`npm run docs\``);
+    throw new Error(`${stale.map(({ path }) => path).join(", ")}: out of date; run \`npm run docs\``);
   }
   for (const { path, should } of stale) {
     if (should === undefined) rmSync(join(root, path));

@@ -1,5 +1,5 @@
 // Makes ts/wasm/binary.ts and test/kernels.txt (the binary's metadata) from crate/. Installs the tools that it needs.
-// `--check` changes nothing: it fails unless the committed files come out of the sources byte for byte.
+// `--check` changes nothing: it fails if compiling the sources does not give exactly the committed files.
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -115,8 +115,8 @@ function splitMetadata(whole) {
   return { bytes, metadata: Buffer.from(metadata) };
 }
 
-// Characters that a string literal needs no escapes for. Bytes below `alphabet.length - 2` are one character, others two. A byte
-// always looks the same, unlike in base64, so compression of the package finds repetitions.
+// The characters that need no escape in a string literal. Bytes below `alphabet.length - 2` are one character, others
+// two. A byte always looks the same, unlike in base64, so compression of the package finds repetitions.
 const alphabet = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i))
   .filter((character) => !'"\\\`$'.includes(character))
   .join("");

@@ -1,4 +1,7 @@
-/** Other libraries' calls, and the calls here that compute the same. test/porting.test.ts runs each call here. */
+/**
+ * Calls of other libraries, and the calls of downhill that compute the same numbers. test/porting.test.ts runs each
+ * call here.
+ */
 
 import { code, made, table } from "./markdown.js";
 
@@ -427,7 +430,7 @@ export const keras: Library = {
   ],
 };
 
-/** The formulas of textbooks and papers, with the symbols that most of them use. */
+/** Formulas of textbooks and papers, in the usual notation. */
 export const textbooks: Library = {
   name: "textbooks",
   says: "θ are the parameters, g = ∇J(θ) is the gradient, α the rate, ε a small constant, t the step counted from 1.",

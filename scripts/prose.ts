@@ -1,4 +1,4 @@
-/** Reads the comments in literals, with TypeScript's own parser. */
+/** Reads comments in TypeScript files, with TypeScript's own parser: those of rules, options and schedules. */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -54,7 +54,10 @@ export function scheduleProse(path: string, name: string) {
   return { what: oneLine(textOf(declaration(path, name).parent.parent)), options: commented(path, name) };
 }
 
-/** The comments of all properties in a constant's value, by their names; those of constants that it uses are included. */
+/**
+ * Returns the comments of all properties in the value of a constant, by name. It includes those of other constants that
+ * the value uses.
+ */
 function commented(path: string, name: string): Record<string, string> {
   const comments: Record<string, string> = {};
   const objects = declarations(parsed(path)).filter(

@@ -1,5 +1,5 @@
-// Prepares a fresh clone: installs the packages of package-lock.json and builds dist, each only if it is out of date.
-// It runs before anything is installed, so it imports no packages.
+// Installs the packages of package-lock.json and builds dist. It skips what is up to date. It runs before anything is
+// installed, so it imports no packages.
 import { execSync } from "node:child_process";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";

@@ -22,16 +22,16 @@ function measured(rule: string, size: number): Measured {
 }
 
 const [SMALL, MIDDLE, LARGE, HUGE] = [1000, 2 ** 16, 2 ** 20, 2 ** 24];
-const measuredOn = `One thread, medians, ${record.date}, ${machineLine(record.machine)}; from \`${RECORD}\`, made by \`npm run bench\`.`;
+const measuredOn = `One thread, medians, ${record.date}, ${machineLine(record.machine)}; from \`${RECORD}\`, made by \`npm run bench\`. × is the time as a multiple of downhill's.`;
 
-/** Nanoseconds of an arm of one thread, whose name begins so. */
+/** Returns the median, in nanoseconds, of the arm with one thread whose name begins with `name`. */
 const timeOf = ({ arms }: Measured, name: string) =>
   Object.entries(arms).find(([arm]) => arm.startsWith(name) && arm.endsWith(", 1 thread"))?.[1].median;
 
 /** Nanoseconds a parameter. */
 const each = (work: Measured) => (timeOf(work, "downhill")! / work.size).toFixed(2);
 
-/** How many times as long a peer takes. */
+/** The time of a peer, divided by that of downhill. */
 function times(work: Measured, peer: string): string {
   const ratio = (timeOf(work, peer) ?? NaN) / timeOf(work, "downhill")!;
   return Number.isNaN(ratio) ? "" : `${ratio.toPrecision(ratio < 10 ? 2 : 3).replace(/e.*/, "")} ×`;
@@ -39,7 +39,7 @@ function times(work: Measured, peer: string): string {
 
 const bandwidth = (work: Measured) => (work.bytes / timeOf(work, "downhill")!).toFixed(0);
 
-/** The peers in the tables' columns: how an arm's name begins, and how the column says it. */
+/** The columns of peers: the beginning of the arm's name, and the title of the column. */
 const columns: Readonly<Record<string, string>> = {
   "JavaScript loop": "a JavaScript loop",
   "TensorFlow.js wasm": "TensorFlow.js `wasm`",
@@ -53,7 +53,7 @@ const columns: Readonly<Record<string, string>> = {
 /** The columns of peers that the record has. */
 const measuredPeers = Object.keys(columns).filter((peer) => rules.some((work) => timeOf(work, peer) !== undefined));
 
-/** The README's table: a few updates, beside others. */
+/** The README's table: some rules, compared with peers. */
 export function fewSpeeds(): string {
   const peers = ["JavaScript loop", "TensorFlow.js wasm", "PyTorch fused"].filter((peer) =>
     measuredPeers.includes(peer),

@@ -1,11 +1,14 @@
-/** What the machine can do at most: a copy of as many bytes as a step moves, and as many multiplications and additions as Muon needs. */
+/**
+ * Bounds of the machine: a copy of as many bytes as a step reads and writes, and as many multiplications and additions
+ * as a step of Muon requires.
+ */
 
 import wabt from "wabt";
 import { arm, type Arm } from "../stopwatch.js";
 import { traffic } from "../traffic.js";
 import type { Peer } from "./peer.js";
 
-/** Sums that do not wait for one another, and how often each takes a product in before the loop turns. */
+/** The number of independent sums, and the number of products that are added to each per iteration of the loop. */
 const [SUMS, TURN] = [12, 8];
 const items = (count: number, item: (i: number) => string) => Array.from({ length: count }, (_, i) => item(i));
 const text = `(module (func (export "peak") (param $turns i32) (param $x f32) (result f32)

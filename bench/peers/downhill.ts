@@ -1,4 +1,4 @@
-/** downhill: this build, and another one beside it if asked. */
+/** The peer downhill: this build, and with `--against` another build. */
 
 import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -10,7 +10,7 @@ import { fillGradient, inThreads, type Peer, type Settings } from "./peer.js";
 
 type Build = typeof downhill;
 
-/** An optimizer over a work's tensors, in an arena of its own. */
+/** Makes an arena with the tensors of a work, and an optimizer of them. */
 export async function setUp(build: Build, { shapes, rule, options, whole }: Work, threads: number) {
   const arena = await build.createArena({ threads });
   const model = arena.tensors(Object.fromEntries(shapes.map((shape, i) => [`w${i}`, shape])));

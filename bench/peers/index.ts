@@ -1,4 +1,7 @@
-/** All peers by the names that `--peer` takes. downhill is the first, and the others' times are compared with its own. */
+/**
+ * All peers by the names that `--peer` takes. downhill is first, because tables compare the other times with the first
+ * one.
+ */
 
 import { boundsPeer } from "./bounds.js";
 import { downhillPeer } from "./downhill.js";

@@ -6,7 +6,7 @@ import { fillGradient, type Peer } from "./peer.js";
 
 type Loop = (p: Float32Array, g: Float32Array, slots: Float32Array[], t: number) => void;
 
-/** Each rule as one would write it, with its default options. */
+/** Each rule as a plain loop, with its default options. */
 const loops: Record<string, { slots: number; loop: Loop }> = {
   sgd: {
     slots: 0,

@@ -1,4 +1,7 @@
-/** AdamW written with jax-js and compiled by its `jit`, and that of `downhill/jax`, on the WebAssembly device of jax-js. */
+/**
+ * Two peers on the WebAssembly device of jax-js: AdamW written with jax-js and compiled by `jit`, and AdamW of
+ * `downhill/jax`.
+ */
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";

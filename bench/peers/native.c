@@ -1,4 +1,4 @@
-// SGD, SGD with momentum, Adam and AdamW in plain C, as native.ts asks for them: reads requests, a line each, and times its own steps.
+// SGD, SGD with momentum, Adam and AdamW in plain C, for native.ts: reads one request per line, and measures its own steps.
 //   make RULE COUNT SIZE...   makes tensors; answers "ok"
 //   time COUNT PAUSE          makes COUNT steps, each after PAUSE milliseconds of other work; answers their nanoseconds
 //   end                       frees the tensors; answers "ok"

@@ -1,4 +1,4 @@
-/** Plain C, compiled for this machine into a temporary folder, in a process that times its own steps when asked. */
+/** Runs plain C, compiled for this machine into a temporary folder, in a process that measures its own steps. */
 
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

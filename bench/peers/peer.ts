@@ -1,4 +1,4 @@
-/** What the implementations that are measured have in common. */
+/** The interface of measured implementations ("peers"). */
 
 import type { Arm } from "../stopwatch.js";
 import type { Work } from "../work.js";
@@ -16,14 +16,17 @@ export interface Settings {
 export interface Peer {
   /** Gets ready. Returns its name and version; an error says why it is missing. */
   start(settings: Settings): Promise<string>;
-  /** The arms that do a work. There are none if it does not have the rule, and an error says what else is in the way. */
+  /**
+   * The arms that do a work. The list is empty if the peer does not have the rule. Throws an error with the reason if
+   * the peer is otherwise unavailable.
+   */
   arms(work: Work): Arm[] | Promise<Arm[]>;
   stop?(): unknown;
 }
 
 export const inThreads = (threads: number) => `${threads} ${threads === 1 ? "thread" : "threads"}`;
 
-/** The same gradient for all: ordinary numbers, of full rank as a matrix. */
+/** Fills a gradient with the numbers that all peers use. As a matrix they have full rank. */
 export function fillGradient(grad: Float32Array): void {
   const period = Math.min(grad.length, 65_521); // a prime, so that rows differ
   for (let i = 0; i < period; i++) grad[i] = 0.01 * Math.sin(i * i + 1);

@@ -8,13 +8,13 @@ import type { Peer } from "./peer.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
-/** A peer that a Python script next to this file serves. */
+/** Makes a peer from a Python script in this folder. */
 export function pythonPeer(script: string): Peer {
   let child: ChildProcess | undefined;
   let answers: AsyncIterator<string>;
   let threads: readonly number[];
 
-  /** Sends a request and waits for the answer, which is a line each. */
+  /** Sends a request and waits for the answer. Each is one line of JSON. */
   async function ask(request: object): Promise<any> {
     child!.stdin!.write(`${JSON.stringify(request)}\n`);
     return receive();

@@ -5,7 +5,7 @@ import { UserError } from "./errors.js";
 import type { Entry } from "./runs.js";
 import type { Course, Finished, Keep } from "./train.js";
 
-/** The data of a checkpoint, besides tensors. */
+/** The data of a checkpoint that is not tensors. */
 interface Extra {
   /** The settings that must be the same to continue. */
   readonly setting: Readonly<Record<string, unknown>>;
@@ -25,8 +25,8 @@ export class Checkpoints {
 
   /**
    * @param path where to save; undefined for nowhere
-   * @param steps how many each run has, by name
-   * @param setting what decides the numbers
+   * @param steps the number of steps of each run, by name
+   * @param setting the settings that determine the results
    */
   constructor(path: string | undefined, steps: Readonly<Record<string, number>>, setting: Extra["setting"]) {
     this.#path = path;

@@ -85,7 +85,8 @@ const suited: Readonly<Record<string, Partial<Entry>>> = {
   noisySgd: { options: { lr: 0.1, eta: 1e-4 } },
   novograd: { options: { lr: 0.01 } },
   radam: { options: { lr: 3e-3 } },
-  // In mini-batches signs also agree by chance. Without a bound the step sizes would grow without end.
+  // With mini-batches, signs of successive gradients also agree by chance. Without an upper bound the step sizes would
+  // grow without limit.
   rprop: { options: { lr: 1e-3, stepSizes: [1e-6, 3e-3] } },
   scheduleFreeSgd: { options: { lr: 0.5 } },
   // With 784 inputs a decomposition takes seconds.

@@ -1,4 +1,6 @@
-/** Measures how much faster an update is on several threads. This is done after training, whose time is mostly gradients. */
+/**
+ * Measures how much faster an update is on several threads. It runs after training, which mostly computes gradients.
+ */
 
 import { createArena } from "downhill";
 import type { Entry } from "./runs.js";

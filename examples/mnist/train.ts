@@ -53,7 +53,7 @@ export interface Result extends Finished {
   readonly losses: readonly Point[];
 }
 
-/** The progress of a run, besides its tensors. */
+/** The progress of a run, without its tensors. */
 export type Course = Pick<Finished, "accuracies" | "gradientTime" | "updateTime"> & { readonly batches: BatchState };
 
 /** Number of steps between two estimates of the curvature, for rules that need one. From Sophia's paper. */

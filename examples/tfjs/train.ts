@@ -41,7 +41,7 @@ const tensors = ({ images, labels, pixels }: Images, count: number) => ({
   y: tf.tidy(() => tf.cast(tf.oneHot(tf.tensor1d(labels.subarray(0, count), "int32"), CLASSES), "float32")),
 });
 
-/** Trains both ways and says the losses, the accuracies and the time of a step. */
+/** Trains with both optimizers and reports the losses, the accuracies and the time of a step. */
 export async function train({ train, test, samples, epochs, say }: Options): Promise<void> {
   const [fitted, held] = [tensors(train, Math.min(samples, train.count)), tensors(test, Math.min(1000, test.count))];
   const optimizers: [string, tf.Optimizer][] = [
