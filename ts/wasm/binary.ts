@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "2cf30e06341c303f";
+export const sources = "0c826eec2ff9fffc";
 
 /** The WebAssembly module. A byte is an index in the alphabet; larger ones are one of the last two characters and another. */
 export const alphabet: string =
