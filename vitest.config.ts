@@ -6,6 +6,7 @@ export default defineConfig({
   resolve: { alias: { downhill: fileURLToPath(new URL("ts/index.ts", import.meta.url)) } },
   test: {
     include: ["test/**/*.test.ts"],
+    exclude: ["test/package/*/**"], // programs of other projects
     typecheck: { enabled: true, include: ["test/**/*.test-d.ts"] },
     testTimeout: 600_000,
     hookTimeout: 120_000,

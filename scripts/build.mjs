@@ -1,7 +1,7 @@
 // Makes dist: the package's modules, not minified, and declarations with the range and default of each option in its
 // comment.
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { fingerprint, root } from "./project.mjs";
@@ -34,7 +34,20 @@ await build({
   target: "es2022",
   charset: "utf8",
 });
-await build({ ...worker, outfile: join(dist, "worker.js") });
+// Not minified: a file of less than 4 kB becomes a data: URL in some bundlers, which the policies that need the file forbid.
+await build({ ...worker, minify: false, outfile: join(dist, "worker.js") });
+writeFileSync(join(dist, "worker.d.ts"), "export {};\n");
+// One file, for pages without a bundler.
+await build({
+  entryPoints: [join(root, "ts/index.ts")],
+  outfile: join(dist, "downhill.min.js"),
+  bundle: true,
+  minify: true,
+  format: "esm",
+  target: "es2022",
+  charset: "utf8",
+});
+copyFileSync(join(root, "ts/wasm/kernels.wasm"), join(dist, "kernels.wasm"));
 execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"], {
   cwd: root,
   stdio: "inherit",
@@ -66,6 +79,14 @@ function annotate(file, others = []) {
   return options;
 }
 
+// Before TypeScript 5.7 a typed array has no type parameter. The type of `slice` is one over an ArrayBuffer in every version.
+for (const file of readdirSync(dist, { recursive: true }).filter((name) => name.endsWith(".d.ts"))) {
+  const text = readFileSync(join(dist, file), "utf8");
+  const older = text
+    .replace(/\b(\w+Array)<ArrayBuffer>/g, 'ReturnType<$1["slice"]>')
+    .replace(/\b(\w+Array)<ArrayBufferLike>/g, "$1");
+  if (older !== text) writeFileSync(join(dist, file), older);
+}
 const common = annotate("optimizer/definition.d.ts");
 for (const file of readdirSync(join(dist, "rules"))) annotate(join("rules", file), common);
 writeFileSync(join(dist, "fingerprint"), fingerprint("dist"));

@@ -1,8 +1,10 @@
-// Makes ts/wasm/binary.ts and test/kernels.txt (the binary's metadata) from crate/. Installs the tools that it needs.
+// Makes from crate/: ts/kernels, a WebAssembly module for each kernel, as text; ts/wasm/kernels.wasm, all of them in one; and
+// test/kernels.txt, their metadata. Installs the tools that it needs.
 // `--check` changes nothing: it fails if compiling the sources does not give exactly the committed files.
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { fingerprint, root } from "./project.mjs";
 
 const WASM_PACK = "0.15.1";
@@ -115,10 +117,51 @@ function splitMetadata(whole) {
   return { bytes, metadata: Buffer.from(metadata) };
 }
 
+/** The binary with the fingerprint of its sources as a section, by which the package recognizes it. */
+function withFingerprint(bytes) {
+  const contents = Buffer.from(`\u0008downhill${fingerprint("crate")}`); // shorter than 128 bytes
+  return Buffer.concat([bytes, Buffer.from([0, contents.length]), contents]);
+}
+
+/** A module without its data, which is wasm-bindgen's own; no kernel reads it. */
+function withoutData(bytes) {
+  let at = 8; // after the magic number and the version
+  const kept = [bytes.subarray(0, at)];
+  while (at < bytes.length) {
+    const begin = at;
+    const id = bytes[at++];
+    let [size, shift, byte] = [0, 0, 0];
+    do {
+      byte = bytes[at++];
+      size |= (byte & 0x7f) << shift;
+      shift += 7;
+    } while (byte & 0x80);
+    at += size;
+    if (id !== DATA && id !== DATA_COUNT) kept.push(bytes.subarray(begin, at));
+  }
+  return Buffer.concat(kept);
+}
+const [DATA, DATA_COUNT] = [11, 12]; // ids of sections
+
+/** A module for each kernel, by its name. */
+async function splitKernels(whole) {
+  const { default: binaryen } = await import(pathToFileURL(join(tools, "node_modules/binaryen/index.js")).href);
+  const names = WebAssembly.Module.exports(new WebAssembly.Module(whole)).map(({ name }) => name);
+  return names.map((name) => {
+    const module = binaryen.readBinary(whole);
+    module.setFeatures(binaryen.Features.All);
+    for (const other of names) if (other !== name) module.removeExport(other);
+    module.runPasses(["remove-unused-module-elements"]);
+    const bytes = withoutData(module.emitBinary());
+    module.dispose();
+    return [name, bytes];
+  });
+}
+
 // The characters that need no escape in a string literal. Bytes below `alphabet.length - 2` are one character, others
 // two. A byte always looks the same, unlike in base64, so compression of the package finds repetitions.
 const alphabet = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i))
-  .filter((character) => !'"\\\`$'.includes(character))
+  .filter((character) => !'"\\`$'.includes(character))
   .join("");
 function encode(byte) {
   const { length } = alphabet;
@@ -126,16 +169,41 @@ function encode(byte) {
   return rest < 0 ? alphabet[byte] : alphabet[length - 2 + Math.floor(rest / length)] + alphabet[rest % length];
 }
 
-const text = (bytes) => `// Made from crate/ by \`npm run kernels\`; do not edit it.
+/** The Rust module that a kernel is from: a rule's, or the one that exports.rs names. */
+const rules = readdirSync(join(root, "crate/src/rules")).map((file) => file.replace(".rs", ""));
+const exported = readFileSync(join(root, "crate/src/exports.rs"), "utf8");
+function moduleOf(kernel) {
+  const [, other] = exported.match(new RegExp(`\\b(\\w+)::${kernel}\\b`)) ?? [];
+  if (other !== undefined) return other;
+  if (/export_reductions! {([^}]*)}/.exec(exported)[1].split(/\s+/).includes(kernel)) return "factored";
+  const fits = rules.filter((rule) => `${kernel}_`.startsWith(`${rule}_`));
+  return fits.sort((a, b) => b.length - a.length)[0];
+}
 
+const header = "// Made from crate/ by `npm run kernels`; do not edit it.\n";
+
+/** The modules of TypeScript: one for each of Rust that has kernels. A rule's kernels are also in a record, for its literal. */
+function texts(kernels) {
+  const modules = [...new Set(kernels.map(([name]) => moduleOf(name)))];
+  return modules.map((module) => {
+    const own = kernels
+      .filter(([name]) => moduleOf(name) === module)
+      .map(([name, bytes]) => [name, `"${name} ${[...bytes].map(encode).join("")}"`]);
+    const record = rules.includes(module)
+      ? `\nexport const kernels = { ${own.map(([name]) => name).join(", ")} };\n`
+      : "";
+    const text = own.map(([name, text]) => `export const ${name}: string = ${text};\n`).join("") + record;
+    return [`ts/kernels/${module}.ts`, `${header}\n${text}`];
+  });
+}
+
+const facts = `${header}
 /** The fingerprint of the sources, by scripts/project.mjs. */
 export const sources = "${fingerprint("crate")}";
 
-/** The WebAssembly module. A byte is an index in the alphabet; larger ones are one of the last two characters and another. */
-export const alphabet: string =
+/** The alphabet of the kernels' texts. A byte is an index in it; larger ones are one of the last two characters and another. */
+export const alphabet =
   "${alphabet}";
-export const binary: string =
-  "${[...bytes].map(encode).join("")}";
 `;
 
 let made;
@@ -144,20 +212,33 @@ try {
   const { bytes, metadata } = build();
   console.log(`${bytes.length} bytes of WebAssembly`);
   made = [
-    ["ts/wasm/binary.ts", text(bytes)],
-    ["test/kernels.txt", metadata.toString()],
+    ...texts(await splitKernels(bytes)),
+    ["ts/wasm/facts.ts", Buffer.from(facts)],
+    ["ts/wasm/kernels.wasm", withFingerprint(bytes)],
+    ["test/kernels.txt", metadata],
   ];
 } catch (error) {
   console.error(error.message);
   process.exit(1);
 }
-for (const [name, content] of made) {
-  const file = join(root, name);
-  if (!process.argv.includes("--check")) {
-    writeFileSync(file, content);
-  } else if (!existsSync(file) || readFileSync(file, "utf8") !== content) {
-    console.error(`${name} is not what crate/ gives; run \`npm run kernels\` and commit it`);
-    process.exit(1);
-  }
+const folder = "ts/kernels";
+const names = made.map(([name]) => name);
+const stale = existsSync(join(root, folder))
+  ? readdirSync(join(root, folder)).filter((file) => !names.includes(`${folder}/${file}`))
+  : [];
+const check = process.argv.includes("--check");
+if (!check) {
+  mkdirSync(join(root, folder), { recursive: true });
+  for (const file of stale) rmSync(join(root, folder, file));
+  for (const [name, content] of made) writeFileSync(join(root, name), content);
 }
-console.log("ts/wasm/binary.ts and test/kernels.txt come out of crate/ byte for byte");
+const differing = made.filter(([name, content]) => {
+  const file = join(root, name);
+  return !existsSync(file) || !readFileSync(file).equals(Buffer.from(content));
+});
+if (differing.length > 0 || (check && stale.length > 0)) {
+  const wrong = [...differing.map(([name]) => name), ...stale.map((file) => `${folder}/${file}`)];
+  console.error(`${wrong.join(", ")}: not what crate/ gives; run \`npm run kernels\` and commit it`);
+  process.exit(1);
+}
+console.log("ts/kernels, ts/wasm/kernels.wasm and test/kernels.txt come out of crate/ byte for byte");

@@ -3,28 +3,27 @@
  * bytes of JavaScript objects. After an intended change, run `npm test -- counts -u` to update test/counts.txt.
  */
 
+import { readFileSync } from "node:fs";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { afterAll, describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import type { Shape } from "../ts/arena/tensor.js";
 import { variants } from "../bench/work.js";
+import { kernelIn } from "./harness.js";
 import { factories } from "./registry.js";
 import { BYTES, INSTRUCTIONS, instrumented } from "./instrumented.js";
 import { small } from "./small.js";
 
-let counting = true;
-vi.mock("../ts/wasm/kernels.js", async (importOriginal) => {
-  const original = await importOriginal<typeof import("../ts/wasm/kernels.js")>();
-  const counted = new WebAssembly.Module(await instrumented(original.bytes(false)));
-  return { ...original, compileSync: (shared: boolean) => (counting ? counted : original.compileSync(shared)) };
-});
+const counted = new WebAssembly.Module(
+  await instrumented(readFileSync(new URL("../ts/wasm/kernels.wasm", import.meta.url))),
+);
 
 const named = new Map(factories.map((factory) => [factory.rule.name, factory]));
 const SHAPES = { vectors: [128 * 128], matrices: [32, 32] };
 
-/** An optimizer that has made its first steps. */
-function setUp(rule: string, options: object, shape: Shape) {
-  const arena = small({ shared: false, maxBytes: 2 ** 24 });
+/** An optimizer that has made its first steps, with the kernels of this module, or its own. */
+function setUp(rule: string, options: object, shape: Shape, module?: WebAssembly.Module) {
+  const arena = small({ shared: false, maxBytes: 2 ** 24, module });
   const w = arena.tensor("w", shape);
   w.data.fill(0.5);
   w.grad.forEach((_, i) => (w.grad[i] = (i % 251) / 1000 - 0.1));
@@ -40,12 +39,12 @@ const whole = { rule: "adamw", options: { clipNorm: 1, ema: 0.999 }, matrices: f
 describe("instructions and bytes per parameter", () => {
   const lines: string[] = [];
   it.each([...variants, whole])("$rule $options", ({ rule, options, matrices }) => {
-    const { arena, w, step } = setUp(rule, options, matrices ? SHAPES.matrices : SHAPES.vectors);
-    const kernels = arena.internals("counts").kernels as unknown as Record<string, WebAssembly.Global>;
-    const counted = () => [INSTRUCTIONS, BYTES].map((name) => Number(kernels[name]!.value));
-    const before = counted();
+    const { arena, w, step } = setUp(rule, options, matrices ? SHAPES.matrices : SHAPES.vectors, counted);
+    const counters = [INSTRUCTIONS, BYTES].map((name) => kernelIn(arena, name) as unknown as WebAssembly.Global);
+    const counts = () => counters.map(({ value }) => Number(value));
+    const before = counts();
     for (let i = 0; i < STEPS; i++) step();
-    const each = counted().map((count, i) => (count - before[i]!) / STEPS / w.data.length);
+    const each = counts().map((count, i) => (count - before[i]!) / STEPS / w.data.length);
     expect(each[1]).toBeGreaterThanOrEqual(12); // the parameter and the gradient are read, the parameter is written
     const on = Object.keys(options).filter((name) => name !== "lr");
     lines.push([[rule, ...on].join(", ").padEnd(34), ...each.map((count) => count.toFixed(2).padStart(10))].join(""));
@@ -60,13 +59,11 @@ describe("instructions and bytes per parameter", () => {
 const MOST_ALLOCATED = { elements: 256, clipped: 512, scalars: 2048 };
 
 describe("allocations", () => {
-  afterAll(() => void (counting = true));
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc") as () => void;
   const stepped = [...variants.filter(({ matrices }) => !matrices), whole];
 
   it.each(stepped)("$rule $options: of constant size, in a step", ({ rule, options }) => {
-    counting = false;
     const { advance } = named.get(rule)!.rule;
     const most = MOST_ALLOCATED[advance !== undefined ? "scalars" : "clipNorm" in options ? "clipped" : "elements"];
     const { step } = setUp(rule, options, [16]);

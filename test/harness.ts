@@ -5,6 +5,7 @@ import type { Rule } from "../ts/optimizer/definition.js";
 import { Group, planGroup } from "../ts/optimizer/group.js";
 import { type Values, variantOf } from "../ts/optimizer/hyper.js";
 import { Optimizer } from "../ts/optimizer/optimizer.js";
+import type { Kernel } from "../ts/wasm/kernels.js";
 import { padded, Tensor } from "../ts/arena/tensor.js";
 import { oracle as elements, type State, type Update } from "./oracle.js";
 import { matrixOf, oracle as matrices, rowsOf, slotShape, type Update as MatrixUpdate } from "./oracle.matrix.js";
@@ -46,6 +47,10 @@ export interface KernelResult extends Result {
   readonly sums: readonly (readonly number[])[];
 }
 
+/** A kernel of an arena. */
+export const kernelIn = (arena: Arena, kernel: Kernel) =>
+  arena.internals("test").runner.kernels.at(arena.kernel(kernel));
+
 /** Runs the steps of a rule with its kernels. */
 export function kernelRun(
   rule: Rule,
@@ -67,7 +72,7 @@ export function kernelRun(
   const group = new Group(into, rule, planned, own, scratch, 0);
   const first = group.segments[0]!;
   const { hyper, segment } = first.update;
-  const kernels = into.internals("test").kernels;
+  const run = (name: string) => kernelIn(into, rule.kernels[name]!);
   const { kernel, measure } = planned.variant;
   const left = into.reserve(8 * Math.max(1, rule.sums.length), "sums");
   const scalars: number[][] = [];
@@ -77,12 +82,12 @@ export function kernelRun(
     group.begin(values);
     first.begin({ step: index + 1, gradScale: group.sign * gradScale, clip: Infinity, blend: 0 });
     // The measuring kernel runs over the whole span, because the order of additions depends on the span.
-    if (measure !== undefined) kernels[measure]!(hyper, segment, 0, padded(params.length), left);
+    if (measure !== undefined) run(measure)(hyper, segment, 0, padded(params.length), left);
     sums.push([...into.doubles(left, rule.sums.length)]);
     const measured = Object.fromEntries(rule.sums.map((name, i) => [name, sums.at(-1)![i]!]));
     group.advance(0, values, index + 1, measured);
     scalars.push(Object.values(group.scalars[0]!));
-    for (const [begin, end] of spans) kernels[kernel]!(hyper, segment, begin, end);
+    for (const [begin, end] of spans) run(kernel)(hyper, segment, begin, end);
   });
   return { params: tensor.data, state: first.viewsOf(tensor)!.state, scalars, sums };
 }

@@ -1,18 +1,18 @@
 /**
- * Reads the binary: its parts are allowed, its metadata agrees with the literals, and it was compiled from the current
- * sources.
+ * Reads the binary: its parts are allowed, its metadata agrees with the literals, it was compiled from the current
+ * sources, and the modules of single kernels are parts of it.
  */
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import wabt from "wabt";
 import { fingerprint } from "../scripts/project.mjs";
 import { createArenaSync } from "../ts/arena/arena.js";
-import { sources } from "../ts/wasm/binary.js";
+import { sources } from "../ts/wasm/facts.js";
 import type { Rule } from "../ts/optimizer/definition.js";
 import { fields, snake, type Values, variantOf } from "../ts/optimizer/hyper.js";
 import { BLOCK_BYTES } from "../ts/optimizer/segment.js";
-import { bytes } from "../ts/wasm/kernels.js";
+import { encode, forMemory, type Kernel } from "../ts/wasm/kernels.js";
 import { bits, inputs, kernelRun } from "./harness.js";
 import { cases, kernelNames } from "./registry.js";
 
@@ -22,8 +22,9 @@ const kernelsOf = (rule: Rule, values: Values) => {
 };
 const measures = cases.flatMap(({ rule, values }) => variantOf(rule, values).measure ?? []);
 
-const module = new WebAssembly.Module(bytes(false));
-const text = (await wabt()).readWasm(bytes(false), { readDebugNames: false }).toText({});
+const whole = new Uint8Array(readFileSync(new URL("../ts/wasm/kernels.wasm", import.meta.url)));
+const module = new WebAssembly.Module(whole);
+const text = (await wabt()).readWasm(whole, { readDebugNames: false }).toText({});
 
 test("came out of crate/ as it is now", () => {
   expect(sources, "crate/ has changed since the binary was made: run `npm run kernels`").toBe(fingerprint("crate"));
@@ -63,8 +64,8 @@ describe("kernels own nothing", () => {
   });
 
   test("a kernel of single elements takes at most 1.5 kB, one that sees whole matrices 2, all 68", () => {
-    expect(bytes(false).length).toBeLessThanOrEqual(68_000);
-    const sizes = functionSizes(bytes(false));
+    expect(whole.length).toBeLessThanOrEqual(68_000);
+    const sizes = functionSizes(whole);
     const matrices = new Set([
       ...cases.flatMap(({ rule, values }) => (rule.program ? kernelsOf(rule, values) : [])),
       ...others,
@@ -79,10 +80,49 @@ describe("kernels own nothing", () => {
   });
 });
 
-test("the binaries for shared and unshared memory differ in one byte", () => {
-  const [unshared, shared] = [bytes(false), bytes(true)];
-  expect([...unshared].filter((byte, at) => byte !== shared[at])).toEqual([1]);
-  expect([...shared].filter((byte, at) => byte !== unshared[at])).toEqual([3]);
+describe("each kernel as a module of its own", async () => {
+  const folder = new URL("../ts/kernels/", import.meta.url);
+  const files = await Promise.all(readdirSync(folder).map((file) => import(new URL(file, folder).href)));
+  const kernels = files.flatMap(({ kernels: _, ...file }) => Object.entries<Kernel>(file));
+
+  test("they are those of the whole", () => {
+    const names = WebAssembly.Module.exports(module).map(({ name }) => name);
+    expect(kernels.map(([name]) => name).sort()).toEqual(names.sort());
+  });
+
+  test.each(kernels)(
+    "%s: one import, one export; one byte tells the module for shared memory from the other",
+    (name, kernel) => {
+      const [unshared, shared] = [false, true].map((shared) => encode(kernel, shared, false).slice(4));
+      const alone = new WebAssembly.Module(unshared!);
+      expect(WebAssembly.Module.imports(alone)).toEqual(WebAssembly.Module.imports(module));
+      expect(WebAssembly.Module.exports(alone)).toEqual([{ name, kind: "function" }]);
+      expect([...unshared!].flatMap((byte, at) => (byte === shared![at] ? [] : [[byte, shared![at]]]))).toEqual([
+        [1, 3],
+      ]);
+    },
+  );
+
+  test("the bytes of the whole, and the module, give the same bits", () => {
+    const bytes = createArenaSync({ maxBytes: 2 ** 28, shared: true, threads: 1, module: whole });
+    const compiled = createArenaSync({ maxBytes: 2 ** 28, module });
+    expect([bytes.shared, compiled.shared]).toEqual([true, false]);
+    const run = inputs(83, 3);
+    for (const { rule, values, name } of cases) {
+      const result = bits(kernelRun(rule, values, run));
+      for (const into of [bytes, compiled])
+        expect(bits(kernelRun(rule, values, run, { into })).equals(result), name).toBe(true);
+    }
+  });
+
+  test("a module for unshared memory is not for threads, and another module is refused", () => {
+    expect(() => createArenaSync({ module, threads: 2 })).toThrow("pass the bytes of kernels.wasm");
+    const other = new WebAssembly.Module(Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0));
+    expect(() => createArenaSync({ module: other })).toThrow("module must be the kernels.wasm of this version");
+    expect(() => createArenaSync({ module: forMemory(whole.slice(), true) })).not.toThrow();
+    expect(() => createArenaSync({ module: Uint8Array.of(1, 2, 3) })).toThrow("WebAssembly does not compile here");
+    expect(() => createArenaSync({ module: "kernels.wasm" as never })).toThrow(TypeError);
+  });
 });
 
 describe("the metadata of the binary agrees with the literals", () => {

@@ -8,10 +8,16 @@ import { Matrices, type Matrix as Laid } from "../ts/matrix/matrices.js";
 import { placeProgram, programOf } from "../ts/matrix/program.js";
 import { adafactor, adamw, muon, sm3 } from "../ts/rules/index.js";
 import { CHUNK } from "../ts/threads/task.js";
-import { error, numbers } from "./harness.js";
+import * as factored from "../ts/kernels/factored.js";
+import * as matrixKernels from "../ts/kernels/matrix.js";
+import * as qr from "../ts/kernels/qr.js";
+import { kernels as soap } from "../ts/kernels/soap.js";
+import * as sort from "../ts/kernels/sort.js";
+import { error, kernelIn, numbers } from "./harness.js";
 import { map, type Matrix, oracle, product, rowsOf, slotShape, type State, transpose } from "./oracle.matrix.js";
 import { type Case, cases } from "./registry.js";
 
+const kernels = { ...matrixKernels, ...factored, ...qr, ...soap, ...sort };
 const programs = cases.filter(({ rule }) => rule.program);
 const small = () => createArenaSync({ maxBytes: 2 ** 24, threads: 1 });
 
@@ -38,7 +44,7 @@ function productRun(
     Object.entries(shapes).map(([name, [rows, columns]]) => [name, matrices.matrix(rows, columns)]),
   ) as Record<string, Laid>;
   const result = matrices.matrix(rows, columns);
-  const program = programOf(matrices, [
+  const program = programOf(matrixKernels, matrices, [
     ...[a!, b!, d!].map((matrix, i) => matrices.copy(matrix, held["abd"[i]!]!.slot)),
     ofItself
       ? matrices.product(result, a!, a!, { alpha: 0.5, ...ofItself })
@@ -51,12 +57,12 @@ function productRun(
   const laid = placeProgram(arena, program, arena.reserve(program.bytes, "program"), 0, (at) =>
     typeof at === "string" ? held[at]!.view.byteOffset : scratch + at,
   );
-  const { kernels, space } = arena.internals("test");
+  const { runner, space } = arena.internals("test");
   for (const instruction of laid) {
     if (typeof instruction === "string" || !("task" in instruction)) throw new Error("an operation is expected");
     instruction.begin({}, 0);
     const [, , , kernel, hyper, , end] = new Uint32Array(space.memory.buffer, instruction.task.address, 7);
-    const call = Object.values(kernels)[kernel!]!;
+    const call = runner.kernels.at(kernel!);
     const order = pieces ?? [0, end! / CHUNK];
     for (let i = 0; i + 1 < order.length; i++)
       call(hyper!, 0, order[i]! * CHUNK, Math.min(order[i + 1]! * CHUNK, end!));
@@ -150,7 +156,7 @@ const call = { length: 6000, gradScale: 0.37, clip: 0.3 };
 /** Makes a call slice by slice. Returns the hash of the numbers after it, without the partial sums. */
 function hashAfter({ kernel, amounts, places, counts, pieces }: KernelCall, slices = 1): string {
   const arena = small();
-  const { kernels, space } = arena.internals("test");
+  const { space } = arena.internals("test");
   const all = arena.floats(arena.reserve(4 * 60_000, "numbers"), 60_000);
   all.set(Float32Array.from({ length: call.length }, numbers(1)));
   const [segment, hyper] = [arena.reserve(128, "segment"), arena.reserve(128, "numbers of the kernel")];
@@ -160,9 +166,10 @@ function hashAfter({ kernel, amounts, places, counts, pieces }: KernelCall, slic
   const words = [...places.map((place) => all.byteOffset + 4 * place), ...counts, 1, 0];
   const view = new Uint32Array(space.memory.buffer, hyper + 8 * amounts.length, words.length);
   view.set(words);
+  const run = kernelIn(arena, kernels[kernel as keyof typeof kernels]);
   for (let slice = 0; slice < slices; slice++) {
     view[words.length - 1] = slice;
-    kernels[kernel]!(hyper, segment, 0, pieces);
+    run(hyper, segment, 0, pieces);
   }
   const hash = digest([all.slice(0, call.length).map((x) => (Number.isNaN(x) ? Number.NaN : x))]);
   arena.free();
@@ -298,6 +305,7 @@ describe.each(defaults.map((one) => ({ ...one, name: one.rule.name })))("$name",
 function bytesTaken(factory: Case["factory"], shapes: Record<string, number[]>): number {
   const arena = small();
   const model = arena.tensors(shapes);
+  factory({ ...arena.tensors({ other: [8, 8] }) }); // writes the kernels
   const left = arena.bytesLeft;
   factory(model);
   return left - arena.bytesLeft;

@@ -29,7 +29,7 @@ test("a rule without its kernel fails when it is made, before anything has chang
   const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
   const model = arena.tensors({ w: [3] });
   const before = arena.bytesLeft;
-  const literal: Definition = { hyper: { lr: nonNegative(1e-3) }, state: ["expAvg", "expAvgSq"] };
+  const literal: Definition = { kernels: {}, hyper: { lr: nonNegative(1e-3) }, state: ["expAvg", "expAvgSq"] };
   const plain = rule("unheardOf", literal);
   const measuring = rule("unheardOf", { ...literal, sums: ["first", "second"], perTensor: true });
   expect(() => plain(model)).toThrow(

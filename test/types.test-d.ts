@@ -9,6 +9,7 @@ import {
   attachArena,
   batches,
   createArena,
+  createArenaSync,
   lbfgs,
   lookahead,
   rmsprop,
@@ -125,4 +126,16 @@ test("closures return the loss", () => {
 
 test("batches are indices", () => {
   for (const batch of batches(10, 2)) expectTypeOf(batch).toEqualTypeOf<Uint32Array>();
+});
+
+test("views of unshared memory are views of an ArrayBuffer, as a Blob takes them", async () => {
+  const unshared = createArenaSync({ shared: false }).tensors({ w: [3] });
+  expectTypeOf(unshared.w.data).toEqualTypeOf<Float32Array<ArrayBuffer>>();
+  expectTypeOf((await createArena({ shared: false })).tensor("w", [3]).grad).toEqualTypeOf<Float32Array<ArrayBuffer>>();
+  new Blob([unshared.w.data]);
+  adamw(unshared);
+  // @ts-expect-error it may be shared
+  new Blob([model.w.data]);
+  // @ts-expect-error it is a view
+  unshared.w.grad = new Float32Array(3);
 });

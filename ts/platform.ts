@@ -69,8 +69,25 @@ interface NodeModules {
 /** A module of Node's, asked for in a way that bundlers for browsers do not see. */
 export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModules[Name] | undefined {
   const { process } = globalThis as { process?: { getBuiltinModule?(id: string): NodeModules[Name] } };
-  return process?.getBuiltinModule?.(`node:${name}`);
+  try {
+    return process?.getBuiltinModule?.(`node:${name}`);
+  } catch {
+    return undefined; // Next.js's edge runtime has a `process` that throws
+  }
 }
+
+/** The version of Node, if it is too old for `nodeModule`. */
+export function outdatedNode(): string | undefined {
+  const { process } = globalThis as { process?: { versions?: { node?: string }; getBuiltinModule?: unknown } };
+  try {
+    return process?.getBuiltinModule === undefined ? process?.versions?.node : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The method by which Node's `console.log` shows an object. */
+export const INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom") as never;
 
 /** Whether threads may share memory: in browsers, on pages that are cross-origin isolated. */
 export const sharingAllowed = (): boolean =>
@@ -93,6 +110,7 @@ export const now = (): number => clock.call(performance);
 export function nextTurn(): Promise<void> {
   const { MessageChannel } = nodeModule("worker_threads") ?? globalThis;
   return new Promise((resolve) => {
+    if (MessageChannel === undefined) return void setTimeout(resolve);
     // A channel for each turn: Node takes many messages of one channel in the same turn.
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {

@@ -1,11 +1,11 @@
 /** The arena: one WebAssembly memory, the tensors in it, and the threads that work on it. */
 
-import { compile, compileSync, instantiate, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
-import { MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn, suggestCollection } from "./memory.js";
+import { type Code, codeFor, encode, type Kernel, type Whole } from "../wasm/kernels.js";
+import { ALIGNMENT, MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn, suggestCollection } from "./memory.js";
 import { classOf, flag, type Option, resolve, show, whole } from "../option.js";
-import { cores, sharingAllowed } from "../platform.js";
+import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
-import { padded, type Shape, sizeOf, Tensor } from "./tensor.js";
+import { checkedView, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
 import { freed } from "../threads/control.js";
 import { Runner } from "../threads/runner.js";
 import { PROTOCOL } from "../threads/task.js";
@@ -21,11 +21,23 @@ const workerUrl: Option<string | URL | undefined, string, undefined> = {
   },
 };
 
+const module: Option<Whole | undefined, string, undefined> = {
+  default: undefined,
+  range: "a WebAssembly.Module or bytes",
+  check(title, value) {
+    if (value instanceof WebAssembly.Module || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return;
+    throw new TypeError(
+      `${title} must be a WebAssembly.Module, or the bytes of the package's kernels.wasm, got ${show(value)}`,
+    );
+  },
+};
+
 const options = {
   threads: whole(undefined, 1, MOST_THREADS),
   shared: flag(undefined),
   maxBytes: whole(undefined, PAGE, MAX_BYTES),
   workerUrl,
+  module,
 };
 
 export interface ArenaOptions {
@@ -51,26 +63,56 @@ export interface ArenaOptions {
    * `blob:` URLs. In Node: a path, or a `file:` URL object. Default: none is needed.
    */
   workerUrl?: string | URL;
+  /**
+   * The package's `dist/kernels.wasm` (exported as `downhill/kernels.wasm`), for platforms that compile no WebAssembly at run time, such
+   * as Cloudflare Workers: a `WebAssembly.Module`, which works with unshared memory, or the file's bytes, which work with either. Default: none is
+   * needed.
+   */
+  module?: WebAssembly.Module | BufferSource;
 }
 
+/** Options of an arena whose memory is not shared: Web APIs that refuse shared memory accept its views. */
+export type UnsharedOptions = ArenaOptions & { shared: false };
+
 /**
- * Makes an arena: compiles the kernels off the main thread, starts the threads, and waits until they are ready.
+ * Makes an arena: reserves its memory, starts the threads, and waits until they are ready.
  * A TypeError or RangeError for wrong options; an Error if shared memory, threads or WebAssembly are asked for and not
  * allowed; a RangeError if the platform has too little address space left.
  */
-export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
-  const { space, threads, asked, workerUrl } = resolveArena("createArena", given);
-  const binary = { memory: space.memory, module: await compile(space.shared) };
-  const arena = new Arena(space, binary, await instantiate(binary));
+export function createArena(options: UnsharedOptions): Promise<Arena<Float32Array<ArrayBuffer>>>;
+export function createArena(options?: ArenaOptions): Promise<Arena>;
+export function createArena(given: ArenaOptions = {}): Promise<Arena> {
+  const promise = makeArena(given);
+  const forgotten = (name: string) => () => {
+    promise.then(
+      (arena) => arena.free(),
+      () => {},
+    );
+    throw new TypeError(
+      `${name}: createArena() returns a promise; write \`const arena = await createArena()\`, or call createArenaSync()`,
+    );
+  };
+  return Object.defineProperties(promise, {
+    tensor: { value: forgotten("tensor") },
+    tensors: { value: forgotten("tensors") },
+  });
+}
+
+async function makeArena(given: ArenaOptions): Promise<Arena> {
+  const { space, code, threads, asked, workerUrl } = resolveArena("createArena", given);
+  const arena = new Arena(space, code);
   try {
-    await arena.internals("createArena").pool.start(binary, threads, workerUrl);
+    await arena.internals("createArena").pool.start(code, threads, workerUrl);
   } catch (cause) {
     if (asked) {
       arena.free();
+      const worker = workerUrl === undefined ? "a worker" : `the worker ${show(String(workerUrl))}`;
+      const remedy =
+        workerUrl === undefined
+          ? "if a content security policy forbids workers from blob: URLs, serve the package's dist/worker.js and name its URL as workerUrl"
+          : "workerUrl must be the URL of this version's dist/worker.js";
       throw new Error(
-        `createArena: ${threads} threads cannot be had, a worker does not start (${(cause as Error).message}); if a ` +
-          "content security policy forbids workers from blob: URLs, serve the package's dist/worker.js and name its URL " +
-          "as workerUrl; or leave threads out",
+        `createArena: ${threads} threads are unavailable, ${worker} does not start (${(cause as Error).message}); ${remedy}; or leave threads out`,
         { cause },
       );
     }
@@ -80,21 +122,22 @@ export async function createArena(given: ArenaOptions = {}): Promise<Arena> {
 
 /**
  * Makes an arena synchronously. As `createArena`, but it does not wait for the threads: they take part as soon as they are
- * ready. On the main thread, Chrome allows it since version 114.
+ * ready.
  */
+export function createArenaSync(options: UnsharedOptions): Arena<Float32Array<ArrayBuffer>>;
+export function createArenaSync(options?: ArenaOptions): Arena;
 export function createArenaSync(given: ArenaOptions = {}): Arena {
-  const { space, threads, workerUrl } = resolveArena("createArenaSync", given);
-  const binary = { memory: space.memory, module: compileSync(space.shared) };
-  const arena = new Arena(space, binary, instantiateSync(binary));
+  const { space, code, threads, workerUrl } = resolveArena("createArenaSync", given);
+  const arena = new Arena(space, code);
   arena
     .internals("createArenaSync")
-    .pool.start(binary, threads, workerUrl)
+    .pool.start(code, threads, workerUrl)
     .catch(() => {}); // `arena.threads` tells
   return arena;
 }
 
 /** The result of `arena.share()`. Post it to another thread, and pass it to `attachArena` there. */
-export interface ArenaHandle extends Binary {
+export interface ArenaHandle extends Code {
   readonly protocol: string;
   readonly tensors: readonly { readonly name: string; readonly shape: Shape; readonly at: readonly [number, number] }[];
 }
@@ -111,17 +154,21 @@ export function attachArena(handle: ArenaHandle): Arena {
     throw new TypeError("attachArena: the arena is of another version of the package; use the same one in all threads");
   }
   try {
-    const kernels = instantiateSync(handle);
-    if (Object.keys(kernels).length === 0) throw new TypeError("the module is another");
-    return new Arena(spaceIn(handle.memory), handle, kernels, [...handle.tensors]);
+    const { memory, module, tensors } = handle;
+    return new Arena(spaceIn(memory), { memory, module }, [...tensors]);
   } catch (cause) {
     throw new TypeError("attachArena: expected what arena.share() gave, posted as it is", { cause });
   }
 }
 
 function resolveArena(title: string, given: ArenaOptions) {
+  const node = outdatedNode();
+  if (node !== undefined) throw new Error(`${title}: downhill needs Node 20.19 or newer, this is Node ${node}`);
   const allowed = sharingAllowed();
-  const { maxBytes, shared = allowed, threads, workerUrl } = resolve(title, options, given) as ArenaOptions;
+  const values = resolve(title, options, given) as ArenaOptions;
+  const { maxBytes, threads, workerUrl, module } = values;
+  // A compiled module is for unshared memory; bytes serve either.
+  const shared = values.shared ?? (allowed && (!(module instanceof WebAssembly.Module) || (threads ?? 1) > 1));
   const what = shared ? "shared memory is" : `${threads} threads are`;
   if ((shared || (threads ?? 1) > 1) && !allowed) {
     throw new Error(
@@ -132,8 +179,15 @@ function resolveArena(title: string, given: ArenaOptions) {
   if (!shared && (threads ?? 1) > 1) {
     throw new TypeError(`${title}: ${threads} threads need shared memory; leave shared out`);
   }
+  if (shared && module instanceof WebAssembly.Module) {
+    throw new TypeError(
+      `${title}: module is compiled for unshared memory; pass the bytes of kernels.wasm, or leave shared and threads out`,
+    );
+  }
+  const space = allocateSpace(title, maxBytes, shared);
   return {
-    space: allocateSpace(title, maxBytes, shared),
+    space,
+    code: codeFor(title, space.memory, shared, module),
     threads: threads ?? (shared ? Math.min(cores(), MOST_THREADS) : 1),
     asked: threads !== undefined || workerUrl !== undefined,
     workerUrl,
@@ -141,33 +195,39 @@ function resolveArena(title: string, given: ArenaOptions) {
 }
 
 /** Ends the threads of an arena that was garbage-collected before it was freed. */
-const collected = new FinalizationRegistry<{ pool: Pool; close: () => void }>(({ pool, close }) => {
-  pool.end();
-  close();
-});
+const collected =
+  typeof FinalizationRegistry === "function" // Cloudflare Workers may lack it
+    ? new FinalizationRegistry<{ pool: Pool; close: () => void }>(({ pool, close }) => {
+        pool.end();
+        close();
+      })
+    : undefined;
 
 interface ArenaInternals {
   readonly space: Space;
-  readonly binary: Binary;
-  readonly kernels: Kernels;
+  readonly code: Code;
+  readonly runner: Runner;
   readonly pool: Pool;
 }
 
-/** One WebAssembly memory that holds tensors and optimizers' state. Made by `createArena` or `createArenaSync`. */
-export class Arena {
+/** One WebAssembly memory that holds tensors and optimizers' state. Made by `createArena` or `createArenaSync`. `Data` is the type of views. */
+export class Arena<Data extends Float32Array = Float32Array> {
   /** Whether the memory is shared between threads. */
   readonly shared: boolean;
-  readonly #tensors = new Map<string, Tensor>();
+  readonly #tensors = new Map<string, Tensor<Data>>();
+  /** The addresses of kernels. */
+  readonly #kernels = new Map<Kernel, number>();
   readonly #dependents: { release(): void }[] = [];
   #internals: ArenaInternals | undefined;
 
   /** @internal */
-  constructor(space: Space, binary: Binary, kernels: Kernels, tensors: ArenaHandle["tensors"] = []) {
-    const pool = new Pool(new Runner(space.memory, kernels, space.control));
+  constructor(space: Space, code: Code, tensors: ArenaHandle["tensors"] = []) {
+    const runner = new Runner(code, space.control);
+    const pool = new Pool(runner);
     this.shared = space.shared;
-    this.#internals = { space, binary, kernels, pool };
+    this.#internals = { space, code, runner, pool };
     for (const { name, shape, at } of tensors) this.#add(name, shape, sizeOf(name, shape), ...at);
-    collected.register(this, { pool, close: space.close }, this);
+    collected?.register(this, { pool, close: space.close }, this);
     Object.freeze(this);
   }
 
@@ -195,10 +255,10 @@ export class Arena {
    */
   tensors<const Shapes extends Readonly<Record<string, Shape>>>(
     shapes: Shapes,
-  ): { readonly [Name in keyof Shapes]: Tensor };
+  ): { readonly [Name in keyof Shapes]: Tensor<Data> };
   /** All tensors, by name. In an attached arena these include the tensors at the time it was shared. */
-  tensors(): Readonly<Record<string, Tensor>>;
-  tensors(shapes?: Readonly<Record<string, Shape>>): Readonly<Record<string, Tensor>> {
+  tensors(): Readonly<Record<string, Tensor<Data>>>;
+  tensors(shapes?: Readonly<Record<string, Shape>>): Readonly<Record<string, Tensor<Data>>> {
     this.internals("tensors");
     if (shapes === undefined) return Object.freeze(Object.fromEntries(this.#tensors));
     if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
@@ -223,10 +283,10 @@ export class Arena {
   }
 
   /** Makes one tensor, filled with zeros. Errors as for `tensors`. */
-  tensor(name: string, shape: Shape): Tensor;
+  tensor(name: string, shape: Shape): Tensor<Data>;
   /** The tensor with this name; a RangeError if there is none. */
-  tensor(name: string): Tensor;
-  tensor(name: string, shape?: Shape): Tensor {
+  tensor(name: string): Tensor<Data>;
+  tensor(name: string, shape?: Shape): Tensor<Data> {
     if (typeof name !== "string") throw new TypeError(`tensor: the name must be a string, got ${show(name)}`);
     if (shape !== undefined) return this.tensors({ [name]: shape })[name]!;
     this.internals("tensor");
@@ -243,17 +303,24 @@ export class Arena {
    * An Error if the memory is not shared. An arena that was shared keeps its threads until `free`.
    */
   share(): ArenaHandle {
-    const { binary } = this.internals("share");
+    const { code } = this.internals("share");
     if (!this.shared) {
       throw new Error(
         "share: the arena's memory is not shared; make the arena with shared: true, which in browsers takes a page that is cross-origin isolated",
       );
     }
-    collected.unregister(this); // others may need the threads when this side of the arena is gone
+    collected?.unregister(this); // others may need the threads when this side of the arena is gone
     const tensors = [...this.#tensors.values()].map(
       ({ name, shape, data, grad }) => ({ name, shape, at: [data.byteOffset, grad.byteOffset] }) as const,
     );
-    return { ...binary, protocol: PROTOCOL, tensors };
+    return { ...code, protocol: PROTOCOL, tensors };
+  }
+
+  /** What Node's `console.log` shows. @internal */
+  [INSPECT](): string {
+    if (!this.#internals) return "Arena (freed)";
+    const names = [...this.#tensors.keys()].join(", ") || "none";
+    return `Arena { threads: ${this.threads}, shared: ${this.shared}, bytesLeft: ${this.bytesLeft}, tensors: ${names} }`;
   }
 
   /** The number of free bytes. An Error after `free`. */
@@ -278,7 +345,7 @@ export class Arena {
     this.#dependents.length = 0;
     this.#internals = undefined;
     this.#tensors.clear();
-    collected.unregister(this);
+    collected?.unregister(this);
     return space?.used ?? 0;
   }
 
@@ -287,9 +354,10 @@ export class Arena {
     return this.#internals ?? freed(what);
   }
 
-  /** The index of a kernel among the module's exports. @internal */
-  kernel(name: string): number {
-    return Object.keys(this.internals("kernel").kernels).indexOf(name);
+  /** The address of a kernel, which is written to memory once. @internal */
+  kernel(kernel: Kernel): number {
+    if (!this.#kernels.has(kernel)) this.reserve(0, "a kernel", [kernel]);
+    return this.#kernels.get(kernel)!;
   }
 
   /** Registers an object that holds views. It is told to release them when the arena is freed. @internal */
@@ -298,14 +366,26 @@ export class Arena {
     return dependent;
   }
 
-  /** Reserves zeroed memory and returns its address. @internal */
-  reserve(bytes: number, what: string): number {
-    return this.internals(what).space.reserve(bytes, what);
+  /** Reserves zeroed memory and returns its address. The kernels are written after it, unless they are in memory. @internal */
+  reserve(bytes: number, what: string, kernels: readonly Kernel[] = []): number {
+    const { space, code } = this.internals(what);
+    const missing = [...new Set(kernels)].filter((kernel) => !this.#kernels.has(kernel));
+    const encoded = missing.map((kernel) => encode(kernel, space.shared, code.module !== undefined));
+    const lines = (length: number) => Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+    const total = encoded.reduce((sum, { length }) => sum + lines(length), lines(bytes));
+    const address = space.reserve(total, what);
+    let next = address + lines(bytes);
+    missing.forEach((kernel, i) => {
+      new Uint8Array(space.memory.buffer, next, encoded[i]!.length).set(encoded[i]!);
+      this.#kernels.set(kernel, next);
+      next += lines(encoded[i]!.length);
+    });
+    return address;
   }
 
   /** @internal */
-  floats(address: number, length: number): Float32Array {
-    return new Float32Array(this.internals("view").space.memory.buffer, address, length);
+  floats(address: number, length: number): Data {
+    return new Float32Array(this.internals("view").space.memory.buffer, address, length) as Data;
   }
 
   /** @internal */
@@ -313,8 +393,16 @@ export class Arena {
     return new Float64Array(this.internals("view").space.memory.buffer, address, length);
   }
 
-  #add(name: string, shape: Shape, size: number, data: number, grad: number): Tensor {
-    const tensor = this.onFree(new Tensor(this, name, shape, this.floats(data, size), this.floats(grad, size)));
+  #add(name: string, shape: Shape, size: number, data: number, grad: number): Tensor<Data> {
+    const tensor = this.onFree(
+      new Tensor(
+        this,
+        name,
+        shape,
+        checkedView(this.floats(data, size), `${name}.data`),
+        checkedView(this.floats(grad, size), `${name}.grad`),
+      ),
+    );
     this.#tensors.set(name, tensor);
     return tensor;
   }

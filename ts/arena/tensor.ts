@@ -3,6 +3,7 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { show } from "../option.js";
+import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
 /** The number of elements of a tensor, padded to whole cache lines. No view shows the padding. */
@@ -16,18 +17,31 @@ export type Shape = readonly number[];
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((size, i) => size === b[i]);
 
-/** Parameters and their gradient, in an arena. Made by `arena.tensors` or `arena.tensor`. */
-export class Tensor {
-  readonly arena: Arena;
+/** A view whose `set` names the tensor if there are too few or too many values. With an offset, fewer are fine. */
+export function checkedView<Data extends Float32Array>(view: Data, title: string): Data {
+  const set = (values: ArrayLike<number>, offset?: number) => {
+    const { length } = Object(values);
+    if (offset === undefined ? length !== view.length : length + offset > view.length) {
+      const remedy = offset === undefined && length < view.length ? "; for a part, say where: set(values, offset)" : "";
+      throw new RangeError(`${title}.set: there must be ${view.length} values, got ${length}${remedy}`);
+    }
+    Float32Array.prototype.set.call(view, values, offset);
+  };
+  return Object.defineProperty(view, "set", { value: set });
+}
+
+/** Parameters and their gradient, in an arena. Made by `arena.tensors` or `arena.tensor`. `Data` is the type of the views. */
+export class Tensor<Data extends Float32Array = Float32Array> {
+  readonly arena: Arena<Data>;
   /** The name, unique in its arena. */
   readonly name: string;
   readonly shape: Shape;
   /** The number of elements: the product of the shape. */
   readonly size: number;
-  #views: { readonly data: Float32Array; readonly grad: Float32Array } | undefined;
+  #views: { readonly data: Data; readonly grad: Data } | undefined;
 
   /** @internal */
-  constructor(arena: Arena, name: string, shape: Shape, data: Float32Array, grad: Float32Array) {
+  constructor(arena: Arena<Data>, name: string, shape: Shape, data: Data, grad: Data) {
     this.arena = arena;
     this.name = name;
     this.shape = Object.freeze([...shape]);
@@ -37,21 +51,41 @@ export class Tensor {
   }
 
   /** The parameters, in row-major order: a view of the arena's memory, never a copy. An Error after `arena.free()`. */
-  get data(): Float32Array {
+  get data(): Data {
     return (this.#views ?? freed(this.name)).data;
+  }
+
+  /** @internal */
+  set data(_: never) {
+    throw new TypeError(
+      `${this.name}.data is a view of the arena's memory; write its values: ${this.name}.data.set(values)`,
+    );
   }
 
   /**
    * The gradient, in the order of `data`: also a view. Write it before each step. A step reads it, and writes it only with the
    * options `zeroGrad` and `agc`. An Error after `arena.free()`.
    */
-  get grad(): Float32Array {
+  get grad(): Data {
     return (this.#views ?? freed(this.name)).grad;
   }
 
   /** Replaces the view of the gradient, which another library puts elsewhere at each step. @internal */
   moveGrad(grad: Float32Array): void {
-    this.#views = { data: this.data, grad };
+    this.#views = { data: this.data, grad: grad as Data };
+  }
+
+  /** @internal */
+  set grad(_: never) {
+    throw new TypeError(
+      `${this.name}.grad is a view of the arena's memory; write its values: ${this.name}.grad.set(values)`,
+    );
+  }
+
+  /** What Node's `console.log` shows. @internal */
+  [INSPECT](_: unknown, __: unknown, inspect: (value: unknown) => string): string {
+    const views = this.#views ? ` { data: ${inspect(this.data)}, grad: ${inspect(this.grad)} }` : " (freed)";
+    return `Tensor ${show(this.name)} [${this.shape.join(", ")}]${views}`;
   }
 
   /** @internal */

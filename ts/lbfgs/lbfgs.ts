@@ -2,7 +2,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
-import { liveHyper, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
+import { liveHyper, refuseHyper, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, type Tensors } from "../optimizer/params.js";
 import { count, flag, nonNegative, oneOf } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
@@ -99,6 +99,7 @@ export class LBFGS extends Checkpointable {
     const fixed = { maxIter, maxEval, historySize, lineSearchFn, maximize };
     this.#history = new History(tensors, hyper, fixed, this.#vectors, historySize);
     this.groups = [this.#history];
+    refuseHyper(this, rule);
     Object.freeze(this);
   }
 

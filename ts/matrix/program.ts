@@ -2,10 +2,13 @@
 
 import type { Arena } from "../arena/arena.js";
 import { type Call, CHUNK, type Task, taskBytes, writeTask } from "../threads/task.js";
+import type { Kernel } from "../wasm/kernels.js";
 import type { Amount, Instruction, Matrices, Operation, Place } from "./matrices.js";
 
 /** A program before it has memory. */
 export interface Program<Now = any> {
+  /** The kernels, by name. */
+  readonly kernels: Readonly<Record<string, Kernel>>;
   readonly instructions: readonly Instruction<Now>[];
   /** The number of bytes of scratch memory, which all programs share, and of memory of its own. */
   readonly scratch: number;
@@ -26,8 +29,12 @@ const operationsIn = (instructions: readonly Instruction<any>[]): Operation<any>
   ),
 ];
 
-export function programOf<Now>(matrices: Matrices<Now>, instructions: readonly Instruction<Now>[]): Program<Now> {
-  return { instructions, scratch: matrices.bytes, bytes: operationsIn(instructions).length * OPERATION_BYTES };
+export function programOf<Now>(
+  kernels: Program["kernels"],
+  matrices: Matrices<Now>,
+  instructions: readonly Instruction<Now>[],
+): Program<Now> {
+  return { kernels, instructions, scratch: matrices.bytes, bytes: operationsIn(instructions).length * OPERATION_BYTES };
 }
 
 /** An instruction in memory. `begin` writes the amounts of an operation, and the index of the next slice. */
@@ -62,7 +69,7 @@ const beginOperation =
  */
 export function placeProgram(
   arena: Arena,
-  { instructions }: Program,
+  { kernels, instructions }: Program,
   address: number,
   segment: number,
   addressOf: (place: Place) => number,
@@ -80,7 +87,7 @@ export function placeProgram(
     const view = new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length);
     view.set(words);
     const at = views.push({ numbers, slice: view.subarray(-1) }) - 1;
-    const call: Call = { kernel: arena.kernel(kernel), hyper, segment, length: pieces * CHUNK, bytes };
+    const call: Call = { kernel: arena.kernel(kernels[kernel]!), hyper, segment, length: pieces * CHUNK, bytes };
     return {
       begin: beginOperation(amounts, views, at),
       slices,

@@ -1,5 +1,6 @@
 /** The interface of optimizers that a checkpoint can hold. */
 
+import { INSPECT } from "../platform.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Rule, Scalars } from "./definition.js";
 import type { Values } from "./hyper.js";
@@ -36,4 +37,22 @@ export abstract class Checkpointable {
     readonly checkTraining: (title: string) => void;
     readonly wrappers: ReadonlyMap<string, { readonly options: Values }>;
   };
+
+  /** What Node's `console.log` shows. @internal */
+  [INSPECT](_: unknown, options: object, inspect: (value: unknown, options: object) => string): string {
+    return `${this.internals.rule.name} ${inspect({ steps: this.steps, groups: this.groups.map(described) }, options)}`;
+  }
+
+  /** For those who come from PyTorch. @internal */
+  zeroGrad(): never {
+    throw new TypeError(
+      `${this.internals.rule.name}: there is no zeroGrad(); make the optimizer with zeroGrad: true, which zeroes the gradients after each step, or write grad.fill(0)`,
+    );
+  }
 }
+
+/** A group as `console.log` shows it. */
+const described = ({ params, hyper }: CheckpointableGroup) => ({
+  params: params.map(({ name, shape }) => `${name} [${shape.join(", ")}]`),
+  ...(hyper as object),
+});

@@ -13,6 +13,7 @@ import {
   unit,
 } from "../option.js";
 
+import type { Kernel } from "../wasm/kernels.js";
 import type { Instruction, Matrices } from "../matrix/matrices.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
 
@@ -31,6 +32,8 @@ export interface Definition<
   Scratch extends string = string,
   Shapes extends SlotShapes = SlotShapes,
 > {
+  /** The kernels, by their names in Rust: the rule's, and those that its program uses. */
+  readonly kernels: Readonly<Record<string, Kernel>>;
   /** Live hyper-parameters, in the order of the fields of the Rust struct: one double for a number or a flag, n for a list. */
   readonly hyper: Hyper;
   /** Options that cannot change after the optimizer is made. */

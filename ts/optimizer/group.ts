@@ -4,6 +4,7 @@ import type { Arena } from "../arena/arena.js";
 import { MAX_BYTES } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import { Matrices } from "../matrix/matrices.js";
+import type { Kernel } from "../wasm/kernels.js";
 import { type Program, programOf } from "../matrix/program.js";
 import { count } from "../option.js";
 import type { Schedule } from "../schedules/schedule.js";
@@ -20,6 +21,7 @@ export interface Plan {
   readonly segments: readonly (readonly Tensor[])[];
   /** The program of each segment, for rules of whole matrices. */
   readonly programs: readonly Program[];
+  readonly kernels: readonly Kernel[];
   /** The number of bytes of the group. */
   readonly bytes: number;
   /** The number of bytes of scratch memory, which all groups share. */
@@ -30,7 +32,7 @@ export interface Plan {
 
 export function planGroup(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
-  checkKernels(rule, variant, params[0]!.arena);
+  checkKernels(rule, variant);
   const segments = segmentsOf(params, variant);
   const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
   const state = sum(segments.map((tensors) => Segment.bytes(tensors, variant)));
@@ -39,17 +41,18 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
     if (rule.program === undefined || state > MAX_BYTES) return [];
     const slots = rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0);
     const matrices = new Matrices(tensors[0]!.shape, slots);
-    return programOf(matrices, rule.program(matrices, values));
+    return programOf(rule.kernels, matrices, rule.program(matrices, values));
   });
   const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
   const scratch = Math.max(0, ...programs.map(({ scratch }) => scratch));
   const length = sum(segments.map(extent));
-  return { values, variant, params, segments, programs, bytes, scratch, length };
+  const kernels = [...Segment.kernels(variant), ...programs.flatMap(({ kernels }) => Object.values(kernels))];
+  return { values, variant, params, segments, programs, kernels, bytes, scratch, length };
 }
 
-/** Checks that the binary has the kernels of a rule. One that is missing is an error in downhill, not in the program that calls it. */
-function checkKernels(rule: Rule, { kernel, kernelSlots, measure }: Variant, arena: Arena): void {
-  const missing = [kernel, measure].find((name) => name && arena.kernel(name) < 0);
+/** Checks that a rule has its kernels. One that is missing is an error in downhill, not in the program that calls it. */
+function checkKernels(rule: Rule, { kernel, kernelSlots, measure }: Variant): void {
+  const missing = [kernel, measure].find((name) => name && rule.kernels[name] === undefined);
   if (missing === undefined) return;
   const by = measure ? `, by ${measure}: ${rule.sums.length}` : "";
   throw new Error(

@@ -88,6 +88,8 @@ export const areScheduled = (rule: Optioned, values: Values): boolean =>
 
 /** The properties of the options on which the memory of a segment depends. */
 export interface Variant {
+  /** The rule's kernels, by name. */
+  readonly kernels: Rule["kernels"];
   /** The name of the kernel: the rule's name, then each option that adds state. */
   readonly kernel: string;
   /** The name of the kernel that computes the rule's sums. */
@@ -121,6 +123,7 @@ export function variantOf(rule: Rule, values: Values): Variant {
   };
   const slots = [...rule.state, ...added.map(([slot]) => slot)];
   return {
+    kernels: rule.kernels,
     kernel,
     measure: rule.sums.length > 0 ? `${kernel}_measure` : undefined,
     hessianSlot: rule.hessian?.slot,
@@ -185,6 +188,16 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
     defineProperty: () => false,
   });
   return { hyper: proxy, stage };
+}
+
+/** Makes `optimizer.lr` an error that names `optimizer.hyper.lr`. */
+export function refuseHyper(optimizer: object, rule: Pick<Optioned, "name" | "hyper">): void {
+  for (const name of Object.keys(rule.hyper)) {
+    const refuse = () => {
+      throw new TypeError(`${rule.name}: ${name} is not a property of the optimizer; write optimizer.hyper.${name}`);
+    };
+    if (!(name in optimizer)) Object.defineProperty(optimizer, name, { get: refuse, set: refuse });
+  }
 }
 
 function checkConflict(rule: Optioned, values: Values): void {

@@ -6,7 +6,7 @@ import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
 import { Group, type Plan, planGroup, type Snapshot } from "./group.js";
-import { resolveAll, resolveGroup, type Values } from "./hyper.js";
+import { refuseHyper, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import type { Segment, TensorViews } from "./segment.js";
@@ -55,6 +55,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     this.#step = new Step(arena, rule, plans[0]!.values);
     this.#driver = new ClosureDriver(rule.name, arena);
     this.#addGroups(plans, address);
+    refuseHyper(this, rule);
     Object.freeze(this);
   }
 
@@ -67,7 +68,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     const hasRoom = taskBytes <= this.#tasks.bytes;
     // Twice the need, once groups are added, so that the memory for many groups is linear in their number.
     const room = hasRoom ? 0 : this.#groups.length === 0 ? taskBytes : 2 * taskBytes;
-    const address = this.#arena.reserve(bytes + room, `${rule.name}'s state`);
+    const kernels = plans.flatMap(({ kernels }) => kernels);
+    const address = this.#arena.reserve(bytes + room, `${rule.name}'s state`, kernels);
     if (!hasRoom) this.#tasks = { address: address + bytes, bytes: room };
     this.#extent = extent;
     return address;

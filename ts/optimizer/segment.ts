@@ -3,6 +3,10 @@
 import type { Arena } from "../arena/arena.js";
 import { padded, type Shape, type Tensor } from "../arena/tensor.js";
 import { type PlacedInstruction, placeProgram, type Program } from "../matrix/program.js";
+import { clip_units, sum_units } from "../kernels/clip.js";
+import { sgd } from "../kernels/sgd.js";
+import { add_squares, combine } from "../kernels/vector.js";
+import type { Kernel } from "../wasm/kernels.js";
 import type { Call } from "../threads/task.js";
 import type { Variant } from "./hyper.js";
 
@@ -80,6 +84,17 @@ export class Segment {
     return Segment.blockBytes(tensors, variant) + (state + arrays * extent(tensors)) * 4;
   }
 
+  /** The kernels of a segment. */
+  static kernels({ kernels, kernel, measure, hasAccumulator, agc, hessianSlot }: Variant): readonly Kernel[] {
+    return [
+      ...[kernels[kernel]!, add_squares],
+      ...(measure === undefined ? [] : [kernels[measure]!]),
+      ...(hasAccumulator ? [sgd] : []),
+      ...(agc < Infinity ? [sum_units, clip_units] : []),
+      ...(hessianSlot === undefined ? [] : [combine]),
+    ];
+  }
+
   /**
    * Writes the segment to memory.
    * @param hyper the address of the hyper-parameters
@@ -102,7 +117,7 @@ export class Segment {
     const [first] = tensors as [Tensor];
     const { data, grad, size } = first;
     this.tensors = tensors;
-    const { measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
+    const { kernels, measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
     const length = extent(tensors);
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
@@ -127,7 +142,7 @@ export class Segment {
       if (pointers[GRAD_POINTER] === grad.byteOffset) gradPointers.push(words);
       return address;
     };
-    const call = (kernel: string, hyper: number, segment: number, arrays: number): Call => ({
+    const call = (kernel: Kernel, hyper: number, segment: number, arrays: number): Call => ({
       kernel: arena.kernel(kernel),
       hyper,
       segment,
@@ -153,16 +168,21 @@ export class Segment {
       const hyper = take(BLOCK_BYTES);
       arena.doubles(hyper, 1)[0] = -1;
       const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad)]);
-      this.accumulate = call("sgd", hyper, onSum, 3 + Number(zeroGrad));
+      this.accumulate = call(sgd, hyper, onSum, 3 + Number(zeroGrad));
     }
     const isZeroed = hasAccumulator || zeroGrad;
     const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed)];
     const segment = struct([...pointers, ...variant.kernelSlots.map((slot) => addresses.get(slot)!)]);
     const arrays = variant.kernelSlots.reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0) / length;
     // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages.
-    this.update = call(variant.kernel, hyper, segment, 3 + Number(isZeroed) + 2 * (arrays + Number(hasAverage)));
-    this.norm = call("add_squares", 0, segment, 1);
-    this.measure = measure === undefined ? undefined : call(measure, hyper, segment, 2 + arrays);
+    this.update = call(
+      kernels[variant.kernel]!,
+      hyper,
+      segment,
+      3 + Number(isZeroed) + 2 * (arrays + Number(hasAverage)),
+    );
+    this.norm = call(add_squares, 0, segment, 1);
+    this.measure = measure === undefined ? undefined : call(kernels[measure]!, hyper, segment, 2 + arrays);
     this.program =
       program &&
       placeProgram(arena, ...program, segment, (at) => (typeof at === "string" ? addresses.get(at)! : scratch + at));
@@ -172,13 +192,13 @@ export class Segment {
       const sums = sumsBytes > 0 ? take(sumsBytes) : 0;
       arena.doubles(units, 3).set([agc, unitLength(first), size]);
       new Uint32Array(data.buffer, units + 24, 1)[0] = sums;
-      this.sumUnits = sums > 0 ? call("sum_units", units, segment, 2) : undefined;
-      this.clip = call("clip_units", units, segment, 2);
+      this.sumUnits = sums > 0 ? call(sum_units, units, segment, 2) : undefined;
+      this.clip = call(clip_units, units, segment, 2);
     }
     if (hessianSlot !== undefined) {
       const weights = take(BLOCK_BYTES);
       const slot = addresses.get(hessianSlot)!;
-      this.averageHessian = call("combine", weights, struct([slot, grad.byteOffset, 0, 0, slot]), 3);
+      this.averageHessian = call(combine, weights, struct([slot, grad.byteOffset, 0, 0, slot]), 3);
       this.#hessianWeights = arena.doubles(weights, 2);
     }
 

@@ -2,6 +2,8 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { Tensor } from "../arena/tensor.js";
+import { combine, dot, magnitude } from "../kernels/vector.js";
+import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
 import { adjacentTensors, BLOCK_BYTES, extent, POINTERS_OFFSET } from "./segment.js";
 
@@ -20,6 +22,8 @@ const SUMS_PER_CHUNK = 2;
 /** The offset of the weights in a block, after the pointers. */
 const WEIGHTS_OFFSET = 64;
 
+const kernels = [combine, dot, magnitude];
+
 /** Tensors whose gradients point up the loss, 1, or down, -1. */
 interface SignedGroup {
   readonly params: readonly Tensor[];
@@ -33,7 +37,7 @@ export class Vectors {
   /** Vectors in memory of their own, which start at zero. */
   readonly allocated: Vector[];
   readonly #memory: WebAssembly.Memory;
-  readonly #kernels: Readonly<Record<string, number>>;
+  readonly #addressOf: ReadonlyMap<Kernel, number>;
   readonly #lengths: readonly number[];
   readonly #signs: readonly number[];
   readonly #blocks: number;
@@ -55,7 +59,7 @@ export class Vectors {
     const length = lengths.reduce((sum, length) => sum + length, 0);
     const sums = SUMS_PER_CHUNK * sumsRange(lists.length - 1, 0, length)[1];
     const bytes = 4 * length * count + BLOCK_BYTES * lists.length + 8 * sums + taskBytes(lists.length);
-    let next = arena.reserve(bytes, what);
+    let next = arena.reserve(bytes, what, kernels);
     const take = (bytes: number) => (next += bytes) - bytes;
     const starting = (view: "data" | "grad") =>
       lists.map(([first], i) => arena.floats(first![view].byteOffset, lengths[i]!));
@@ -71,7 +75,7 @@ export class Vectors {
     this.#sums = arena.doubles(take(8 * sums), sums);
     this.#table = next;
     this.#memory = space.memory;
-    this.#kernels = Object.fromEntries(["combine", "dot", "magnitude"].map((kernel) => [kernel, arena.kernel(kernel)]));
+    this.#addressOf = new Map(kernels.map((kernel) => [kernel, arena.kernel(kernel)]));
     this.#lengths = lengths;
     this.#signs = signed.map(({ sign }) => sign);
     arena.onFree(this);
@@ -93,18 +97,18 @@ export class Vectors {
       weights[0] = a;
       weights[1] = y === this.grads ? b * this.#signs[i]! : b;
     });
-    return this.#task("combine", b === 0 ? 2 : 3, x, y, out);
+    return this.#task(combine, b === 0 ? 2 : 3, x, y, out);
   }
 
   /** The dot product of two vectors. */
   *dot(x: Vector, y: Vector): Computation<number> {
-    yield this.#task("dot", 2, x, y);
+    yield this.#task(dot, 2, x, y);
     return this.#total();
   }
 
   /** The sum of the absolute values, and the largest one. Both are NaN if an element is. */
   *magnitude(x: Vector): Computation<{ readonly sum: number; readonly largest: number }> {
-    yield this.#task("magnitude", 1, x, x);
+    yield this.#task(magnitude, 1, x, x);
     const sum = this.#total();
     let largest = Number.isNaN(sum) ? sum : 0;
     for (let i = 1; i < this.#sums.length; i += SUMS_PER_CHUNK) largest = Math.max(largest, this.#sums[i]!);
@@ -112,7 +116,7 @@ export class Vectors {
   }
 
   /** Operations run one at a time, so they share blocks and the task's memory. */
-  #task(kernel: string, arrays: number, x: Vector, y: Vector, out?: Vector): Task {
+  #task(kernel: Kernel, arrays: number, x: Vector, y: Vector, out?: Vector): Task {
     const calls = this.#lengths.map((length, i) => {
       const pointers = this.#pointers[i]!;
       pointers[0] = x[i]!.byteOffset;
@@ -120,7 +124,7 @@ export class Vectors {
       pointers[4] = out?.[i]!.byteOffset ?? 0;
       const segment = this.#blocks + i * BLOCK_BYTES;
       const bytes = 4 * length * arrays;
-      return { kernel: this.#kernels[kernel]!, hyper: segment + WEIGHTS_OFFSET, segment, length, bytes };
+      return { kernel: this.#addressOf.get(kernel)!, hyper: segment + WEIGHTS_OFFSET, segment, length, bytes };
     });
     return writeTask(this.#memory, this.#table, calls, out ? 0 : this.#sums.byteOffset, SUMS_PER_CHUNK);
   }

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/adadelta.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * 1e-7; TensorFlow.js divides by the mean square of the earlier steps.
  */
 export const adadelta = rule("adadelta", {
+  kernels,
   hyper: {
     /** Learning rate: multiplies the updates. */
     lr: nonNegative(1),

@@ -1,3 +1,5 @@
+import { kernels } from "../kernels/adafactor.js";
+import * as factored from "../kernels/factored.js";
 import { pow } from "../math.js";
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
@@ -23,6 +25,7 @@ const isMatrix = (shape: readonly number[]) => shape.length > 1;
  * TensorFlow.js has none.
  */
 export const adafactor = rule("adafactor", {
+  kernels: { ...kernels, ...factored },
   hyper: {
     /** Learning rate, relative to the parameters' root mean square. */
     lr: nonNegative(1e-2),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/adagrad.js";
 import { flag, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * 1e-7.
  */
 export const adagrad = rule("adagrad", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-2),

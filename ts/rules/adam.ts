@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/adam.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * `amsgradCorrected` here; TensorFlow.js's `train.adam`, eps 1e-7; Keras's `Adam`, eps 1e-7, with `epsHat`.
  */
 export const adam = rule("adam", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

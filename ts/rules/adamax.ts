@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/adamax.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * `epsOutside` and eps 1e-7; the rate of the latter can decay.
  */
 export const adamax = rule("adamax", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(2e-3),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/adamw.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * `epsHat`. TensorFlow.js has none.
  */
 export const adamw = rule("adamw", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

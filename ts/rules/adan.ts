@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/adan.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -16,6 +17,7 @@ import { rule } from "../rule.js";
  * PyTorch, Keras and TensorFlow.js have none.
  */
 export const adan = rule("adan", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

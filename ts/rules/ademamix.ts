@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/ademamix.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `contrib.ademamix`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const ademamix = rule("ademamix", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

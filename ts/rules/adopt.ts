@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/adopt.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * TensorFlow.js have none.
  */
 export const adopt = rule("adopt", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

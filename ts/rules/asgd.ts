@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/asgd.js";
 import { pow } from "../math.js";
 import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * Elsewhere: PyTorch's `ASGD`; a rate that changes takes effect one step later there. Optax, Keras and TensorFlow.js have none.
  */
 export const asgd = rule("asgd", {
+  kernels,
   hyper: {
     /** The first learning rate. */
     lr: nonNegative(1e-2),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/cocob.js";
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `contrib.cocob`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const cocob = rule("cocob", {
+  kernels,
   hyper: {
     /** Multiplies the gradients. The rule needs no other value than 1. */
     lr: nonNegative(1),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/dadapt_adamw.js";
 import { nonNegative, unit, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * Keras and TensorFlow.js have none.
  */
 export const dadaptAdamw = rule("dadaptAdamw", {
+  kernels,
   hyper: {
     /** Multiplies the estimated rate. */
     lr: nonNegative(1),

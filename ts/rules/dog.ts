@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/dog.js";
 import { nonNegative, oneOf, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * Keras and TensorFlow.js have none.
  */
 export const dog = rule("dog", {
+  kernels,
   hyper: {
     /** Multiplies the rate that the rule finds. */
     lr: nonNegative(1),

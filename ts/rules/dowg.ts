@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/dowg.js";
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * none.
  */
 export const dowg = rule("dowg", {
+  kernels,
   hyper: {
     /** Multiplies the rate that the rule finds. */
     lr: nonNegative(1),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/fromage.js";
 import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -12,6 +13,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `fromage`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const fromage = rule("fromage", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-2),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/ftrl.js";
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -17,6 +18,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Keras's `Ftrl`. PyTorch, Optax and TensorFlow.js have none.
  */
 export const ftrl = rule("ftrl", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: within("(0, ∞)", 1e-3),

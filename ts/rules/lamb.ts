@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/lamb.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * of the paper limits the ratio to 10, and some libraries limit the norm. PyTorch and TensorFlow.js have none.
  */
 export const lamb = rule("lamb", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/lars.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * outside the buffer. PyTorch, Keras and TensorFlow.js have none.
  */
 export const lars = rule("lars", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-1),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/lion.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `lion`; Keras's `Lion`, rate 1e-3 and no weight decay. PyTorch and TensorFlow.js have none.
  */
 export const lion = rule("lion", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-4),

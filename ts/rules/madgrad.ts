@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/madgrad.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `contrib.madgrad`; the authors' own is the same. PyTorch, Keras and TensorFlow.js have none.
  */
 export const madgrad = rule("madgrad", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-2),

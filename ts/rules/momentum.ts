@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/momentum.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Keras's `SGD` with momentum. PyTorch, Optax and TensorFlow.js apply the rate to the buffer, like `sgd`.
  */
 export const momentum = rule("momentum", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-2),

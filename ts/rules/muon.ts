@@ -1,3 +1,5 @@
+import { kernels } from "../kernels/muon.js";
+import * as matrix from "../kernels/matrix.js";
 import { SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
 import { rule } from "../rule.js";
@@ -19,6 +21,7 @@ import { rule } from "../rule.js";
  * TensorFlow.js has none.
  */
 export const muon = rule("muon", {
+  kernels: { ...kernels, ...matrix },
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

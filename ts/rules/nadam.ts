@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/nadam.js";
 import { pow } from "../math.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * warm up the momentum. TensorFlow.js has none.
  */
 export const nadam = rule("nadam", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(2e-3),

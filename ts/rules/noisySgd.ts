@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/noisy_sgd.js";
 import { pow } from "../math.js";
 import { nonNegative, whole } from "../option.js";
 import { rule } from "../rule.js";
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `noisy_sgd`, with other random numbers. PyTorch, Keras and TensorFlow.js have none.
  */
 export const noisySgd = rule("noisySgd", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

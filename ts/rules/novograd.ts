@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/novograd.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * have none.
  */
 export const novograd = rule("novograd", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/optimistic_adam.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * and TensorFlow.js have none.
  */
 export const optimisticAdam = rule("optimisticAdam", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/prodigy.js";
 import { flag, nonNegative, unit, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * of the estimate. PyTorch, Keras and TensorFlow.js have none.
  */
 export const prodigy = rule("prodigy", {
+  kernels,
   hyper: {
     /** Multiplies the estimated rate. */
     lr: nonNegative(1),

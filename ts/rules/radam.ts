@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/radam.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * Keras and TensorFlow.js have none.
  */
 export const radam = rule("radam", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/rmsprop.js";
 import { flag, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -16,6 +17,7 @@ import { rule } from "../rule.js";
  * and apply the rate inside the momentum buffer.
  */
 export const rmsprop = rule("rmsprop", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-2),

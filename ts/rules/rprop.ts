@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/rprop.js";
 import { nonNegative, threshold, within } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * change of sign. Keras and TensorFlow.js have none.
  */
 export const rprop = rule("rprop", {
+  kernels,
   hyper: {
     /** Factors of the step size: below 1 if the sign has changed, and above 1 if it has not. */
     etas: within("(0, ∞)", [0.5, 1.2]),

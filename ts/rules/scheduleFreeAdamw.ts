@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/schedule_free_adamw.js";
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 import { averaging, averagingScalars, evalParams } from "./scheduleFreeSgd.js";
@@ -17,6 +18,7 @@ import { averaging, averagingScalars, evalParams } from "./scheduleFreeSgd.js";
  * weight: `weightLrPower: 0`. PyTorch and TensorFlow.js have none.
  */
 export const scheduleFreeAdamw = rule("scheduleFreeAdamw", {
+  kernels,
   hyper: {
     /** Learning rate. It may warm up, but should not decay. */
     lr: nonNegative(2.5e-3),

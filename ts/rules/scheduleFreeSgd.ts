@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/schedule_free_sgd.js";
 import { pow } from "../math.js";
 import { nonNegative, within } from "../option.js";
 import type { Advance } from "../optimizer/definition.js";
@@ -22,6 +23,7 @@ export const averagingScalars = { weightSum: 0, maxLr: 0, ck: 0 };
  * `SGDScheduleFree`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const scheduleFreeSgd = rule("scheduleFreeSgd", {
+  kernels,
   hyper: {
     /** Learning rate. It may warm up, but should not decay. */
     lr: nonNegative(1),

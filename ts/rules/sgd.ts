@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/sgd.js";
 import { flag, fraction, nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -17,6 +18,7 @@ import { rule } from "../rule.js";
  * weight decay. Keras's `SGD` with momentum is `momentum` here.
  */
 export const sgd = rule("sgd", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

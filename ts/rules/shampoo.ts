@@ -1,3 +1,5 @@
+import { kernels } from "../kernels/shampoo.js";
+import * as matrix from "../kernels/matrix.js";
 import { type Matrices, type Matrix, MIN_NORMAL_F32, SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
@@ -24,6 +26,7 @@ const THREES = 7;
  * of another rule.
  */
 export const shampoo = rule("shampoo", {
+  kernels: { ...kernels, ...matrix },
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-1),

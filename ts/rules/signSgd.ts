@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/sign_sgd.js";
 import { nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * TensorFlow.js have none.
  */
 export const signSgd = rule("signSgd", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

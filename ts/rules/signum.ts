@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/signum.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `signum`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const signum = rule("signum", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/simplified_ademamix.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -14,6 +15,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `contrib.simplified_ademamix`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const simplifiedAdemamix = rule("simplifiedAdemamix", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-3),

@@ -1,3 +1,6 @@
+import { kernels } from "../kernels/sm3.js";
+import * as factored from "../kernels/factored.js";
+import * as matrix from "../kernels/matrix.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +18,7 @@ import { rule } from "../rule.js";
  * none.
  */
 export const sm3 = rule("sm3", {
+  kernels: { ...kernels, ...factored, ...matrix },
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-1),

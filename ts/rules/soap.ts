@@ -1,3 +1,7 @@
+import { kernels } from "../kernels/soap.js";
+import * as matrix from "../kernels/matrix.js";
+import * as qr from "../kernels/qr.js";
+import * as sort from "../kernels/sort.js";
 import {
   type Amount,
   type Matrices,
@@ -32,6 +36,7 @@ const FIRST = 10;
  * Elsewhere: the authors' `SOAP`. PyTorch, Optax, Keras and TensorFlow.js have none.
  */
 export const soap = rule("soap", {
+  kernels: { ...kernels, ...matrix, ...qr, ...sort },
   hyper: {
     /** Learning rate. */
     lr: nonNegative(3e-3),

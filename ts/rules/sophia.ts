@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/sophia.js";
 import { nonNegative, threshold, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -15,6 +16,7 @@ import { rule } from "../rule.js";
  * function; here you compute the estimate. PyTorch, Keras and TensorFlow.js have none.
  */
 export const sophia = rule("sophia", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-4),

@@ -1,3 +1,4 @@
+import { kernels } from "../kernels/yogi.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -13,6 +14,7 @@ import { rule } from "../rule.js";
  * Elsewhere: Optax's `yogi`, whose first moments cannot be chosen. PyTorch, Keras and TensorFlow.js have none.
  */
 export const yogi = rule("yogi", {
+  kernels,
   hyper: {
     /** Learning rate. */
     lr: nonNegative(1e-2),

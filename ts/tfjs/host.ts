@@ -3,7 +3,6 @@
 import { type BackendValues, engine, type Tensor, type Variable } from "@tensorflow/tfjs-core";
 import { allocateSpace } from "../arena/memory.js";
 import { padded, type Shape, sizeOf } from "../arena/tensor.js";
-import { compileSync, instantiateSync, type Kernels, type Binary } from "../wasm/kernels.js";
 
 type Backend = ReturnType<typeof engine>["backend"];
 /** A region of memory that is reused until more is needed. */
@@ -253,22 +252,4 @@ export function hostOf(backend: Backend): Host {
   const memory = WasmHost.memoryOf(backend);
   if (memory) return new WasmHost(backend, memory);
   return engine().backendName === "cpu" && "data" in backend ? new CpuHost(backend) : new RemoteHost(backend);
-}
-
-/** The module for unshared and for shared memories. */
-const modules = new Map<boolean, WebAssembly.Module>();
-const instances = new WeakMap<WebAssembly.Memory, { readonly binary: Binary; readonly kernels: Kernels }>();
-
-/** The kernels of a memory. */
-export function kernelsOf(memory: WebAssembly.Memory) {
-  let instance = instances.get(memory);
-  if (instance === undefined) {
-    const shared = !(memory.buffer instanceof ArrayBuffer);
-    const module = modules.get(shared) ?? compileSync(shared);
-    modules.set(shared, module);
-    const binary = { memory, module };
-    instance = { binary, kernels: instantiateSync(binary) };
-    instances.set(memory, instance);
-  }
-  return instance;
 }

@@ -20,7 +20,7 @@ import type { Counts, StepReport } from "../optimizer/step.js";
 import { classOf, show } from "../option.js";
 import { CONTROL_BYTES, THREADS } from "../threads/control.js";
 import { configOf } from "./config.js";
-import { type Host, hostOf, kernelsOf } from "./host.js";
+import { type Host, hostOf } from "./host.js";
 import { type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
 
 /** Variables that share options: those whose names match, and no group before does. */
@@ -451,8 +451,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const copies = entries.map((entry) => (bytes(entry) > 0 ? (next += bytes(entry)) - bytes(entry) : 0));
     do {
       buffer = host.memory.buffer;
-      const { binary, kernels } = kernelsOf(host.memory);
-      const arena = new Arena(space, binary, kernels);
+      const arena = new Arena(space, { memory: host.memory });
       tensors = entries.map((entry, i) => {
         const { name, shape, size } = entry.variable!;
         const data = host.floats(addressOf.get(entry.variable!)!, size);

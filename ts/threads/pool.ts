@@ -1,6 +1,6 @@
 /** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
 
-import type { Binary } from "../wasm/kernels.js";
+import type { Code } from "../wasm/kernels.js";
 import { nextTurn, now, startThread, type Thread } from "../platform.js";
 import { FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
 import type { Runner } from "./runner.js";
@@ -48,12 +48,12 @@ export class Pool {
   }
 
   /** Starts threads until there are `count` with the one that steps; fulfilled once all of them take part. */
-  async start(binary: Binary, count: number, url: string | URL | undefined): Promise<void> {
+  async start(code: Code, count: number, url: string | URL | undefined): Promise<void> {
     this.#ownsThreads = true;
     Atomics.store(this.#control, THREADS, count);
     if (count === 1) return; // a pending promise would hold the memory
     for (let i = 1; i < count; i++) {
-      const thread = startThread(source, url, binary, PROTOCOL);
+      const thread = startThread(source, url, code, PROTOCOL);
       this.#threads.add(thread);
       thread.gone.then(() => {
         if (!this.#threads.delete(thread)) return;

@@ -1,18 +1,18 @@
 /** A thread's part in the work: it claims chunks of the published task and runs their kernels. */
 
-import type { Kernels } from "../wasm/kernels.js";
+import { type Code, Kernels } from "../wasm/kernels.js";
 import { CHUNKS, controlOf, PENDING, REMAINING, TASK } from "./control.js";
 import { CALL_WORDS, CHUNK, HEAD_WORDS, type Task } from "./task.js";
 
 export class Runner {
   readonly control: Int32Array;
   readonly #words: Uint32Array;
-  readonly #kernels;
+  readonly kernels: Kernels;
 
-  constructor(memory: WebAssembly.Memory, kernels: Kernels, control = controlOf(memory)) {
+  constructor(code: Code, control = controlOf(code.memory)) {
     this.control = control;
-    this.#words = new Uint32Array(memory.buffer);
-    this.#kernels = Object.values(kernels);
+    this.#words = new Uint32Array(code.memory.buffer);
+    this.kernels = new Kernels(code);
   }
 
   /** Runs a whole task in this thread. A measuring task is run chunk by chunk, so that the sums are the same as with threads. */
@@ -33,7 +33,7 @@ export class Runner {
     for (let call = 0; call < calls && start < end; call++, at += CALL_WORDS) {
       const stop = words[at + 3]!;
       if (stop > begin) {
-        const kernel = this.#kernels[words[at]!]!;
+        const kernel = this.kernels.at(words[at]!);
         const from = Math.max(begin - start, 0);
         const sum = sums && sums + sumBytes * (begin / CHUNK + call);
         kernel(words[at + 1]!, words[at + 2]!, from, Math.min(end, stop) - start, sum);

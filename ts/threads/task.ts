@@ -10,7 +10,7 @@ export const CHUNK = 16384;
 
 /** The words of a task before its calls: the number of calls, the address of the sums, and the bytes of one chunk's sums. */
 export const HEAD_WORDS = 3;
-/** The words of a call: kernel, address of the hyper-parameters, address of the segment, and where its elements end in the task. */
+/** The words of a call: addresses of the kernel, of the hyper-parameters and of the segment, and where its elements end in the task. */
 export const CALL_WORDS = 4;
 
 /** The layout that all threads of an arena must share. Other versions of the package may have another. */
@@ -29,7 +29,7 @@ export const PROTOCOL = [
 
 /** The arguments of a kernel, as addresses, which mean the same to every thread. */
 export interface Call {
-  /** The index of the kernel among the exports of the binary. */
+  /** The address of the kernel. */
   readonly kernel: number;
   /** The address of the hyper-parameters. */
   readonly hyper: number;

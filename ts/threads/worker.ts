@@ -3,7 +3,7 @@
  * dist/worker.js of it, and ts/worker-source.ts, from which workers are started where no URL is given.
  */
 
-import { instantiateSync, type Binary } from "../wasm/kernels.js";
+import type { Code } from "../wasm/kernels.js";
 import { nodeModule } from "../platform.js";
 import { REMAINING } from "./control.js";
 import { Runner } from "./runner.js";
@@ -11,8 +11,8 @@ import { PROTOCOL } from "./task.js";
 
 const port = nodeModule("worker_threads")?.parentPort ?? globalThis;
 
-port.onmessage = ({ data: binary }: { data: Binary }) => {
-  const runner = new Runner(binary.memory, instantiateSync(binary));
+port.onmessage = ({ data: code }: { data: Code }) => {
+  const runner = new Runner(code);
   port.postMessage(PROTOCOL);
   for (;;) {
     while (runner.claim());

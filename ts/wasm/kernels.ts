@@ -1,69 +1,123 @@
-/** The kernels: the WebAssembly module, compiled and instantiated with a memory. */
+/**
+ * The kernels. Each is a WebAssembly module of its own, which the code that needs it carries as text. Its bytes are written to the
+ * arena's memory, where their address is the kernel's name for all threads: a thread compiles a kernel when it first meets it.
+ */
 
-import { alphabet, binary } from "./binary.js";
+import { add_squares } from "../kernels/vector.js";
+import { alphabet, sources } from "./facts.js";
+
+/** A kernel as text: its name, a space, and its module. */
+export type Kernel = string;
 
 /** Updates the elements `begin..end` of the segment at an address, or writes their sums. */
-type Kernel = (hyper: number, segment: number, begin: number, end: number, sums?: number) => void;
-/** The kernels by name, in the order of the module's exports, which is the same in every thread. */
-export type Kernels = Readonly<Record<string, Kernel>>;
+export type Run = (hyper: number, segment: number, begin: number, end: number, sums?: number) => void;
 
-/** The module and the memory, from which another thread makes the same kernels. */
-export interface Binary {
+/** The source of an arena's kernels, from which another thread makes the same ones. */
+export interface Code {
   readonly memory: WebAssembly.Memory;
-  readonly module: WebAssembly.Module;
+  /** A module with all kernels, for platforms that do not compile bytes. A kernel's bytes are then its name. */
+  readonly module?: WebAssembly.Module;
 }
 
-/** The bytes of the module for an unshared or a shared memory. They differ in one flag of the memory's import. */
-export function bytes(shared: boolean): Uint8Array<ArrayBuffer> {
-  const module = decode(binary);
+/** A module with nothing in it. */
+const EMPTY = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+
+/** The kernels of an arena, in this thread. */
+export class Kernels {
+  readonly #memory: WebAssembly.Memory;
+  readonly #all: WebAssembly.Exports | undefined;
+  readonly #runs = new Map<number, Run>();
+
+  /** An Error if the module is for another kind of memory, or no code may be compiled here. */
+  constructor({ memory, module }: Code) {
+    this.#memory = memory;
+    if (module) this.#all = instantiate(module, memory);
+    else new WebAssembly.Module(EMPTY); // throws where a policy forbids it
+  }
+
+  /** The kernel whose bytes are at an address. */
+  at(address: number): Run {
+    const found = this.#runs.get(address);
+    if (found) return found;
+    const { buffer } = this.#memory;
+    const bytes = new Uint8Array(buffer, address + 4, new Uint32Array(buffer, address, 1)[0]!).slice();
+    const exports = this.#all ?? instantiate(new WebAssembly.Module(bytes), this.#memory);
+    const run = (this.#all ? exports[String.fromCharCode(...bytes)] : Object.values(exports)[0]) as Run;
+    this.#runs.set(address, run);
+    return run;
+  }
+}
+
+/** What `Kernels.at` expects at the address of a kernel: the number of bytes, and the bytes. */
+export function encode(kernel: Kernel, shared: boolean, named: boolean): Uint8Array {
+  const bytes = named ? codes(kernel.split(" ")[0]!) : forMemory(decode(kernel), shared);
+  const encoded = new Uint8Array(4 + bytes.length);
+  new DataView(encoded.buffer).setUint32(0, bytes.length, true);
+  encoded.set(bytes, 4);
+  return encoded;
+}
+
+/** The bytes of a module for an unshared or a shared memory. They differ in one flag of the memory's import. */
+export function forMemory(module: Uint8Array<ArrayBuffer>, shared: boolean): Uint8Array<ArrayBuffer> {
   // In the import section, the name "memory" is followed by the kind (2: a memory) and the flags (1: it has a maximum, 2: it is shared).
-  const name = [...new TextEncoder().encode("memory"), 2, 1];
-  const at = module.findIndex((_, start) => name.every((byte, offset) => module[start + offset] === byte));
-  if (shared) module[at + name.length - 1] = 3;
+  const import_ = [...codes("memory"), 2];
+  const at = module.findIndex((_, start) => import_.every((byte, offset) => module[start + offset] === byte));
+  if (at >= 0) module[at + import_.length] = shared ? 3 : 1;
   return module;
 }
 
-function decode(text: string): Uint8Array<ArrayBuffer> {
+/**
+ * The code of an arena with this memory.
+ * @param given a module with all kernels, compiled for unshared memory, or as bytes
+ * An Error if WebAssembly does not compile here; a TypeError if the module is not the package's.
+ */
+export function codeFor(title: string, memory: WebAssembly.Memory, shared: boolean, given?: Whole): Code {
+  const compile = (bytes: Uint8Array<ArrayBuffer>) => new WebAssembly.Module(forMemory(bytes, shared));
+  let module: WebAssembly.Module | undefined;
+  try {
+    if (given === undefined) compile(decode(add_squares));
+    else module = given instanceof WebAssembly.Module ? given : compile(copyOf(given));
+  } catch (cause) {
+    throw new Error(
+      `${title}: WebAssembly does not compile here (${(cause as Error).message}); it needs SIMD (Node 16.4, Chrome 91, Firefox 89, ` +
+        "Safari 16.4), under a content security policy 'wasm-unsafe-eval', and in Cloudflare Workers or an edge runtime the option " +
+        "module: the package's kernels.wasm, imported",
+      { cause },
+    );
+  }
+  if (module === undefined) return { memory };
+  const [section = new ArrayBuffer()] = WebAssembly.Module.customSections(module, "downhill");
+  if (String.fromCharCode(...new Uint8Array(section)) !== sources) {
+    throw new TypeError(
+      `${title}: module must be the kernels.wasm of this version of the package; import downhill/kernels.wasm`,
+    );
+  }
+  return { memory, module };
+}
+
+/** All kernels in one: a module, or its bytes. */
+export type Whole = WebAssembly.Module | BufferSource;
+
+const copyOf = (source: BufferSource) =>
+  ArrayBuffer.isView(source)
+    ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength).slice()
+    : new Uint8Array(source.slice(0));
+
+const codes = (text: string) => Uint8Array.from(text, (character) => character.charCodeAt(0));
+
+/** The module of a kernel. */
+function decode(kernel: Kernel): Uint8Array<ArrayBuffer> {
+  const [, text = ""] = kernel.split(" ");
   const { length } = alphabet;
-  const bytes = new Uint8Array(text.length);
-  let at = 0;
+  const bytes: number[] = [];
   for (let i = 0; i < text.length; i++) {
     const place = alphabet.indexOf(text[i]!);
     const more = place - (length - 2);
-    bytes[at++] = more < 0 ? place : length - 2 + more * length + alphabet.indexOf(text[++i]!);
+    bytes.push(more < 0 ? place : length - 2 + more * length + alphabet.indexOf(text[++i]!));
   }
-  return bytes.slice(0, at);
+  return Uint8Array.from(bytes);
 }
 
-/** Compiles the module off the main thread. */
-export function compile(shared: boolean): Promise<WebAssembly.Module> {
-  return WebAssembly.compile(bytes(shared)).catch(explain);
-}
-
-/** Compiles the module in this thread. */
-export function compileSync(shared: boolean): WebAssembly.Module {
-  try {
-    return new WebAssembly.Module(bytes(shared));
-  } catch (cause) {
-    explain(cause);
-  }
-}
-
-export async function instantiate({ memory, module }: Binary): Promise<Kernels> {
-  return (await WebAssembly.instantiate(module, imports(memory))).exports as Kernels;
-}
-
-export function instantiateSync({ memory, module }: Binary): Kernels {
-  return new WebAssembly.Instance(module, imports(memory)).exports as Kernels;
-}
-
-/** The imports of the module. wasm-bindgen chose the name. */
-const imports = (memory: WebAssembly.Memory) => ({ "./downhill_bg.js": { memory } });
-
-function explain(cause: unknown): never {
-  throw new Error(
-    "downhill: its WebAssembly does not compile here; it needs SIMD (Node 16.4, Chrome 91, Firefox 89, Safari 16.4), " +
-      "under a content security policy 'wasm-unsafe-eval', and before Chrome 114 createArena() in place of createArenaSync()",
-    { cause },
-  );
-}
+/** wasm-bindgen chose the name of the import. */
+const instantiate = (module: WebAssembly.Module, memory: WebAssembly.Memory) =>
+  new WebAssembly.Instance(module, { "./downhill_bg.js": { memory } }).exports;
