@@ -1,0 +1,150 @@
+/** The packed package in fresh projects: a training loop with a checkpoint and threads, on every host that people have. */
+
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test, vi } from "vitest";
+import { pack, project, report, run, visit } from "./hosts.js";
+
+const THREADS = "trained, on several threads";
+const PATIENCE = 600_000; // the first run installs
+
+let tarball: string;
+beforeAll(() => {
+  tarball = pack();
+}, PATIENCE);
+
+describe("runtimes", () => {
+  let path: string;
+  beforeAll(() => {
+    path = project("runtimes", tarball);
+  }, PATIENCE);
+  const runtime = (name: string) => {
+    const inside = name.startsWith("node") ? "bin/node" : name === "bun" ? "bin/bun.exe" : "deno";
+    return join(path, "node_modules", name, inside);
+  };
+
+  test.each(["node20.19", "node20", "node22", "node24", "node26", "bun", "deno"])(
+    "%s imports it and requires it",
+    (name) => {
+      const deno = name === "deno" ? ["run", "--allow-read", "--allow-env", "--allow-sys"] : [];
+      const flags = name === "node20.19" || name === "node20" ? ["--no-warnings"] : [];
+      for (const program of ["run.mjs", "run.cjs"]) {
+        expect(run(path, runtime(name), ...deno, ...flags, program)).toBe(THREADS);
+      }
+    },
+    PATIENCE,
+  );
+
+  test("Node 18 is told which versions there are", () => {
+    expect(() => run(path, runtime("node18"), "run.mjs")).toThrow(
+      "downhill needs Node 20.19 or newer, this is Node 18",
+    );
+  });
+});
+
+describe("TypeScript, without skipLibCheck", () => {
+  let path: string;
+  beforeAll(() => {
+    path = project("typescript", tarball);
+  }, PATIENCE);
+  const settings = { nodenext: "nodenext", bundler: "esnext", node10: "commonjs" };
+  const versions = ["typescript5.4", "typescript5.7", "typescript5.9", "typescript6"];
+  const cases = versions.flatMap((version) =>
+    Object.entries(settings).map((setting) => [version, ...setting] as const),
+  );
+
+  test.each(cases)(
+    "%s, moduleResolution %s",
+    (version, moduleResolution, module) => {
+      const compiler = join(path, "node_modules", version, "bin/tsc");
+      const options = "--noEmit --strict --target es2022 --lib es2022,dom --types".split(" ");
+      const deprecated = version === "typescript6" && module === "commonjs" ? ["--ignoreDeprecations", "6.0"] : [];
+      const resolution = ["--module", module, "--moduleResolution", moduleResolution, ...deprecated];
+      // An empty list of types; a module, as the package is.
+      const program = moduleResolution === "nodenext" ? "program.mts" : "program.ts";
+      run(path, "cp", "program.ts", "program.mts");
+      expect(run(path, process.execPath, compiler, ...options, "", ...resolution, program)).toBe("");
+    },
+    PATIENCE,
+  );
+});
+
+/** Hosts that build a page from `main.js`, with what it reports. */
+const builders = {
+  esbuild: THREADS,
+  rollup: THREADS,
+  webpack: THREADS,
+  vite: THREADS,
+  parcel: THREADS,
+};
+describe("bundlers", () => {
+  test.each(Object.entries(builders))(
+    "%s",
+    async (host, expected) => {
+      const path = project(host, tarball);
+      run(path, "npm", "run", "build");
+      expect(await report(join(path, "public"), ["index.html"])).toEqual([expected]);
+    },
+    PATIENCE,
+  );
+
+  test(
+    "vite's development server",
+    async () => {
+      const path = project("vite", tarball);
+      const server = spawn(process.execPath, ["node_modules/vite/bin/vite.js", "--port", "44811", "--strictPort"], {
+        cwd: path,
+        stdio: "ignore",
+      });
+      try {
+        const url = "http://localhost:44811/";
+        await vi.waitUntil(() => fetch(url).then(Boolean, () => false), { timeout: 60_000, interval: 200 });
+        expect(await visit([url])).toEqual(["trained, on one thread"]); // it sends no headers
+      } finally {
+        server.kill();
+      }
+    },
+    PATIENCE,
+  );
+});
+
+test(
+  "without a bundler: one file, an import map; a web worker, a shared worker, a service worker",
+  async () => {
+    const reports = await report(project("plain", tarball), ["module.html", "map.html", "workers.html"]);
+    expect(reports.slice(0, 2)).toEqual([THREADS, THREADS]);
+    expect(reports[2]).toMatch(/^DedicatedWorker: trained.*; SharedWorker: trained.*; ServiceWorker: trained/);
+  },
+  PATIENCE,
+);
+
+test.each(["workerd", "vitest", "jest"])(
+  "%s",
+  (host) => {
+    expect(run(project(host, tarball), "npm", "test", "--silent")).not.toMatch(/advice|Error/);
+  },
+  PATIENCE,
+);
+
+test(
+  "Next.js: a client component, an API route, an edge route",
+  async () => {
+    const path = project("next", tarball);
+    run(path, "npm", "run", "build");
+    const server = spawn(process.execPath, ["node_modules/next/dist/bin/next", "start", "-p", "44812"], {
+      cwd: path,
+      stdio: "ignore",
+    });
+    try {
+      const origin = "http://localhost:44812";
+      await vi.waitUntil(() => fetch(origin).then(Boolean, () => false), { timeout: 60_000, interval: 200 });
+      const text = async (route: string) => (await fetch(`${origin}/api/${route}`)).text();
+      expect(await text("train")).toBe(THREADS);
+      expect(await text("edge")).toBe("trained, on one thread");
+      expect(await visit([`${origin}/`])).toEqual(["trained, on one thread"]); // it sends no headers
+    } finally {
+      server.kill();
+    }
+  },
+  PATIENCE,
+);

@@ -1,0 +1,107 @@
+/** Fresh projects with the packed package in them, one for each folder of fixtures. */
+
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { extname, join } from "node:path";
+import puppeteer from "puppeteer-core"; // the Chrome team's own driver
+import { root } from "../../scripts/project.mjs";
+import { browsers } from "../engines/setup.js";
+
+/** Installs are kept here, so that the next run is quick. */
+const folder = join(root, "target/package");
+const fixtures = join(root, "test/package");
+
+/** Runs a command in a folder; its output, which an error of the command contains. */
+export function run(cwd: string, command: string, ...args: string[]): string {
+  try {
+    return execFileSync(command, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env }).trim();
+  } catch (error) {
+    const { stdout, stderr } = error as { stdout: string; stderr: string };
+    throw new Error(`${command} ${args.join(" ")}\n${stdout}\n${stderr}`.slice(0, 4000), { cause: error });
+  }
+}
+// Without what a test runner sets for itself.
+const { NODE_OPTIONS: _, NODE_ENV: __, VITEST: ___, ...inherited } = process.env;
+const env = { ...inherited, NEXT_TELEMETRY_DISABLED: "1" } as NodeJS.ProcessEnv;
+
+/** Packs the package; the path of the tarball. */
+export function pack(): string {
+  mkdirSync(folder, { recursive: true });
+  const [{ filename }] = JSON.parse(run(folder, "npm", "pack", root, "--json", "--loglevel=error"));
+  return join(folder, filename);
+}
+
+/** Makes the project of a host: its fixtures, its dependencies, and the package; where it is. */
+export function project(host: string, tarball: string): string {
+  const path = join(folder, host);
+  mkdirSync(path, { recursive: true });
+  cpSync(join(fixtures, host), path, { recursive: true });
+  cpSync(join(fixtures, "train.mjs"), join(path, "train.mjs"));
+  const wanted = readFileSync(join(path, "package.json"), "utf8");
+  const stamp = join(path, "node_modules/.installed");
+  if (!existsSync(stamp) || readFileSync(stamp, "utf8") !== wanted) {
+    run(path, "npm", "install", "--loglevel=error", "--no-audit", "--no-fund", "--no-package-lock");
+    mkdirSync(join(path, "node_modules"), { recursive: true });
+    writeFileSync(stamp, wanted);
+  }
+  const installed = join(path, "node_modules/downhill");
+  rmSync(installed, { recursive: true, force: true });
+  mkdirSync(installed, { recursive: true });
+  run(path, "tar", "-xzf", tarball, "-C", installed, "--strip-components=1");
+  return path;
+}
+
+const types: Readonly<Record<string, string>> = {
+  ".html": "text/html",
+  ".js": "text/javascript",
+  ".mjs": "text/javascript",
+  ".wasm": "application/wasm",
+};
+
+/** Serves a folder with the headers that threads need; what its pages report in Chromium. */
+export async function report(path: string, pages: readonly string[]): Promise<string[]> {
+  const server = createServer(({ url = "" }, response) => {
+    const file = join(path, decodeURIComponent(new URL(url, "http://localhost").pathname));
+    const isPage = !existsSync(file) && extname(file) === ".html"; // a bundle without a page of its own
+    if (!existsSync(file) && !isPage) return response.writeHead(404).end();
+    response.writeHead(200, {
+      "Content-Type": types[extname(file)] ?? "application/octet-stream",
+      "Cross-Origin-Opener-Policy": "same-origin",
+      "Cross-Origin-Embedder-Policy": "require-corp",
+    });
+    return response.end(isPage ? `<!doctype html><script type="module" src="main.js"></script>` : readFileSync(file));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const origin = `http://localhost:${(server.address() as AddressInfo).port}`;
+  try {
+    return await visit(pages.map((page) => `${origin}/${page}`));
+  } finally {
+    server.close();
+  }
+}
+
+/** What pages report in Chromium. */
+export async function visit(urls: readonly string[]): Promise<string[]> {
+  const args = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split(" ");
+  const browser = await puppeteer.launch({ executablePath: browsers().Chromium, args, protocolTimeout: 120_000 });
+  try {
+    const reports = [];
+    for (const url of urls) {
+      const page = await browser.newPage();
+      const problems: string[] = [];
+      page.on("pageerror", (error) => problems.push(String(error)));
+      page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+      await page.goto(url);
+      await page
+        .waitForFunction("!!globalThis.report", { timeout: 60_000 })
+        .catch(() => Promise.reject(new Error(`${url} reports nothing: ${problems.join("; ")}`)));
+      reports.push((await page.evaluate("report")) as string);
+      await page.close();
+    }
+    return reports;
+  } finally {
+    await browser.close();
+  }
+}

@@ -1,0 +1,6 @@
+import * as downhill from "downhill";
+import { train } from "./train.mjs";
+
+test("trains", async () => {
+  expect(await train(downhill)).toContain("trained");
+});

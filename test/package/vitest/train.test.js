@@ -1,0 +1,7 @@
+import * as downhill from "downhill";
+import { expect, test } from "vitest";
+import { train } from "./train.mjs";
+
+test("trains", async () => {
+  expect(await train(downhill)).toContain("trained");
+});
