@@ -48,6 +48,8 @@ await build({
   charset: "utf8",
 });
 copyFileSync(join(root, "ts/wasm/kernels.wasm"), join(dist, "kernels.wasm"));
+// As platforms that import .wasm files see it.
+writeFileSync(join(dist, "kernels.wasm.d.ts"), "declare const module: WebAssembly.Module;\nexport default module;\n");
 execFileSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"], {
   cwd: root,
   stdio: "inherit",
