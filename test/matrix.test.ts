@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { type Arena, createArenaSync } from "../ts/arena/arena.js";
 import { variantOf } from "../ts/optimizer/hyper.js";
 import { Matrices, type Matrix as Laid } from "../ts/matrix/matrices.js";
-import { placeProgram, programOf } from "../ts/matrix/program.js";
+import { Program } from "../ts/matrix/program.js";
 import { adafactor, adamw, muon, sm3 } from "../ts/rules/index.js";
 import { CHUNK } from "../ts/threads/task.js";
 import * as factored from "../ts/kernels/factored.js";
@@ -44,7 +44,7 @@ function productRun(
     Object.entries(shapes).map(([name, [rows, columns]]) => [name, matrices.matrix(rows, columns)]),
   ) as Record<string, Laid>;
   const result = matrices.matrix(rows, columns);
-  const program = programOf(matrixKernels, matrices, [
+  const program = new Program(matrixKernels, matrices, [
     ...[a!, b!, d!].map((matrix, i) => matrices.copy(matrix, held["abd"[i]!]!.slot)),
     ofItself
       ? matrices.product(result, a!, a!, { alpha: 0.5, ...ofItself })
@@ -54,7 +54,7 @@ function productRun(
   ]);
   const scratch = arena.reserve(program.scratch, "scratch");
   arena.floats(scratch, program.scratch / 4).fill(Number.NaN); // scratch memory may contain anything
-  const laid = placeProgram(arena, program, arena.reserve(program.bytes, "program"), 0, (at) =>
+  const laid = program.place(arena, arena.reserve(program.bytes, "program"), 0, (at) =>
     typeof at === "string" ? held[at]!.view.byteOffset : scratch + at,
   );
   const { runner, space } = arena.internals("test");

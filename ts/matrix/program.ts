@@ -1,26 +1,17 @@
 /** Programs of whole matrices, written to memory as tasks. */
 
 import type { Arena } from "../arena/arena.js";
+import type { Shape } from "../arena/tensor.js";
 import { type Call, CHUNK, type Task, taskBytes, writeTask } from "../threads/task.js";
 import type { Kernel } from "../wasm/kernels.js";
-import type { Amount, Instruction, Matrices, Operation, Place } from "./matrices.js";
-
-/** A program before it has memory. */
-export interface Program<Now = any> {
-  /** The kernels, by name. */
-  readonly kernels: Readonly<Record<string, Kernel>>;
-  readonly instructions: readonly Instruction<Now>[];
-  /** The number of bytes of scratch memory, which all programs share, and of memory of its own. */
-  readonly scratch: number;
-  readonly bytes: number;
-}
+import { type Amount, type Instruction, Matrices, type Operation, type Place } from "./matrices.js";
 
 /** The bytes of the numbers of an operation, and of the operation with its task. */
 const NUMBERS_BYTES = 96;
 const OPERATION_BYTES = NUMBERS_BYTES + Math.ceil(taskBytes(1) / 8) * 8;
 
 /** Every operation once, even if it runs several times. */
-const operationsIn = (instructions: readonly Instruction<any>[]): Operation<any>[] => [
+const operationsIn = <Now>(instructions: readonly Instruction<Now>[]): Operation<Now>[] => [
   ...new Set(
     instructions.flatMap((instruction) => {
       if (typeof instruction === "string") return [];
@@ -28,14 +19,6 @@ const operationsIn = (instructions: readonly Instruction<any>[]): Operation<any>
     }),
   ),
 ];
-
-export function programOf<Now>(
-  kernels: Program["kernels"],
-  matrices: Matrices<Now>,
-  instructions: readonly Instruction<Now>[],
-): Program<Now> {
-  return { kernels, instructions, scratch: matrices.bytes, bytes: operationsIn(instructions).length * OPERATION_BYTES };
-}
 
 /** An instruction in memory. `begin` writes the amounts of an operation, and the index of the next slice. */
 export type PlacedInstruction =
@@ -61,44 +44,87 @@ const beginOperation =
     slice[0] = index;
   };
 
-/**
- * Writes a program to memory.
- * @param address the address of its own memory
- * @param segment the address of the segment that it updates
- * @param addressOf gives the address of a place
- */
-export function placeProgram(
-  arena: Arena,
-  { kernels, instructions }: Program,
-  address: number,
-  segment: number,
-  addressOf: (place: Place) => number,
-): readonly PlacedInstruction[] {
-  let next = address;
-  // An optimizer that outlives its arena must not hold the memory.
-  const views: OperationViews[] = [];
-  arena.onFree({ release: () => void (views.length = 0) });
-  const placeOperation = (operation: Operation<any>) => {
-    const { kernel, amounts, places, counts, pieces, slices = 1, bytes } = operation;
-    const hyper = next;
-    next += OPERATION_BYTES;
-    const numbers = arena.doubles(hyper, amounts.length);
-    const words = [...places.map((place) => (place === undefined ? 0 : addressOf(place))), ...counts, CHUNK, 0];
-    const view = new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length);
-    view.set(words);
-    const at = views.push({ numbers, slice: view.subarray(-1) }) - 1;
-    const call: Call = { kernel: arena.kernel(kernels[kernel]!), hyper, segment, length: pieces * CHUNK, bytes };
-    return {
-      begin: beginOperation(amounts, views, at),
-      slices,
-      task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call]),
+/** A program of a tensor. */
+export class Program<Now = any> {
+  /** The kernels, by name. */
+  readonly kernels: Readonly<Record<string, Kernel>>;
+  readonly instructions: readonly Instruction<Now>[];
+  /** The number of bytes of scratch memory, which all programs share. */
+  readonly scratch: number;
+  /** The number of bytes of memory of its own. */
+  readonly bytes: number;
+  readonly #operations: readonly Operation<Now>[];
+
+  constructor(kernels: Program["kernels"], matrices: Matrices<Now>, instructions: readonly Instruction<Now>[]) {
+    this.kernels = kernels;
+    this.instructions = instructions;
+    this.scratch = matrices.bytes;
+    this.#operations = operationsIn(instructions);
+    this.bytes = this.#operations.length * OPERATION_BYTES;
+  }
+
+  /**
+   * Writes the program to memory.
+   * @param address the address of its own memory
+   * @param segment the address of the segment that it updates
+   * @param addressOf gives the address of a place
+   */
+  place(
+    arena: Arena,
+    address: number,
+    segment: number,
+    addressOf: (place: Place) => number,
+  ): readonly PlacedInstruction[] {
+    let next = address;
+    // An optimizer that outlives its arena must not hold the memory.
+    const views: OperationViews[] = [];
+    arena.onFree({ release: () => void (views.length = 0) });
+    const placeOperation = (operation: Operation<Now>) => {
+      const { kernel, amounts, places, counts, pieces, slices = 1, bytes } = operation;
+      const hyper = next;
+      next += OPERATION_BYTES;
+      const numbers = arena.doubles(hyper, amounts.length);
+      const words = [...places.map((place) => (place === undefined ? 0 : addressOf(place))), ...counts, CHUNK, 0];
+      const view = new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length);
+      view.set(words);
+      const at = views.push({ numbers, slice: view.subarray(-1) }) - 1;
+      const call: Call = { kernel: arena.kernel(this.kernels[kernel]!), hyper, segment, length: pieces * CHUNK, bytes };
+      return {
+        begin: beginOperation(amounts, views, at),
+        slices,
+        task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call]),
+      };
     };
-  };
-  const operations = new Map(operationsIn(instructions).map((operation) => [operation, placeOperation(operation)]));
-  const placed = (instruction: Instruction<any>): PlacedInstruction => {
-    if (typeof instruction === "string") return instruction;
-    if ("when" in instruction) return { when: instruction.when, then: instruction.then.map(placed) };
-    return operations.get(instruction)!;
-  };
-  return instructions.map(placed);
+    const operations = new Map(this.#operations.map((operation) => [operation, placeOperation(operation)]));
+    const placed = (instruction: Instruction<Now>): PlacedInstruction => {
+      if (typeof instruction === "string") return instruction;
+      if ("when" in instruction) return { when: instruction.when, then: instruction.then.map(placed) };
+      return operations.get(instruction)!;
+    };
+    return this.instructions.map(placed);
+  }
+}
+
+/** The parts of a rule that make its program. */
+interface Programmed {
+  readonly kernels: Program["kernels"];
+  readonly program?: (
+    matrices: Matrices<any>,
+    options: Readonly<Record<string, unknown>>,
+  ) => readonly Instruction<any>[];
+}
+
+/**
+ * Makes the program of a rule for a tensor of this shape. The literals of such rules name this function, so that pages
+ * without them do not load it.
+ * @param slots the number of bytes of scratch memory that the rule's slots take
+ */
+export function planProgram(
+  { kernels, program }: Programmed,
+  shape: Shape,
+  slots: number,
+  options: Readonly<Record<string, unknown>>,
+): Program {
+  const matrices = new Matrices(shape, slots);
+  return new Program(kernels, matrices, program!(matrices, options));
 }

@@ -15,6 +15,7 @@ import {
 
 import type { Kernel } from "../wasm/kernels.js";
 import type { Instruction, Matrices } from "../matrix/matrices.js";
+import type { planProgram } from "../matrix/program.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
 
 export type Scalars = Readonly<Record<string, number>>;
@@ -75,6 +76,8 @@ export interface Definition<
     matrices: Matrices<Now<Hyper & Fixed, Counted>>,
     options: Chosen<Hyper & Fixed>,
   ) => readonly Instruction<Now<Hyper & Fixed, Counted>>[];
+  /** `planProgram` of matrix/program.ts, if there is a program. Rules without one do not load it. */
+  readonly planProgram?: typeof planProgram;
   /** Replaces parameters in training by those for evaluation, in place: for `opt.eval()`. */
   readonly evalParams?: (
     params: Float32Array,

@@ -3,9 +3,8 @@
 import type { Arena } from "../arena/arena.js";
 import { MAX_BYTES } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
-import { Matrices } from "../matrix/matrices.js";
 import type { Kernel } from "../wasm/kernels.js";
-import { type Program, programOf } from "../matrix/program.js";
+import type { Program } from "../matrix/program.js";
 import { count } from "../option.js";
 import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
@@ -38,10 +37,9 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
   const state = sum(segments.map((tensors) => Segment.bytes(tensors, variant)));
   const programs = segments.flatMap((tensors) => {
     // Without memory for the state, there is none for the program, which may be long.
-    if (rule.program === undefined || state > MAX_BYTES) return [];
+    if (rule.planProgram === undefined || state > MAX_BYTES) return [];
     const slots = rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0);
-    const matrices = new Matrices(tensors[0]!.shape, slots);
-    return programOf(rule.kernels, matrices, rule.program(matrices, values));
+    return rule.planProgram(rule, tensors[0]!.shape, slots, values);
   });
   const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
   const scratch = Math.max(0, ...programs.map(({ scratch }) => scratch));

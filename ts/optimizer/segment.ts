@@ -2,7 +2,8 @@
 
 import type { Arena } from "../arena/arena.js";
 import { padded, type Shape, type Tensor } from "../arena/tensor.js";
-import { type PlacedInstruction, placeProgram, type Program } from "../matrix/program.js";
+import type { PlacedInstruction, Program } from "../matrix/program.js";
+import type { Place } from "../matrix/matrices.js";
 import { clip_units, sum_units } from "../kernels/clip.js";
 import { sgd } from "../kernels/sgd.js";
 import { add_squares, combine } from "../kernels/vector.js";
@@ -183,9 +184,8 @@ export class Segment {
     );
     this.norm = call(add_squares, 0, segment, 1);
     this.measure = measure === undefined ? undefined : call(kernels[measure]!, hyper, segment, 2 + arrays);
-    this.program =
-      program &&
-      placeProgram(arena, ...program, segment, (at) => (typeof at === "string" ? addresses.get(at)! : scratch + at));
+    const addressOf = (at: Place) => (typeof at === "string" ? addresses.get(at)! : scratch + at);
+    this.program = program?.[0].place(arena, program[1], segment, addressOf);
     if (agc < Infinity) {
       const units = take(BLOCK_BYTES);
       const sumsBytes = unitSumsBytes(first);

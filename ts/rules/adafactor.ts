@@ -1,5 +1,6 @@
 import { kernels } from "../kernels/adafactor.js";
 import * as factored from "../kernels/factored.js";
+import { planProgram } from "../matrix/program.js";
 import { pow } from "../math.js";
 import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
@@ -59,6 +60,7 @@ export const adafactor = rule("adafactor", {
       stepSize: relative / Math.max(1, rms(updates) / d),
     };
   },
+  planProgram,
   program(matrices) {
     const { shape } = matrices;
     const columns = shape.at(-1) ?? 1;

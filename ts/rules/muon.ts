@@ -1,5 +1,6 @@
 import { kernels } from "../kernels/muon.js";
 import * as matrix from "../kernels/matrix.js";
+import { planProgram } from "../matrix/program.js";
 import { SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
 import { rule } from "../rule.js";
@@ -64,6 +65,7 @@ export const muon = rule("muon", {
       norm: (epsAdded ? norm + eps : Math.max(norm, eps)) || 1,
     };
   },
+  planProgram,
   program(matrices, { nsSteps }) {
     const [rows, columns] = matrices.shape as [number, number];
     // The fewer rows, the less work; and what is made of the transpose is the transpose.

@@ -1,5 +1,6 @@
 import { kernels } from "../kernels/shampoo.js";
 import * as matrix from "../kernels/matrix.js";
+import { planProgram } from "../matrix/program.js";
 import { type Matrices, type Matrix, MIN_NORMAL_F32, SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
@@ -53,6 +54,7 @@ export const shampoo = rule("shampoo", {
   sums: ["squares"],
   scalars: { trace: 0 },
   advance: ({ before: { trace }, sums: { squares } }) => ({ trace: trace + squares }),
+  planProgram,
   program(matrices, { preconditionFrequency }) {
     const [rows, columns] = matrices.shape as [number, number];
     const direction = { rows, columns, at: "direction" };

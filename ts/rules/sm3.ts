@@ -1,6 +1,7 @@
 import { kernels } from "../kernels/sm3.js";
 import * as factored from "../kernels/factored.js";
 import * as matrix from "../kernels/matrix.js";
+import { planProgram } from "../matrix/program.js";
 import { nonNegative, unit } from "../option.js";
 import { rule } from "../rule.js";
 
@@ -36,6 +37,7 @@ export const sm3 = rule("sm3", {
   perTensor: true,
   scalars: { columns: 1, size: 1 },
   tensorScalars: ({ shape, size }) => ({ columns: shape.at(-1) ?? 1, size }),
+  planProgram,
   program(matrices) {
     const [columns, rows] = [matrices.shape.at(-1) ?? 1, matrices.shape.at(-2) ?? 1];
     const grid = [1, rows, columns] as const;

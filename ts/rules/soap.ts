@@ -2,6 +2,7 @@ import { kernels } from "../kernels/soap.js";
 import * as matrix from "../kernels/matrix.js";
 import * as qr from "../kernels/qr.js";
 import * as sort from "../kernels/sort.js";
+import { planProgram } from "../matrix/program.js";
 import {
   type Amount,
   type Matrices,
@@ -73,6 +74,7 @@ export const soap = rule("soap", {
     },
     sums: { squares },
   }) => ({ trace: beta * trace + (1 - beta) * squares }),
+  planProgram,
   program(matrices, { preconditionFrequency }) {
     const [rows, columns] = matrices.shape as [number, number];
     const slot = (at: string | number) => ({ rows, columns, at });
