@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
+import ts from "typescript";
 import { fingerprint, root } from "./project.mjs";
 
 const dist = join(root, "dist");
@@ -74,11 +75,35 @@ function annotate(file, others = []) {
     options.push(` * @param options.${name} ${says}\n`);
     return `/** ${says} */${rest}`;
   });
-  writeFileSync(
-    path,
-    text.replace(/ \*\/\n(?=export declare const \w+: import)/, ` *\n${[...options, ...others].join("")} */\n`),
+  const documented = text.replace(
+    / \*\/\n(?=export declare const \w+: import)/,
+    ` *\n${[...options, ...others].join("")} */\n`,
   );
+  writeFileSync(path, withNames(documented));
   return options;
+}
+
+/** Gives the types of a rule's factory names, which editors show instead of all options. */
+function withNames(text) {
+  const factories = ts.createSourceFile("rule.d.ts", text, ts.ScriptTarget.ES2022).statements.flatMap((statement) => {
+    const [declaration] = statement.declarationList?.declarations ?? [];
+    return declaration?.type?.qualifier?.text === "Factory" ? [declaration] : [];
+  });
+  for (const { name, type } of factories) {
+    const textOf = ({ pos, end }) => text.slice(pos, end).trim();
+    const [hyper, fixed, slots, added] = type.typeArguments.map(textOf);
+    const named = (part) => `${name.text[0].toUpperCase()}${name.text.slice(1)}${part}`;
+    const parts = ["Hyper", "State", "GroupOptions", "Options"].map(named);
+    return `import type { AllOptions, GroupOptions, Live, OptimizerFactory, StateOf } from "../rule.js";
+type Hyper = ${hyper};
+type Fixed = ${fixed};
+export interface ${parts[0]} extends Live<Hyper> {}
+export interface ${parts[1]} extends StateOf<${slots}, ${added}> {}
+export interface ${parts[2]} extends GroupOptions<Hyper, Fixed> {}
+export interface ${parts[3]} extends AllOptions<Hyper, Fixed> {}
+${text.slice(0, type.pos)} OptimizerFactory<${parts.join(", ")}>${text.slice(type.end)}`;
+  }
+  return text;
 }
 
 // Before TypeScript 5.7 a typed array has no type parameter. The type of `slice` is one over an ArrayBuffer in every version.

@@ -159,7 +159,8 @@ test("an editor shows each rule's options with their ranges and defaults", () =>
   const source = readFileSync(file, "utf8");
   for (const { rule } of factories) {
     const call = source.indexOf(`${rule.name}(model, {`);
-    const { documentation = [], tags = [] } = service.getQuickInfoAtPosition(file, call)!;
+    const { displayParts, documentation = [], tags = [] } = service.getQuickInfoAtPosition(file, call)!;
+    expect(ts.displayPartsToString(displayParts).length, rule.name).toBeLessThan(300);
     const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);
     const inside = call + `${rule.name}(model, {`.length;
     for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...sharedOptions })) {

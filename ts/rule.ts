@@ -21,21 +21,33 @@ export type Scheduled<Value> = Value extends number
     ? { readonly [Index in keyof Value]: Scheduled<Value[Index]> }
     : Value;
 
-type Live<O extends Options> = { -readonly [Name in keyof O]: Scheduled<ValueOf<O[Name]>> };
+export type Live<O extends Options> = { -readonly [Name in keyof O]: Scheduled<ValueOf<O[Name]>> };
+
+/** The options that a group may have of its own. */
+export type GroupOptions<Hyper extends Options, Fixed extends Options> = Partial<Live<Hyper>> &
+  Given<Fixed & typeof groupOptions>;
+
+export type AllOptions<Hyper extends Options, Fixed extends Options> = GroupOptions<Hyper, Fixed> &
+  Given<typeof sharedOptions>;
+
+export type StateOf<Slots extends string, Added extends string> = { readonly [Slot in Slots]: Float32Array } & {
+  readonly [Slot in Added]?: Float32Array;
+};
 
 /** Makes an optimizer of tensors, a record or a list, or of groups that each have their own options. */
-export interface Factory<Hyper extends Options, Fixed extends Options, Slots extends string, Added extends string> {
-  (
-    params: Params<Partial<Live<Hyper>> & Given<Fixed & typeof groupOptions>>,
-    options?: Partial<Live<Hyper>> & Given<Fixed & typeof groupOptions & typeof sharedOptions>,
-  ): Optimizer<
-    Live<Hyper>,
-    { readonly [Slot in Slots]: Float32Array } & { readonly [Slot in Added]?: Float32Array },
-    Partial<Live<Hyper>> & Given<Fixed & typeof groupOptions>
-  >;
+export interface OptimizerFactory<Hyper, State, GroupOptions, AllOptions> {
+  (params: Params<GroupOptions>, options?: AllOptions): Optimizer<Hyper, State, GroupOptions>;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;
 }
+
+/** A factory by the parts of its literal. The build gives each a name, so that editors show `AdamwOptions`. */
+export interface Factory<
+  Hyper extends Options,
+  Fixed extends Options,
+  Slots extends string,
+  Added extends string,
+> extends OptimizerFactory<Live<Hyper>, StateOf<Slots, Added>, GroupOptions<Hyper, Fixed>, AllOptions<Hyper, Fixed>> {}
 
 /** TypeScript infers any options for a rule without fixed options; such a rule has none. */
 type Known<O extends Options> = string extends keyof O ? Record<never, never> : O;

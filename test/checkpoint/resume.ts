@@ -34,7 +34,14 @@ export function start({ rule, options }: Spec): Run {
     { params: [model.a, model.b], ...(live && { lr: schedule }) },
     { params: [model.c], ...(live && { lr: plateau }), maximize: true },
   ];
-  const around = { clipNorm: 0.5, nonFinite: "skip", ema: 0.9, emaWarmup: true, accumulate: 2, lossScale: "dynamic" };
+  const around = {
+    clipNorm: 0.5,
+    nonFinite: "skip",
+    ema: 0.9,
+    emaWarmup: true,
+    accumulate: 2,
+    lossScale: "dynamic",
+  } as const;
   const optimizer = factory(groups, { ...options, ...around });
   return { model, optimizer, order: batches(10, 3, { seed: 5, epochs: 100 }), plateau };
 }
