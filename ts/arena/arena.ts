@@ -1,6 +1,6 @@
 /** The arena: one WebAssembly memory, the tensors in it, and the threads that work on it. */
 
-import { type Code, codeFor, encode, type Kernel, type Whole } from "../wasm/kernels.js";
+import { type Code, moduleFor, encode, isModule, type Kernel, type Whole } from "../wasm/kernels.js";
 import { ALIGNMENT, MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn, suggestCollection } from "./memory.js";
 import { classOf, flag, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
@@ -25,7 +25,7 @@ const module: Option<Whole | undefined, string, undefined> = {
   default: undefined,
   range: "a WebAssembly.Module or bytes",
   check(title, value) {
-    if (value instanceof WebAssembly.Module || value instanceof ArrayBuffer || ArrayBuffer.isView(value)) return;
+    if (isModule(value) || classOf(value) === "ArrayBuffer" || ArrayBuffer.isView(value)) return;
     throw new TypeError(
       `${title} must be a WebAssembly.Module, or the bytes of the package's kernels.wasm, got ${show(value)}`,
     );
@@ -166,9 +166,9 @@ function resolveArena(title: string, given: ArenaOptions) {
   if (node !== undefined) throw new Error(`${title}: downhill needs Node 20.19 or newer, this is Node ${node}`);
   const allowed = sharingAllowed();
   const values = resolve(title, options, given) as ArenaOptions;
-  const { maxBytes, threads, workerUrl, module } = values;
+  const { maxBytes, threads, workerUrl } = values;
   // A compiled module is for unshared memory; bytes serve either.
-  const shared = values.shared ?? (allowed && (!(module instanceof WebAssembly.Module) || (threads ?? 1) > 1));
+  const shared = values.shared ?? (allowed && (!isModule(values.module) || (threads ?? 1) > 1));
   const what = shared ? "shared memory is" : `${threads} threads are`;
   if ((shared || (threads ?? 1) > 1) && !allowed) {
     throw new Error(
@@ -179,15 +179,16 @@ function resolveArena(title: string, given: ArenaOptions) {
   if (!shared && (threads ?? 1) > 1) {
     throw new TypeError(`${title}: ${threads} threads need shared memory; leave shared out`);
   }
-  if (shared && module instanceof WebAssembly.Module) {
+  if (shared && isModule(values.module)) {
     throw new TypeError(
       `${title}: module is compiled for unshared memory; pass the bytes of kernels.wasm, or leave shared and threads out`,
     );
   }
+  const module = moduleFor(title, shared, values.module);
   const space = allocateSpace(title, maxBytes, shared);
   return {
     space,
-    code: codeFor(title, space.memory, shared, module),
+    code: { memory: space.memory, module },
     threads: threads ?? (shared ? Math.min(cores(), MOST_THREADS) : 1),
     asked: threads !== undefined || workerUrl !== undefined,
     workerUrl,

@@ -1,6 +1,7 @@
 /** WebAssembly memory, and the allocation of addresses in it. */
 
 import { classOf } from "../option.js";
+import { checkAvailable } from "../wasm/kernels.js";
 import { nextTurn } from "../platform.js";
 import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
 import type { Shape, Tensor } from "./tensor.js";
@@ -41,11 +42,7 @@ export const MAX_BYTES = 2 ** 32;
 
 /** Allocates a memory. All of its address space is reserved at once, so it never grows and its views stay valid. */
 export function allocateSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
-  if (typeof WebAssembly === "undefined") {
-    throw new Error(
-      `${title}: WebAssembly is not available here; start Node without --jitless, or allow it in the browser`,
-    );
-  }
+  checkAvailable(title);
   const space = spaceIn(maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared));
   return Object.defineProperty(space, "close", { value: countOpen() });
 }

@@ -4,6 +4,7 @@
  */
 
 import { add_squares } from "../kernels/vector.js";
+import { classOf } from "../option.js";
 import { alphabet, sources } from "./facts.js";
 
 /** A kernel as text: its name, a space, and its module. */
@@ -66,17 +67,26 @@ export function forMemory(module: Uint8Array<ArrayBuffer>, shared: boolean): Uin
   return module;
 }
 
+/** An Error if there is no WebAssembly. */
+export function checkAvailable(title: string): void {
+  if (typeof WebAssembly !== "undefined") return;
+  throw new Error(
+    `${title}: WebAssembly is not available here; start Node without --jitless, or allow it in the browser`,
+  );
+}
+
 /**
- * The code of an arena with this memory.
- * @param given a module with all kernels, compiled for unshared memory, or as bytes
+ * The module with all kernels, if one is given.
+ * @param given the module, compiled for unshared memory, or its bytes
  * An Error if WebAssembly does not compile here; a TypeError if the module is not the package's.
  */
-export function codeFor(title: string, memory: WebAssembly.Memory, shared: boolean, given?: Whole): Code {
+export function moduleFor(title: string, shared: boolean, given?: Whole): WebAssembly.Module | undefined {
+  checkAvailable(title);
   const compile = (bytes: Uint8Array<ArrayBuffer>) => new WebAssembly.Module(forMemory(bytes, shared));
   let module: WebAssembly.Module | undefined;
   try {
     if (given === undefined) compile(decode(add_squares));
-    else module = given instanceof WebAssembly.Module ? given : compile(copyOf(given));
+    else module = isModule(given) ? given : compile(copyOf(given));
   } catch (cause) {
     throw new Error(
       `${title}: WebAssembly does not compile here (${(cause as Error).message}); it needs SIMD (Node 16.4, Chrome 91, Firefox 89, ` +
@@ -85,18 +95,21 @@ export function codeFor(title: string, memory: WebAssembly.Memory, shared: boole
       { cause },
     );
   }
-  if (module === undefined) return { memory };
+  if (module === undefined) return undefined;
   const [section = new ArrayBuffer()] = WebAssembly.Module.customSections(module, "downhill");
   if (String.fromCharCode(...new Uint8Array(section)) !== sources) {
     throw new TypeError(
       `${title}: module must be the kernels.wasm of this version of the package; import downhill/kernels.wasm`,
     );
   }
-  return { memory, module };
+  return module;
 }
 
 /** All kernels in one: a module, or its bytes. */
 export type Whole = WebAssembly.Module | BufferSource;
+
+/** Whether a value is a compiled module, of any realm. */
+export const isModule = (value: unknown): value is WebAssembly.Module => classOf(value) === "WebAssembly.Module";
 
 const copyOf = (source: BufferSource) =>
   ArrayBuffer.isView(source)
