@@ -75,7 +75,7 @@ test("no function whose last bits engines may choose: powers, exponentials, loga
   for (const file of files) {
     const source = readFileSync(join(root, "ts", file), "utf8")
       .replace(/\/\*[\s\S]*?\*\//g, "") // comments
-      .replace(/\b2 \*\* \d+/g, ""); // exact
+      .replace(/\b2(n?) \*\* \d+\1/g, ""); // exact
     expect(source, file).not.toMatch(/Math\.(?!(abs|ceil|floor|imul|max|min|sign|sqrt|trunc)\b)|\*\*/);
   }
 });
