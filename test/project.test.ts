@@ -69,13 +69,13 @@ test("if a rule's comment lacks a paragraph, the error says which one and what t
 });
 
 test("no function whose last bits engines may choose: powers, exponentials, logarithms, angles", () => {
-  const files = readdirSync(join(root, "ts"), { recursive: true, encoding: "utf8" }).filter((name) =>
-    name.endsWith(".ts"),
+  const files = readdirSync(join(root, "ts"), { recursive: true, encoding: "utf8" }).filter(
+    (name) => name.endsWith(".ts") && !name.startsWith("kernels/"), // which are text
   );
   for (const file of files) {
     const source = readFileSync(join(root, "ts", file), "utf8")
       .replace(/\/\*[\s\S]*?\*\//g, "") // comments
-      .replace(/\b2(n?) \*\* \d+\1/g, ""); // exact
+      .replace(/\b2 \*\* \d+/g, ""); // exact
     expect(source, file).not.toMatch(/Math\.(?!(abs|ceil|floor|imul|max|min|sign|sqrt|trunc)\b)|\*\*/);
   }
 });
