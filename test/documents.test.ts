@@ -11,6 +11,7 @@ import { marked, type Token, type Tokens } from "marked"; // a small, well-kept 
 import ts from "typescript";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { root } from "../scripts/project.mjs";
+import * as downhill from "../ts/index.js";
 
 const files = (folder: string): string[] =>
   readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
@@ -150,6 +151,11 @@ const checks: Record<string, (text: string) => void> = {
       if (path !== undefined) source = readFileSync(join(root, path), "utf8");
       else if (line !== "+ ...") expect(source, line).toContain(line.replace(/^\+\s*/, ""));
     }
+  },
+  /** What pages import from the package is there. */
+  html(text) {
+    const [, names] = text.match(/import \{ (.+) \} from "https:.+\/downhill"/)!;
+    expect(Object.keys(downhill)).toEqual(expect.arrayContaining(names!.split(", ")));
   },
   text() {},
 };
