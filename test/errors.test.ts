@@ -366,12 +366,7 @@ describe("tensors", () => {
 test("an optimizer whose state does not fit", () => {
   const arena = small();
   const w = arena.tensor("w", [100_000]);
-  refuses(
-    arena,
-    () => adam([w]),
-    RangeError,
-    "out of memory: adam's state takes",
-  );
+  refuses(arena, () => adam([w]), RangeError, "out of memory: adam's state takes");
   expect(sgd([w]).steps).toBe(0); // SGD has no state, so it fits
 });
 
