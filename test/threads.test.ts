@@ -78,9 +78,9 @@ describe("how many", () => {
   test("one where workers do not start, unless asked for", async () => {
     const missing = new URL("file:///none/worker.js");
     await expect(createArena({ threads: 3, workerUrl: missing })).rejects.toThrow(
-      /^createArena: 3 threads cannot be had, a worker does not start \(.*\); if a content security policy .* workerUrl; or leave threads out$/,
+      /^createArena: 3 threads are unavailable, the worker "file:\/\/\/none\/worker.js" does not start \(.*\); workerUrl must be .*; or leave threads out$/,
     );
-    await expect(createArena({ workerUrl: missing })).rejects.toThrow("cannot be had");
+    await expect(createArena({ workerUrl: missing })).rejects.toThrow("threads are unavailable");
     vi.spyOn(threads, "Worker").mockImplementation(function () {
       throw new Error("not permitted");
     });

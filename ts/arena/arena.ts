@@ -153,11 +153,14 @@ export function attachArena(handle: ArenaHandle): Arena {
   if (handle.protocol !== PROTOCOL) {
     throw new TypeError("attachArena: the arena is of another version of the package; use the same one in all threads");
   }
+  const refused = "attachArena: expected what arena.share() gave, posted as it is";
   try {
     const { memory, module, tensors } = handle;
-    return new Arena(spaceIn(memory), { memory, module }, [...tensors]);
+    const space = spaceIn(memory);
+    if (!space.shared) throw new TypeError(`${refused}, got unshared memory`);
+    return new Arena(space, { memory, module: moduleFor("attachArena", true, module) }, [...tensors]);
   } catch (cause) {
-    throw new TypeError("attachArena: expected what arena.share() gave, posted as it is", { cause });
+    throw new TypeError(refused, { cause });
   }
 }
 
