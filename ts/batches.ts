@@ -133,6 +133,6 @@ function randomBits(seed: number, stream: number): () => number {
     c = (((c << 21) | (c >>> 11)) + sum) | 0;
     return sum >>> 0;
   };
-  for (let i = 0; i < 15; i++) next(); // the streams of similar seeds differ after these
+  for (let i = 0; i < 15; i++) next(); // after 15 numbers, the streams of similar seeds differ
   return next;
 }

@@ -1,6 +1,7 @@
 /**
- * Powers, logarithms and angles to the same bits on every engine, which `Math` does not promise: sums and products
- * only, after Sun's fdlibm (1993). Within a few units in the last place; where schedules need them.
+ * Powers, logarithms and angles with the same bits on every engine, which `Math` does not promise. They consist of sums
+ * and products, after Sun's fdlibm (1993). Powers are within 32 units in the last place, the others within two.
+ * Schedules need them.
  */
 
 const bits = new DataView(new ArrayBuffer(8));
@@ -72,7 +73,7 @@ export function exp(x: number): number {
         ],
       );
   const y = 1 - (low - (r * c) / (2 - c) - high);
-  const part = Math.trunc(k / 2); // in two steps, as 2^k may be out of range where the result is not
+  const part = Math.trunc(k / 2); // in two steps, because 2^k may be out of range when the result is not
   return y * powerOfTwo(part) * powerOfTwo(k - part);
 }
 
@@ -86,7 +87,7 @@ export function pow(base: number, exponent: number): number {
   return exponent < 0 ? 1 / result : result;
 }
 
-/** The cosine of pi times x, so that no digit is lost in turning x around. */
+/** The cosine of pi times x. The argument is reduced exactly. */
 export function cosPi(x: number): number {
   const turned = Math.abs(x) % 2;
   const folded = turned > 1 ? 2 - turned : turned; // in [0, 1]

@@ -15,7 +15,7 @@ export type ValueOf<O> = O extends Option<infer Value, string, unknown> ? Value 
 /** The values of options. */
 export type Chosen<O extends Options> = { readonly [Name in keyof O]: ValueOf<O[Name]> };
 
-/** A number's default, a list's, or undefined for a number that must be given. */
+/** The type of a default: a number, a list of numbers, or undefined if the option is required. */
 type Numbers = number | readonly number[] | undefined;
 type Widened<D extends Numbers> = D extends readonly number[] ? { readonly [Index in keyof D]: number } : number;
 
@@ -206,7 +206,10 @@ export function resolve(
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   classOf(value) === "Object" && !(Symbol.iterator in (value as object));
 
-/** The class of a built-in object, in any realm, where `instanceof` fails; "Object" for others, and for primitives their type. */
+/**
+ * The class of a built-in object; "Object" for others, and for primitives their type. It works for objects of other
+ * realms (iframes, `vm` contexts), where `instanceof` fails.
+ */
 export const classOf = (value: unknown): string => Object.prototype.toString.call(value).slice(8, -1);
 
 export const defaults = (options: Options): Record<string, unknown> =>
@@ -222,7 +225,7 @@ export function accept(title: string, option: Option, value: unknown): unknown {
 /** The longest name of an unknown option in a message, in characters. */
 const MAX_NAME = 60;
 
-/** Options nest no deeper than this, and no list is longer. Other values are left to the check, which refuses them. */
+/** The largest depth and length of options. Values beyond these are not copied. The check refuses them. */
 const MAX_DEPTH = 4;
 const MAX_LENGTH = 2 ** 20;
 
@@ -294,7 +297,7 @@ function sharedLetters(a: string, b: string): number {
 const MAX_SHOWN = 120;
 const MAX_ITEMS = 16;
 
-/** A value as a message shows it: never longer than a line or two, and in a time that does not depend on the value. */
+/** Returns the text of a value for a message. Its length and the time are limited, whatever the value is. */
 export function show(value: unknown): string {
   const text = shown(value, 3, MAX_SHOWN);
   return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
@@ -312,7 +315,7 @@ function shown(value: unknown, depth: number, room: number): string {
   return String(value);
 }
 
-/** The name of an object's class. Reading it may run code of the object's own, which may throw. */
+/** The name of an object's class. Reading it may run a getter of the object, which may throw. */
 function constructorName(value: object): string {
   try {
     const name: unknown = value.constructor?.name;

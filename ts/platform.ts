@@ -1,4 +1,4 @@
-/** What Node (with Bun and Deno, which have its modules) and browsers have each in its own way. */
+/** Differences between Node and browsers. Bun and Deno have Node's modules. */
 
 interface Port {
   onmessage: ((event: { data: any }) => void) | null;
@@ -66,7 +66,7 @@ interface NodeModules {
   zlib: { crc32?(bytes: Uint8Array): number };
 }
 
-/** A module of Node's, asked for in a way that bundlers for browsers do not see. */
+/** Returns a module of Node, or undefined in browsers. Bundlers for browsers do not see this import. */
 export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModules[Name] | undefined {
   const { process } = globalThis as { process?: { getBuiltinModule?(id: string): NodeModules[Name] } };
   try {
@@ -93,12 +93,12 @@ export const INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom") a
 export const sharingAllowed = (): boolean =>
   typeof SharedArrayBuffer === "function" && globalThis.crossOriginIsolated !== false;
 
-/** How many threads run at once here. */
+/** Returns the number of threads that the machine can run in parallel. */
 export const cores = (): number =>
   nodeModule("os")?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
 
-// Tests often replace timers and clocks by fakes that stand still (Jest, Vitest, sinon). Steps depend on neither: they use
-// message channels, and Node's own clock, which fakes leave alone, or the clock that was there first.
+// Tests often replace timers and clocks by fakes that do not advance (Jest, Vitest, sinon). Steps depend on neither:
+// they use message channels, and Node's own clock, which fakes do not replace, or the clock at the time of import.
 
 const { performance } = nodeModule("perf_hooks") ?? globalThis;
 const clock = performance.now;
@@ -106,7 +106,7 @@ const clock = performance.now;
 /** Milliseconds, for intervals. */
 export const now = (): number => clock.call(performance);
 
-/** Lets the event loop have a turn. A timer would wait for milliseconds. */
+/** Returns a promise that is fulfilled in the next turn of the event loop. A timer would wait for some milliseconds. */
 export function nextTurn(): Promise<void> {
   const { MessageChannel } = nodeModule("worker_threads") ?? globalThis;
   return new Promise((resolve) => {
@@ -123,21 +123,21 @@ export function nextTurn(): Promise<void> {
 
 /** A thread that was started. */
 export interface Thread {
-  /** Fulfilled once it takes part; rejected if it is gone before. */
+  /** Fulfilled when the thread is ready to work. Rejected if it ends before. */
   readonly ready: Promise<void>;
   /** Fulfilled with the cause once it has ended by itself. */
   readonly gone: Promise<unknown>;
   end(): void;
 }
 
-/** How many seconds a thread may take to answer. */
+/** The number of seconds that a thread may take to answer. */
 const START_TIMEOUT_SECONDS = 20;
 
 /**
  * Starts a thread. While it works, it does not keep the process alive.
- * @param source what it runs, unless there is a `url` to take it from
+ * @param source the source code of the thread, for an undefined `url`
  * @param message what it is sent
- * @param expected what it answers when it takes part
+ * @param expected the message that the thread sends when it is ready
  */
 export function startThread(source: string, url: string | URL | undefined, message: object, expected: string): Thread {
   let leave!: (cause: unknown) => void;
@@ -145,7 +145,7 @@ export function startThread(source: string, url: string | URL | undefined, messa
     leave = resolve;
   });
   let seconds = 0;
-  // Counted, as one long task here must not use it all up.
+  // Seconds are counted by a timer, so that one long task here does not use up the time.
   const timer: unknown = setInterval(() => {
     if (++seconds === START_TIMEOUT_SECONDS) leave(new Error(`no answer in ${START_TIMEOUT_SECONDS} seconds`));
   }, 1000);
@@ -164,7 +164,7 @@ export function startThread(source: string, url: string | URL | undefined, messa
       leave(cause);
     }
   });
-  ready.then(stop, stop); // who waits for it hears of a rejection
+  ready.then(stop, stop); // callers that await `ready` handle the rejection
   return {
     ready,
     gone,

@@ -1,4 +1,4 @@
-/** The function `rule`: it turns a rule's literal into a typed factory. */
+/** The function `rule`. It makes a typed factory, such as `adamw`, from a rule's definition. */
 
 import {
   groupOptions,

@@ -1,16 +1,10 @@
-//! Gradient clipping: by value, and by the norms of units of a tensor.
+//! Adaptive gradient clipping: by the norms of the units of a tensor.
 
 use crate::{
     lane::{Lane, sqrt},
     rule::Segment,
     vector::sum_of_squares,
 };
-
-/// Limits each element of a gradient to `[-clip, clip]`.
-#[inline(always)]
-pub fn clip_value<V: Lane>(g: V, clip: f64) -> V {
-    g.max(V::splat(-clip)).min(V::splat(clip))
-}
 
 /// The arguments of [`sum_units`] and [`clip_units`].
 #[repr(C)]
@@ -83,7 +77,8 @@ pub unsafe fn sum_units<V: Lane>(units: &Units, segment: &Segment<0>, begin: usi
 /// - `units.sums` is null, or has the sums of all blocks.
 #[inline(always)]
 pub unsafe fn clip_units<V: Lane>(units: &Units, segment: &Segment<0>, begin: usize, end: usize) {
-    /// The least norm that a unit's parameters count with. Without it, parameters of zero would stay zero.
+    /// The lower bound of the norm of a unit's parameters. Without it, gradients of parameters that are all zero would
+    /// be scaled to zero, so these parameters would never change.
     const LEAST_NORM: f64 = 1e-3;
     let blocks = units.blocks();
     units.for_blocks_in(begin, end, |unit, _, start, len| {

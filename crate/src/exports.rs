@@ -1,6 +1,6 @@
-//! The functions that the binary exports: every rule's kernels, and those over vectors and matrices.
+//! The functions that the binary exports: the kernels of every rule, and the kernels for vectors and matrices.
 
-#![allow(unsafe_op_in_unsafe_fn)] // in the code that wasm_bindgen generates for an unsafe function
+#![allow(unsafe_op_in_unsafe_fn)] // `wasm_bindgen` generates code that needs it
 
 use crate::{
     clip::{self, Units},
@@ -19,7 +19,7 @@ macro_rules! export_rules {
     ($($name:ident: $rule:ty, $slots:literal $(, by $measure:ident: $sums:literal)?;)*) => {
         $(
             /// # Safety
-            /// As for [`run`], and `hyper` is valid.
+            /// The obligations of [`run`]. `hyper` is valid.
             #[wasm_bindgen]
             pub unsafe fn $name(hyper: *const $rule, segment: *const Segment<$slots>, begin: usize, end: usize) {
                 unsafe { run::<Simd, $rule, $slots>(&*hyper, &*segment, begin, end) }
@@ -50,7 +50,7 @@ pub static METADATA_SECTION: [u8; METADATA.len()] = unsafe { *METADATA.as_ptr().
 /// Exports [`vector::add_squares`].
 ///
 /// # Safety
-/// As for it, and the arguments are valid.
+/// The obligations of the exported function. All arguments are valid.
 #[wasm_bindgen]
 pub unsafe fn add_squares(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
     unsafe { vector::add_squares::<Simd>(&*segment, begin, end, &mut *sum) }
@@ -59,7 +59,7 @@ pub unsafe fn add_squares(_: usize, segment: *const Segment<0>, begin: usize, en
 /// Exports [`vector::dot`].
 ///
 /// # Safety
-/// As for it, and the arguments are valid.
+/// The obligations of the exported function. All arguments are valid.
 #[wasm_bindgen]
 pub unsafe fn dot(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
     unsafe { vector::dot::<Simd>(&*segment, begin, end, &mut *sum) }
@@ -68,7 +68,7 @@ pub unsafe fn dot(_: usize, segment: *const Segment<0>, begin: usize, end: usize
 /// Exports [`vector::magnitude`].
 ///
 /// # Safety
-/// As for it, and the arguments are valid: `out` for two numbers.
+/// The obligations of the exported function. All arguments are valid: `out` for two numbers.
 #[wasm_bindgen]
 pub unsafe fn magnitude(_: usize, segment: *const Segment<0>, begin: usize, end: usize, out: *mut f64) {
     unsafe { vector::magnitude::<Simd>(&*segment, begin, end, &mut *out.cast()) }
@@ -77,7 +77,7 @@ pub unsafe fn magnitude(_: usize, segment: *const Segment<0>, begin: usize, end:
 /// Exports [`vector::combine`].
 ///
 /// # Safety
-/// As for it, and the arguments are valid: `weights` for two numbers.
+/// The obligations of the exported function. All arguments are valid: `weights` for two numbers.
 #[wasm_bindgen]
 pub unsafe fn combine(weights: *const f64, segment: *const Segment<1>, begin: usize, end: usize) {
     unsafe { vector::combine::<Simd>(*weights.cast(), &*segment, begin, end) }
@@ -86,7 +86,7 @@ pub unsafe fn combine(weights: *const f64, segment: *const Segment<1>, begin: us
 /// Exports [`clip::clip_units`].
 ///
 /// # Safety
-/// As for it, and the arguments are valid.
+/// The obligations of the exported function. All arguments are valid.
 #[wasm_bindgen]
 pub unsafe fn clip_units(units: *const Units, segment: *const Segment<0>, begin: usize, end: usize) {
     unsafe { clip::clip_units::<Simd>(&*units, &*segment, begin, end) }
@@ -95,7 +95,7 @@ pub unsafe fn clip_units(units: *const Units, segment: *const Segment<0>, begin:
 /// Exports [`clip::sum_units`].
 ///
 /// # Safety
-/// As for it, and the arguments are valid.
+/// The obligations of the exported function. All arguments are valid.
 #[wasm_bindgen]
 pub unsafe fn sum_units(units: *const Units, segment: *const Segment<0>, begin: usize, end: usize) {
     unsafe { clip::sum_units::<Simd>(&*units, &*segment, begin, end) }
@@ -106,7 +106,7 @@ macro_rules! export_reductions {
         #[doc = concat!("Exports [`factored::", stringify!($name), "`].")]
         ///
         /// # Safety
-        /// As for it, and the arguments are valid.
+        /// The obligations of the exported function. All arguments are valid.
         #[wasm_bindgen]
         pub unsafe fn $name(reduction: *const Reduction, segment: *const Segment<0>, begin: usize, end: usize) {
             unsafe { factored::$name::<Simd>(&*reduction, &*segment, begin, end) }
@@ -121,7 +121,7 @@ macro_rules! export_operations {
         #[doc = concat!("Exports [`", stringify!($module), "::", stringify!($name), "`].")]
         ///
         /// # Safety
-        /// As for it, and the arguments are valid.
+        /// The obligations of the exported function. All arguments are valid.
         #[wasm_bindgen]
         pub unsafe fn $name(arguments: *const $arguments, _: usize, begin: usize, end: usize) {
             unsafe { $module::$name$(::<$lane>)?(&*arguments, begin, end) }

@@ -16,13 +16,14 @@ use crate::{
 pub struct Reduction {
     /// The weight of a new mean in its average, or in [`invert_means`] the least mean.
     pub amount: f64,
-    /// A number for each row of each matrix.
+    /// A statistic for each row of each matrix.
     pub row_stats: *const f32,
     /// A number for each column of each matrix.
     pub column_stats: *const f32,
     /// The numbers that the kernel writes: one per row, or one per column.
     pub out: *mut f32,
-    /// The sums between slices, four per number, and what [`invert_means`] gives to [`divide_rows`].
+    /// The sums between slices, four doubles for each row or column. [`invert_means`] writes one inverse mean per
+    /// matrix here, and [`divide_rows`] reads them.
     pub partial: *mut f64,
     pub matrices: u32,
     pub rows: u32,
@@ -46,7 +47,7 @@ impl Reduction {
         slice_range(self.slice, self.slice_len, len)
     }
 
-    /// The sums of a number before this slice.
+    /// The partial sums of a row or column before this slice.
     #[inline(always)]
     unsafe fn sums_before<V: Lane>(&self, number: usize) -> V::Sums {
         if self.slice == 0 { V::NO_SUMS } else { unsafe { V::load_sums(self.partial.add(WIDTH * number)) } }
@@ -142,8 +143,8 @@ unsafe fn update_average<V: Lane>(mean: V, weight: f64, at: *mut f32, single: bo
     }
 }
 
-/// Writes `1 / max(mean, amount)` for each matrix to `partial`, where `mean` is that of the numbers of its rows. Pieces
-/// are matrices.
+/// Writes `1 / max(mean, amount)` to `partial` for each matrix. `mean` is the mean of the statistics of its rows.
+/// Pieces are matrices.
 ///
 /// # Safety
 /// `row_stats` in `reduction` is valid for the rows of all matrices, and `partial` for the matrices.
@@ -258,7 +259,7 @@ impl Grid {
     /// The index of an element's row among all rows, of its column among all columns, and of the element in its row.
     #[inline(always)]
     fn locate(self, index: usize) -> [usize; 3] {
-        // Integer division takes several times as long. Adding a half makes this as exact.
+        // Integer division takes several times as long. The added half makes the rounded quotient exact.
         let row = ((f64::from(index as i32) + 0.5) * self.inverse_columns) as i32;
         let matrix = ((f64::from(row) + 0.5) * self.inverse_rows) as i32 as usize;
         let row = row as usize;

@@ -7,17 +7,17 @@ use crate::{
     scalar::{MIN_NORMAL_F32, powi},
 };
 
-/// The most steps from one guard to the next.
+/// The largest number of steps from one guard to the next.
 const MAX_INTERVAL: u32 = 16;
 
-/// The least share of itself that state may keep from one guard to the next: a half per step, in the most steps.
+/// The smallest fraction of itself that state may keep from one guard to the next: a half per step, over 16 steps.
 const LEAST_LEFT: f64 = 1.0 / (1u32 << 16) as f64;
 
-/// How much more than a bound needs to be, because a schedule may make decays faster between two guards.
+/// A factor of the bounds, because a schedule may make decays faster between two guards.
 const MARGIN: f64 = 4.0;
 
 /// The steps from one guard of state with this decay to the next: a power of two.
-#[inline(never)] // once in the binary, as the next two
+#[inline(never)] // so that the binary has it once, like the next two
 fn interval(decay: f64) -> u32 {
     let (mut steps, mut left) = (1, decay);
     while steps < MAX_INTERVAL && left * left >= LEAST_LEFT {

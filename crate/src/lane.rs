@@ -1,5 +1,6 @@
-//! The arithmetic of rules, on four elements at once: [`Simd`] in WebAssembly, [`Scalar`] elsewhere.
-//! Both give the same bits, because every operation here is one correctly rounded IEEE 754 operation.
+//! The arithmetic of rules, on four elements at once: [`Simd`] in WebAssembly, [`Scalar`] elsewhere. Both give the same
+//! bits: operations on floating-point numbers are correctly rounded (IEEE 754) and have a fixed order, and the others
+//! are integer arithmetic.
 
 use crate::math;
 use core::ops::{Add, Div, Mul, Sub};
@@ -14,8 +15,8 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// The element `i` is `f(i)`.
     fn from_fn(f: impl Fn(usize) -> f32) -> Self;
     fn sqrt(self) -> Self;
-    /// `other` where it is larger, otherwise `self`. A NaN in `self` stays, and one in `other` is ignored. (A maximum
-    /// that keeps both is five instructions on x86; this is one.)
+    /// The larger of both. A NaN in `self` stays, and one in `other` is ignored. (This is one instruction on x86; a
+    /// maximum that keeps both is five.)
     fn max(self, other: Self) -> Self;
     /// `other` where it is smaller, otherwise `self`. NaN as in `max`.
     fn min(self, other: Self) -> Self;
@@ -23,7 +24,7 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     #[inline(always)]
     fn sign(self) -> Self {
         let [least, one, large] = [-1.0, 1.0, (1u128 << 127) as f64].map(Self::splat);
-        (self * large).max(least).min(one) // comparing takes twice as many operations
+        (self * large).max(least).min(one) // comparisons would be twice as many operations
     }
     /// Zero where the magnitude is below `bound`, otherwise `self`.
     fn zero_below(self, bound: Self) -> Self;
@@ -204,7 +205,7 @@ mod simd {
                 }
                 v = v.map(|x| v128_xor(x, u32x4_shr(x, 16)));
             }
-            // The middle of one of 2^23 parts.
+            // The middle of one of 2^23 equal parts of the interval.
             let unit = |x| f32x4_sub(v128_or(u32x4_shr(x, 9), f32x4_splat(1.0)), f32x4_splat(1.0 - f32::EPSILON / 2.0));
             [Self(unit(v[0])), Self(unit(v[1]))]
         }

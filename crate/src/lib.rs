@@ -1,5 +1,5 @@
-//! Kernels: one function per rule and set of state, over memory that the caller provides. They own nothing: no heap, no
-//! stack, no writable data, no atomics. TypeScript owns the memory and calls kernels by name.
+//! Kernels: one function for each rule and each set of slots, over memory that the caller provides. They own nothing:
+//! no heap, no stack, no writable data, no atomics. TypeScript owns the memory and calls kernels by name.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]
 
@@ -18,8 +18,8 @@ pub mod scalar;
 pub mod sort;
 pub mod vector;
 
-/// Passes the list of rules' kernels to the macro `$make`. A line is `name: hyper-parameters, slots of state`, and for
-/// a rule that measures first, `by` the measuring kernel and its number of sums. A name is the rule's, followed by the
+/// Passes the list of rules' kernels to the macro `$make`. A line is `name: struct of hyper-parameters, number of
+/// slots`. A rule that measures first adds `by measuring_kernel: number of sums`. A name is the rule's, followed by the
 /// options that add state, in the order of their slots.
 #[macro_export]
 macro_rules! kernels {

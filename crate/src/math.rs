@@ -1,4 +1,5 @@
-//! Functions of single elements that processors lack, and their own sums and products: the same bits everywhere.
+//! Powers and normally distributed numbers, element by element. They consist of sums and products, so their bits are
+//! the same everywhere.
 
 use crate::lane::Lane;
 use core::f64::consts::{LN_2, TAU};

@@ -15,7 +15,7 @@ use crate::lane::{Lane, WIDTH};
 /// Columns of a panel.
 pub const PANEL: usize = 8;
 
-/// Rows and columns of a piece: small enough that both sides of a product stay in the cache.
+/// The number of rows and columns of a tile. It is small enough for both sides of a product to stay in the cache.
 pub const TILE: usize = 64;
 
 /// Rows of a block: a product keeps these, times the columns of a panel, in registers.
@@ -40,7 +40,7 @@ pub struct Product {
     /// Rows and columns of `out`.
     pub rows: u32,
     pub columns: u32,
-    /// Whether `out` is its own transpose. Tiles below the diagonal are then mirrored, not computed.
+    /// Whether `out` is symmetric. Then tiles below the diagonal are copies of those above, and not computed.
     pub symmetric: u32,
     /// Rows of `left` and `right` in a slice.
     pub slice_len: u32,
@@ -57,8 +57,8 @@ pub fn slice_range(slice: u32, slice_len: u32, len: usize) -> Range<usize> {
     slice * slice_len..len.min((slice + 1) * slice_len)
 }
 
-/// Computes the pieces of a slice of a product that begin in `begin..end`. An element is a sum from the first row of the
-/// sides to the last.
+/// Computes the pieces of a slice of a product that begin in `begin..end`. An element is summed from the first row of
+/// the sides to the last.
 ///
 /// # Safety
 /// - The dimensions are multiples of [`PANEL`].

@@ -11,8 +11,8 @@ use crate::{
 /// Lanes in a row of a panel.
 const LANES: usize = PANEL / WIDTH;
 
-/// The arguments of [`find_reflections`] and [`reflect`]. A column `v` of the panel `panel` of `reflectors`, from the
-/// panel's first diagonal element on, is the reflection `I - v * transpose(v)`.
+/// The arguments of [`find_reflections`] and [`reflect`]. Each column `v` of the panel `panel` of `reflectors` is the
+/// reflection `I - v * transpose(v)`. It begins at the panel's first diagonal element.
 #[repr(C)]
 pub struct Reflect {
     pub reflectors: *mut f32,
@@ -21,7 +21,7 @@ pub struct Reflect {
     /// Rows of both matrices.
     pub rows: u32,
     pub panel: u32,
-    /// The panel of `target` that the first piece is.
+    /// The index of the panel of `target` that is the first piece.
     pub first: u32,
     /// Whether to apply the reflections from the last to the first.
     pub reverse: u32,

@@ -1,8 +1,8 @@
 //! The traits of a rule, and the one loop that applies every rule to memory.
 //!
-//! Processors take tens of times as long over subnormal numbers as over others. The loop avoids them: a gradient so
-//! small that a result computed from it would be subnormal counts as zero, and every few steps small state is set to
-//! zero, before it can become subnormal ([`crate::guard`]).
+//! Processors take tens of times as long for subnormal numbers (below 1.2e-38) as for others. The loop avoids them: a
+//! gradient so small that a result computed from it would be subnormal counts as zero, and every few steps small state
+//! is set to zero, before it can become subnormal ([`crate::guard`]).
 
 use crate::{
     guard::guards,
@@ -17,10 +17,9 @@ pub use core::ops::Range;
 pub trait Rule<const N: usize> {
     /// Lanes per iteration of the loop, 1 or 2. Two are faster for many rules, and take more bytes.
     const UNROLL: usize = 1;
-    /// How many slots, counted from the first, [`Measure::measure`] writes. The update reads them and does not write
-    /// them.
+    /// The number of slots, counted from the first, that [`Measure::measure`] writes. The update only reads them.
     const MEASURED: usize = 0;
-    /// How many slots, counted from the last, the rule only reads. TypeScript or a program writes them.
+    /// The number of slots, counted from the last, that the rule only reads. TypeScript or a program writes them.
     const READ_ONLY: usize = 0;
     /// Slots that shrink towards zero when gradients stop, and that the update multiplies by small factors such as the
     /// learning rate: averages of gradients. They count as zero below [`Rule::least_mean`], before such a product is
@@ -40,7 +39,7 @@ pub trait Rule<const N: usize> {
     }
 
     /// The decay of each slot: a step leaves at least this share of it. 1 for a slot that only grows, or that each step
-    /// writes anew.
+    /// overwrites.
     ///
     /// State is guarded every 16 steps, or more often if a slot decays by more than a half per step. The default, 0,
     /// guards it at every step, which is right for every rule.
@@ -49,7 +48,7 @@ pub trait Rule<const N: usize> {
     }
 
     /// Loads the state of a lane, given the index of its first element in the segment. A rule whose elements share
-    /// state, by row or by column, has its own.
+    /// state by row or by column overrides it.
     #[inline(always)]
     fn load<V: Lane>(&self) -> impl Fn([*mut f32; N], usize) -> [V; N] {
         |slots, index| slots.map(|slot| unsafe { V::load(slot.add(index)) })
@@ -77,7 +76,9 @@ pub type Measurement<V, const N: usize, const K: usize> = ([V; N], [(V, V); K]);
 /// Adjacent tensors of a group, as TypeScript writes them to memory for a kernel.
 #[repr(C)]
 pub struct Segment<const N: usize> {
+    /// The step of these tensors, counted from 1.
     pub step: f64,
+    /// The factor of the gradients: their scale, clipping by norm, and the sign of `maximize`.
     pub grad_scale: f64,
     /// The largest magnitude of a scaled gradient; infinite if gradients are not clipped by value.
     pub clip: f64,
@@ -94,12 +95,13 @@ pub struct Segment<const N: usize> {
 /// Elements in a cache line of 64 bytes. Spans begin and end at its multiples, and blocks of memory are padded to them.
 pub const LINE: usize = 16;
 
-/// Updates the elements `begin..end` of a segment. The bits of an element do not depend on `begin` and `end`.
+/// Updates the elements `begin..end` of a segment. The result for an element does not depend on `begin` and `end`, to
+/// the last bit.
 ///
 /// # Safety
 /// - `begin` and `end` are multiples of [`LINE`].
 /// - All pointers in `segment` are valid for `end` elements, except `averages` if `blend` is zero.
-/// - No two blocks overlap.
+/// - No two arrays overlap.
 #[inline(always)]
 pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segment<N>, begin: usize, end: usize) {
     if R::UNROLL == 2 {
@@ -109,8 +111,8 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segme
     }
 }
 
-/// The one loop, with `L` lanes per iteration. What accompanies the update follows block by block, while the block is in
-/// the nearest cache: still one pass over memory, and the loop is the same with and without it.
+/// The one loop, with `L` lanes per iteration. Guards, averages and zeroed gradients follow block by block, while the
+/// block is in the first-level cache: still one pass over memory, and the loop is the same with and without them.
 ///
 /// # Safety
 /// As for [`run`].
@@ -159,11 +161,11 @@ unsafe fn run_unrolled<V: Lane, R: Rule<N>, const N: usize, const L: usize>(
     }
 }
 
-/// Elements of a block, few enough for those of all arrays to stay in the nearest cache.
+/// The number of elements of a block, small enough for those of all arrays to stay in the first-level cache.
 const BLOCK: usize = 256;
 
-/// Adds the new parameters `begin..end` to their averages, if there are averages, and zeroes the gradients, if the segment
-/// has it.
+/// Adds the new parameters `begin..end` to their averages, if there are averages, and zeroes the gradients if
+/// `zero_grad` is set.
 ///
 /// # Safety
 /// As for [`run`].

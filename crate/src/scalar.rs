@@ -10,9 +10,9 @@ pub const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
 /// Its square root, 2^-63. The product of two numbers that are at least as large is never subnormal.
 pub const SQRT_MIN_NORMAL_F32: f64 = 1.0 / (1u64 << 63) as f64;
 
-/// The least gradient of a rule that only multiplies gradients: by the learning rate, and by factors near one. The product
-/// with the rate is at least 2^-100, which leaves room for the factors, and for state to decay until it is guarded. The
-/// rate counts as at least 2^-34, because state moves even at a rate of zero, and as at most 1/16.
+/// The least gradient of a rule that multiplies gradients only by the learning rate and by factors near one. The
+/// product with the rate is at least 2^-100, which leaves room for the factors, and for state to decay until it is
+/// guarded. The rate counts as at least 2^-34, because state changes even at a rate of zero, and as at most 1/16.
 pub fn least_scaled(lr: f64) -> f64 {
     const LEAST_PRODUCT: f64 = 1.0 / (1u128 << 100) as f64;
     LEAST_PRODUCT / lr.abs().clamp(1.0 / (1u64 << 34) as f64, 1.0 / 16.0)
@@ -66,9 +66,9 @@ impl<V: Lane> Average<V> {
 }
 
 /// `base` to the power of `exponent`, a whole number. Squaring and multiplying give the same bits on every machine.
-#[inline(never)] // once in the binary, not twice in every kernel that corrects a bias
+#[inline(never)] // so that the binary has it once, and not in every kernel that corrects a bias
 pub fn powi(base: f64, exponent: f64) -> f64 {
-    /// The square of less is zero, before it is a subnormal number.
+    /// The square of a smaller base counts as zero, because it would be subnormal.
     const LEAST_BASE: f64 = 1.0 / (1u128 << 127) as f64;
     let (mut base, mut exponent, mut result) = (base, exponent as u32, 1.0);
     while exponent > 0 {

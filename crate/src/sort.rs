@@ -9,7 +9,7 @@ pub struct ColumnOrder {
     pub right: *const f32,
     /// Room for the dot product of each column of `left` with the same column of `right`.
     pub dots: *mut f32,
-    /// For each place, the column that belongs there.
+    /// For each place in the sorted matrix, the index of the column before sorting.
     pub order: *mut u32,
     /// Rows and columns of both matrices.
     pub rows: u32,

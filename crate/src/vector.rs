@@ -31,7 +31,8 @@ pub unsafe fn dot<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, sum: 
     });
 }
 
-/// Sums a span lane by lane, in several streams that each read their own part: one addition need not wait for the last.
+/// Sums a span lane by lane, in several streams, each over its own part of the span, so that an addition does not wait
+/// for the one before.
 #[inline(always)]
 fn sum_streams<V: Lane>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -> V::Sums) -> f64 {
     const STREAMS: usize = 4;
@@ -67,8 +68,8 @@ pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize,
     *out = [V::total(sums), f64::from(largest.reduce_max())];
 }
 
-/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. What has a weight of zero is not read.
-/// With `a` of one and `b` of zero, it is an exact copy.
+/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. An array whose weight is zero is not
+/// read. With `a` of one and `b` of zero, it is an exact copy.
 ///
 /// # Safety
 /// The slot in `segment` is valid for `end` elements, and so are the parameters and the gradients unless their weight

@@ -19,17 +19,17 @@ struct Published {
 struct Case {
     name: String,
     kernel: String,
-    /// Whether a step runs a program, and not only its kernels.
+    /// Whether a step of the rule runs a program.
     #[serde(default)]
     program: bool,
     hyper: Vec<f64>,
-    /// The scalars that follow them: before the first step, and at each step.
+    /// The scalars, which follow the hyper-parameters in memory: before the first step, and at each step.
     #[serde(default)]
     scalars: Vec<Vec<f64>>,
     /// The measured sums of each step.
     #[serde(default)]
     sums: Vec<Vec<f64>>,
-    /// The initial value of each slot; null for a copy of the parameters.
+    /// The initial value of each slot, or null if the slot starts as a copy of the parameters.
     slots: Vec<Option<f32>>,
     #[serde(rename = "gradScale")]
     grad_scale: f64,

@@ -236,8 +236,8 @@ export class Arena<Data extends Float32Array = Float32Array> {
   }
 
   /**
-   * The number of threads that make a step. It falls when a thread dies, as soon as the thread that made the arena is
-   * told. An Error after `free`.
+   * The number of threads that make a step. It decreases when a thread dies, once the thread that made the arena has
+   * been notified. An Error after `free`.
    */
   get threads(): number {
     return this.internals("threads").pool.threads;
@@ -340,7 +340,10 @@ export class Arena<Data extends Float32Array = Float32Array> {
     suggestCollection(this.#release());
   }
 
-  /** Releases everything and returns the number of bytes that were in use. A function of its own, so that no reference is left on the stack. */
+  /**
+   * Releases everything and returns the number of bytes that were in use. It is a separate function, so that no
+   * reference remains on the stack.
+   */
   #release(): number {
     for (const dependent of this.#dependents) dependent.release();
     const { space, pool } = this.#internals ?? {};

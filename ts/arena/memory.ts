@@ -28,7 +28,7 @@ export interface Space {
    */
   readonly stateOf?: (tensor: Tensor, name: string, shape: Shape, start: number | "params") => number;
 
-  /** Counts the memory as free, for messages. */
+  /** Marks the memory as released. Messages use this count. */
   readonly close: () => void;
 }
 
@@ -125,7 +125,10 @@ function allocate(bytes: number, shared: boolean): WebAssembly.Memory {
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
 }
 
-/** The number of bytes of arenas that were freed since the last suggestion, and the number that makes one worth its time. */
+/**
+ * The number of bytes of arenas that were freed since the last suggestion, and the number from which on a new one is
+ * made.
+ */
 let freedBytes = 0;
 const WORTH_COLLECTING = 2 ** 26;
 

@@ -70,7 +70,7 @@ export class Tensor<Data extends Float32Array = Float32Array> {
     return (this.#views ?? freed(this.name)).grad;
   }
 
-  /** Replaces the view of the gradient, which another library puts elsewhere at each step. @internal */
+  /** Replaces the view of the gradient. TensorFlow.js has the gradient at another address in each step. @internal */
   moveGrad(grad: Float32Array): void {
     this.#views = { data: this.data, grad: grad as Data };
   }

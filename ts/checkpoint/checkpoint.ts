@@ -34,7 +34,7 @@ export interface Loaded {
   readonly steps: number;
   /** The `extra` that was given to `save`, as `JSON.parse` returns it; undefined if there was none. */
   readonly extra: unknown;
-  /** One sentence for each difference that was passed over. Empty unless `strict` is false. */
+  /** One sentence for each difference that was ignored. Empty unless `strict` is false. */
   readonly leftOut: readonly string[];
 }
 
@@ -43,7 +43,7 @@ type Json = unknown;
 /** The version of the format that this module writes, in the metadata. */
 const VERSION = "1";
 
-/** The header begins with its own checksum, so its place is known before anything is parsed. */
+/** The header begins with its checksum. So the position of the checksum is known before the header is parsed. */
 const PREFIX = '{"__metadata__":{"checksum":"';
 const CHECKSUM = 8 + PREFIX.length;
 const DIGITS = 8;
@@ -63,7 +63,7 @@ export function save(model: Tensors, optimizer?: Checkpointable, extra?: unknown
   return saveParts("save", model, optimizer, extra, concat);
 }
 
-/** Calls `write` with the parts of a checkpoint. No step can run in the meantime. */
+/** Calls `write` with the byte arrays that make up a checkpoint. No step can run during the call. */
 export function saveParts<Result>(
   title: string,
   model: Tensors,
@@ -112,7 +112,7 @@ function countsOf(optimizer: Checkpointable): Json {
     ...optimizer.internals.step.counts,
     since: optimizer.groups.map((group) => {
       const { params, since = [0], isSeparate } = group;
-      // A list also says that the group is separate, which decides the order in which norms are summed.
+      // A list also says that each tensor has its own segment. The order in which norms are summed depends on this.
       const isList =
         params.length > 1 && (new Set(since).size > 1 || (isSeparate && !optimizer.internals.rule.perTensor));
       return isList ? since : since[0];
@@ -165,7 +165,7 @@ export function loadFrom(
       return [view, bytes] as const;
     });
     return () => {
-      // This takes memory: it comes first, because it can fail.
+      // This reserves memory and can fail, so it comes first.
       for (const { group, isSeparate } of progress?.groups ?? [])
         if (isSeparate) optimizer!.internals.separate?.(group);
       for (const [view, bytes] of loads) bytesOf(view).set(bytes);
@@ -213,7 +213,9 @@ function checkerOf(
   return { tensors, check };
 }
 
-/** Writes an optimizer's progress. `loaded` are the arrays that were in the file; the others start anew. */
+/**
+ * Writes an optimizer's progress. `loaded` are the arrays that were in the file. The others get their initial values.
+ */
 function restore(
   optimizer: Checkpointable,
   { counts, groups, observed }: NonNullable<ReturnType<typeof progressIn>>,
@@ -339,7 +341,7 @@ function completed(
   return { ...defaultsOf(Object.fromEntries(shared)), ...rest, groups: all };
 }
 
-/** Reads how far the optimizer had come; undefined for a file of another rule. */
+/** Reads the progress of the optimizer. Undefined for a file of another rule. */
 function progressIn(
   metadata: ReadonlyMap<string, string>,
   optimizer: Checkpointable,
@@ -429,7 +431,7 @@ function readCounts(
   return counts;
 }
 
-/** The counters, of which those of an option that differs begin anew. */
+/** The counters. Those of an option that differs get their initial values. */
 function adapted(
   counts: Counts,
   { internals: { step } }: Checkpointable,
@@ -457,7 +459,9 @@ function withNames(settings: Record<string, Json>, rename: (name: string) => str
   };
 }
 
-/** The places of tensors in a group of the file, by their names; undefined if the file does not have the group. */
+/**
+ * Returns the indices of tensors in a group of the file, by their names; undefined if the file does not have the group.
+ */
 function placesIn(groups: Json, i: number, params: readonly Tensor[]): readonly (number | undefined)[] | undefined {
   if (!Array.isArray(groups) || i >= groups.length) return undefined;
   const names: unknown = isObject(groups[i]) ? groups[i].params : undefined;
@@ -465,7 +469,7 @@ function placesIn(groups: Json, i: number, params: readonly Tensor[]): readonly 
   return params.map(({ name }) => places.get(name));
 }
 
-/** Reads the scalars of a group, one record, or of each of its tensors: so many as `count` says. */
+/** Reads `count` records of scalars: one of the group, or one of each of its tensors. */
 function scalarsOf(
   title: string,
   { scalars }: Checkpointable["groups"][number],
@@ -561,7 +565,7 @@ const toJson = (value: Json): string =>
 /** The numbers that JSON cannot hold: they are text. */
 const wordsForNumbers = ["NaN", "Infinity", "-Infinity", "-0"];
 
-/** A number that JSON holds to the bit: the number or text. */
+/** Converts a number to JSON without loss: to a number, or to text. */
 const exactNumber = (x: number): number | string => (Object.is(x, -0) ? "-0" : Number.isFinite(x) ? x : String(x));
 
 /** Reads what `exactNumber` or `toJson` wrote. */

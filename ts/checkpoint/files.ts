@@ -12,8 +12,8 @@ export interface OpenFile {
 }
 
 /**
- * Writes parts, one after the other, and replaces the file. Whatever happens on the way, the path has either the old
- * file or the new one. The parts may change as soon as this returns its promise.
+ * Writes parts, one after the other, and replaces the file. After an error or a crash, the path has either the old file
+ * or the new one. The parts may change once the promise is returned: they have been written or copied.
  * @throws an Error with a `cause` if the file cannot be written.
  */
 export async function writeAtomically(title: string, path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
@@ -88,17 +88,20 @@ function followLinks(path: string): string {
   }
   throw new Error("its links lead to each other");
 }
-/** Linux' limit. */
+/** The limit of Linux. */
 const MAX_LINKS = 40;
 
-/** Throws unless a path has a regular file: anything else would be replaced, or never end. */
+/** Throws unless the path is a regular file. A device would be replaced; a pipe would never end. */
 function checkRegular(stats: NodeStats): void {
   if (stats.isDirectory()) throw new Error("it is a folder");
   if (!stats.isFile())
     throw new Error("it is a device or a pipe, not a regular file; save() and load() have the bytes");
 }
 
-/** Writes a temporary file at once, because a copy would cost more, and then waits for the disk without blocking. */
+/**
+ * Writes a temporary file at once, because a copy of the data would take longer, and then waits for the disk without
+ * blocking.
+ */
 async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<void> {
   const fs = nodeModule("fs")!;
   const { dirname, basename, join } = nodeModule("path")!;
@@ -140,8 +143,8 @@ async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<
 declare const process: { readonly pid: number; readonly permission?: object; kill(pid: number, signal: 0): void };
 
 /**
- * The beginning of the names of temporary files for a target: checksums of its name and of the host's name, because names
- * may have at most 255 bytes. The writer's process follows.
+ * The prefix of the names of temporary files for a target. It has checksums of the target's name and of the host's
+ * name, because a file name may have at most 255 bytes. The writer's process follows.
  */
 function temporaryPrefix(target: string): string {
   const sum = (text: string) => crc32(new TextEncoder().encode(text)).toString(16).padStart(8, "0");
@@ -158,7 +161,7 @@ function removeLeftovers(folder: string, prefix: string): void {
       if (!isRunning(pid)) unlinkSync(nodeModule("path")!.join(folder, name));
     }
   } catch {
-    // They take room on the disk, and do no other harm.
+    // Files that remain take space on the disk, and do no other harm.
   }
 }
 

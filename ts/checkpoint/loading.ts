@@ -10,22 +10,23 @@ import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
 export interface LoadOptions {
   /**
-   * Whether names, shapes, the rule and its options must be the same in the file and in the program. If false, everything
-   * that fits is loaded, and `leftOut` lists the rest, which keeps its present values. Damage is an error either way.
-   * Default: true.
+   * Whether names, shapes, the rule and its options must be the same in the file and in the program. If false,
+   * everything that fits is loaded, and `leftOut` lists the rest, which keeps its present values. A damaged file is
+   * always an error. Default: true.
    */
   strict?: boolean;
   /**
-   * How names in the file become names here: for each prefix the text that replaces it, such as `{ "module.": "" }`, or a
-   * function of the name. Of several prefixes the longest counts. Default: names stay.
+   * Converts names in the file to names in the program. A record of prefixes and the text that replaces each, such as
+   * `{ "module.": "" }`, or a function of the name. If several prefixes match, the longest one is replaced. Default:
+   * names stay.
    */
   rename?: Readonly<Record<string, string>> | ((name: string) => string);
 }
 
-/** What the checks of a loader get from its options. */
+/** The options of a loader, prepared for its checks. */
 export interface Loading {
   readonly report: Report;
-  /** The name here of a name in the file. */
+  /** Converts a name in the file to a name in the program. */
   readonly rename: (name: string) => string;
 }
 
@@ -36,10 +37,10 @@ export const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonl
 /** The bytes of an array: a view. */
 export const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
-/** Receives a difference between file and program: throws if loading is strict. */
+/** Reports a difference between the file and the program. Throws if loading is strict. */
 export type Report = (what: string) => void;
 
-/** The different tensors of a model, by name. A TypeError or RangeError for anything else, and for a name that two have. */
+/** The tensors of a model, by name. A TypeError if they are not tensors; a RangeError if two have one name. */
 export function listModel(title: string, model: Tensors): ReadonlyMap<string, Tensor> {
   const tensors = new Map<string, Tensor>();
   for (const tensor of new Set(listTensors(`${title}: model must be tensors, by name or in a list`, model))) {

@@ -58,7 +58,7 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
 }
 
 /**
- * The number of bytes before the tensors: the length field and the header. A RangeError if it is impossible.
+ * The number of bytes before the tensors: the length field and the header. A RangeError if the length is invalid.
  * @param bytes the beginning of the file, at least its first 8 bytes
  * @param size the size of the file, in bytes
  */
@@ -76,7 +76,7 @@ export function headerEnd(bytes: Uint8Array, size = bytes.length): number {
   return LENGTH_BYTES + length;
 }
 
-/** Reads the header of a file, or the first bytes of a file whose header is impossible: `decode` says why. */
+/** Reads the header of a file, or its first bytes if the header's length is invalid: `decode` then throws the error. */
 export async function readHeader(file: OpenFile): Promise<Uint8Array> {
   const start = await file.read(0, Math.min(64, file.size));
   try {
@@ -87,7 +87,7 @@ export async function readHeader(file: OpenFile): Promise<Uint8Array> {
   }
 }
 
-/** Throws for files that often stand in the place of a model by mistake. */
+/** Throws for files that are often taken for a model by mistake: Git LFS pointers and web pages. */
 export function refuseOtherFiles(bytes: Uint8Array): void {
   const start = String.fromCharCode(...bytes.subarray(0, 64));
   if (start.startsWith("version https://git-lfs")) {
@@ -194,7 +194,7 @@ function checkLayout(tensors: Contents["tensors"], length: number): void {
   if (at !== length) throw new RangeError(`the tensors must fill the file's ${length} bytes of data, got ${at}`);
 }
 
-/** Why a name must not be used in a file, in a message or as a key; undefined if it may. */
+/** Returns the reason why a name is not allowed; undefined if it is allowed. */
 function wrongName(name: string): string | undefined {
   if (name === METADATA || name === "__proto__") return "is reserved";
   if (/[\u0000-\u001f\u007f]/.test(name)) return "has control characters";

@@ -1,4 +1,7 @@
-/** Optimizers for jax-js, in the manner of its optax: the state goes from call to call, arrays are consumed. */
+/**
+ * Optimizers for jax-js with the functions of Optax. Each call takes the state and returns the next one. Arrays are
+ * consumed.
+ */
 
 import { Array as JaxArray, type JsTree, type JsTreeDef, numpy as np, tree } from "@jax-js/jax";
 import { createArenaSync } from "../arena/arena.js";
@@ -12,13 +15,13 @@ import { show } from "../option.js";
 /** A tree of arrays: an array, or a list or a record of trees. */
 export type ArrayTree = JsTree<JaxArray>;
 
-/** Arrays that share options: those whose names match, and no group before does. */
+/** A group of arrays that share options. An array belongs to the first group that matches its name. */
 export interface ArrayGroup {
   /** A pattern that the names match, or a list of them. The name of an array is its path in the tree, such as `layers.0.w`. */
   readonly params: RegExp | readonly string[];
 }
 
-/** What a state holds until it is given up. */
+/** The content of a state, until the state is consumed. */
 interface Contents {
   readonly optimizer: Optimizer<any, any>;
   readonly tensors: readonly Tensor[];
@@ -41,7 +44,7 @@ export class SolverState<Hyper = unknown> {
     this.#contents = contents;
   }
 
-  /** The contents, or an Error for a state that was given up. @internal */
+  /** The contents, or an Error for a state that was consumed. @internal */
   contents(method: string): Contents {
     if (this.#contents) return this.#contents;
     throw new Error(
@@ -125,7 +128,10 @@ export class Solver<Hyper = unknown> {
     this.#groups = groups;
   }
 
-  /** The state before the first step, of parameters in a tree. A TypeError or RangeError for what is no tree of float32 arrays. */
+  /**
+   * The state before the first step, of parameters in a tree. A TypeError or RangeError for anything but a tree of
+   * float32 arrays.
+   */
   init(params: ArrayTree): SolverState<Hyper> {
     const { name } = this.#rule;
     const [leaves, structure] = tree.flatten(params) as [JaxArray[], JsTreeDef];
@@ -147,10 +153,10 @@ export class Solver<Hyper = unknown> {
   }
 
   /**
-   * Makes a step and returns the new parameters. Gradients are copied in and parameters are copied out, once each. Parameters that are
-   * not those of the last step are copied in as well.
-   * A TypeError or RangeError for trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a state that was given up.
-   * Nothing is consumed then.
+   * Makes a step and returns the new parameters. Gradients are copied in and parameters are copied out, once each. If
+   * `params` are not the arrays that the last step returned, they are copied in as well. A TypeError or RangeError for
+   * trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a state that was consumed. Nothing is
+   * consumed then.
    */
   step<Params extends ArrayTree>(
     params: Params,
@@ -210,7 +216,7 @@ export class Solver<Hyper = unknown> {
     return tree.unflatten(structure, arrays);
   }
 
-  /** Makes a step. Returns the parameters before it, which are still to be consumed, and the new state. */
+  /** Makes a step. Returns the old parameters, which the caller must consume, and the new state. */
   #step(
     method: string,
     params: ArrayTree,

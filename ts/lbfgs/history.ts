@@ -6,7 +6,9 @@ import type { CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Vector, Vectors } from "../optimizer/vectors.js";
 
-/** A step of the parameters, the change of the gradient over it, and the inverse of their product. */
+/**
+ * `s` is a change of the parameters, `y` the change of the gradient over it, and `rho` the inverse of their product.
+ */
 interface Pair {
   readonly y: Vector;
   readonly s: Vector;
@@ -68,7 +70,7 @@ export class History<Hyper> implements CheckpointableGroup {
     return [...this.#kept, ...this.free].slice(0, History.vectors(this.#size));
   }
 
-  /** A tensor's part of these vectors; zero for pairs that do not exist yet. */
+  /** Views of a tensor's part of these vectors. Those of pairs that do not exist yet are set to zero. */
   views(tensor: Tensor): Record<string, Float32Array> {
     const names = Array.from({ length: this.#size }, (_, i) => [`y${i}`, `s${i}`]).flat();
     const saved = this.#saved.map((vector) => this.#vectors.viewOf(vector, tensor));

@@ -1,4 +1,4 @@
-/** L-BFGS, which calls the closure as often as it needs. */
+/** The optimizer L-BFGS. A step calls the closure several times. */
 
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
@@ -18,14 +18,17 @@ export interface LBFGSHyper {
   lr: Scheduled<number>;
   /** A step ends when no gradient is larger than this. A number in [0, ∞). Default: 1e-7. */
   toleranceGrad: Scheduled<number>;
-  /** A step ends when the loss changes by less than this, or no parameter by more. A number in [0, ∞). Default: 1e-9. */
+  /** A step ends when the loss, or every parameter, changes by less than this. A number in [0, ∞). Default: 1e-9. */
   toleranceChange: Scheduled<number>;
 }
 
 export interface LBFGSOptions extends Partial<LBFGSHyper> {
   /** The largest number of iterations of a step. A whole number in [1, ∞). Default: 20. */
   maxIter?: number;
-  /** The number of calls of the closure after which a step begins no further iteration. A whole number in [1, ∞). Default: `maxIter * 5 / 4`, rounded down. */
+  /**
+   * A step begins no new iteration after this number of calls of the closure. A whole number in [1, ∞). Default:
+   * `maxIter * 5 / 4`, rounded down.
+   */
   maxEval?: number;
   /** The largest number of past changes of the gradient that are kept. A whole number in [1, ∞). Default: 100. */
   historySize?: number;
@@ -108,7 +111,7 @@ export class LBFGS extends Checkpointable {
     return this.#step.counts.steps;
   }
 
-  /** The live options. A value that is assigned here holds from the next step on. A wrong value is an error and changes nothing. */
+  /** The live options. A change takes effect at the next step. A wrong value is an error and changes nothing. */
   get hyper(): LBFGSHyper {
     return this.groups[0].hyper;
   }
@@ -116,10 +119,11 @@ export class LBFGS extends Checkpointable {
   /**
    * Makes up to `maxIter` iterations from the present parameters.
    * @param closure writes the gradients at the present parameters, and returns the loss
-   * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a loss of NaN, and a
-   * gradient that is NaN, as an infinite loss and turns back. If the slope along a direction is not finite, the step ends.
-   * Throws what the closure throws; a TypeError if the closure returns no number; an Error after `arena.free()`, during
-   * another step in the arena, and after a step was torn. Parameters and history are restored then.
+   * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a
+   * loss or a gradient of NaN as an infinite loss, and tries a shorter step. If the slope along a direction is not
+   * finite, the step ends. Throws what the closure throws; a TypeError if the closure returns no number; an Error after
+   * `arena.free()`, during another step in the arena, and after a step was torn. Parameters and history are restored
+   * then.
    */
   step(closure: Closure): LBFGSReport {
     return this.#driver.run(this.#computation(), closure);

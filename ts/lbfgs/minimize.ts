@@ -1,4 +1,7 @@
-/** The algorithm: Nocedal & Wright, 2006, algorithms 7.4 and 7.5, with PyTorch's scales, guards and stopping rules. */
+/**
+ * The algorithm of L-BFGS: Nocedal & Wright, 2006, algorithms 7.4 and 7.5, with PyTorch's scales, guards and stopping
+ * rules.
+ */
 
 import { type ClosureComputation, EVALUATE } from "../optimizer/closure.js";
 import type { Computation, Vector, Vectors } from "../optimizer/vectors.js";
@@ -25,7 +28,7 @@ export interface LBFGSReport {
   readonly evaluations: number;
 }
 
-/** Two vectors are kept as a pair if their product is above this. */
+/** A pair `(y, s)` is kept only if dot(y, s) is larger than this. */
 const LEAST = 1e-10;
 
 /** The number of vectors that a step needs in addition to those of the state before it. */
@@ -98,7 +101,7 @@ export function* minimize(
       const slope = yield* vectors.dot(gradient, direction);
       let t = state.iterations === 0 ? Math.min(1, 1 / magnitude.sum) * lr : lr;
       state = { ...state, ...learned, iterations: state.iterations + 1, t, direction, gradient };
-      // It also ends where the slope is not finite: all later numbers would not be finite either.
+      // The step also ends if the slope is not finite, because all later numbers would not be finite.
       if (!(slope <= -toleranceChange && slope > -Infinity)) break;
 
       const { largest } = yield* vectors.magnitude(direction);
@@ -145,7 +148,7 @@ export function* minimize(
   return done();
 }
 
-/** Adds the last change of the gradient to the history, if the loss curves upwards there. */
+/** Adds the last change of the gradient to the history, if the curvature along the step is positive. */
 function* learn(
   vectors: Vectors,
   state: State,

@@ -9,17 +9,20 @@ export interface Point {
   readonly slope: number;
 }
 
-/** The line, as the search sees it. */
+/** The line along which the search evaluates the loss. */
 interface Line<At extends Point, Step> {
   /** Evaluates the loss. */
   readonly at: (t: number) => Generator<Step, At, unknown>;
-  /** Keeps a point's gradient when the next point is evaluated. */
+  /** Copies a point's gradient, so that the next evaluation does not overwrite it. */
   readonly keep: (point: At) => Generator<Step, At, unknown>;
   /** The shortest interval that is still divided. */
   readonly shortest: number;
 }
 
-/** The fraction of the decrease promised by the slope that is required, and the fraction of the slope that may remain. */
+/**
+ * The constants `c1` and `c2` of the strong Wolfe conditions: the fraction of the decrease promised by the slope that
+ * is required, and the fraction of the slope that may remain.
+ */
 const DECREASE = 1e-4;
 const LEFT = 0.9;
 
@@ -66,7 +69,8 @@ export function* strongWolfe<At extends Point, Step>(
     const [first, last] = [Math.min(a.t, b.t), Math.max(a.t, b.t)];
     if (last - first < shortest) break;
     let t = between(a, b, first, last);
-    // Two points in a row near an end, or one at it, are no progress. The next point is a tenth of the interval away from the end.
+    // If two points in a row are near an end, or one is at an end, the next point is a tenth of the interval away from
+    // the end.
     const margin = 0.1 * (last - first);
     const near = Math.min(last - t, t - first) < margin;
     if (near && (stuck || t >= last || t <= first)) {

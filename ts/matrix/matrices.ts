@@ -1,4 +1,4 @@
-/** The operations of which a rule of whole matrices writes its program. The kernels are in crate/src/matrix.rs. */
+/** The operations in programs of rules of matrices. The kernels are in crate/src/matrix.rs. */
 
 import type { Shape } from "../arena/tensor.js";
 
@@ -13,7 +13,7 @@ const COPIED_ROWS = 4096;
 const MOST_MULTIPLICATIONS = 2 ** 24;
 const MOST_ELEMENTS = 2 ** 20;
 
-/** The length of a slice, so that `breadth` elements along it are at most `most`: a multiple of what kernels load at once. */
+/** The length of a slice: a multiple of what kernels load at once, for which `breadth * length` is at most `most`. */
 const sliceLength = (most: number, breadth: number) => Math.floor(most / Math.max(breadth, 1) / PANEL) * PANEL;
 
 /** The smallest normal float32, and its square root: a product of two numbers of that size or larger is not subnormal. */
@@ -177,7 +177,10 @@ export class Matrices<Now> {
     };
   }
 
-  /** `into` becomes the number of each row, divided by the mean of the numbers of its matrix or by `least`, if that is larger. */
+  /**
+   * Writes to `into`: each row's statistic divided by `max(mean, least)`, where `mean` is the mean of the row
+   * statistics of its matrix.
+   */
   divideRows(into: Place, ofRows: Place, grid: Grid, least: Amount<Now>): Operation<Now>[] {
     const [matrices, rows] = grid;
     const inverses = this.#doubles(matrices);
@@ -202,7 +205,7 @@ export class Matrices<Now> {
 
 type Grid = readonly [matrices: number, rows: number, columns: number];
 
-/** For each reduction, how many numbers it computes, from how many elements each, and its pieces. */
+/** For each reduction: the number of results, the number of elements per result, and the number of pieces. */
 const reductions = {
   average_rows: (matrices: number, rows: number, columns: number) => ({
     numbers: matrices * rows,

@@ -2,7 +2,7 @@
 
 import { type Matrix, type Operation, TILE, wholePanels } from "./matrices.js";
 
-/** Memory for the sum of each column, and for the order. */
+/** Memory for the dot product of each column, and for the order. */
 interface Order {
   readonly sums: Matrix;
   readonly order: Matrix;

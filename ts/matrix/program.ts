@@ -33,7 +33,7 @@ interface OperationViews {
   readonly slice: Uint32Array;
 }
 
-/** Returns an operation's `begin`. It is on its own, so that its closure does not hold the arena. */
+/** Returns an operation's `begin`. It is a separate function, so that its closure does not hold the arena. */
 const beginOperation =
   (amounts: readonly Amount<any>[], views: readonly OperationViews[], at: number) => (now: any, index: number) => {
     const { numbers, slice } = views[at]!;

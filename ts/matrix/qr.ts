@@ -8,7 +8,7 @@ export function orthonormalized<Now>(matrices: Matrices<Now>, q: Matrix, p: Matr
   const panels = Array.from({ length: rows / PANEL }, (_, panel) => panel);
   const operation = (kernel: string, to: Matrix, panel: number, first: number, reverse: number, pieces: number) => ({
     ...{ kernel, amounts: [], places: [p.at, to.at], counts: [rows, panel, first, reverse], pieces },
-    bytes: 32 * PANEL * PANEL * rows * pieces, // as for products: four operations per byte
+    bytes: 32 * PANEL * PANEL * rows * pieces, // as for products: four multiplications count as a byte
   });
   const applied = (to: Matrix, panel: number, first: number, reverse: number) =>
     first < panels.length ? [operation("reflect", to, panel, first, reverse, panels.length - first)] : [];

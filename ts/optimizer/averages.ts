@@ -1,4 +1,4 @@
-/** The weights with which the parameters join their average, by the options `ema` and `swa`. */
+/** The weights of the parameters in their average, for the options `ema` and `swa`. */
 
 export interface AverageOptions {
   readonly ema: number;
@@ -23,8 +23,8 @@ export class AverageWeights {
   }
 
   /**
-   * The weight of a group's parameters at a step: the average becomes `average + weight * (p - average)`. It is 1
-   * until the average begins, and 0 without one and between the steps of `swa`.
+   * The weight of a group's parameters at a step: the average becomes `average + weight * (p - average)`. The weight is
+   * 1 until the average begins. It is 0 without an average, and at steps between those of `swa`.
    * @param since the number of steps before the group joined
    */
   weight(step: number, since: number): number {

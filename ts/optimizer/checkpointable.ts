@@ -12,7 +12,10 @@ export interface CheckpointableGroup<Hyper = unknown> {
   readonly hyper: Hyper;
   /** @internal */
   readonly fixed: Values;
-  /** The number of steps of the optimizer before the first step of each tensor, if these can differ. @internal */
+  /**
+   * The number of steps of the optimizer before the first step of each tensor. Undefined if these cannot differ.
+   * @internal
+   */
   since?: readonly number[];
   /** Whether each tensor has its own segment and scalars. @internal */
   readonly isSeparate?: boolean;

@@ -1,4 +1,7 @@
-/** Steps that call the user's closure. Each is written once, as a generator, and runs at once or between turns of the event loop. */
+/**
+ * Steps that call the user's closure. Each is a generator. `run` runs it synchronously, `runAsync` between turns of the
+ * event loop.
+ */
 
 import type { Arena } from "../arena/arena.js";
 import { classOf, isCallable, show } from "../option.js";
@@ -11,7 +14,7 @@ export type Closure = () => number;
 /** A closure that may be async. */
 export type AsyncClosure = () => number | Promise<number>;
 
-/** The value that a computation yields to call the closure. The answer is the loss. */
+/** The value that a computation yields to request a call of the closure. It receives the loss. */
 export const EVALUATE = Symbol("evaluate");
 
 /**
@@ -20,7 +23,9 @@ export const EVALUATE = Symbol("evaluate");
  */
 export type ClosureComputation<Result> = Generator<Task | typeof EVALUATE, Result, unknown>;
 
-/** Runs the computations of an optimizer, one at a time, because each expects the parameters as it left them. */
+/**
+ * Runs the computations of an optimizer, one at a time, because each assumes that nothing else changes the parameters.
+ */
 export class ClosureDriver {
   readonly #name: string;
   readonly #arena: Arena;

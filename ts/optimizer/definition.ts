@@ -1,4 +1,4 @@
-/** The definition of a rule in TypeScript. The formula is in Rust. */
+/** The definition of a rule in TypeScript: the argument of `rule()`, also called its literal. The formula is in Rust. */
 
 import {
   type Chosen,
@@ -71,7 +71,7 @@ export interface Definition<
   readonly shapes?: { readonly [Slot in keyof Shapes]: (shape: Shape) => Shapes[Slot] };
   /** The kind of tensors that the rule accepts. Default: all. */
   readonly accepts?: keyof typeof tensorKinds;
-  /** The instructions of a step for one tensor, for rules of whole matrices. Default: measure, if there are sums, then update. */
+  /** The program of a rule of matrices: the instructions of a step for one tensor. Default: measure, if there are sums, then update. */
   readonly program?: (
     matrices: Matrices<Now<Hyper & Fixed, Counted>>,
     options: Chosen<Hyper & Fixed>,
@@ -89,7 +89,7 @@ export interface Definition<
     readonly slot: Slots;
     readonly beta: (options: Chosen<Hyper & Fixed>) => number;
   };
-  /** The message for hyper-parameters that are valid one by one and not together. */
+  /** The error message for hyper-parameters that are valid one by one, but not together. */
   readonly conflict?: (hyper: Chosen<Hyper>) => string | undefined;
 }
 
@@ -105,7 +105,7 @@ export interface Advance<Before, Options, Sums> {
   readonly tensor: Tensor;
 }
 
-/** The input of the amounts in a program: options, the rule's scalars, and the step, counted from 1. */
+/** The argument of functions in a program: options, the rule's scalars, and the step, counted from 1. */
 export type Now<O extends Options, Counted extends string> = Chosen<O> &
   Readonly<Record<Counted, number>> & { readonly step: number };
 
@@ -153,7 +153,7 @@ export const groupOptions = {
 
 /** Options of every rule that are the same for all groups. */
 export const sharedOptions = {
-  /** Factor by which gradients are multiplied first. */
+  /** Factor of the gradients, applied before all other options. */
   gradScale: nonNegative(1),
   /** Factor by which you multiply the loss, `opt.lossScale`; gradients are divided by it. "dynamic" does what PyTorch's GradScaler does: it starts at 65536, halves and skips the step if a gradient is not finite, and doubles after 2000 good steps. */
   lossScale: orWord("dynamic", within("(0, ∞)", 1)),
@@ -165,11 +165,11 @@ export const sharedOptions = {
   clipTensorNorm: threshold(Infinity),
   /** Maximum norm of the gradients over all tensors; larger gradients are scaled down to it (PyTorch's `clip_grad_norm_`). */
   clipNorm: threshold(Infinity),
-  /** Adaptive gradient clipping: maximum norm of each row's gradient, relative to the norm of the row's parameters, which counts as at least 1e-3. Larger gradients are scaled down in place. A row has one index in the first dimension, in PyTorch's layout the weights of one output; a vector is one row (https://arxiv.org/abs/2102.06171). */
+  /** Adaptive gradient clipping: maximum norm of each row's gradient, divided by the norm of the row's parameters, which counts as at least 1e-3. Larger gradients are scaled down in place. A row has one index in the first dimension: in PyTorch's layout, the weights of one output. A vector is one row (https://arxiv.org/abs/2102.06171). */
   agc: threshold(Infinity),
   /** Maximum magnitude of each gradient, after all scaling (PyTorch's `clip_grad_value_`). */
   clipValue: threshold(Infinity),
-  /** Response to a gradient that is infinite or NaN, before anything is updated: update anyway, throw an error, or skip the step. Accumulated micro-batches are then dropped. */
+  /** The response to a gradient that is infinite or NaN: update anyway, throw an error, or skip the step. Accumulated micro-batches are dropped if the step is skipped or throws; nothing else changes. */
   nonFinite: oneOf("ignore", "throw", "skip"),
   /** Decay rate of an exponential moving average of the parameters, `opt.average(tensor)`; 0 for none. */
   ema: unit(0),

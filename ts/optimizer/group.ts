@@ -87,9 +87,9 @@ export class Group<Hyper = unknown> {
   #segments: readonly Segment[];
   /** One for all segments, or one for each. */
   #hyperBlocks: readonly HyperBlock[];
-  /** The hyper-parameters now, until one changes. */
+  /** A cached snapshot of the hyper-parameters. Undefined after one has changed. */
   #snapshot: Snapshot | undefined;
-  /** The hyper-parameters in memory. */
+  /** The hyper-parameters that were last written to memory. */
   #written: Values | undefined;
 
   /** @internal */
@@ -164,7 +164,10 @@ export class Group<Hyper = unknown> {
     return params.reduce((sum, tensor) => sum + BLOCK_BYTES + Segment.blockBytes([tensor], variant), 0);
   }
 
-  /** Gives each tensor its own segment, in the order of `params`, and its own scalars. State stays in its place. @internal */
+  /**
+   * Gives each tensor its own segment, in the order of `params`, and its own scalars. The addresses of state do not
+   * change. @internal
+   */
   separate(arena: Arena, { values, variant }: Plan, address: number): void {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
@@ -208,7 +211,7 @@ export class Group<Hyper = unknown> {
   }
 
   /**
-   * Computes the rule's scalars of a step, counted from 1: those of the group, or of one segment.
+   * Computes the rule's scalars of a step, counted from 1: those of the group (index 0), or of one segment.
    * @param sums the sums that the rule measured
    * @internal
    */

@@ -63,8 +63,8 @@ type Scheduled = Schedule | ((step: number) => number);
 const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || isCallable(value);
 
 /**
- * The values at a step, counted from 0, with the numbers of schedules.
- * A RangeError or TypeError if a schedule returns a value that its option does not allow.
+ * The values of options at a step, counted from 0. Schedules are replaced by their numbers. A RangeError or TypeError
+ * if a schedule returns a value that its option does not allow.
  */
 export function valuesAt(rule: Optioned, values: Values, step: number): Values {
   const numberAt = (value: unknown) =>
@@ -86,7 +86,7 @@ const hasSchedule = (value: unknown) => isScheduled(value) || (Array.isArray(val
 export const areScheduled = (rule: Optioned, values: Values): boolean =>
   Object.keys(rule.hyper).some((name) => hasSchedule(values[name]));
 
-/** The properties of the options on which the memory of a segment depends. */
+/** The parts of a rule and its options that determine the memory of a segment. */
 export interface Variant {
   /** The rule's kernels, by name. */
   readonly kernels: Rule["kernels"];

@@ -1,4 +1,4 @@
-/** The scale of the loss: a number, or a dynamic scale as PyTorch's GradScaler has it. */
+/** The scale of the loss: a number, or a dynamic scale that changes like that of PyTorch's GradScaler. */
 
 /** The first scale, and the number of good steps after which it doubles: PyTorch's defaults. */
 const FIRST = 65536;

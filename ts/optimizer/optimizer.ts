@@ -59,14 +59,17 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     Object.freeze(this);
   }
 
-  /** Reserves memory for more groups, and if there is too little, for the tasks of steps over all groups. */
+  /**
+   * Reserves memory for more groups. If the memory for the tasks of a step is too small, it also reserves new memory
+   * for these.
+   */
   #reserve(plans: readonly Plan[]): number {
     const rule = this.#rule;
     const bytes = plans.reduce((sum, { bytes }) => sum + bytes, scratchOf(plans));
     const extent = extentWith(this.#extent, plans);
     const taskBytes = partsBytes(rule, extent);
     const hasRoom = taskBytes <= this.#tasks.bytes;
-    // Twice the need, once groups are added, so that the memory for many groups is linear in their number.
+    // Twice the required size once groups are added, so that the memory for many groups is linear in their number.
     const room = hasRoom ? 0 : this.#groups.length === 0 ? taskBytes : 2 * taskBytes;
     const kernels = plans.flatMap(({ kernels }) => kernels);
     const address = this.#arena.reserve(bytes + room, `${rule.name}'s state`, kernels);
@@ -118,7 +121,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * Adds a group. Its state starts anew, and its steps are counted from now; schedules count the steps of the optimizer.
+   * Adds a group. Its state starts at its initial values, and its steps are counted from now. Its schedules use the
+   * steps of the optimizer.
    * @param group `{ params, ...options }`; missing options are those of the optimizer
    * @returns the new group
    * A TypeError or RangeError for wrong arguments, as in the factory; an Error during a step. Nothing is added then.
@@ -167,12 +171,12 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
 
   /**
    * Updates every parameter once, by the gradients as they are now, on all threads of the arena.
-   * @param closure writes the gradients at the present parameters and returns the loss. It is called first, and if
-   * `sam` wrapped the optimizer, again at the moved parameters.
+   * @param closure writes the gradients at the present parameters and returns the loss. It is called once before the
+   *   update. If `sam` wraps the optimizer, it is called again at the moved parameters.
    * @returns the norm of the gradients, the loss, and whether the step was skipped: one object, the same for every step
    * An Error after `arena.free()`, while another step is under way in the arena, after a thread died in a step, between
-   * `eval()` and `train()`, and while a step that calls a closure is under way. A RangeError for
-   * a gradient that is not finite, if `nonFinite` says so, and for a schedule that leaves the range of its option. A TypeError for a
+   * `eval()` and `train()`, and while a step that calls a closure is under way. A RangeError for a gradient that is not
+   * finite, if `nonFinite` is "throw", and for a schedule that leaves the range of its option. A TypeError for a
    * closure that returns no number. An error of the closure is thrown again. Parameters and state are as before then.
    */
   step(closure?: Closure): StepReport {
@@ -184,9 +188,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * Makes a step without blocking the event loop. Gradients are read and parameters are written until the promise is
-   * fulfilled. Several calls are made one after the other, each with the hyper-parameters of its call. With a closure, which may be
-   * async, one call at a time is allowed.
+   * Makes a step without blocking the event loop. Until the promise is fulfilled, the step reads gradients and writes
+   * parameters. Several calls run one after another. Each uses the hyper-parameters at the time of its call. With a
+   * closure, which may be async, one call at a time is allowed.
    * @returns a promise of the step's report; it is rejected with the errors of `step`
    */
   async stepAsync(closure?: AsyncClosure): Promise<StepReport> {
@@ -222,8 +226,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * The first half of a step of an optimizer that `sam` wrapped, without a closure. Moves the parameters up the loss, by the
-   * gradients as they are now. Compute the gradients there and call `step()`, which first restores the
+   * The first half of a step of an optimizer that `sam` wraps, without a closure. Moves the parameters along the
+   * gradients, to where the loss is larger. Compute the gradients there and call `step()`, which first restores the
    * parameters exactly. `train()` restores them without a step. Until then the optimizer cannot be saved.
    * @returns the norm of the gradients
    * A TypeError for other optimizers; an Error as for `step`.
@@ -238,8 +242,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * Adds an estimate of the diagonal of the Hessian to its average, for rules that use one, such as `sophia`: every ten steps or
-   * so. The estimate is in the tensors' `grad`, which stays as it is. A TypeError for other rules; an Error as for `step`.
+   * Averages an estimate of the diagonal of the Hessian, for rules that use one, such as `sophia`. Call it every ten
+   * steps or so, with the estimate in the tensors' `grad`. It does not change `grad`. A TypeError for other rules; an
+   * Error as for `step`.
    */
   hessian(): void {
     const { name, hessian } = this.#rule;
@@ -274,7 +279,10 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     });
   }
 
-  /** Restores the parameters of training exactly, after `eval()` or `perturb()`. Changes made since then are lost. */
+  /**
+   * Restores the parameters of training exactly, after `eval()` or `perturb()`. Changes of the parameters since then
+   * are lost.
+   */
   train(): void {
     const { name } = this.#rule;
     const { pool } = this.#arena.internals(name);

@@ -60,7 +60,7 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
 }
 
 /**
- * The arena of the tensors; a RangeError if they do not share one, or if one of them is there twice.
+ * The arena of the tensors; a RangeError if they do not share one, or if one of them appears twice.
  * @param present the tensors that the optimizer has already
  */
 export function commonArena(

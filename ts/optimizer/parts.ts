@@ -1,4 +1,4 @@
-/** The parts of a step: all segments of all groups in one row, with the place of their sums, and the tasks over them. */
+/** The parts of a step: all segments of all groups in order, with the place of their sums, and the tasks over them. */
 
 import type { Arena } from "../arena/arena.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
@@ -18,7 +18,7 @@ export interface Part {
   clipScale: number;
 }
 
-/** The kinds of tasks, in the order of a step; the last is apart from it. Each is a call of a segment. */
+/** The kinds of tasks, in the order of a step. The last one is for `hessian()`. Each is a call of a segment. */
 const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "averageHessian"] as const;
 export type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
@@ -101,7 +101,7 @@ export class Parts {
     const sum = (k: number) => {
       let total = 0;
       for (const { sums, segment } of parts) {
-        // The task of a single segment begins with a chunk.
+        // The task of a single segment begins with a chunk of its own.
         const end = program ? sums[0] + sumsRange(0, 0, segment.update.length)[1] : sums[1];
         for (let i = sums[0]; i < end; i++) total += this.#sums[i * names.length + k]!;
       }

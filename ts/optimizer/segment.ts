@@ -24,7 +24,7 @@ export interface StepNumbers {
 }
 const STEP_NUMBERS = 4;
 export const POINTERS_OFFSET = 8 * STEP_NUMBERS;
-/** The names of the arrays that options add, where another library holds state. No slot has them. */
+/** The names of the arrays for the average and the sum of gradients. No slot of a rule has these names. */
 export const AVERAGE = "average";
 export const GRAD_SUM = "gradSum";
 /** The index of the pointer to the gradient. */
@@ -58,14 +58,14 @@ export class Segment {
   readonly update: Call;
   /** The program of a rule of whole matrices. */
   program: readonly PlacedInstruction[] | undefined;
-  /** Averages the user's estimates of the Hessian, */
+  /** Averages the user's estimates of the Hessian. `weights` are the weights of the average and of the estimate. */
   readonly averageHessian: Call | undefined;
-  /** by these two weights: of the average, and of the estimate. */
+  /** The address of the two weights of `averageHessian`: of the average, and of the estimate. */
   #hessianWeights: Float64Array | undefined;
   #views: ReadonlyMap<Tensor, TensorViews>;
   /** The step numbers in memory. */
   #numbers: Float64Array;
-  /** The pointers of those structs that point to the gradient. */
+  /** The pointers of all structs that contain the address of the gradient. */
   #gradPointers: readonly Uint32Array[];
   /** The slots that start as a copy of the parameters. */
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];
@@ -103,7 +103,7 @@ export class Segment {
    * @param tensors adjacent tensors, in the order of memory
    * @param scratch the address of the scratch memory that all segments share
    * @param program the program and the address of its own bytes
-   * @param placed the arrays of the only tensor, if they are in memory already: the segment has only its blocks then
+   * @param placed the arrays of the only tensor, if they already exist. Then the segment allocates no arrays.
    */
   constructor(
     arena: Arena,
@@ -128,13 +128,16 @@ export class Segment {
       [AVERAGE]: placed?.average,
       [GRAD_SUM]: placed?.sum,
     };
-    /** Returns the address of an array of state: in the segment's own bytes, unless it is placed or another library holds state. */
+    /**
+     * Returns the address of an array of state: in the segment's own bytes, unless it exists (`placed`) or another
+     * library allocates state.
+     */
     const array = (name: string, start: number | "params", floats = length) =>
       places[name]?.byteOffset ??
       stateOf?.(first, name, variant.shapes[name]?.(first.shape) ?? first.shape, start) ??
       take(4 * floats);
     const gradPointers: Uint32Array[] = [];
-    /** Writes a `Segment` struct, with step numbers that change nothing. */
+    /** Writes a `Segment` struct that neither scales nor clips nor averages. */
     const struct = (pointers: readonly number[]) => {
       const address = take(BLOCK_BYTES);
       arena.doubles(address, STEP_NUMBERS).set([0, 1, Infinity, 0]);
@@ -165,7 +168,8 @@ export class Segment {
     const average = hasAverage ? array(AVERAGE, "params") : 0;
     const sum = hasAccumulator ? array(GRAD_SUM, 0) : 0;
     if (hasAccumulator) {
-      // Gradient descent on the sum with a rate of -1 adds the gradients. The rate is its first hyper-parameter, the others are 0.
+      // The kernel `sgd` with a learning rate of -1 adds the gradients to the sum. The rate is its first
+      // hyper-parameter; the others are 0.
       const hyper = take(BLOCK_BYTES);
       arena.doubles(hyper, 1)[0] = -1;
       const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad)]);
@@ -215,7 +219,7 @@ export class Segment {
       sum: hasAccumulator ? viewAt(sum, tensor) : undefined,
     });
     this.#views = new Map(tensors.map((tensor) => [tensor, placed ?? viewsOf(tensor)]));
-    // The padding stays zero. Zeros are not written, because pages take memory once they are written.
+    // Zeros are not written, because a page takes memory once it is written. The padding stays zero.
     for (const [slot, start] of placed ? [] : Object.entries(slots)) {
       if (typeof start === "number" && start !== 0 && !stateOf) {
         for (const { state } of this.#views.values()) state[slot]!.fill(start);
@@ -265,14 +269,14 @@ export class Segment {
   }
 }
 
-/** The function that finds the tensors' state, if another library holds it. */
+/** The function that finds the tensors' state, if another library allocates it. */
 const holderOf = ([first]: readonly Tensor[]) => first!.arena.internals("state").space.stateOf;
 
 /** The tensors of each segment. If another library holds state, each tensor has a segment, in the order in which they were given. */
 export const segmentsOf = (tensors: readonly Tensor[], { oneTensorEach }: Variant): readonly (readonly Tensor[])[] =>
   oneTensorEach || holderOf(tensors) ? tensors.map((tensor) => [tensor]) : adjacentTensors(tensors);
 
-/** The number of elements that `agc` clips together: those of one index in the first dimension. */
+/** The number of elements in a unit, which `agc` clips together: those of one index in the first dimension. */
 const unitLength = ({ shape, size }: Tensor) => (shape.length < 2 ? size : size / shape[0]!);
 
 /** The number of elements that `agc` sums up at once, as in crate/src/clip.rs. */

@@ -1,4 +1,7 @@
-/** A step: a list of phases. A phase is a task for the threads, or a function that decides between two tasks. */
+/**
+ * A step: a list of phases. A phase is a task for the threads, or a function that runs between tasks. It may return a
+ * task, or skip phases.
+ */
 
 import type { Arena } from "../arena/arena.js";
 import type { PlacedInstruction } from "../matrix/program.js";
@@ -19,8 +22,8 @@ type SharedOptions = { readonly [Name in keyof typeof sharedOptions]: ValueOf<(t
 /** The result of a step. */
 export interface StepReport {
   /**
-   * The norm of the gradients over all tensors, after scaling and accumulation, before clipping. Undefined unless an option
-   * needs it, and for a micro-batch that makes no step.
+   * The norm of the gradients over all tensors, after scaling and accumulation, before clipping. Undefined if no option
+   * requires the norm, and for a micro-batch that does not complete a step.
    */
   readonly gradNorm: number | undefined;
   /** Whether the step was skipped because a gradient was not finite. */
@@ -87,7 +90,10 @@ export class Step implements Work<readonly Snapshot[]> {
   /** The index of the next phase. */
   #next = 0;
   #averageHessian: Task | undefined;
-  /** The asynchronous steps that are not done, all that were asked for since there was none, and the counts then. */
+  /**
+   * The number of asynchronous steps that are not done, the number that were requested since there was none, and the
+   * counts at that time.
+   */
   #unanswered = 0;
   #asked = 0;
   #before = { steps: 0, microBatches: 0 };
@@ -215,8 +221,9 @@ export class Step implements Work<readonly Snapshot[]> {
   }
 
   /**
-   * The options of an asynchronous step that is asked for now. They are computed now, because a schedule may depend on more than
-   * the step, as a plateau does. They are computed again if steps before it are skipped, so that it is another step than expected.
+   * The options of an asynchronous step that is asked for now. They are computed now, because a schedule may depend on
+   * more than the step, as a plateau does. If earlier steps are skipped, the step has another number than expected.
+   * Then the options are computed again.
    */
   ask(): readonly Snapshot[] {
     const isFirst = this.#unanswered === 0;
@@ -263,14 +270,17 @@ export class Step implements Work<readonly Snapshot[]> {
     return undefined;
   }
 
-  /** Ends here unless this micro-batch is the last one of its step. */
+  /** Ends the step unless this is its last micro-batch. */
   #countMicroBatch(): void {
     this.#microBatches += 1;
     if (this.#microBatches < this.shared.accumulate) this.#next = this.#phases.length;
     else this.#microBatches = 0;
   }
 
-  /** Decides whether the step is made, and writes the numbers that kernels read. Until here an error changes nothing. */
+  /**
+   * Decides whether the step is made, and writes the numbers that kernels read. Until here an error changes nothing but
+   * the sum of micro-batches.
+   */
   #decide(needsNorm: boolean): void {
     const { gradScale: given, clipNorm, clipTensorNorm, clipValue, nonFinite, accumulate, accumulateBy } = this.shared;
     let gradScale = given / this.lossScale.value / (accumulateBy === "mean" ? accumulate : 1);
@@ -278,7 +288,7 @@ export class Step implements Work<readonly Snapshot[]> {
       const [norm, clipped] = this.#norms(gradScale, clipTensorNorm);
       this.#result.gradNorm = norm;
       if (!Number.isFinite(norm) && (this.lossScale.isDynamic || nonFinite !== "ignore")) return this.#skip(norm);
-      // PyTorch adds 1e-6, so that the norm may be zero.
+      // As in PyTorch, 1e-6 prevents a division by zero.
       if (clipNorm < Infinity) gradScale *= Math.min(1, clipNorm / (clipped + 1e-6));
     }
     this.lossScale.grow();
@@ -300,9 +310,9 @@ export class Step implements Work<readonly Snapshot[]> {
     const { sums, perTensor } = this.#rule;
     const all = perTensor ? {} : this.#parts!.measured(parts);
     for (const part of parts) {
-      // Scalars belong to a segment, or else to a group.
+      // Scalars belong to a group, or to each of its segments.
       if (!perTensor && !part.group.isSeparate && part.index > 0) continue;
-      // Scalars that follow from sums over all groups began with the first group.
+      // Scalars from sums over all groups count the steps since the first group.
       const since = sums.length > 0 && !perTensor ? 0 : part.segment.since;
       const measured = perTensor ? this.#parts!.measured([part]) : all;
       part.group.advance(part.index, this.#options[part.groupIndex]!, this.count - since, measured);
@@ -386,7 +396,7 @@ export class Step implements Work<readonly Snapshot[]> {
   }
 }
 
-/** A frozen object with the properties of another, as they are when they are read. */
+/** Returns a frozen object whose getters read the properties of another object. */
 function readOnlyView<Properties extends object>(properties: Properties): Readonly<Properties> {
   const getters = Object.entries(properties).map(([name]) => {
     return [name, { enumerable: true, get: () => properties[name as keyof Properties] }] as const;

@@ -1,4 +1,7 @@
-/** Arithmetic on vectors: the parameters of some tensors together. Each operation is a task for all threads. */
+/**
+ * Arithmetic on vectors. A vector has one number for each parameter of some tensors. Each operation is a task for all
+ * threads.
+ */
 
 import type { Arena } from "../arena/arena.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -7,13 +10,16 @@ import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
 import { adjacentTensors, BLOCK_BYTES, extent, POINTERS_OFFSET } from "./segment.js";
 
-/** One array for each list of adjacent tensors. */
+/** A vector in memory: one array for each list of adjacent tensors. */
 export type Vector = Float32Array[];
 
 /** A generator that yields tasks. It goes on when the task is done. */
 export type Computation<Result> = Generator<Task, Result, unknown>;
 
-/** The largest weight of a vector. A larger one may be infinite in float32, and would turn the zeros of padding into NaN. */
+/**
+ * The largest weight of a vector. A larger weight may be infinite in float32. Its product with the zeros of padding
+ * would be NaN.
+ */
 export const MAX_WEIGHT = 1e38;
 
 /** The number of doubles that a kernel writes for each chunk. */
@@ -32,7 +38,7 @@ interface SignedGroup {
 
 export class Vectors {
   readonly params: Vector;
-  /** In `combine`, each group's gradients have the sign that points up the loss. */
+  /** In `combine`, gradients of groups with `maximize` change their sign, so that all point to a larger loss. */
   readonly grads: Vector;
   /** Vectors in memory of their own, which start at zero. */
   readonly allocated: Vector[];

@@ -9,12 +9,12 @@ export interface Wrapper {
   /** The options that a checkpoint keeps. */
   readonly options: Values;
   readonly phases?: WrapperPhases;
-  /** State of each tensor, which starts as a copy of its parameters. */
+  /** Additional state of each tensor. It starts as a copy of the parameters. */
   readonly state?: ReadonlyMap<Tensor, Readonly<Record<string, Float32Array>>>;
   readonly perturbation?: Perturbation;
 }
 
-/** A move of the parameters to the place where a step takes its gradients. The step undoes it before the update. */
+/** A temporary change of the parameters, at which gradients are computed. The step undoes it before the update. */
 export interface Perturbation {
   /** Whether the parameters are moved now. */
   readonly isApplied: boolean;

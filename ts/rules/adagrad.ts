@@ -3,8 +3,8 @@ import { flag, nonNegative } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Divides each gradient by the root of the sum of all its squares so far, so the rate of each parameter falls. `s = s +
- * g ** 2; p = p - lr * g / (sqrt(s) + eps)`.
+ * Divides each gradient by the root of the sum of its squares at all steps so far, so the rate of each parameter falls.
+ * `s = s + g ** 2; p = p - lr * g / (sqrt(s) + eps)`.
  *
  * Duchi, Hazan & Singer, 2011, https://jmlr.org/papers/v12/duchi11a.html; `lrDecay` from PyTorch
  *

@@ -12,8 +12,8 @@ import { rule } from "../rule.js";
  *
  * Use it for fine-tuning and other runs without a search for the rate, together with an average of the parameters.
  *
- * Elsewhere: Optax's `contrib.dog`; its `init_step` is a pair, which is `initStepBy` and `initStep` here. PyTorch,
- * Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `contrib.dog`. Its option `init_step` is a pair; here it is two options, `initStepBy` and
+ * `initStep`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const dog = rule("dog", {
   kernels,

@@ -3,8 +3,9 @@ import { nonNegative, within } from "../option.js";
 import { rule } from "../rule.js";
 
 /**
- * Like `dog`, but each gradient counts by the distance at which it was computed. `p = p - lr * r ** 2 / (sqrt(sum(r **
- * 2 * norm(g) ** 2)) + eps) * g`, where `r` is the largest distance from the first parameters, over all tensors.
+ * Like `dog`, but each squared gradient is weighted by the squared distance at its step. `p = p - lr * r ** 2 /
+ * (sqrt(sum(r ** 2 * norm(g) ** 2)) + eps) * g`, where `r` is the largest distance from the first parameters, over all
+ * tensors.
  *
  * Khaled, Mishchenko & Jin, 2023, https://arxiv.org/abs/2305.16284; as in Optax
  *

@@ -7,9 +7,9 @@ import { rule } from "../rule.js";
 
 /**
  * Momentum for matrices whose update is made orthogonal: its singular values are brought near one, so all directions of
- * the matrix learn at the same speed. `m = momentum * m + (1 - momentum) * g; d = m`. With Nesterov momentum, `d =
- * momentum * m + (1 - momentum) * g`. Then `X = d / max(norm(d), eps)`, and `nsSteps` times `A = X * X'; X = a * X + (b
- * * A + c * A * A) * X`. At last `p = p * (1 - lr * weightDecay) - lr * ratio * X`.
+ * the matrix learn at the same speed. `m = momentum * m + (1 - momentum) * g; d = m`. With Nesterov momentum,
+ * `d = momentum * m + (1 - momentum) * g`. Then `X = d / max(norm(d), eps)`, and `nsSteps` times
+ * `A = X * X'; X = a * X + (b * A + c * A * A) * X`. Finally `p = p * (1 - lr * weightDecay) - lr * ratio * X`.
  *
  * Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/; as in PyTorch
  *
@@ -68,7 +68,8 @@ export const muon = rule("muon", {
   planProgram,
   program(matrices, { nsSteps }) {
     const [rows, columns] = matrices.shape as [number, number];
-    // The fewer rows, the less work; and what is made of the transpose is the transpose.
+    // The iteration is cheaper with fewer rows than columns. The result for the transpose is the transpose of the
+    // result.
     const transposed = rows > columns;
     const [m, n] = transposed ? [columns, rows] : [rows, columns];
     const direction = { rows, columns, at: "direction" };

@@ -4,9 +4,9 @@ import { rule } from "../rule.js";
 
 /**
  * AdamW that finds its learning rate, faster than `dadaptAdamw`. `d` is the estimated distance to the solution over all
- * tensors. It rises while gradients point from the parameters to where they started. With `k = d * lr * sqrt(1 - b2 **
- * t) / (1 - b1 ** t)`: `m = b1 * m + (1 - b1) * d * g; v = b2 * v + (1 - b2) * (d * g) ** 2; p = (1 - k * weightDecay)
- * * p - k * m / (sqrt(v) + d * eps)`. Leave `lr` at 1, or use a schedule around it.
+ * tensors. It increases while a gradient step would move the parameters away from their initial values. With
+ * `k = d * lr * sqrt(1 - b2 ** t) / (1 - b1 ** t)`: `m = b1 * m + (1 - b1) * d * g; v = b2 * v + (1 - b2) * (d * g) **
+ * 2; p = (1 - k * weightDecay) * p - k * m / (sqrt(v) + d * eps)`. Leave `lr` at 1, or use a schedule around it.
  *
  * Mishchenko & Defazio, 2023, https://arxiv.org/abs/2306.06101; as in Optax
  *
@@ -22,7 +22,7 @@ export const prodigy = rule("prodigy", {
     lr: nonNegative(1),
     /** Exponential decay rates of the first and the second moment. */
     betas: unit([0.9, 0.999]),
-    /** Exponential decay rate of the sums behind the estimate; 0 means the root of `betas[1]`. */
+    /** Exponential decay rate of the sums from which the estimate is computed; 0 means the root of `betas[1]`. */
     beta3: unit(0),
     /** Added to the root of the second moment, after multiplication by the estimate. */
     eps: nonNegative(1e-8),

@@ -8,7 +8,7 @@ import { rule } from "../rule.js";
 /** Added to a matrix's diagonal before its root is computed, relative to its trace: the limit of single precision. */
 const RIDGE = 1e-6;
 
-/** The largest number of iterations for a root, in threes: as many as an eigenvalue of `RIDGE` needs. */
+/** The largest number of iterations for a root, in groups of three. It is enough for an eigenvalue of `RIDGE`. */
 const THREES = 7;
 
 /**
@@ -107,8 +107,9 @@ const most = ({ trace, eps }: Known, size: number) => Math.max(trace + size * ep
 const least = (known: Known, size: number) => known.eps + most(known, size) * RIDGE;
 
 /**
- * Number of iterations, in threes, that bring the smallest possible eigenvalue near one, where the largest is scaled to 5/2. At first
- * an iteration multiplies the eigenvalue by nearly (5/4)^4; in the end it squares the distance from one.
+ * The number of iterations, in groups of three, after which the smallest possible eigenvalue is near one. The largest
+ * is scaled to 5/2. At first an iteration multiplies the eigenvalue by nearly (5/4)^4; in the end it squares the
+ * distance from one.
  */
 function needed(known: Known, size: number): number {
   let iterations = 6;

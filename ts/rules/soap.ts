@@ -21,11 +21,11 @@ import { rule } from "../rule.js";
 const FIRST = 10;
 
 /**
- * Adam in the directions that a matrix's rows and columns have in common: in the eigenbases `QL` and `QR` of the
- * running means of `g * g'` and `g' * g`. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (QL' * g * QR) ** 2; p =
- * (p - lr * c * QL * (QL' * m * QR / (sqrt(v) + eps)) * QR') * (1 - lr * weightDecay)`. `c` is Adam's bias correction.
- * Every `preconditionFrequency` steps, a power iteration and a QR decomposition update the bases. The first step only
- * makes the bases and moves no parameter.
+ * Adam in the basis of the eigenvectors that a matrix's rows and columns have in common: in the eigenbases `QL` and
+ * `QR` of the running means of `g * g'` and `g' * g`. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (QL' * g *
+ * QR) ** 2; p = (p - lr * c * QL * (QL' * m * QR / (sqrt(v) + eps)) * QR') * (1 - lr * weightDecay)`. `c` is Adam's
+ * bias correction. Every `preconditionFrequency` steps, a power iteration and a QR decomposition update the bases. The
+ * first step only makes the bases and moves no parameter.
  *
  * Vyas et al., 2024, https://arxiv.org/abs/2409.11321; as in the authors' code, except that the first bases are power
  * iterations as well, and that sides above 10,000 are not left out

@@ -8,8 +8,8 @@ import { rule } from "../rule.js";
  *
  * Zaheer et al., 2018, https://papers.nips.cc/paper/8186; as in Optax
  *
- * Use it when gradients are sparse or rare, so that the second moment of `adam` forgets them too soon; and as the
- * server's optimizer in federated learning.
+ * Use it when gradients are sparse or rare, because the second moment of `adam` forgets them too soon; and as the
+ * optimizer of the server in federated learning.
  *
  * Elsewhere: Optax's `yogi`, whose first moments cannot be chosen. PyTorch, Keras and TensorFlow.js have none.
  */

@@ -16,7 +16,7 @@ const options = {
   threshold: nonNegative(1e-4),
   /** Whether `threshold` is relative to the magnitude of the best observation or absolute. */
   thresholdMode: oneOf("rel", "abs"),
-  /** Number of observations after a change that do not count. */
+  /** Number of observations after a change during which none counts as bad. */
   cooldown: whole(0, 0, Infinity),
   /** The lowest rate. */
   minLr: nonNegative(0),
@@ -28,7 +28,7 @@ const options = {
 export interface Observed {
   readonly rate: number;
   readonly best: number;
-  /** Observations since the best one, and observations that still do not count. */
+  /** The number of observations since the best one, and the number of those to come that do not count. */
   readonly bad: number;
   readonly cooling: number;
 }
@@ -68,8 +68,8 @@ export class Plateau extends Schedule {
   }
 
   /**
-   * Tells the schedule a new value of the observed number, such as a loss. NaN is no improvement, and neither is the
-   * infinity that is worst. A TypeError unless it is a number.
+   * Tells the schedule a new value of the observed number, such as a loss. NaN and the worst infinity are never
+   * improvements. A TypeError unless it is a number.
    */
   observe(metric: number): void {
     if (typeof metric !== "number") {
@@ -95,7 +95,7 @@ export class Plateau extends Schedule {
   }
 }
 
-/** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, after each epoch for example. As data it keeps what it observed. The number may be negative; PyTorch's never reduces the rate then. */
+/** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, for example after each epoch. Its JSON contains what it observed. The number may be negative; PyTorch's never reduces the rate then. */
 export const reduceLROnPlateau = Object.assign(
   (given: Given<typeof options>): Plateau => new Plateau(complete("reduceLROnPlateau", options, given)),
   { options },

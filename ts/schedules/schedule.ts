@@ -25,7 +25,7 @@ export class Schedule {
     return this.#at(step);
   }
 
-  /** The schedule as data, from which `scheduleFrom` makes it again. */
+  /** Returns the schedule as JSON data. `scheduleFrom(data)` makes the schedule again. */
   toJSON(): Readonly<Record<string, unknown>> {
     return { schedule: this.name, ...(plain(this.options) as typeof this.options) };
   }
@@ -115,7 +115,7 @@ export function lerp(start: number, end: number, fraction: number): number {
 /** A product, which is 0 if a factor is 0, even if the other one has grown to infinity. */
 export const times = (a: number, b: number): number => (a === 0 || b === 0 ? 0 : a * b);
 
-/** One schedule after the other. From each bound on, the next schedule counts from that bound. */
+/** Runs schedules one after another. Each counts its steps from its bound. */
 export function inTurn(
   schedules: readonly Pick<Schedule, "at">[],
   bounds: readonly number[],

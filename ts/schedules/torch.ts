@@ -160,7 +160,7 @@ function height(options: { stepSizeUp: number; stepSizeDown: number; mode: strin
   };
 }
 
-/** Goes from `baseLr` to `maxLr` and back, again and again (Smith, 2017). */
+/** Goes from `baseLr` to `maxLr` and back, repeatedly (Smith, 2017). */
 export const cyclicLR = schedule(
   "cyclicLR",
   {
@@ -226,7 +226,7 @@ function hill(
   return (i: number) => {
     let began = 0;
     for (const { until, from, to } of phases) {
-      const done = until > began ? (i - began) / (until - began) : 1; // with `pctStart` of 1 / `totalSteps`, the first phase has no step
+      const done = until > began ? (i - began) / (until - began) : 1; // if `pctStart` is 1 / `totalSteps`, the first phase has no steps
       if (i <= until) return annealStrategy === "cos" ? between(to, from, done) : lerp(from, to, done);
       began = until;
     }
@@ -319,9 +319,9 @@ export const swaLR = schedule(
 );
 
 /**
- * Multiplies the rate by `lrLambda(step)` at every step from the first on. The product is computed from step to step: to ask for a
- * step before the last one, or for a much later one, takes as many calls as there are steps. With a schedule as `lrLambda` it
- * goes through JSON, with a function it does not.
+ * Multiplies the rate by `lrLambda(step)` at every step from the first on. The product is computed step by step, so a
+ * step before the last one, or a much later one, takes as many calls as there are steps. A schedule as `lrLambda` can
+ * be written as JSON, a function cannot.
  */
 export const multiplicativeLR = schedule(
   "multiplicativeLR",

@@ -24,7 +24,8 @@ export function configOf(rule: Rule, options: Values, groups: readonly TfjsGroup
 }
 
 /**
- * TensorFlow.js reads a file's words as Python's, and turns `a_b` into `aB`. So no word in the data has an underscore.
+ * When TensorFlow.js reads a file, it converts strings from snake_case to camelCase. So underscores in strings are
+ * escaped.
  */
 const UNDERSCORE = "%5F";
 
@@ -53,7 +54,7 @@ export function optionsFrom(config: Values): Values {
   return options;
 }
 
-/** The data with its words as they were. */
+/** Restores the underscores in strings. */
 function words(data: Data): Data {
   if (typeof data === "string") return data.replaceAll(UNDERSCORE, "_");
   if (Array.isArray(data)) return data.map(words);

@@ -13,8 +13,8 @@ interface Region {
 }
 
 /**
- * Memory of a backend. An array of a variable is padded to whole cache lines, with zeros, and no other tensor uses it; so a
- * kernel can write it in place.
+ * Memory of a backend. A variable's array is padded with zeros to whole cache lines, and no other tensor shares it. So
+ * a kernel can update it in place.
  */
 export abstract class Host {
   readonly backend: Backend;
@@ -25,19 +25,19 @@ export abstract class Host {
     this.backend = backend;
   }
 
-  /** The address of a variable's array. Gives the variable an array if it has none, or not one for itself. */
+  /** The address of a variable's array. Gives the variable an array of its own if it has none. */
   abstract address(variable: Variable): number;
 
-  /** The gradient in memory: at its own address, or copied to another. */
+  /** Returns the address of the gradient: its own, or that of a copy. */
   abstract gradient(grad: Tensor, copy: number): number;
 
   /** Whether gradients of this size are copied. */
   abstract copies(size: number): boolean;
 
-  /** Makes the variables have the values that a step has written to memory. */
+  /** Makes the values that a step wrote visible in the variables. */
   abstract publish(variables: Iterable<Variable>): void;
 
-  /** Makes a variable for state, at a number or with the values of another variable. */
+  /** Makes a variable for state. It starts at a number, or as a copy of another variable. */
   make(shape: Shape, start: number | Variable): Variable {
     const values = typeof start === "number" ? new Float32Array(sizeOf("state", shape)).fill(start) : start.dataSync();
     const initial = engine().makeTensor(values, [...shape], "float32");
@@ -71,7 +71,7 @@ export abstract class Host {
   }
 }
 
-/** What this adapter uses of the backend `wasm`. */
+/** The part of the backend `wasm` that this adapter uses. */
 interface WasmBackend {
   readonly wasm: {
     readonly wasmMemory?: WebAssembly.Memory;
@@ -191,7 +191,7 @@ abstract class OwnHost extends Host {
     return view;
   }
 
-  /** Makes an array the values of a variable. */
+  /** Makes an array the data of a variable. */
   protected alias(variable: Variable, view: Float32Array): void {
     const tensor = engine().makeTensor(view, variable.shape, "float32");
     variable.assign(tensor);
@@ -220,7 +220,7 @@ class CpuHost extends OwnHost {
   publish(): void {}
 }
 
-/** Backends of a GPU, and all others: values cross once each way. */
+/** GPU backends, and all others: a step downloads the gradients and uploads the parameters. */
 class RemoteHost extends OwnHost {
   /** The arrays, by the data of the variables whose values they are. */
   readonly #views = new WeakMap<object, Float32Array>();

@@ -23,7 +23,7 @@ import { configOf } from "./config.js";
 import { type Host, hostOf } from "./host.js";
 import { type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
 
-/** Variables that share options: those whose names match, and no group before does. */
+/** A group of variables that share options. A variable belongs to the first group that matches its name. */
 export interface VariableGroup {
   /** A pattern that the names of the group's variables match, or a list of the names. */
   readonly variables: RegExp | readonly string[];
@@ -48,12 +48,12 @@ export interface Entry {
   variable: Variable | undefined;
   /** State, averages and sums, by the names of the slots. */
   readonly state: Map<string, Variable>;
-  /** The number of steps before the first one of this variable, and of those in which it had no gradient. */
+  /** The number of steps of the optimizer in which this variable did not take part. */
   since: number;
   scalars: Scalars | undefined;
 }
 
-/** An optimizer of the core over some variables, as long as their arrays stay where they are. */
+/** An optimizer of downhill (`core`) over some variables, as long as their arrays have the same addresses. */
 interface Built {
   readonly host: Host;
   readonly buffer: ArrayBufferLike;
@@ -172,8 +172,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   }
 
   /**
-   * Adds estimates of the diagonal of the Hessian to their average, for rules that use one, such as `sophia`. As
-   * `applyGradients`, with estimates in the place of gradients. A TypeError for other rules.
+   * Adds estimates of the diagonal of the Hessian to their average, for rules that use one, such as `sophia`. Like
+   * `applyGradients`, with estimates instead of gradients. A TypeError for other rules.
    */
   applyHessian(estimates: NamedTensorMap | NamedTensor[]): void {
     if (this.#rule.hessian === undefined) {
@@ -242,9 +242,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   }
 
   /**
-   * Replaces the number of steps and the state by those that `getWeights` gave, here or in an optimizer of TensorFlow.js. State
-   * belongs to the variables of the next step by their names, or if the names are others, by their order.
-   * A TypeError or RangeError for weights that do not fit the rule; nothing is changed then.
+   * Replaces the number of steps and the state by those that `getWeights` gave, here or in an optimizer of
+   * TensorFlow.js. State belongs to the variables of the next step by their names. If no name matches, it belongs to
+   * them by their order. A TypeError or RangeError for weights that do not fit the rule; nothing is changed then.
    */
   override async setWeights(weights: NamedTensor[]): Promise<void> {
     const { entries, counts } = await readWeights(this.#rule, this.#groups, this.#groupOf, weights);
@@ -310,7 +310,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
         tensors.forEach((tensor, i) => {
           tensor.moveGrad(host.floats(host.gradient(read[i]!, copies[i]!), tensor.size));
         });
-      } while (built.host.memory.buffer !== built.buffer); // gradients came from another backend, and the memory grew
+      } while (built.host.memory.buffer !== built.buffer); // moving a gradient from another backend can make the memory grow
       const { core, host } = built;
       for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
       act(core);
@@ -409,7 +409,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     return this.#built;
   }
 
-  /** A variable's array, and its state's; state that is not there starts. */
+  /** Returns the arrays of a variable and of its state. State that does not exist yet is made. */
   #arraysOf(host: Host, { name, variable, state }: Entry): Variable[] {
     const { slots, hasAverage, hasAccumulator, shapes } = variantOf(this.#rule, this.#groupOf(name).values);
     const start = (slot: string, from: number | "params") => {
@@ -444,7 +444,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       stateOf: (tensor, slot) => addressOf.get(entryOf.get(tensor)!.state.get(slot)!)!,
     };
     space.control[THREADS] = 1;
-    // The workspace may make the memory grow. Views come after it.
+    // Allocating the workspace can make the memory grow, which detaches views. So views are made afterwards.
     let core: Built["core"];
     let tensors: readonly Tensor[];
     let buffer: ArrayBufferLike;
@@ -508,7 +508,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.#hyperChanged = false;
   }
 
-  /** Reads how far the optimizer of the core has come. */
+  /** Reads the progress of the core's optimizer. */
   #harvest(): void {
     if (this.#built === undefined) return;
     const { core, entries, tensors } = this.#built;
@@ -524,7 +524,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.#counts = counts;
   }
 
-  /** Lets go of the optimizer of the core. */
+  /** Reads the progress of the core's optimizer, and drops it. */
   #forget(): void {
     this.#harvest();
     this.#built = undefined;

@@ -27,8 +27,8 @@ const tfjsNames: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 };
 
 /**
- * What a buffer in a file of TensorFlow.js is multiplied by to be the rule's: its Momentum leaves the rate out of the buffer, where
- * `momentum` has it inside; its RMSProp has it inside, where `rmsprop` leaves it out.
+ * The factor that converts a momentum buffer of TensorFlow.js to the rule's. Its Momentum leaves the rate out of the
+ * buffer, where `momentum` has it inside. Its RMSProp has it inside, where `rmsprop` leaves it out.
  */
 const factors: Readonly<Record<string, (lr: number) => number>> = {
   momentum: (lr) => -lr,
@@ -36,7 +36,7 @@ const factors: Readonly<Record<string, (lr: number) => number>> = {
 };
 
 const ITERATIONS = "iter";
-/** The name of the tensor with everything besides the steps and the state: JSON, one character per number. */
+/** The name of the tensor with all progress besides steps and state: JSON, one character per number. */
 const PROGRESS = "downhill";
 
 type GroupOf = (name: string) => TfjsGroup;
@@ -108,7 +108,7 @@ export function writeWeights(
 
 interface Progress {
   readonly counts: Omit<Counts, "steps">;
-  /** By the names of variables; those that are missing are 0, and none. */
+  /** By the names of variables. Those that are missing are 0, or before the first step. */
   readonly since: Readonly<Record<string, number>>;
   readonly scalars: Readonly<Record<string, Scalars>>;
   readonly observed: readonly unknown[];
@@ -117,7 +117,7 @@ interface Progress {
 const plateaus = (groups: readonly TfjsGroup[]) =>
   groups.flatMap(({ hyper }) => Object.values(hyper as Values)).filter((value) => value instanceof Plateau);
 
-/** Everything that a file of TensorFlow.js has no place for; undefined if there is nothing. */
+/** The progress that files of TensorFlow.js cannot store. Undefined if there is none. */
 function progressOf(
   rule: Rule,
   groups: readonly TfjsGroup[],

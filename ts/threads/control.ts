@@ -1,4 +1,4 @@
-/** The control words: 32-bit integers at a fixed address, by which the threads of an arena agree. */
+/** The control words: 32-bit integers at a fixed address, with which the threads of an arena coordinate. */
 
 /** The address of the control words: below every tensor, above the read-only data of the kernels. */
 export const CONTROL_ADDRESS = 1024;

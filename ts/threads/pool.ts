@@ -1,4 +1,4 @@
-/** The threads of an arena: one step at a time, done by all of them to the same bits as by one. */
+/** The threads of an arena. They make one step at a time. The result does not depend on their number. */
 
 import type { Code } from "../wasm/kernels.js";
 import { nextTurn, now, startThread, type Thread } from "../platform.js";
@@ -7,27 +7,30 @@ import type { Runner } from "./runner.js";
 import { PROTOCOL, type Task } from "./task.js";
 import { source } from "./worker-source.js";
 
-/** Milliseconds that an asynchronous step works between turns of the event loop: a quarter of a frame at 60 a second. */
+/**
+ * The number of milliseconds that an asynchronous step works before the event loop gets a turn: a quarter of a frame at
+ * 60 frames per second.
+ */
 const TURN_MS = 4;
 
 /**
- * The most bytes that it reads and writes in a turn, for clocks that are coarse or stand still: four milliseconds at the
- * speed of a slow memory.
+ * The largest number of bytes that it reads and writes in a turn, for clocks that are coarse or do not advance: four
+ * milliseconds at the speed of a slow memory.
  */
 const TURN_BYTES = 2 ** 26;
 
 /**
- * From how many bytes read and written on a task is worth sharing with threads that are awake, and worth waking those
- * that sleep: docs/decisions/05-threads.md has the curves.
+ * The numbers of bytes from which on a task is shared with threads that are awake, and from which on it also wakes
+ * those that sleep. docs/decisions/05-threads.md has the measurements.
  */
 const WORTH_SHARING = 3 * 2 ** 18;
 const WORTH_WAKING = 2 ** 22;
 
 /** A step, as the pool makes it. */
 export interface Work<Given> {
-  /** What the step is to be, from what it was given when it was asked for, or from what holds now. */
+  /** Begins the step. `given` is what an asynchronous step got at its call; undefined for the present values. */
   begin(given?: Given): void;
-  /** What is to be done next, after all before; undefined when the step is made. */
+  /** Returns the next task, after the task before is done. Undefined at the end of the step. */
   next(): Task | undefined;
 }
 
@@ -35,10 +38,10 @@ export class Pool {
   readonly #runner: Runner;
   readonly #control: Int32Array;
   readonly #threads = new Set<Thread>();
-  /** Whether the threads are this pool's to end: not in an arena that was attached. */
+  /** Whether this pool ends the threads. False in an attached arena. */
   #ownsThreads = false;
   #freed = false;
-  /** How many asynchronous steps are not done, and the last of them. */
+  /** The number of asynchronous steps that are not done, and the last one. */
   #queued = 0;
   #last: Promise<void> = Promise.resolve();
 
@@ -65,7 +68,7 @@ export class Pool {
     for (const start of starts) if (start.status === "rejected") throw start.reason;
   }
 
-  /** Ends the threads, and lets no thread step from now on. */
+  /** Ends the threads. After this, every step is an error. */
   free(): void {
     this.#freed = true;
     if (this.#ownsThreads) Atomics.store(this.#control, STATE, FREED);
@@ -79,7 +82,7 @@ export class Pool {
     this.#threads.clear();
   }
 
-  /** How many threads take part in a step, the one that steps included. */
+  /** The number of threads that take part in a step, including the calling thread. */
   get threads(): number {
     return Atomics.load(this.#control, THREADS);
   }
@@ -96,7 +99,7 @@ export class Pool {
     });
   }
 
-  /** Does something else while nobody steps. */
+  /** Calls `act` while no step can run. */
   exclusively<Result>(title: string, act: () => Result): Result {
     if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
     this.#enter(title);
@@ -107,7 +110,7 @@ export class Pool {
     }
   }
 
-  /** The same between turns of the event loop, after the asynchronous steps that were asked for before. */
+  /** Makes a step between turns of the event loop, after the asynchronous steps that were called before. */
   stepAsync<Given, Result>(title: string, work: Work<Given>, given: Given, result: () => Result): Promise<Result> {
     const step = async () => {
       try {
@@ -128,11 +131,11 @@ export class Pool {
     this.#last = made.then(
       () => {},
       () => {},
-    ); // who awaits the step hears of it
+    ); // the caller of stepAsync handles the error
     return made;
   }
 
-  /** Does a task, with all threads if it is worth their while. */
+  /** Runs a task: on all threads if it is large enough, otherwise on this one. */
   #run(title: string, task: Task): void {
     if (task.bytes < WORTH_SHARING || this.threads === 1) return this.#runner.run(task);
     this.#publish(task);
@@ -163,7 +166,7 @@ export class Pool {
     if (state !== IDLE) throw refusal(title, state);
   }
 
-  /** Gives it back, unless it was torn or freed meanwhile. */
+  /** Ends the step, unless the arena was torn or freed during it. */
   #leave(): void {
     Atomics.compareExchange(this.#control, STATE, STEPPING, IDLE);
   }
@@ -175,7 +178,10 @@ export class Pool {
     return chunks;
   }
 
-  /** How many chunks are not done; an Error if the arena was freed meanwhile, or a thread died over one of them. */
+  /**
+   * Returns the number of chunks that are not done. Throws an Error if the arena was freed, or if a thread died while
+   * it ran a chunk.
+   */
   #pending(title: string, watch: StallDetector): number {
     const pending = Atomics.load(this.#control, PENDING);
     if (pending === 0) return 0;
@@ -190,29 +196,36 @@ function refusal(title: string, state: number): Error {
   return new Error(`${title}: ${refusals[state]}`);
 }
 
-/** Milliseconds between looks at what is pending, and how many that find no change mean that there will be none. */
-const LOOK_MS = 50;
-const LOOKS_UNTIL_DEAD = 14;
+/**
+ * The milliseconds between two checks of the pending chunks, and the number of checks without a change after which a
+ * thread counts as dead.
+ */
+const CHECK_MS = 50;
+const CHECKS_UNTIL_DEAD = 14;
 
-/** Milliseconds to wait between: fewer, or a timer that fires a little early would cost a whole look. */
+/**
+ * The milliseconds of one wait. It is shorter than `CHECK_MS`, so that a wait that ends a little early does not delay a
+ * check.
+ */
 const WAIT_MS = 10;
 
-/** Knows when others have been pending for so long that they must have died. */
+/** Detects that chunks have been pending for so long that a thread must have died. */
 class StallDetector {
   #pending = 0;
-  #looks = 0;
+  #checks = 0;
   #last = 0;
 
   stuck(pending: number): boolean {
     const time = now();
     if (pending !== this.#pending) {
       this.#pending = pending;
-      this.#looks = 0;
+      this.#checks = 0;
       this.#last = time;
-    } else if (time - this.#last >= LOOK_MS) {
-      this.#looks += 1; // one, however long ago the last was: a process that was stopped gives its threads time
+    } else if (time - this.#last >= CHECK_MS) {
+      // One check, also after a long pause: a process that was stopped gives its threads time.
+      this.#checks += 1;
       this.#last = time;
     }
-    return this.#looks >= LOOKS_UNTIL_DEAD;
+    return this.#checks >= CHECKS_UNTIL_DEAD;
   }
 }

@@ -15,7 +15,10 @@ export class Runner {
     this.kernels = new Kernels(code);
   }
 
-  /** Runs a whole task in this thread. A measuring task is run chunk by chunk, so that the sums are the same as with threads. */
+  /**
+   * Runs a whole task in this thread. A task with sums runs chunk by chunk, so that the order of additions is the same
+   * as with several threads.
+   */
   run({ address, length, sums }: Task): void {
     const part = sums === 0 ? length : CHUNK;
     for (let begin = 0; begin < length; begin += part) this.#run(address, begin, begin + part);
@@ -42,7 +45,7 @@ export class Runner {
     }
   }
 
-  /** Publishes a task to all threads and returns the number of its chunks. The task before must be done. */
+  /** Publishes a task to all threads and returns the number of its chunks. The previous task must be done. */
   publish({ address, length }: Task): number {
     const chunks = Math.ceil(length / CHUNK);
     this.control[TASK] = address;
@@ -74,7 +77,7 @@ export class Runner {
   /** Waits until a word differs from `value`, for at most so many milliseconds. */
   wait(word: number, value: number, milliseconds?: number): void {
     const { control } = this;
-    // The change often comes soon, and to sleep is expensive.
+    // The word often changes soon, and sleeping is expensive.
     for (let i = 0; i < SPINS; i++) {
       if (Atomics.load(control, word) !== value) return;
       pause?.();

@@ -5,7 +5,10 @@
 
 import { CHUNKS, CONTROL_ADDRESS, PENDING, REMAINING, TASK, THREADS, TOP } from "./control.js";
 
-/** The number of elements in a chunk: 4 to 16 microseconds of work, so that a claim costs little and threads finish together. */
+/**
+ * The number of elements in a chunk. For most rules that is 5 to 40 microseconds of work, so that a claim costs little
+ * and threads finish together.
+ */
 export const CHUNK = 16384;
 
 /** The words of a task before its calls: the number of calls, the address of the sums, and the bytes of one chunk's sums. */
@@ -53,8 +56,9 @@ export interface Task {
 }
 
 /**
- * The sums of a call in a measuring task: one for each chunk that overlaps its elements `begin..end`. The index grows by one
- * with each chunk and with each call, so that no two calls share a sum.
+ * The sums of a call in a measuring task: one for each chunk that overlaps its elements `begin..end`. A chunk may
+ * contain the end of one call and the beginning of the next. The index grows by one with each chunk and with each call,
+ * so that no two calls share a sum.
  */
 export const sumsRange = (call: number, begin: number, end: number): readonly [begin: number, end: number] => [
   Math.floor(begin / CHUNK) + call,

@@ -1,6 +1,6 @@
 /**
- * What a thread of the pool does until it is ended. One source for Node's workers and the Web's: `npm run build` makes
- * dist/worker.js of it, and ts/worker-source.ts, from which workers are started where no URL is given.
+ * The program of a thread of the pool, for Node's workers and the Web's. `npm run build` makes dist/worker.js of it,
+ * and ts/threads/worker-source.ts, from which workers start if no URL is given.
  */
 
 import type { Code } from "../wasm/kernels.js";

@@ -1,4 +1,4 @@
-/** Files that `torch.save` writes: zip archives, and before PyTorch 1.6 a row of pickles. */
+/** Files that `torch.save` writes: zip archives, or before PyTorch 1.6 a sequence of pickles. */
 
 import type { Shape } from "../arena/tensor.js";
 import { bytesOf } from "../checkpoint/loading.js";
@@ -11,10 +11,10 @@ import { unzip, zip } from "./zip.js";
 
 const startsWith = (bytes: Uint8Array, start: readonly number[]) => start.every((byte, i) => bytes[i] === byte);
 
-/** In a safetensors file these bytes would mean a header of 67 MB, above the limit. */
+/** The beginning of a zip archive. In a safetensors file these bytes would mean a header of 67 MB, above the limit. */
 const isZip = (bytes: Uint8Array) => startsWith(bytes, [0x50, 0x4b, 0x03, 0x04]);
 
-/** The pickle of a number with which the older format begins. */
+/** The older format begins with this pickle of a magic number. */
 const isLegacy = (bytes: Uint8Array) =>
   startsWith(bytes, [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e]);
 
@@ -53,7 +53,8 @@ function readLegacy(bytes: Uint8Array): Value {
   if (version.value !== 1001) throw new RangeError(`the file must be of version 1001, got ${show(version.value)}`);
   if (!isDict(machine.value) || machine.value.little_endian !== true) throw notLittleEndian();
 
-  // The value comes before the storages: it is read once to find these, and again with them.
+  // The value precedes the storages. So it is read twice: once to find the sizes of the storages, and again with their
+  // bytes.
   const sizes = new Map<string, number>();
   const value = unpickle(
     bytes,

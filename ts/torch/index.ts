@@ -38,9 +38,9 @@ export interface LoadedTorch {
 }
 
 /**
- * Reads a file that `torch.save` wrote, as data: dictionaries (objects without a prototype), lists, sets, text, numbers,
- * bytes and tensors. Nothing in the file is executed: a value without a counterpart here, such as a `torch.device`, is
- * `Opaque`, and can only be passed over.
+ * Reads a file that `torch.save` wrote, as data: dictionaries (objects without a prototype), lists, sets, text,
+ * numbers, bytes and tensors. Nothing in the file is executed: a value without a counterpart here, such as a
+ * `torch.device`, is `Opaque`, and has only the name of its type.
  * @throws a RangeError for a damaged file, and for one that `torch.save` did not write.
  */
 export function readTorch(file: Uint8Array | ArrayBuffer): Value {
@@ -48,8 +48,9 @@ export function readTorch(file: Uint8Array | ArrayBuffer): Value {
 }
 
 /**
- * Sets a model's parameters from a `state_dict()` that `torch.save` wrote, or from a safetensors file. Tensors in the file
- * that are not floating-point numbers, such as the counters of BatchNorm, and other values need no counterpart here.
+ * Sets a model's parameters from a `state_dict()` that `torch.save` wrote, or from a safetensors file. Tensors in the
+ * file that are not floating-point numbers, such as the counters of BatchNorm, and other values are ignored if the
+ * model does not have them.
  * @param file tensors with the names and shapes of the model's; floating-point numbers of any precision
  * @throws a RangeError for a damaged file and for a file that does not fit; an Error during a step. Nothing has changed
  * then.
@@ -69,7 +70,7 @@ export function loadModel(file: TorchFile, model: Tensors, options: LoadOptions 
       if (value === undefined || fileTensor) here.set(name, tensor);
       else report(`tensor ${show(name)} is ${described(value)} in the file, F32 ${show(tensor.shape)} here`);
     }
-    // Tensors that are the same view of the same bytes are tied: one of their names is enough.
+    // Two names for the same view of the same bytes are tied weights. The model needs only one of the names.
     const known = new Set(Array.from(there.values(), identity));
     for (const [name, value] of values) {
       const tensor = there.has(name) || tensors.has(name) ? undefined : asTensor(value);
@@ -94,8 +95,8 @@ export interface LoadOptimizerOptions extends LoadOptions {
 /**
  * Sets an optimizer's state, step counts and hyper-parameters from an `optimizer.state_dict()` that `torch.save` wrote.
  * Hyper-parameters that have a schedule keep it. Averages and slow weights start as copies of the parameters: call
- * `loadModel` first. A tensor without state in the file, such as a frozen one, starts anew. Keys of schedulers and of the
- * user in the file's groups are passed over.
+ * `loadModel` first. If a tensor has no state in the file, for example because it was frozen, its state gets its
+ * initial values. Other keys in the file's groups, such as those of schedulers, are ignored.
  * @param optimizer an optimizer of the same tensors in the same groups, with the same `amsgrad`, `maximize` and
  * `centered`, and with momentum if the saved one had it. Tensors are found by `param_names` where the file has them, and
  * otherwise by their order
@@ -152,7 +153,7 @@ export function saveOptimizer(optimizer: AnyOptimizer | LBFGS): Uint8Array<Array
 /** The data in a file, unless it is data already. */
 const contentOf = (file: TorchFile): Value => (isBytes(file) ? readArchive(asBytes("", file)) : (file as Value));
 
-/** The values in a file that may be tensors, by name, and other names of some. */
+/** Returns the values in a file by name, and additional names of tied tensors. */
 function tensorsIn(file: TorchFile): {
   readonly values: ReadonlyMap<string, unknown>;
   readonly aliases: ReadonlyMap<string, FileTensor>;

@@ -1,4 +1,7 @@
-/** Converts between L-BFGS and PyTorch's `state_dict()` of it, whose vectors have the elements of all tensors in a row. */
+/**
+ * Converts between L-BFGS and PyTorch's `state_dict()`. In PyTorch, a vector has the elements of all tensors one after
+ * another.
+ */
 
 import type { Shape } from "../arena/tensor.js";
 import type { Loading } from "../checkpoint/loading.js";
@@ -10,7 +13,7 @@ import type { Stored, Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { type Dict, isDict, type Value } from "./unpickle.js";
 
-/** The options that must be the same on both sides, and PyTorch's values of those that it alone has. */
+/** The options that must be the same on both sides. */
 const fixedOptions = ["maxIter", "maxEval", "historySize"];
 const live = ["lr", "toleranceGrad", "toleranceChange"] as const;
 
@@ -41,7 +44,7 @@ export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefi
   if (!isDict(first)) throw new RangeError(`the state must be by name, got ${described(first)}`);
   const read = readHistory(first, optimizer);
   return () => {
-    // Asked once: the views of pairs that are not there yet are zeroed each time.
+    // Called once, because each call sets the views of missing pairs to zero.
     const views = group.params.map((tensor) => optimizer.internals.viewsOf(tensor).state);
     for (const [slot, tensor] of read.vectors)
       scatter(

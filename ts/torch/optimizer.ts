@@ -1,4 +1,4 @@
-/** Converts between an optimizer and PyTorch's `state_dict()` of it. */
+/** Converts between an optimizer and PyTorch's `state_dict()`. */
 
 import type { Shape, Tensor } from "../arena/tensor.js";
 import {
@@ -19,19 +19,19 @@ import { type Dict, isDict, Opaque, type Value } from "./unpickle.js";
 
 /** A rule that torch.optim has, and where the two sides differ. */
 interface TorchRule {
-  /** Keys that PyTorch's groups have besides, and their values. */
+  /** Additional keys of PyTorch's groups, and their values. */
   readonly groupKeys?: Readonly<Record<string, boolean>>;
   /** Our options that PyTorch does not have. */
   readonly unsupported?: readonly string[];
-  /** Keys of PyTorch whose name here is not just the camelCase one. */
+  /** Keys of PyTorch that have another name here than their camelCase form. */
   readonly renames?: Readonly<Record<string, string>>;
   /** Whether its state has no `step`. */
   readonly hasNoStep?: boolean;
-  /** Whether PyTorch makes its state before the first step. */
+  /** Whether PyTorch creates the state in the constructor, before the first step. */
   readonly hasStateAtOnce?: boolean;
   /** Scalars of the rule that PyTorch keeps with each tensor. */
   readonly scalarSlots?: readonly string[];
-  /** Whether these are the scalars of the next step instead of the last one. */
+  /** Whether PyTorch stores the scalars of the next step instead of the last one. */
   readonly ofNext?: boolean;
 }
 
@@ -57,7 +57,7 @@ const torchRules: Readonly<Record<string, TorchRule>> = {
   adafactor: {},
 };
 
-/** The options of torch.optim's rules. Other keys in a group are a scheduler's or the user's own, and without a meaning here. */
+/** The options of torch.optim's rules. Other keys in a group belong to a scheduler or to the user. They are ignored. */
 const torchOptions = new Set([
   ...["lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "decoupled_weight_decay", "momentum", "dampening"],
   ...["nesterov", "alpha", "centered", "rho", "lr_decay", "etas", "step_sizes", "lambd", "t0", "momentum_decay"],
@@ -83,7 +83,7 @@ export function partsOf(file: Value): { readonly state: Dict; readonly groups: r
   return { state: file.state, groups: file.param_groups };
 }
 
-/** What a file has for a tensor. */
+/** The state of a tensor in a file. */
 interface SavedState {
   readonly tensor: Tensor;
   readonly slots: ReadonlyMap<string, FileTensor>;
@@ -271,7 +271,7 @@ function writeSteps(
   step.dropMicroBatches();
 }
 
-/** Checks hyper-parameters; the result writes them. Of those that are wrong, each is reported. */
+/** Checks hyper-parameters. Returns a function that writes the valid ones. Reports each invalid one. */
 function stage(group: Group<Values>, changes: Values, report: Report): () => void {
   try {
     return group.stage(changes);

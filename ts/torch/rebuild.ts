@@ -1,10 +1,12 @@
-/** The functions that a file of PyTorch may call, as far as they make data: tensors, dictionaries, sets, bytes. */
+/** The functions that a PyTorch file may call. Here they only make data: tensors, dictionaries, sets, bytes. */
 
 import { show } from "../option.js";
 import { elementBytes, FileTensor, isShape } from "./tensor.js";
 import { type Dict, GlobalName, isDict, newDict, Opaque, type Resolver, type Value } from "./unpickle.js";
 
-/** A storage: the bytes that tensors are views of, and the dtype of all of them unless each tensor says its own. */
+/**
+ * A storage: the bytes that tensors are views of, and their dtype. The dtype is undefined if each tensor has its own.
+ */
 class Storage extends Opaque {
   constructor(
     readonly dtype: string | undefined,
@@ -29,7 +31,7 @@ const storages: Readonly<Record<string, string>> = {
   ...{ ComplexFloatStorage: "C64", ComplexDoubleStorage: "C128" },
 };
 
-/** Bytes per element of dtypes that have a size, and no numbers here. */
+/** Bytes per element of dtypes whose elements cannot be converted to numbers. */
 const otherBytes: Readonly<Record<string, number>> = {
   ...{ C64: 8, C128: 16, F8_E8M0: 1 },
   ...{ QInt8Storage: 1, QUInt8Storage: 1, QInt32Storage: 4, QUInt4x2Storage: 1, QUInt2x4Storage: 1 },
@@ -53,7 +55,7 @@ const isFlag = (value: Value | undefined): boolean => typeof value === "boolean"
 const isEmpty = (value: Value | undefined): boolean =>
   value === undefined || value === null || (typeof value === "object" && Object.keys(value).length === 0);
 
-/** A call: its value, or undefined for arguments that it cannot have. */
+/** Makes the value of a call. Returns undefined for invalid arguments. */
 type Call = (args: readonly Value[]) => Value | undefined;
 
 const calls: Readonly<Record<string, Call>> = {
@@ -116,7 +118,7 @@ const calls: Readonly<Record<string, Call>> = {
   "torch._utils._rebuild_wrapper_subclass": () => new Opaque("a tensor of a subclass"),
 };
 
-/** Functions that no checkpoint calls: a file that does is an attack on those who load it with Python's pickle. */
+/** Functions that no valid checkpoint calls. A file that calls one attacks people who load it with Python's pickle. */
 const isAttack = (module: string, name: string) =>
   /^(os|posix|nt|sys|subprocess|commands|socket|shutil|runpy|importlib|pty|webbrowser)(\.|$)/.test(module) ||
   (module === "builtins" &&

@@ -8,7 +8,7 @@ import { nodeModule } from "../platform.js";
 import { FileTensor, LazyBytes } from "./tensor.js";
 import { isDict, newDict } from "./unpickle.js";
 
-/** What a safetensors file holds, or several that an index joins. */
+/** The content of a safetensors file, or of several files with an index. */
 export class Safetensors {
   /** The tensors by name, in an object without a prototype. Their elements are read when `read()` is called. */
   readonly tensors: Readonly<Record<string, FileTensor>>;
@@ -33,7 +33,7 @@ export class Safetensors {
 
 /**
  * Reads a safetensors file: names, shapes, dtypes and metadata at once, elements when they are asked for.
- * @param file the bytes of a file; or of several, by the names that an index has
+ * @param file the bytes of a file; or a record of the bytes of several files, by their names in the index
  * @param index the text or the data of `model.safetensors.index.json`, for several files. Default: none; there is one file
  * @throws a TypeError for wrong arguments; a RangeError for a damaged file, and for an index that does not fit.
  */
@@ -54,8 +54,9 @@ export function readSafetensors(
 }
 
 /**
- * Opens a safetensors file, or the files that an index, `model.safetensors.index.json`, names in its folder. In Node, Bun
- * and Deno only headers are read, and a tensor's elements each time that `read()` is called; in browsers the whole file.
+ * Opens a safetensors file. If the path ends with `.json`, it is an index (`model.safetensors.index.json`), and the
+ * files that it names are opened. In Node, Bun and Deno only headers are read, and a tensor's elements each time that
+ * `read()` is called; in browsers the whole file.
  * @param path a path, or a file: URL; in browsers a path in the origin's private file system
  * @throws as `readSafetensors`; an Error if a file cannot be read.
  */
@@ -138,7 +139,7 @@ function shardsIn(index: string | object): ReadonlyMap<string, string> {
   if (!isDict(map)) throw new RangeError(`the index must have weight_map, the file of each tensor, got ${show(map)}`);
   const files = new Map<string, string>();
   for (const [name, file] of Object.entries(map)) {
-    // Files lie beside the index: a path would lead elsewhere.
+    // Files must be in the folder of the index. A name with a path is refused.
     if (typeof file !== "string" || file === "" || file.startsWith(".") || /[/\\:]/.test(file)) {
       throw new RangeError(`the index must name files in its folder, got ${show(file)} for ${show(name)}`);
     }

@@ -13,7 +13,7 @@ interface Reader {
   read(view: DataView, at: number): number;
 }
 
-/** How the elements of each dtype are read. Other dtypes have a name and a shape, and no numbers. */
+/** The readers of elements, by dtype. Elements of other dtypes cannot be read. */
 const readers: Readonly<Record<string, Reader>> = {
   F64: { size: 8, read: (view, at) => view.getFloat64(at, true) },
   F32: { size: 4, read: (view, at) => view.getFloat32(at, true) },
@@ -39,7 +39,7 @@ export const FLOATS = ["F32", "F64", "F16", "BF16", "F8_E5M2", "F8_E4M3"];
 export const elementBytes = (dtype: string): number | undefined =>
   Object.hasOwn(readers, dtype) ? readers[dtype]!.size : undefined;
 
-/** A number of sign, exponent and fraction, as IEEE 754 has it. */
+/** Decodes a floating-point number in the layout of IEEE 754: sign, exponent, fraction. */
 function smallFloat(bits: number, exponentBits: number, fractionBits: number): number {
   const [most, bias] = [(1 << exponentBits) - 1, (1 << (exponentBits - 1)) - 1];
   const exponent = (bits >> fractionBits) & most;
@@ -76,8 +76,8 @@ export class LazyBytes {
 }
 
 /**
- * The most elements of a tensor that repeats those of its storage, as `expand` makes them. Other tensors have at most as
- * many elements as their file.
+ * The largest number of elements of a tensor with repeated elements, as PyTorch's `expand` makes them. Other tensors
+ * have at most as many elements as their file.
  */
 const MAX_REPEATED = 2 ** 24;
 
@@ -87,7 +87,10 @@ export interface Layout {
   readonly strides?: readonly number[];
   /** The first element. Default: 0. */
   readonly offset?: number;
-  /** Whether each element is read with the other sign, as views with PyTorch's negative bit are. Default: false. */
+  /**
+   * Whether elements are negated when read. PyTorch sets this "negative bit" for views such as `x.conj().imag`.
+   * Default: false.
+   */
   readonly negative?: boolean;
 }
 

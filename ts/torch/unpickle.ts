@@ -16,9 +16,9 @@ export interface Dict {
   [key: string]: Value;
 }
 
-/** A value of Python's that has no counterpart here, such as a date. It can be passed over, and nothing else. */
+/** A Python value that has no counterpart here, such as a date. Only its type is known. */
 export class Opaque {
-  /** What it is: the name of its class or function in Python. */
+  /** The name of its class or function in Python. */
   readonly type: string;
 
   /** @internal */
@@ -30,11 +30,11 @@ export class Opaque {
 /** The name of a Python class or function: only a name, never the thing itself. */
 export class GlobalName extends Opaque {}
 
-/** Gives the names in a pickle a meaning. */
+/** Evaluates calls and persistent identities in a pickle. */
 export interface Resolver {
   /** The result of a call, or undefined if it is not known. A RangeError for arguments that are wrong. */
   call(name: string, args: readonly Value[]): Value | undefined;
-  /** The value that a persistent identity refers to. */
+  /** The value that a persistent identity refers to: in PyTorch's files, a storage. */
   persistent(id: Value): Value;
 }
 
@@ -51,11 +51,11 @@ export const newDict = (): Dict => Object.setPrototypeOf({}, null) as Dict;
 /** The limit on a pickle's bytes: far above any model, far below what would take noticeable time. */
 const MAX_PICKLE_BYTES = 2 ** 24;
 
-/** The memory that values may take: so many times the bytes of the pickle, and so many bytes besides. */
+/** The memory that values may take: `MEMORY_FACTOR` times the bytes of the pickle, and `MEMORY_BASE` bytes. */
 const MEMORY_FACTOR = 24;
 const MEMORY_BASE = 2 ** 22;
 
-/** About the bytes that values take in JavaScript engines. */
+/** The approximate number of bytes of values in JavaScript engines. */
 const COST = { dict: 56, entry: 24, list: 32, item: 8, set: 160, object: 48, memo: 32, call: 64, storage: 128 };
 
 /**
@@ -367,7 +367,7 @@ class Unpickler {
     this.#charge(COST.entry * items.length);
     for (let i = 0; i + 1 < items.length; i += 2) {
       const key = keyText(items[i]!);
-      // Python tells 1 from "1": where both are keys, neither can be had by its text.
+      // In Python the keys 1 and "1" differ. If a dictionary has both, the value of this text is `Opaque`.
       dict[key] = Object.hasOwn(dict, key) ? new Opaque(`two values under the key ${show(key)}`) : items[i + 1]!;
     }
   }
@@ -376,10 +376,10 @@ class Unpickler {
 const asShaped = (value: object | Value): value is FileTensor =>
   typeof value === "object" && value !== null && "shape" in value;
 
-/** The most bytes of a whole number: BigInt arithmetic takes time by the square. */
+/** The largest size of a whole number in bytes. The time of BigInt arithmetic is quadratic in the size. */
 const MAX_LONG_BYTES = 255;
 
-/** A key as text: numbers and text as they are, others about as Python shows them. */
+/** Converts a key to text. Numbers and text stay as they are. Other keys are written approximately as in Python. */
 function keyText(key: Value): string {
   if (typeof key === "string") return key;
   if (typeof key === "number" || typeof key === "bigint") return `${key}`;

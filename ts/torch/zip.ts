@@ -12,9 +12,9 @@ const LOCATOR64 = 0x07064b50;
 const [LOCAL_BYTES, CENTRAL_BYTES, END_BYTES, END64_BYTES, LOCATOR64_BYTES] = [30, 46, 22, 56, 20];
 const LONGEST_COMMENT = 65535;
 
-/** The numbers that mean that the zip64 format has the right ones. */
+/** The values which mean that the real value is in the zip64 extra field. */
 const [MANY, LARGE] = [0xffff, 0xffffffff];
-/** The extra field that has them. */
+/** The identifier of the zip64 extra field. */
 const EXTRA64 = 1;
 
 /** The files in an archive by name: views. A RangeError for a damaged or compressed archive. */
@@ -101,7 +101,7 @@ const ALIGNMENT = 64;
 /** The 1st of January 1980, the earliest date of a zip file: archives of the same data are the same bytes. */
 const DATE = 0x21;
 
-/** Writes an archive, in the zip64 format where it has 65,535 files or 4 GiB, or more. */
+/** Writes an archive, in the zip64 format if it has at least 65,535 files or 4 GiB. */
 export function zip(files: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuffer> {
   const parts: Uint8Array[] = [];
   const directory: Uint8Array[] = [];
@@ -113,7 +113,8 @@ export function zip(files: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuf
   for (const [name, content] of files) {
     const title = new TextEncoder().encode(name);
     const { length } = content;
-    // The sizes, and in the directory the place, of a large file or of one beyond 4 GiB.
+    // zip64 fields: the sizes of a file of 4 GiB or more, and in the directory the offset of a file that begins beyond
+    // 4 GiB.
     const sizes64 = length >= LARGE ? [double(length), double(length)] : [];
     const places64 = [...sizes64, ...(at >= LARGE ? [double(at)] : [])];
     const field64 = (numbers: readonly Field[]) =>

@@ -7,15 +7,18 @@ import { checkWrappable } from "./wrap.js";
 export interface LookaheadOptions {
   /** The number of steps between updates of the slow weights. A whole number in [1, ∞). Default: 5. */
   syncPeriod?: number;
-  /** The fraction of the way by which the slow weights follow. A number in (0, 1]. Default: 0.5. */
+  /**
+   * The fraction of the distance to the parameters by which the slow weights move. A number in (0, 1]. Default: 0.5.
+   */
   slowStepSize?: number;
 }
 
 /**
- * Lookahead, around any rule: `lookahead(adamw(params))`. After every `syncPeriod`-th step `slow = slow + slowStepSize * (p - slow);
- * p = slow`. The slow weights start as the parameters of the first step, or if steps have been made, as the parameters now. They are
- * state, `opt.state(tensor).slow`. Skipped steps, and micro-batches that make no step, do not count. An average, `ema` or
- * `swa`, includes the parameters before they are set to the slow weights. The wrapper uses as much memory as the parameters.
+ * Lookahead, a wrapper for any rule: `lookahead(adamw(params))`. After every `syncPeriod`-th step `slow = slow +
+ * slowStepSize * (p - slow); p = slow`. The slow weights start as a copy of the parameters: at the first step, or at
+ * once if steps have been made. They are state, `opt.state(tensor).slow`. Skipped steps, and micro-batches that make no
+ * step, do not count. An average, `ema` or `swa`, includes the parameters before they are set to the slow weights. The
+ * wrapper uses as much memory as the parameters.
  *
  * Zhang, Lucas, Hinton & Ba, 2019, https://arxiv.org/abs/1907.08610
  *

@@ -13,16 +13,17 @@ export interface SamOptions {
 }
 
 /**
- * Sharpness-aware minimization, around any rule: `sam(sgd(params))`. Each step moves the parameters up the loss, to `q = p + rho * g / norm(g)`, with
- * the norm over all tensors, and updates the parameters `p` by the gradients at `q`. `opt.step(closure)` calls the closure in both
- * places. Without a closure, call `opt.perturb()` after the first gradients and `opt.step()` after the second. If `rho` or the norm is
- * zero, if the norm is not finite, or if `rho / norm` overflows, the parameters do not move: the step is the rule's own, and the closure is
- * called once. Each micro-batch moves by its own gradients. With `zeroGrad`, the gradients are also zeroed after the move. The
- * wrapper uses as much memory as the parameters.
+ * Sharpness-aware minimization, a wrapper for any rule: `sam(sgd(params))`. Each step moves the parameters up the loss,
+ * to `q = p + rho * g / norm(g)`, with the norm over all tensors, and updates the parameters `p` by the gradients at
+ * `q`. `opt.step(closure)` calls the closure in both places. Without a closure, call `opt.perturb()` after the first
+ * gradients and `opt.step()` after the second. If `rho` or the norm is zero, if the norm is not finite, or if
+ * `rho / norm` overflows, the parameters do not move: the step is that of the rule without `sam`, and the closure is
+ * called once. With `accumulate`, each micro-batch moves by its own gradients. With `zeroGrad`, the gradients are also
+ * zeroed after the move. The wrapper uses as much memory as the parameters.
  *
  * Foret, Kleiner, Mobahi & Neyshabur, 2021, https://arxiv.org/abs/2010.01412
  *
- * Use it for models that memorize rather than generalize. A step takes twice as long.
+ * Use it for models that overfit. A step takes twice as long, because gradients are computed twice.
  *
  * Elsewhere: Optax's `contrib.sam`, which combines an outer and an adversarial optimizer. PyTorch, Keras and TensorFlow.js have none.
  * @returns the optimizer itself
@@ -42,7 +43,7 @@ export function sam<Hyper, State>(
 
 class SamPerturbation implements Perturbation {
   isApplied = false;
-  /** Whether the gradients for the next step are taken after `apply`, even if that did not move the parameters. */
+  /** Whether `apply` was called since the last step, even if it did not move the parameters. */
   #isReady = false;
   readonly #name: string;
   readonly #groups: readonly Group[];
@@ -74,7 +75,7 @@ class SamPerturbation implements Perturbation {
     return norm;
   }
 
-  /** The task that moves the parameters back, with which a step begins. */
+  /** Returns the first task of a step: it restores the parameters. */
   undoTask(): Task | undefined {
     if (!this.#isReady) {
       throw new Error(

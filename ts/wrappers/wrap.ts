@@ -10,7 +10,7 @@ export function checkWrappable<O extends Options>(name: string, optimizer: unkno
     throw new TypeError(`${name}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
   const { arena, checkTraining, wrappers } = optimizer.internals;
   checkTraining(name);
-  arena.internals(name).pool.exclusively(name, () => {}); // a step that is under way goes through a list of phases
+  arena.internals(name).pool.exclusively(name, () => {}); // during a step this is an error, because the step goes through its list of phases
   if (wrappers.has(name)) throw new TypeError(`${name}: the optimizer is wrapped by ${name} already`);
   return resolve(name, options, given) as Values & { readonly [Name in keyof O]: ValueOf<O[Name]> };
 }

@@ -1,5 +1,5 @@
-//! Adagrad: the learning rate of each parameter falls with the sum of its squared gradients. Duchi, Hazan & Singer,
-//! 2011.
+//! Adagrad: the step of each parameter is divided by the root of the sum of its squared gradients. Duchi, Hazan &
+//! Singer, 2011.
 
 use crate::{lane::Lane, rule::*, scalar::*};
 

@@ -41,9 +41,10 @@ impl Adam {
         let [first, second] =
             if self.bias_correction != 0.0 { self.betas.map(|beta| powi(beta, step)) } else { [0.0; 2] };
         let (next, first, second) = (1.0 - b1 * first, 1.0 - first, 1.0 - second);
-        // AMSGrad takes the maximum of corrected squares or of uncorrected ones, which are corrected last.
+        // AMSGrad takes the maximum of corrected mean squares, or of uncorrected ones. Then the maximum is corrected.
         let late = if N == 3 && self.amsgrad_corrected != 0.0 { 1.0 } else { second };
-        // Dividend and divisor are both multiplied by the root of the correction: an operation less per element.
+        // Both sides of the division are multiplied by the root of the correction, which saves an operation per
+        // element.
         let scale = sqrt(late);
         let eps = V::splat(eps_scalar(if self.eps_hat != 0.0 { self.eps / scale } else { self.eps }) * scale);
         let [early, root] = [late / second, self.eps_root * late].map(V::splat);

@@ -38,7 +38,8 @@ impl Rule<3> for DAdaptAdamW {
     }
 }
 
-/// The sums are the dot product of the steps and their weighted mean before, and the magnitudes of the mean.
+/// The sums are the dot product of the steps with their weighted mean before, and the sum of the magnitudes of the
+/// mean.
 impl Measure<3, 2> for DAdaptAdamW {
     fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let estimate = if self.next_estim_lr == 0.0 { self.estim_lr0 } else { self.next_estim_lr };

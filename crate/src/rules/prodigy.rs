@@ -37,7 +37,7 @@ impl Rule<4> for Prodigy {
         least_averaged(self.betas[1]) / self.estimate()
     }
 
-    /// The mean after the least gradient, times the estimate that the moments contain.
+    /// The mean after one gradient of the least magnitude. The moments contain the estimate as a factor.
     fn least_mean(&self) -> f64 {
         least_averaged(self.betas[1]) * (1.0 - self.betas[0])
     }
@@ -54,8 +54,8 @@ impl Rule<4> for Prodigy {
     }
 }
 
-/// The sums are the weighted dot product of the gradients and the way back to the initial parameters, and the
-/// magnitudes of the gradients' weighted sum.
+/// The sums are the weighted dot product of the gradients with the way back to the initial parameters, and the sum of
+/// the magnitudes of the weighted sum of the gradients.
 impl Measure<4, 2> for Prodigy {
     fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> Measurement<V, 4, 2> {
         let estimate = self.estimate();

@@ -23,7 +23,7 @@ impl Rule<2> for Rprop {
         let zero_all = V::splat(f64::NEG_INFINITY);
         move |p, g, [last, size]| {
             let kept = g.sign() * last.sign();
-            // The second of the two is the minimum if the sign has changed. Otherwise it is huge.
+            // If the sign has changed, the second bound is the smaller one. Otherwise it is huge and has no effect.
             let factor = (kept * grow).max(one).min((kept + one) * huge + shrink);
             let size = (size * factor).max(least).min(most);
             // If the sign has changed, the parameter stays, and the next step has no last gradient.

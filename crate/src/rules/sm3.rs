@@ -37,7 +37,7 @@ impl Rule<3> for Sm3 {
         let (lr, eps, mean) = (V::splat(self.lr), V::splat(self.eps), Average::new(self.momentum));
         let least = V::splat(MIN_NORMAL_F32);
         move |p, g, [average, row, column]| {
-            // Without a least sum, gradients that are all zero would give zero divided by zero.
+            // The lower bound of the sum prevents zero divided by zero when all gradients are zero.
             let sum = least.max(accumulator(g, row, column) + eps);
             let average = mean.of(average, g / sum.sqrt());
             (p - lr * average, [average, row, column])

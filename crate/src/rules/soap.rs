@@ -45,7 +45,7 @@ impl Measure<2, 1> for Soap {
     }
 }
 
-/// The arguments of [`adapt`]: blocks in the basis of the second moment.
+/// The arguments of [`adapt`]: arrays in the basis of the second moment.
 #[repr(C)]
 pub struct Adapt {
     pub beta: f64,
@@ -57,7 +57,7 @@ pub struct Adapt {
     pub averages: *mut f32,
     /// Elements of each block.
     pub size: u32,
-    /// Not read, because every element is a piece. All operations have it.
+    /// Unused, because every element is a piece. All operations have it.
     pub piece: u32,
 }
 
