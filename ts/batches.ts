@@ -25,8 +25,8 @@ export interface BatchState {
 /** A generator of mini-batches. */
 export interface Batches extends Generator<Uint32Array, void> {
   /**
-   * The position. Save it in a checkpoint, and assign it to go on from there: `order.state = extra.batches`. A
-   * TypeError or RangeError for the state of other batches; an Error after the last batch.
+   * The position. Save it in a checkpoint, and assign it to go on from there: `order.state = extra.batches`.
+   * @throws a TypeError or RangeError for the state of other batches; an Error after the last batch.
    */
   state: BatchState;
 }
@@ -36,7 +36,7 @@ export interface Batches extends Generator<Uint32Array, void> {
  * @param samples the number of samples, a whole number in [1, 2^32)
  * @param size the number of samples in a batch, a whole number in [1, samples]
  * @returns a generator of batches; a batch is the indices of its samples
- * A TypeError or RangeError for wrong arguments, when called.
+ * @throws a TypeError or RangeError for wrong arguments, when called.
  */
 export function batches(samples: number, size: number, options: BatchOptions = {}): Batches {
   whole(1, 1, 2 ** 32 - 1).check("batches: samples", samples);

@@ -143,8 +143,9 @@ export interface ArenaHandle extends Code {
 }
 
 /**
- * Attaches to the arena of another thread: the same memory, the same tensors (`arena.tensor(name)`, `arena.tensors()`), and the same
- * threads for a step. A TypeError for anything but a handle.
+ * Attaches to the arena of another thread: the same memory, the same tensors (`arena.tensor(name)`, `arena.tensors()`),
+ * and the same threads for a step.
+ * @throws a TypeError for anything but a handle.
  */
 export function attachArena(handle: ArenaHandle): Arena {
   if (typeof handle !== "object" || handle === null || typeof handle.protocol !== "string") {
@@ -237,15 +238,17 @@ export class Arena<Data extends Float32Array = Float32Array> {
 
   /**
    * The number of threads that make a step. It decreases when a thread dies, once the thread that made the arena has
-   * been notified. An Error after `free`.
+   * been notified.
+   * @throws an Error after `free`.
    */
   get threads(): number {
     return this.internals("threads").pool.threads;
   }
 
   /**
-   * Whether a thread died in the middle of a step, so that some parameters are updated and others are not. Such an arena
-   * makes no more steps. An Error after `free`.
+   * Whether a thread died in the middle of a step, so that some parameters are updated and others are not. Such an
+   * arena makes no more steps.
+   * @throws an Error after `free`.
    */
   get torn(): boolean {
     return this.internals("torn").pool.torn;
@@ -253,9 +256,10 @@ export class Arena<Data extends Float32Array = Float32Array> {
 
   /**
    * Makes a record of tensors, filled with zeros and adjacent in memory, so that one kernel call updates all of them.
-   * @param shapes the name and shape of each tensor, such as `{ w: [784, 128], b: [128] }`. Names are unique in an arena.
-   * A TypeError or RangeError for a wrong shape or a name that is taken; a RangeError if memory runs out. Nothing is
-   * made then.
+   * @param shapes the name and shape of each tensor, such as `{ w: [784, 128], b: [128] }`. Names are unique in an
+   *   arena.
+   * @throws a TypeError or RangeError for a wrong shape or a name that is taken; a RangeError if memory runs out.
+   * Nothing is made then.
    */
   tensors<const Shapes extends Readonly<Record<string, Shape>>>(
     shapes: Shapes,
@@ -303,8 +307,9 @@ export class Arena<Data extends Float32Array = Float32Array> {
   }
 
   /**
-   * A handle to post to other threads. There, `attachArena` makes an arena with the same memory and the present tensors.
-   * An Error if the memory is not shared. An arena that was shared keeps its threads until `free`.
+   * A handle to post to other threads. There, `attachArena` makes an arena with the same memory and the present
+   * tensors.
+   * @throws an Error if the memory is not shared. An arena that was shared keeps its threads until `free`.
    */
   share(): ArenaHandle {
     const { code } = this.internals("share");
@@ -327,7 +332,10 @@ export class Arena<Data extends Float32Array = Float32Array> {
     return `Arena { threads: ${this.threads}, shared: ${this.shared}, bytesLeft: ${this.bytesLeft}, tensors: ${names} }`;
   }
 
-  /** The number of free bytes. An Error after `free`. */
+  /**
+   * The number of free bytes.
+   * @throws an Error after `free`.
+   */
   get bytesLeft(): number {
     return this.internals("bytesLeft").space.left;
   }
@@ -356,7 +364,11 @@ export class Arena<Data extends Float32Array = Float32Array> {
     return space?.used ?? 0;
   }
 
-  /** The memory, the kernels and the threads; an Error that begins with `what` after `free`. @internal */
+  /**
+   * The memory, the kernels and the threads.
+   * @throws an Error that begins with `what` after `free`.
+   * @internal
+   */
   internals(what: string): ArenaInternals {
     return this.#internals ?? freed(what);
   }

@@ -63,8 +63,9 @@ export class Tensor<Data extends Float32Array = Float32Array> {
   }
 
   /**
-   * The gradient, in the order of `data`: also a view. Write it before each step. A step reads it, and writes it only with the
-   * options `zeroGrad` and `agc`. An Error after `arena.free()`.
+   * The gradient, in the order of `data`: also a view. Write it before each step. A step reads it, and writes it only
+   * with the options `zeroGrad` and `agc`.
+   * @throws an Error after `arena.free()`.
    */
   get grad(): Data {
     return (this.#views ?? freed(this.name)).grad;
@@ -94,7 +95,10 @@ export class Tensor<Data extends Float32Array = Float32Array> {
   }
 }
 
-/** The number of elements of a shape; a TypeError or RangeError for an invalid shape. */
+/**
+ * The number of elements of a shape.
+ * @throws a TypeError or RangeError for an invalid shape.
+ */
 export function sizeOf(name: string, shape: Shape): number {
   if (!Array.isArray(shape)) {
     throw new TypeError(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128], got ${show(shape)}`);

@@ -175,7 +175,10 @@ export function loadFrom(
   });
 }
 
-/** The parts of a file that `loadFrom` will read; a RangeError for a file that does not fit. */
+/**
+ * The parts of a file that `loadFrom` will read.
+ * @throws a RangeError for a file that does not fit.
+ */
 export function partsToRead(
   title: string,
   header: Uint8Array,

@@ -40,7 +40,10 @@ export const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.
 /** Reports a difference between the file and the program. Throws if loading is strict. */
 export type Report = (what: string) => void;
 
-/** The tensors of a model, by name. A TypeError if they are not tensors; a RangeError if two have one name. */
+/**
+ * The tensors of a model, by name.
+ * @throws a TypeError if they are not tensors; a RangeError if two have one name.
+ */
 export function listModel(title: string, model: Tensors): ReadonlyMap<string, Tensor> {
   const tensors = new Map<string, Tensor>();
   for (const tensor of new Set(listTensors(`${title}: model must be tensors, by name or in a list`, model))) {
@@ -76,7 +79,10 @@ export function asBytes(title: string, file: unknown): Uint8Array {
     : new Uint8Array(file);
 }
 
-/** Calls `act` between two steps of the tensors' arenas. An Error during a step. */
+/**
+ * Calls `act` between two steps of the tensors' arenas.
+ * @throws an Error during a step.
+ */
 export function betweenSteps<Result>(title: string, tensors: Iterable<Tensor>, act: () => Result): Result {
   const arenas = [...new Set(Array.from(tensors, ({ arena }) => arena))];
   return arenas.reduce((act, arena) => () => arena.internals(title).pool.exclusively(title, act), act)();
@@ -142,7 +148,10 @@ function renamer(rename: LoadOptions["rename"]): (name: string) => string {
   };
 }
 
-/** A map with other names. A RangeError if two names become the same. */
+/**
+ * A map with other names.
+ * @throws a RangeError if two names become the same.
+ */
 export function renamed<Value>(map: ReadonlyMap<string, Value>, rename: (name: string) => string): Map<string, Value> {
   const result = new Map<string, Value>();
   const before = new Map<string, string>();

@@ -32,7 +32,10 @@ const ELEMENT_BITS: Readonly<Record<string, number>> = {
   ...{ I8: 8, U8: 8, BOOL: 8, F8_E5M2: 8, F8_E4M3: 8, F8_E8M0: 8, F6_E2M3: 6, F6_E3M2: 6, F4: 4 },
 };
 
-/** Writes the header with its length before it. The tensors' bytes follow in order. A RangeError for unusable names. */
+/**
+ * Writes the header with its length before it. The tensors' bytes follow in order.
+ * @throws a RangeError for unusable names.
+ */
 export function encodeHeader(title: string, { metadata, tensors }: Contents): Uint8Array<ArrayBuffer> {
   // Entry by entry: an object would move names that are whole numbers to the front.
   const header: string[] = [];
@@ -58,9 +61,10 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
 }
 
 /**
- * The number of bytes before the tensors: the length field and the header. A RangeError if the length is invalid.
+ * The number of bytes before the tensors: the length field and the header.
  * @param bytes the beginning of the file, at least its first 8 bytes
  * @param size the size of the file, in bytes
+ * @throws a RangeError if the length is invalid.
  */
 export function headerEnd(bytes: Uint8Array, size = bytes.length): number {
   refuseOtherFiles(bytes);
@@ -104,10 +108,10 @@ const tooMany = (what: string) => new RangeError(`a file must have at most ${MAX
 
 /**
  * Reads the header. The tensors' bytes begin at byte `start`.
- * A RangeError for anything that the format forbids: other JSON, duplicate names or keys, sizes that contradict the
- * shape, bytes that belong to no tensor or to two.
  * @param file the beginning of the file, with its whole header
  * @param size the size of the file, in bytes
+ * @throws a RangeError for anything that the format forbids: other JSON, duplicate names or keys, sizes that contradict
+ * the shape, bytes that belong to no tensor or to two.
  */
 export function decode(file: Uint8Array, size = file.length): Contents & { readonly start: number } {
   const start = headerEnd(file, size);

@@ -129,8 +129,8 @@ export class Solver<Hyper = unknown> {
   }
 
   /**
-   * The state before the first step, of parameters in a tree. A TypeError or RangeError for anything but a tree of
-   * float32 arrays.
+   * The state before the first step, of parameters in a tree.
+   * @throws a TypeError or RangeError for anything but a tree of float32 arrays.
    */
   init(params: ArrayTree): SolverState<Hyper> {
     const { name } = this.#rule;
@@ -154,9 +154,9 @@ export class Solver<Hyper = unknown> {
 
   /**
    * Makes a step and returns the new parameters. Gradients are copied in and parameters are copied out, once each. If
-   * `params` are not the arrays that the last step returned, they are copied in as well. A TypeError or RangeError for
-   * trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a state that was consumed. Nothing is
-   * consumed then.
+   * `params` are not the arrays that the last step returned, they are copied in as well.
+   * @throws a TypeError or RangeError for trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a
+   * state that was consumed. Nothing is consumed then.
    */
   step<Params extends ArrayTree>(
     params: Params,
@@ -186,8 +186,8 @@ export class Solver<Hyper = unknown> {
   }
 
   /**
-   * Adds estimates of the diagonal of the Hessian to their average, for rules that use one, such as `sophia`. A TypeError for other
-   * rules.
+   * Adds estimates of the diagonal of the Hessian to their average, for rules that use one, such as `sophia`.
+   * @throws a TypeError for other rules.
    */
   hessian(estimates: ArrayTree, state: SolverState<Hyper>): SolverState<Hyper> {
     const { optimizer, tensors, structure } = state.contents("hessian");

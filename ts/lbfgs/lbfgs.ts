@@ -53,19 +53,20 @@ const rule = {
 };
 
 /**
- * Minimizes a function with an estimate of its curvature, from the last changes of the gradient (a quasi-Newton method). A step,
- * `lbfgs(params, { lineSearchFn: "strong_wolfe" }).step(closure)`, makes up to `maxIter` iterations: `p = p - t * H * g`. `H` is the
- * estimate of the inverse Hessian. Without a line search the loss can rise. The history reserves address space for
- * `2 * historySize + 2 * min(maxIter, historySize) + 9` times the parameters, and takes memory as it grows.
+ * Minimizes a function with an estimate of its curvature, from the last changes of the gradient (a quasi-Newton
+ * method). A step, `lbfgs(params, { lineSearchFn: "strong_wolfe" }).step(closure)`, makes up to `maxIter` iterations:
+ * `p = p - t * H * g`. `H` is the estimate of the inverse Hessian. Without a line search the loss can rise. The history
+ * reserves address space for `2 * historySize + 2 * min(maxIter, historySize) + 9` times the parameters, and takes
+ * memory as it grows.
  *
  * Liu & Nocedal, 1989, https://doi.org/10.1007/BF01589116
  *
  * Use it for small problems whose loss is computed from the whole data set. It does not work with mini-batches.
  *
- * Elsewhere: PyTorch's `LBFGS`; here vectors are float32, and sums and scalars float64. Optax's `lbfgs` keeps ten changes, and
- * has another line search. Keras and TensorFlow.js have none.
+ * Elsewhere: PyTorch's `LBFGS`; here vectors are float32, and sums and scalars float64. Optax's `lbfgs` keeps ten
+ * changes, and has another line search. Keras and TensorFlow.js have none.
  * @param params tensors, by name or in a list. There are no groups.
- * A TypeError or RangeError for wrong arguments, a RangeError if memory runs out.
+ * @throws a TypeError or RangeError for wrong arguments, a RangeError if memory runs out.
  */
 export function lbfgs(params: Tensors, options: LBFGSOptions = {}): LBFGS {
   return new LBFGS(params, options);
@@ -121,9 +122,9 @@ export class LBFGS extends Checkpointable {
    * @param closure writes the gradients at the present parameters, and returns the loss
    * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a
    * loss or a gradient of NaN as an infinite loss, and tries a shorter step. If the slope along a direction is not
-   * finite, the step ends. Throws what the closure throws; a TypeError if the closure returns no number; an Error after
-   * `arena.free()`, during another step in the arena, and after a step was torn. Parameters and history are restored
-   * then.
+   * finite, the step ends. Throws what the closure throws.
+   * @throws a TypeError if the closure returns no number; an Error after `arena.free()`, during another step in the
+   * arena, and after a step was torn. Parameters and history are restored then.
    */
   step(closure: Closure): LBFGSReport {
     return this.#driver.run(this.#computation(), closure);

@@ -34,7 +34,10 @@ export abstract class Checkpointable {
     /** The options of all groups, and counters, which are whole numbers except the scale of the loss. */
     readonly step: { readonly shared: Values; counts: object; readonly lossScale?: { readonly first: number } };
     readonly viewsOf: (tensor: Tensor) => TensorViews;
-    /** Gives each tensor of a group its own segment and scalars. A RangeError if memory runs out. */
+    /**
+     * Gives each tensor of a group its own segment and scalars.
+     * @throws a RangeError if memory runs out.
+     */
     readonly separate?: (group: any) => void;
     /** Throws if `eval()` or `perturb()` replaced the parameters, or a step is under way. */
     readonly checkTraining: (title: string) => void;

@@ -140,8 +140,9 @@ export class Group<Hyper = unknown> {
 
   /**
    * The hyper-parameters at a step, counted from 0, with the numbers of schedules: PyTorch's `get_last_lr()` is
-   * `opt.groups[0].hyperAt(opt.steps).lr`, the rate of the next step. A TypeError or RangeError unless `step` is a whole number in
-   * [0, ∞), and for a schedule that leaves the range of its option.
+   * `opt.groups[0].hyperAt(opt.steps).lr`, the rate of the next step.
+   * @throws a TypeError or RangeError unless `step` is a whole number in [0, ∞), and for a schedule that leaves the
+   * range of its option.
    */
   hyperAt(step: number): Resolved<Hyper> {
     count(0, 0).check(`${this.#rule.name}: hyperAt: step`, step);

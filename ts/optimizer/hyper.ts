@@ -63,8 +63,8 @@ type Scheduled = Schedule | ((step: number) => number);
 const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || isCallable(value);
 
 /**
- * The values of options at a step, counted from 0. Schedules are replaced by their numbers. A RangeError or TypeError
- * if a schedule returns a value that its option does not allow.
+ * The values of options at a step, counted from 0. Schedules are replaced by their numbers.
+ * @throws a RangeError or TypeError if a schedule returns a value that its option does not allow.
  */
 export function valuesAt(rule: Optioned, values: Values, step: number): Values {
   const numberAt = (value: unknown) =>

@@ -97,7 +97,10 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     });
   }
 
-  /** Gives each tensor of a group its own segment, so that it can have its own number of steps. A RangeError if memory runs out. */
+  /**
+   * Gives each tensor of a group its own segment, so that it can have its own number of steps.
+   * @throws a RangeError if memory runs out.
+   */
   #separate(group: Group<any>): void {
     if (group.isSeparate) return;
     const index = this.#groups.indexOf(group);
@@ -125,7 +128,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * steps of the optimizer.
    * @param group `{ params, ...options }`; missing options are those of the optimizer
    * @returns the new group
-   * A TypeError or RangeError for wrong arguments, as in the factory; an Error during a step. Nothing is added then.
+   * @throws a TypeError or RangeError for wrong arguments, as in the factory; an Error during a step. Nothing is added
+   * then.
    */
   addGroup(group: { readonly params: Tensors } & GroupOptions): Group<Hyper> {
     const rule = this.#rule;
@@ -156,8 +160,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * The live hyper-parameters of the only group. A change takes effect at the next step. A TypeError if there are several
-   * groups: each has its own, `groups[i].hyper`.
+   * The live hyper-parameters of the only group. A change takes effect at the next step.
+   * @throws a TypeError if there are several groups: each has its own, `groups[i].hyper`.
    */
   get hyper(): Hyper {
     const [group, ...others] = this.groups as [Group<Hyper>];
@@ -174,10 +178,11 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * @param closure writes the gradients at the present parameters and returns the loss. It is called once before the
    *   update. If `sam` wraps the optimizer, it is called again at the moved parameters.
    * @returns the norm of the gradients, the loss, and whether the step was skipped: one object, the same for every step
-   * An Error after `arena.free()`, while another step is under way in the arena, after a thread died in a step, between
-   * `eval()` and `train()`, and while a step that calls a closure is under way. A RangeError for a gradient that is not
-   * finite, if `nonFinite` is "throw", and for a schedule that leaves the range of its option. A TypeError for a
-   * closure that returns no number. An error of the closure is thrown again. Parameters and state are as before then.
+   * @throws an Error after `arena.free()`, while another step is under way in the arena, after a thread died in a step,
+   * between `eval()` and `train()`, and while a step that calls a closure is under way; a RangeError for a gradient
+   * that is not finite, if `nonFinite` is "throw", and for a schedule that leaves the range of its option; a TypeError
+   * for a closure that returns no number. An error of the closure is thrown again. Parameters and state are as before
+   * then.
    */
   step(closure?: Closure): StepReport {
     const { pool } = this.#arena.internals(this.#rule.name);
@@ -230,7 +235,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * gradients, to where the loss is larger. Compute the gradients there and call `step()`, which first restores the
    * parameters exactly. `train()` restores them without a step. Until then the optimizer cannot be saved.
    * @returns the norm of the gradients
-   * A TypeError for other optimizers; an Error as for `step`.
+   * @throws a TypeError for other optimizers; an Error as for `step`.
    */
   perturb(): number {
     const { name } = this.#rule;
@@ -243,8 +248,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
 
   /**
    * Averages an estimate of the diagonal of the Hessian, for rules that use one, such as `sophia`. Call it every ten
-   * steps or so, with the estimate in the tensors' `grad`. It does not change `grad`. A TypeError for other rules; an
-   * Error as for `step`.
+   * steps or so, with the estimate in the tensors' `grad`. It does not change `grad`.
+   * @throws a TypeError for other rules; an Error as for `step`.
    */
   hessian(): void {
     const { name, hessian } = this.#rule;
@@ -255,9 +260,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * Sets the parameters to the values for evaluation, for rules that train other values: the schedule-free rules use a mean.
-   * Other rules have nothing to do. Until `train()` is called, the optimizer neither steps nor is saved.
-   * An Error during a step.
+   * Sets the parameters to the values for evaluation, for rules that train other values: the schedule-free rules use a
+   * mean. Other rules have nothing to do. Until `train()` is called, the optimizer neither steps nor is saved.
+   * @throws an Error during a step.
    */
   eval(): void {
     const { name, evalParams } = this.#rule;
@@ -295,8 +300,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * The average of a tensor's parameters, by the option `ema` or `swa`: a view. It equals the parameters until the average begins.
-   * A RangeError if there is no average, or for a tensor that is not among the params.
+   * The average of a tensor's parameters, by the option `ema` or `swa`: a view. It equals the parameters until the
+   * average begins.
+   * @throws a RangeError if there is no average, or for a tensor that is not among the params.
    */
   average(tensor: Tensor): Float32Array {
     const view = this.#findViews(tensor)?.average;
@@ -311,9 +317,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /**
-   * Exchanges all parameters with their averages, in place. Call it before an evaluation, and again before training goes on.
-   * Between the calls the optimizer neither steps nor is saved. Errors as for `average`; an Error during a step, and after `eval()` or
-   * `perturb()`.
+   * Exchanges all parameters with their averages, in place. Call it before an evaluation, and again before training
+   * goes on. Between the calls the optimizer neither steps nor is saved. Errors as for `average`.
+   * @throws an Error during a step, and after `eval()` or `perturb()`.
    */
   swapAverages(): void {
     const title = `${this.#rule.name}: swapAverages`;
@@ -338,7 +344,10 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     });
   }
 
-  /** The state of a tensor: a view of each slot, never a copy. A RangeError for a tensor that is not among the params. */
+  /**
+   * The state of a tensor: a view of each slot, never a copy.
+   * @throws a RangeError for a tensor that is not among the params.
+   */
   state(tensor: Tensor): State {
     const { state, added } = this.#viewsOf(tensor, "state must be asked of one of its params, got");
     return (added ? { ...state, ...added } : state) as State;

@@ -60,8 +60,9 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
 }
 
 /**
- * The arena of the tensors; a RangeError if they do not share one, or if one of them appears twice.
+ * The arena of the tensors.
  * @param present the tensors that the optimizer has already
+ * @throws a RangeError if they do not share one, or if one of them appears twice.
  */
 export function commonArena(
   name: string,

@@ -8,7 +8,7 @@ import * as factories from "./index.js";
 /**
  * Makes a schedule from its data.
  * @param data the result of `schedule.toJSON()`, or of `JSON.parse(JSON.stringify(schedule))`
- * A TypeError or RangeError for other data, and for options that the schedule's own factory refuses.
+ * @throws a TypeError or RangeError for other data, and for options that the schedule's own factory refuses.
  */
 export function scheduleFrom(data: unknown): Schedule {
   if (typeof data !== "object" || data === null || !("schedule" in data)) {

@@ -33,7 +33,10 @@ export interface Observed {
   readonly cooling: number;
 }
 
-/** Checks the progress of a `reduceLROnPlateau`. A TypeError or RangeError if it is not valid. */
+/**
+ * Checks the progress of a `reduceLROnPlateau`.
+ * @throws a TypeError or RangeError if it is not valid.
+ */
 export function checkObserved({ rate, best, bad, cooling }: Observed): Observed {
   const title = "reduceLROnPlateau: observed";
   nonNegative(0).check(`${title}.rate`, rate);
@@ -69,7 +72,8 @@ export class Plateau extends Schedule {
 
   /**
    * Tells the schedule a new value of the observed number, such as a loss. NaN and the worst infinity are never
-   * improvements. A TypeError unless it is a number.
+   * improvements.
+   * @throws a TypeError unless it is a number.
    */
   observe(metric: number): void {
     if (typeof metric !== "number") {

@@ -17,7 +17,10 @@ export class Schedule {
     this.#at = at;
   }
 
-  /** The value at a step, counted from 0. A RangeError unless the step is a whole number in [0, ∞). */
+  /**
+   * The value at a step, counted from 0.
+   * @throws a RangeError unless the step is a whole number in [0, ∞).
+   */
   at(step: number): number {
     if (!(Number.isInteger(step) && step >= 0)) {
       throw new RangeError(`${this.name}: at must be asked of a whole number in [0, ∞), got ${step}`);
@@ -60,7 +63,10 @@ export type Given<O extends Options> = { readonly [N in Exclude<keyof O, Needed<
   readonly [N in Needed<O>]: ValueOf<O[N]>;
 };
 
-/** Makes a schedule. A TypeError or RangeError for wrong or missing options. */
+/**
+ * Makes a schedule.
+ * @throws a TypeError or RangeError for wrong or missing options.
+ */
 export interface ScheduleFactory<O extends Options = Options> {
   (options: Given<O>): Schedule;
   /** The options, their defaults and ranges. */
@@ -88,7 +94,10 @@ export function schedule<const O extends Options>(
   return Object.assign(factory, { options }) as unknown as ScheduleFactory<O>;
 }
 
-/** The values of the options; a TypeError if one without a default is missing. */
+/**
+ * The values of the options.
+ * @throws a TypeError if one without a default is missing.
+ */
 export function complete<O extends Options>(name: string, options: O, given: unknown) {
   const values = resolve(name, options, given);
   const missing = Object.keys(options).find((key) => values[key] === undefined);

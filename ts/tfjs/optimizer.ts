@@ -116,7 +116,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     return this.#groups;
   }
 
-  /** The live hyper-parameters of the only group. A TypeError if groups were given: each has its own, `groups[i].hyper`. */
+  /**
+   * The live hyper-parameters of the only group.
+   * @throws a TypeError if groups were given: each has its own, `groups[i].hyper`.
+   */
   get hyper(): Hyper {
     const { length } = this.#groups;
     if (length > 1) {
@@ -154,16 +157,20 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.learningRate = lr;
   }
 
-  /** Sets the hyper-parameter `momentum` of all groups, from the next step on. A TypeError for a rule that has none. */
+  /**
+   * Sets the hyper-parameter `momentum` of all groups, from the next step on.
+   * @throws a TypeError for a rule that has none.
+   */
   setMomentum(momentum: number): void {
     for (const { hyper } of this.#groups) (hyper as { momentum: number }).momentum = momentum;
   }
 
   /**
-   * Updates variables by their gradients. Variables without a gradient, or with null, stay as they are, and so does their state.
+   * Updates variables by their gradients. Variables without a gradient, or with null, stay as they are, and so does
+   * their state.
    * @param variableGradients a record of gradients by the names of variables, or a list of names and tensors
-   * A TypeError or RangeError for unknown names, and for gradients that do not fit their variables; an Error as for a step. Nothing
-   * is updated then.
+   * @throws a TypeError or RangeError for unknown names, and for gradients that do not fit their variables; an Error as
+   * for a step. Nothing is updated then.
    */
   applyGradients(variableGradients: NamedTensorMap | NamedTensor[]): void {
     this.#run("applyGradients", variableGradients, (core) => {
@@ -173,7 +180,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
 
   /**
    * Adds estimates of the diagonal of the Hessian to their average, for rules that use one, such as `sophia`. Like
-   * `applyGradients`, with estimates instead of gradients. A TypeError for other rules.
+   * `applyGradients`, with estimates instead of gradients.
+   * @throws a TypeError for other rules.
    */
   applyHessian(estimates: NamedTensorMap | NamedTensor[]): void {
     if (this.#rule.hessian === undefined) {
@@ -214,8 +222,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   }
 
   /**
-   * The average of a variable's values, by the option `ema` or `swa`: the optimizer's own variable, which each step updates. A
-   * RangeError if there is none.
+   * The average of a variable's values, by the option `ema` or `swa`: the optimizer's own variable, which each step
+   * updates.
+   * @throws a RangeError if there is none.
    */
   average(variable: Variable): TfTensor {
     const entry = this.#entries.find((entry) => entry.variable === variable);
@@ -244,7 +253,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   /**
    * Replaces the number of steps and the state by those that `getWeights` gave, here or in an optimizer of
    * TensorFlow.js. State belongs to the variables of the next step by their names. If no name matches, it belongs to
-   * them by their order. A TypeError or RangeError for weights that do not fit the rule; nothing is changed then.
+   * them by their order.
+   * @throws a TypeError or RangeError for weights that do not fit the rule; nothing is changed then.
    */
   override async setWeights(weights: NamedTensor[]): Promise<void> {
     const { entries, counts } = await readWeights(this.#rule, this.#groups, this.#groupOf, weights);
@@ -254,7 +264,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.#counts = counts;
   }
 
-  /** The options, with the present hyper-parameters, as data. A TypeError for a function, which is not data. */
+  /**
+   * The options, with the present hyper-parameters, as data.
+   * @throws a TypeError for a function, which is not data.
+   */
   getConfig(): serialization.ConfigDict {
     const groups = this.#groups.slice(0, -1);
     return configOf(
@@ -548,7 +561,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   }
 }
 
-/** The group as it was given; a TypeError if it is none. */
+/**
+ * The group as it was given.
+ * @throws a TypeError if it is none.
+ */
 function checkGroup(title: string, given: unknown): VariableGroup & Values {
   const group = (given ?? {}) as VariableGroup & Values;
   const { variables } = group;
@@ -559,7 +575,10 @@ function checkGroup(title: string, given: unknown): VariableGroup & Values {
   );
 }
 
-/** The variables with a gradient, in the order in which they were given; a TypeError or RangeError for what does not fit. */
+/**
+ * The variables with a gradient, in the order in which they were given.
+ * @throws a TypeError or RangeError for what does not fit.
+ */
 function listGradients(title: string, given: unknown): Map<Variable, TfTensor> {
   if (typeof given !== "object" || given === null) {
     throw new TypeError(

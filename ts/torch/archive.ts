@@ -21,7 +21,10 @@ const isLegacy = (bytes: Uint8Array) =>
 /** Whether `torch.save` may have written this. */
 export const isTorchFile = (bytes: Uint8Array) => isZip(bytes) || isLegacy(bytes);
 
-/** Reads a file that `torch.save` wrote. A RangeError for others. */
+/**
+ * Reads a file that `torch.save` wrote.
+ * @throws a RangeError for others.
+ */
 export function readArchive(bytes: Uint8Array): Value {
   if (isZip(bytes)) return readZip(bytes);
   if (isLegacy(bytes)) return readLegacy(bytes);

@@ -109,7 +109,10 @@ export class FileTensor {
   /** The bytes of the storage, which other tensors may share. @internal */
   readonly bytes: Uint8Array | LazyBytes;
 
-  /** A RangeError if an element lies outside the bytes. @internal */
+  /**
+   * @throws a RangeError if an element lies outside the bytes.
+   * @internal
+   */
   constructor(
     dtype: string,
     shape: Shape,
@@ -153,7 +156,10 @@ export class FileTensor {
     return into;
   }
 
-  /** The one element of a tensor that has one, in double precision. A RangeError for others. */
+  /**
+   * The one element of a tensor that has one, in double precision.
+   * @throws a RangeError for others.
+   */
   item(): number {
     if (elementsOf(this.shape) !== 1)
       throw new RangeError(`a number must be one element, got a tensor of ${show(this.shape)}`);

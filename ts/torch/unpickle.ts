@@ -32,7 +32,10 @@ export class GlobalName extends Opaque {}
 
 /** Evaluates calls and persistent identities in a pickle. */
 export interface Resolver {
-  /** The result of a call, or undefined if it is not known. A RangeError for arguments that are wrong. */
+  /**
+   * The result of a call, or undefined if it is not known.
+   * @throws a RangeError for arguments that are wrong.
+   */
   call(name: string, args: readonly Value[]): Value | undefined;
   /** The value that a persistent identity refers to: in PyTorch's files, a storage. */
   persistent(id: Value): Value;
@@ -62,7 +65,7 @@ const COST = { dict: 56, entry: 24, list: 32, item: 8, set: 160, object: 48, mem
  * Reads a pickle.
  * @param at the byte at which it begins. Default: 0
  * @returns its value, and the byte at which it ends
- * A RangeError for a damaged pickle, and for one that would take far more memory than its size.
+ * @throws a RangeError for a damaged pickle, and for one that would take far more memory than its size.
  */
 export function unpickle(
   bytes: Uint8Array,

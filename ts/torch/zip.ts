@@ -17,7 +17,10 @@ const [MANY, LARGE] = [0xffff, 0xffffffff];
 /** The identifier of the zip64 extra field. */
 const EXTRA64 = 1;
 
-/** The files in an archive by name: views. A RangeError for a damaged or compressed archive. */
+/**
+ * The files in an archive by name: views.
+ * @throws a RangeError for a damaged or compressed archive.
+ */
 export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const within = (at: number, length: number, what: string) => {

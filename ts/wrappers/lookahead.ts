@@ -24,10 +24,10 @@ export interface LookaheadOptions {
  *
  * Use it for runs whose rate or betas are hard to tune: the slow weights are less sensitive to them.
  *
- * Elsewhere: Optax's `lookahead`, which has no defaults and keeps both weights in the parameters. PyTorch, Keras and TensorFlow.js
- * have none.
+ * Elsewhere: Optax's `lookahead`, which has no defaults and keeps both weights in the parameters. PyTorch, Keras and
+ * TensorFlow.js have none.
  * @returns the optimizer itself
- * A TypeError or RangeError for wrong arguments, and for an optimizer that `lookahead` already wraps.
+ * @throws a TypeError or RangeError for wrong arguments, and for an optimizer that `lookahead` already wraps.
  */
 export function lookahead<Hyper, State>(
   optimizer: Optimizer<Hyper, State>,

@@ -16,18 +16,19 @@ export interface SamOptions {
  * Sharpness-aware minimization, a wrapper for any rule: `sam(sgd(params))`. Each step moves the parameters up the loss,
  * to `q = p + rho * g / norm(g)`, with the norm over all tensors, and updates the parameters `p` by the gradients at
  * `q`. `opt.step(closure)` calls the closure in both places. Without a closure, call `opt.perturb()` after the first
- * gradients and `opt.step()` after the second. If `rho` or the norm is zero, if the norm is not finite, or if
- * `rho / norm` overflows, the parameters do not move: the step is that of the rule without `sam`, and the closure is
- * called once. With `accumulate`, each micro-batch moves by its own gradients. With `zeroGrad`, the gradients are also
- * zeroed after the move. The wrapper uses as much memory as the parameters.
+ * gradients and `opt.step()` after the second. If `rho` or the norm is zero, if the norm is not finite, or if `rho /
+ * norm` overflows, the parameters do not move: the step is that of the rule without `sam`, and the closure is called
+ * once. With `accumulate`, each micro-batch moves by its own gradients. With `zeroGrad`, the gradients are also zeroed
+ * after the move. The wrapper uses as much memory as the parameters.
  *
  * Foret, Kleiner, Mobahi & Neyshabur, 2021, https://arxiv.org/abs/2010.01412
  *
  * Use it for models that overfit. A step takes twice as long, because gradients are computed twice.
  *
- * Elsewhere: Optax's `contrib.sam`, which combines an outer and an adversarial optimizer. PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax's `contrib.sam`, which combines an outer and an adversarial optimizer. PyTorch, Keras and
+ * TensorFlow.js have none.
  * @returns the optimizer itself
- * A TypeError or RangeError for wrong arguments, and for an optimizer that `sam` already wraps.
+ * @throws a TypeError or RangeError for wrong arguments, and for an optimizer that `sam` already wraps.
  */
 export function sam<Hyper, State>(
   optimizer: Optimizer<Hyper, State>,

@@ -4,7 +4,10 @@ import type { Values } from "../optimizer/hyper.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import { type Options, resolve, show, type ValueOf } from "../option.js";
 
-/** The options of a wrapper, with defaults. A TypeError or RangeError if they are wrong or the optimizer cannot be wrapped. */
+/**
+ * The options of a wrapper, with defaults.
+ * @throws a TypeError or RangeError if they are wrong or the optimizer cannot be wrapped.
+ */
 export function checkWrappable<O extends Options>(name: string, optimizer: unknown, options: O, given: unknown) {
   if (!(optimizer instanceof Optimizer))
     throw new TypeError(`${name}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
