@@ -105,7 +105,7 @@ test("refuse the state of batches with other arguments", () => {
     [{ ...state, epoch: -1 }, "batches: state.epoch must be a whole number in [0, ∞), got -1"],
     [{ ...state, start: 4 }, "batches: state.start must be where a batch of 3 begins, got 4"],
     [{ ...state, start: 15 }, "batches: state.start must be where a batch of 3 begins, got 15"],
-    [null as never, "batches: state must be what batches had as state, got null"],
+    [null as never, "batches: state must be a state of batches, got null"],
   ];
   for (const [given, message] of wrong) {
     expect(() => {
@@ -116,5 +116,5 @@ test("refuse the state of batches with other arguments", () => {
   for (const _ of order) break;
   expect(() => {
     order.state = state;
-  }).toThrow("batches: these have ended; make new ones and give them the state");
+  }).toThrow("batches: the generator has ended; call batches() again and assign the state to the new one");
 });

@@ -138,7 +138,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
         arena,
         write,
         TypeError,
-        `${name}: ${option} is read when the optimizer is made; make a new one to change it`,
+        `${name}: ${option} is fixed when the optimizer is made; make a new optimizer to change it`,
       );
     }
   });
@@ -158,7 +158,12 @@ describe("hyper", () => {
     const clip = () => {
       hyper.clipNorm = 1;
     };
-    refuses(arena, clip, TypeError, "adamw: clipNorm is read when the optimizer is made; make a new one to change it");
+    refuses(
+      arena,
+      clip,
+      TypeError,
+      "adamw: clipNorm is fixed when the optimizer is made; make a new optimizer to change it",
+    );
     for (const key of ["toString", "__proto__", "constructor"]) {
       const overwrite = () => {
         hyper[key] = 1;
@@ -247,7 +252,7 @@ describe("params", () => {
       "a group alone",
       { params: [w] },
       TypeError,
-      "adam: groups must stand in a list, [{ params, ...options }], got one group without it",
+      "adam: groups must be a list, [{ params, ...options }], got one group without it",
     ],
     [
       "nothing among groups",
@@ -261,7 +266,7 @@ describe("params", () => {
       "two arenas",
       [w, other],
       RangeError,
-      `adam: params must be of one arena, but tensor "other" is of another than tensor "w"`,
+      `adam: params must be from one arena, but tensor "other" is of another than tensor "w"`,
     ],
   ])("%s", (_, params, type, message) => {
     refuses(arena, () => adam(params as any), type, message);
@@ -273,7 +278,7 @@ describe("params", () => {
       arena,
       () => optimizer.state(b),
       RangeError,
-      `adam: state must be asked of one of its params, got tensor "b"`,
+      `adam: state requires a tensor of this optimizer, got tensor "b"`,
     );
   });
 });
@@ -336,7 +341,7 @@ describe("tensors", () => {
       "2^40",
       () => arena.tensor("x", [2 ** 40]),
       RangeError,
-      "out of memory: tensors x takes 8796093022208 bytes, 1047232 of 1048576 are left; no arena holds as much (4294967296 at most)",
+      "out of memory: tensors x takes 8796093022208 bytes, 1047232 of 1048576 are left; no arena is that large (4294967296 at most)",
     ],
     ["2^40 in two", () => arena.tensor("x", [2 ** 20, 2 ** 20]), RangeError, "takes 8796093022208 bytes"],
     [

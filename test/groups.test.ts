@@ -119,7 +119,7 @@ test("a group that cannot be added changes nothing", async () => {
   expect(add([b])).toThrow("sgd: groups[1] must be a group { params, ...options }");
   expect(add({ params: [b], lr: -1 })).toThrow("sgd: groups[1].lr must be");
   expect(add({ params: [b], rate: 1 })).toThrow('sgd: no option "groups[1].rate"');
-  expect(add({ params: [b], clipNorm: 1 })).toThrow("sgd: groups[1].clipNorm holds for all groups");
+  expect(add({ params: [b], clipNorm: 1 })).toThrow("sgd: groups[1].clipNorm is the same for all groups");
   const step = optimizer.stepAsync();
   expect(add({ params: [b] })).toThrow("sgd: addGroup: a stepAsync() is under way");
   await step;

@@ -579,7 +579,7 @@ describe("refused", () => {
     expect(() => (hyper.lr = -1)).toThrow("lbfgs: lr must be in [0, ∞), got -1");
     expect(hyper.lr).toBe(1);
     expect(() => ((hyper as any).historySize = 3)).toThrow(
-      "lbfgs: historySize is read when the optimizer is made; make a new one to change it",
+      "lbfgs: historySize is fixed when the optimizer is made; make a new optimizer to change it",
     );
   });
 

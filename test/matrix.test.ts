@@ -369,7 +369,7 @@ test("sm3 is Adagrad with momentum on a vector, and refuses more than two dimens
     expect(error(v.data, expected)).toBeLessThan(1);
   }
   expect(() => sm3([k])).toThrow(
-    'sm3: tensor "k" must be a vector or a matrix, got shape [3, 3, 2]; put it in another optimizer, such as adagrad',
+    'sm3: tensor "k" must be a vector or a matrix, got shape [3, 3, 2]; use another optimizer for it, such as adagrad',
   );
 });
 
@@ -378,7 +378,7 @@ test("a tensor that is not a matrix is refused, and nothing changes", () => {
   const model = arena.tensors({ w: [3, 4], b: [128] });
   const left = arena.bytesLeft;
   expect(() => muon(model)).toThrow(
-    new RangeError('muon: tensor "b" must be a matrix, got shape [128]; put it in another optimizer, such as adamw'),
+    new RangeError('muon: tensor "b" must be a matrix, got shape [128]; use another optimizer for it, such as adamw'),
   );
   expect(arena.bytesLeft).toBe(left);
 });

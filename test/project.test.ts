@@ -85,3 +85,40 @@ const cargo = spawnSync("cargo", ["--version"]).status === 0;
 test.skipIf(!cargo)("the kernels compiled for the host CPU give the published results", () => {
   execFileSync("cargo", ["test", "--quiet"], { cwd: root, stdio: "pipe" });
 });
+
+/** Openings and words that comments and documents do not use, and the plain ones. */
+const refused: Readonly<Record<string, RegExp>> = {
+  "begin a comment with a noun or a verb": /(?<=^\s*(?:\/\*\*|\/\/[/!]?|# ) ?)(?:What|How|Where|Why) /,
+  "Optax's, Keras's, TensorFlow.js's": /\b(?:Optax|Keras|TensorFlow\.js|Linux)'(?!s)/,
+  "is unavailable": /\bcannot be had\b/,
+  "instead of": /\bin (?:the )?place of\b/,
+  "starts at its initial values": /\b(?:begins?|starts?) anew\b/,
+  "with the functions of": /\bin the manner of\b/,
+  with: /\brides? along\b/,
+  requires: /\bis had by\b/,
+};
+
+test("comments and documents are plain English", () => {
+  const folders = ["ts", "crate", "test", "bench", "scripts", "examples", "docs"];
+  const all = folders.flatMap((folder) =>
+    readdirSync(join(root, folder), { recursive: true, encoding: "utf8" }).map((name) => `${folder}/${name}`),
+  );
+  const sources = all.filter(
+    (path) =>
+      /\.(ts|mjs|rs|py|c|md)$/.test(path) && !/worker-source|binary\.ts|project\.test\.ts|node_modules/.test(path),
+  );
+  const wrong: string[] = [];
+  for (const path of [...sources, "README.md", "CHANGELOG.md"]) {
+    const lines = readFileSync(join(root, path), "utf8").split("\n");
+    for (const [i, line] of lines.entries()) {
+      // The first words of a comment of several lines are on its second line.
+      const opening = /^\s*\/\*\*$/.test(lines[i - 1] ?? "") ? line.replace(/^\s*\* /, "/** ") : line;
+      for (const [instead, words] of Object.entries(refused)) {
+        const isComment = path.endsWith(".md") || /^\s*(\/\*\*|\/\/|\*|#)|\/\/ /.test(line);
+        const isHeading = path.endsWith(".md") && words.source.includes("What");
+        if (isComment && !isHeading && words.test(opening)) wrong.push(`${path}:${i + 1}: ${line.trim()} (${instead})`);
+      }
+    }
+  }
+  expect(wrong).toEqual([]);
+});

@@ -83,7 +83,7 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
 
   test("accepts whole steps from 0 on only", () => {
     for (const step of [-1, 0.5, Number.NaN, Infinity, "1"] as number[]) {
-      expect(() => schedule.at(step)).toThrow(`${name}: at must be asked of a whole number in [0, ∞), got ${step}`);
+      expect(() => schedule.at(step)).toThrow(`${name}: at(step): step must be a whole number in [0, ∞), got ${step}`);
     }
   });
 

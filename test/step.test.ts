@@ -340,7 +340,7 @@ describe("averages", () => {
 
   test("what there is no average for", () => {
     const w = small().tensor("w", [3]);
-    const message = "sgd: emaWarmup needs ema, and averageStart ema or swa; there is no such average";
+    const message = "sgd: emaWarmup requires ema, and averageStart requires ema or swa, got neither";
     for (const options of [{ emaWarmup: true }, { emaWarmup: true, swa: 2 }, { averageStart: 3 }]) {
       expect(() => sgd([w], options)).toThrow(message);
     }
@@ -348,7 +348,7 @@ describe("averages", () => {
 
   test("one at a time", () => {
     const w = small().tensor("w", [3]);
-    expect(() => sgd([w], { ema: 0.9, swa: 2 })).toThrow("sgd: ema and swa cannot both be given; there is one average");
+    expect(() => sgd([w], { ema: 0.9, swa: 2 })).toThrow("sgd: ema and swa must not both be given");
   });
 });
 
@@ -474,7 +474,7 @@ describe("refused", () => {
     const left = arena.bytesLeft;
     expect(() => sgd([w], { [name]: value } as object)).toThrow(new RegExp(`^sgd: ${name} must be .*got `));
     expect(() => sgd([{ params: [w], [name]: sharedOptions[name as "ema"].default }] as never)).toThrow(
-      `sgd: groups[0].${name} holds for all groups; give it beside them`,
+      `sgd: groups[0].${name} is the same for all groups; pass it as an option of the optimizer`,
     );
     expect(() => Object.assign(sgd([w]).hyper, { [name]: 1 })).toThrow(TypeError);
     expect(left - arena.bytesLeft).toBeLessThan(1024);
@@ -483,8 +483,7 @@ describe("refused", () => {
   test("averages where there are none", () => {
     const arena = small();
     const { w, b } = arena.tensors({ w: [4], b: [1] });
-    const message =
-      "sgd: average must be asked of one of its params, of an optimizer made with the option ema or swa, got tensor";
+    const message = "sgd: average requires the option ema or swa, and a tensor of this optimizer, got tensor";
     expect(() => sgd([w]).average(w)).toThrow(message);
     expect(() => sgd([w], { ema: 0.9 }).average(b)).toThrow(message);
     expect(() => sgd([w]).swapAverages()).toThrow(message);

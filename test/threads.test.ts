@@ -70,7 +70,7 @@ describe("how many", () => {
       expect({ threads, shared }).toEqual({ threads: 1, shared: false });
       expect((await open({ threads: 1 })).threads).toBe(1);
       await expect(createArena({ threads: 2 })).rejects.toThrow(
-        "createArena: 2 threads are not allowed here; send the page with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, or leave threads out",
+        "createArena: 2 threads are not allowed here; send the page with the headers Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp, or omit threads",
       );
     },
   );
@@ -91,7 +91,7 @@ describe("how many", () => {
     const other = join(mkdtempSync(join(tmpdir(), "downhill-")), "worker.js");
     writeFileSync(other, readFileSync(join(root, "dist/worker.js"), "utf8").replaceAll("16384", "8192"));
     await expect(createArena({ threads: 2, workerUrl: pathToFileURL(other) })).rejects.toThrow(
-      "it is not of this version of the package",
+      "it runs another version of the package",
     );
     rmSync(dirname(other), { recursive: true });
   });
@@ -278,7 +278,7 @@ describe("an arena shared with another thread", () => {
     await ask("arena.tensor('theirs', [16]).size");
     expect(left - arena.bytesLeft).toBe(128);
     expect(() => arena.tensor("theirs")).toThrow(
-      'tensor "theirs": there is none of this name (there are: w0); a shape makes one',
+      'tensor "theirs": there is no tensor of this name (there are: w0); pass a shape to make one',
     );
   });
 
@@ -299,7 +299,7 @@ describe("an arena shared with another thread", () => {
     const refused = ask("optimizer.step()");
     while (performance.now() < end);
     const message =
-      "sgd: another step is under way in this arena, where they are made one at a time; if its thread has ended, make a new arena";
+      "sgd: another step is running in this arena, and only one can run at a time; if the thread that called it has ended, make a new arena";
     await running;
     const first = await refused;
     // Timing decides whether the step is refused. The message is always the same.
@@ -456,7 +456,7 @@ describe("a thread that dies", () => {
   /** The number of killed threads: 30, or `KILLS`. Set `KILLS=1000` before a release. */
   const KILLS = Number(process.env.KILLS ?? 30);
   const message =
-    "sgd: a thread died in the middle of a step, which tore parameters and state; restore them in a new arena";
+    "sgd: a thread died during a step, so some parameters were updated and others were not; load a checkpoint into a new arena";
 
   /** Makes an arena whose threads can be killed. */
   async function killable(threads_: number) {

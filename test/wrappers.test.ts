@@ -188,7 +188,7 @@ describe("lookahead", () => {
     );
     expect(ahead.state()).toEqual(before);
     const { leftOut } = load(file, ahead.tensors, ahead.optimizer, { strict: false });
-    expect(leftOut).toContain('tensor "optimizer.a.slow" is here, not in the file');
+    expect(leftOut).toContain('tensor "optimizer.a.slow" is missing in the file');
     expect(ahead.slow()).toEqual(plain.tensors.map(({ data }) => [...data]));
     expect(() => load(save(ahead.tensors, ahead.optimizer), plain.tensors, plain.optimizer)).toThrow(
       'lookahead is {"syncPeriod":3,"slowStepSize":0.5} in the file, nothing here',
@@ -369,8 +369,8 @@ test.each<[string, (of: (o?: object) => Any) => unknown, new (...args: never) =>
   ],
   ["no option", (of) => lookahead(of(), { slow: 1 } as never), TypeError, 'lookahead: no option "slow"; '],
   ["backwards", (of) => sam(of(), { rho: -1 }), RangeError, "sam: rho must be in [0, ∞), got -1"],
-  ["twice", (of) => sam(sam(of())), TypeError, "sam: the optimizer is wrapped by sam already"],
-  ["twice", (of) => lookahead(lookahead(of())), TypeError, "lookahead: the optimizer is wrapped by lookahead already"],
+  ["twice", (of) => sam(sam(of())), TypeError, "sam: the optimizer is already wrapped by sam"],
+  ["twice", (of) => lookahead(lookahead(of())), TypeError, "lookahead: the optimizer is already wrapped by lookahead"],
   ["unwrapped", (of) => of().perturb(), TypeError, "adam: perturb() is for optimizers that sam() wrapped"],
   ["no memory", (of) => lookahead(of()), RangeError, "out of memory: lookahead's slow weights takes "],
   ["no memory", (of) => sam(of()), RangeError, "out of memory: sam's copy of the parameters takes "],
@@ -454,7 +454,8 @@ test("a freed arena", () => {
 test("a step of sam without a closure needs perturb() each time", async () => {
   const w = small().tensor("w", [1]);
   const optimizer = sam(sgd([w], { lr: 1 }));
-  const message = "sgd: a step of sam() needs gradients in two places; call step(closure), or perturb() before step()";
+  const message =
+    "sgd: a step of sam() requires gradients at two points; call step(closure), or perturb() before step()";
   w.grad.fill(1);
   expect(() => optimizer.step()).toThrow(message);
   await expect(optimizer.stepAsync()).rejects.toThrow(message);

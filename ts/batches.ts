@@ -48,7 +48,8 @@ export function batches(samples: number, size: number, options: BatchOptions = {
   return Object.defineProperty(generator, "state", {
     get: (): BatchState => ({ ...same, epoch: position.epoch, start: position.start }),
     set(state: BatchState) {
-      if (position.ended) throw new Error("batches: these have ended; make new ones and give them the state");
+      if (position.ended)
+        throw new Error("batches: the generator has ended; call batches() again and assign the state to the new one");
       Object.assign(position, checkState(state, same));
     },
   }) as Batches;
@@ -66,7 +67,7 @@ type Same = Pick<BatchState, "samples" | "size" | "seed" | "dropLast">;
 
 function checkState(state: BatchState, same: Same) {
   if (typeof state !== "object" || state === null) {
-    throw new TypeError(`batches: state must be what batches had as state, got ${show(state)}`);
+    throw new TypeError(`batches: state must be a state of batches, got ${show(state)}`);
   }
   for (const [name, here] of Object.entries(same)) {
     const there = state[name as keyof Same];

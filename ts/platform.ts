@@ -156,7 +156,7 @@ export function startThread(source: string, url: string | URL | undefined, messa
     gone.then(reject);
     const answered = (answer: unknown) => {
       if (answer === expected) resolve();
-      else leave(new Error("it is not of this version of the package"));
+      else leave(new Error("it runs another version of the package"));
     };
     try {
       end = (nodeModule("worker_threads") ? startNodeWorker : startWebWorker)(source, url, message, answered, leave);

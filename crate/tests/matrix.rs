@@ -24,7 +24,7 @@ struct Published {
 struct Case {
     kernel: String,
     amounts: Vec<f64>,
-    /// Where each matrix begins in the numbers.
+    /// The index in the numbers at which each matrix begins.
     places: Vec<usize>,
     counts: Vec<u32>,
     pieces: usize,

@@ -309,10 +309,10 @@ describe("what is not the same on both sides", () => {
       [
         'groups[1].params[0] is "b" in the file, "bias" here',
         ...["bias", "optimizer.bias.expAvg", "optimizer.bias.expAvgSq"].map(
-          (name) => `tensor "${name}" is here, not in the file`,
+          (name) => `tensor "${name}" is missing in the file`,
         ),
         ...["b", "optimizer.b.expAvg", "optimizer.b.expAvgSq"].map(
-          (name) => `tensor "${name}" is in the file, not here`,
+          (name) => `tensor "${name}" is in the file, but not in the program`,
         ),
       ],
     ],
@@ -340,7 +340,7 @@ describe("what is not the same on both sides", () => {
       },
       [
         "ema is 0 in the file, 0.9 here",
-        ...["w", "b"].map((name) => `tensor "optimizer.${name}.average" is here, not in the file`),
+        ...["w", "b"].map((name) => `tensor "optimizer.${name}.average" is missing in the file`),
       ],
     ],
     [
@@ -426,7 +426,7 @@ describe("refused", () => {
     const clash = arena.tensor("optimizer.w.expAvg", [2]);
     for (const act of [() => save([clash]), () => load(save([w]), [clash])]) {
       expect(act).toThrow(
-        /^(save|load): a tensor's name must not begin with "optimizer\.", as state does, got "optimizer\.w\.expAvg"$/,
+        /^(save|load): a tensor's name must not begin with "optimizer\.", the prefix of state, got "optimizer\.w\.expAvg"$/,
       );
     }
     expect(() => save([w, small().tensor("w", [2])])).toThrow('save: names must differ, got "w" of two arenas');
@@ -694,7 +694,7 @@ describe("files", () => {
     const { model } = trained();
     execFileSync("mkfifo", [join(place, "pipe")]);
     symlinkSync("/dev/null", join(place, "null"));
-    const message = "it is a device or a pipe, not a regular file; save() and load() have the bytes";
+    const message = "it is a device or a pipe, not a regular file; use save() and load(), which work with bytes";
     for (const path of [join(place, "pipe"), join(place, "null"), "/dev/zero"]) {
       await expect(saveFile(path, model)).rejects.toThrow(`saveFile: ${path} cannot be written: ${message}`);
       await expect(loadFile(path, model)).rejects.toThrow(`loadFile: ${path} cannot be read: ${message}`);
@@ -733,10 +733,10 @@ describe("files", () => {
     const bytes = sealed(file(withSum, parts(save([w])).data));
     writeFileSync(path, bytes);
     truncateSync(path, bytes.length + 2 ** 35);
-    await expect(loadFile(path, [w])).rejects.toThrow('loadFile: tensor "x" is in the file, not here');
+    await expect(loadFile(path, [w])).rejects.toThrow('loadFile: tensor "x" is in the file, but not in the program');
     w.data.fill(0);
     expect((await loadFile(path, [w], undefined, { strict: false })).leftOut).toEqual([
-      'tensor "x" is in the file, not here',
+      'tensor "x" is in the file, but not in the program',
     ]);
     expect([...w.data]).toEqual([1, 2, 3]);
     writeFileSync(join(place, "zeros"), "");

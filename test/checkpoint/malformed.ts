@@ -54,7 +54,7 @@ export const malformed: readonly Malformed[] = [
   [
     "a wrong checksum",
     ({ text, data }) => file(text.replace(/checksum":"\w{8}/, 'checksum":"12345678'), data),
-    'the header is damaged: its checksum is said to be "12345678"',
+    'the header is damaged: the file says that its checksum is "12345678"',
   ],
   [
     "a checksum in capitals",
@@ -63,7 +63,7 @@ export const malformed: readonly Malformed[] = [
         text.replace(/checksum":"\w{8}/, (digits) => digits.slice(0, -8) + "ABCDEFAB"),
         data,
       ),
-    'the header is damaged: its checksum is said to be "ABCDEFAB"',
+    'the header is damaged: the file says that its checksum is "ABCDEFAB"',
   ],
   [
     "no UTF-8",
@@ -104,7 +104,7 @@ export const malformed: readonly Malformed[] = [
   ["a size with a zero before it", text("[4]", "[04]"), "the header must have"],
   ["an offset past 2^53", text("[48,64]", `[48,${2 ** 53}]`), "the header must have a whole number"],
   ["an offset of 400 digits", text("[48,64]", `[48,${"9".repeat(400)}]`), "the header must have a whole number"],
-  ["a tensor twice", text(b, `${b},${b}`), 'each tensor must be there once, got "b" twice'],
+  ["a tensor twice", text(b, `${b},${b}`), 'each tensor must appear once, got "b" twice'],
   ["metadata twice", text(b, `${b},"__metadata__":{}`), "the header must have __metadata__ once"],
   [
     "a key of the metadata twice",
@@ -233,12 +233,12 @@ export const malformed: readonly Malformed[] = [
   [
     "a tensor's wrong checksum",
     changed("crc32", '"b":"', '"b":"f'),
-    'tensor "b" is damaged: its checksum is said to be "f',
+    'tensor "b" is damaged: the file says that its checksum is "f',
   ],
   [
     "a checksum that is a number",
     header(({ __metadata__: all }) => void (all.crc32 = all.crc32.replace(/"b":"\w+"/, '"b":7'))),
-    'tensor "b" is damaged: its checksum is said to be 7',
+    'tensor "b" is damaged: the file says that its checksum is 7',
   ],
   ["no rule", metadata("rule", undefined), "the file has no optimizer"],
   ["a rule that is no JSON", metadata("rule", "adamw"), 'the metadata\'s rule must be JSON, got "adamw"'],
@@ -260,7 +260,11 @@ export const malformed: readonly Malformed[] = [
   ["half a step", changed("counts", '"steps":1', '"steps":1.5'), "steps must be a whole number in [0, ∞), got 1.5"],
   ["steps in words", changed("counts", '"steps":1', '"steps":"1"'), 'steps must be a whole number in [0, ∞), got "1"'],
   ["no loss scale", changed("counts", '"lossScale":1', '"lossScale":0'), "lossScale must be in (0, ∞), got 0"],
-  ["a schedule too many", changed("counts", "[]", "[{}]"), "of schedules that observe there are 1 in the file, 0 here"],
-  ["no schedules", changed("counts", "[]", "7"), "of schedules that observe there are none in the file, 0 here"],
+  [
+    "a schedule too many",
+    changed("counts", "[]", "[{}]"),
+    "the file has 1 of the schedules that observe, the program 0",
+  ],
+  ["no schedules", changed("counts", "[]", "7"), "the file has none of the schedules that observe, the program 0"],
   ["invalid JSON in extra", metadata("extra", "{"), 'the metadata\'s extra must be JSON, got "{"'],
 ];

@@ -2,6 +2,7 @@
 
 import * as tf from "@tensorflow/tfjs-core";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { reduceLROnPlateau } from "../../ts/schedules/index.js";
 import * as downhill from "../../ts/tfjs/index.js";
 import { numbers, use } from "./backends.js";
 
@@ -177,6 +178,29 @@ test("wrong weights are refused, and change nothing", async () => {
   await expect(optimizer.setWeights(undefined as any)).rejects.toThrow("weights must be a list");
   const after = (await optimizer.getWeights()).map(({ name, tensor }) => [name, ...tensor.dataSync()]);
   expect(after).toEqual(before);
+});
+
+test("weights have the progress of plateaus, also before they observe; if one is wrong, none changes", async () => {
+  const make = () => {
+    const [lr, weightDecay] = [reduceLROnPlateau({ lr: 0.1 }), reduceLROnPlateau({ lr: 0.01 })];
+    return { lr, weightDecay, optimizer: downhill.adamw({ lr, weightDecay }) };
+  };
+  const [saved, loaded, other] = [make(), make(), make()];
+  train(saved.optimizer, 0, 1);
+  saved.lr.observe(3);
+  const weights = await saved.optimizer.getWeights();
+  await loaded.optimizer.setWeights(weights);
+  expect(loaded.lr.observed).toEqual(saved.lr.observed);
+  expect(loaded.weightDecay.observed).toEqual(saved.weightDecay.observed);
+
+  const { name, tensor } = weights.at(-1)!;
+  const progress = JSON.parse(String.fromCharCode(...tensor.dataSync()));
+  progress.observed[1].bad = -1;
+  const codes = Array.from(JSON.stringify(progress), (character) => character.charCodeAt(0));
+  const wrong = [...weights.slice(0, -1), { name, tensor: tf.tensor1d(codes, "int32") }];
+  const before = other.lr.observed;
+  await expect(other.optimizer.setWeights(wrong)).rejects.toThrow("reduceLROnPlateau: observed.bad must be");
+  expect(other.lr.observed).toBe(before);
 });
 
 test("state of other shapes is refused at the step", async () => {

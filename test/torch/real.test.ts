@@ -53,7 +53,7 @@ test.each([
 test("a part of a checkpoint that is no model is an error that names the part", () => {
   const expected = numbers("extra.json");
   expect(() => loadModel(here("extra_device.pt"), modelOf(expected))).toThrow(
-    'loadModel: the file must hold what model.state_dict() gave, got a dictionary of "model", "extra"; read the file with readTorch(bytes), and pass its part "model"',
+    'loadModel: the file must contain a model.state_dict(), got a dictionary of "model", "extra"; read the file with readTorch(bytes), and pass its part "model"',
   );
   const extra = (name: string) => (readTorch(here(name)) as Dict).extra!;
   expect(extra("extra_device.pt")).toBeInstanceOf(Opaque);

@@ -76,7 +76,7 @@ test("prefixes", () => {
   expect([model["enc.w"].data[0], model.b.data[0]]).toEqual([1, 2]);
   loadModel(bytes, model, { rename: (name) => name.replace("module.", "").replace("encoder", "enc") });
   expect(() => loadModel(bytes, model, { rename: () => "w" })).toThrow(
-    'loadModel: rename must keep names apart, got "w" for "module.encoder.w" and "module.b"; nothing was loaded',
+    'loadModel: rename must return different names, got "w" for "module.encoder.w" and "module.b"; nothing was loaded',
   );
   for (const rename of [7, "module.", { "module.": 7 }, []]) {
     expect(() => loadModel(bytes, model, { rename: rename as never })).toThrow(

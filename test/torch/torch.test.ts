@@ -349,12 +349,12 @@ describe("what does not fit", () => {
     [
       "an optimizer for a model",
       () => loadModel(adamwFile, model()),
-      'loadModel: the file must hold what model.state_dict() gave, got a dictionary of "state", "param_groups"; read the file with readTorch(bytes), and pass the part that has it',
+      'loadModel: the file must contain a model.state_dict(), got a dictionary of "state", "param_groups"; read the file with readTorch(bytes), and pass the part that has it',
     ],
     [
       "other names",
       () => loadModel((readTorch(here("fixtures/whole.pt")) as Dict).half!, model()),
-      'loadModel: tensor "0.weight" is here, not in the file',
+      'loadModel: tensor "0.weight" is missing in the file',
     ],
     [
       "whole numbers",

@@ -149,10 +149,12 @@ export interface ArenaHandle extends Code {
  */
 export function attachArena(handle: ArenaHandle): Arena {
   if (typeof handle !== "object" || handle === null || typeof handle.protocol !== "string") {
-    throw new TypeError(`attachArena: expected what arena.share() gave, posted as it is, got ${show(handle)}`);
+    throw new TypeError(`attachArena: expected the result of arena.share(), got ${show(handle)}`);
   }
   if (handle.protocol !== PROTOCOL) {
-    throw new TypeError("attachArena: the arena is of another version of the package; use the same one in all threads");
+    throw new TypeError(
+      "attachArena: the handle is from another version of the package; use the same version in all threads",
+    );
   }
   const refused = "attachArena: expected what arena.share() gave, posted as it is";
   try {
@@ -301,7 +303,9 @@ export class Arena<Data extends Float32Array = Float32Array> {
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) {
       const names = [...this.#tensors.keys()].join(", ") || "none";
-      throw new RangeError(`tensor ${show(name)}: there is none of this name (there are: ${names}); a shape makes one`);
+      throw new RangeError(
+        `tensor ${show(name)}: there is no tensor of this name (there are: ${names}); pass a shape to make one`,
+      );
     }
     return tensor;
   }
@@ -315,7 +319,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     const { code } = this.internals("share");
     if (!this.shared) {
       throw new Error(
-        "share: the arena's memory is not shared; make the arena with shared: true, which in browsers takes a page that is cross-origin isolated",
+        "share: the arena's memory is not shared; make the arena with shared: true, which in browsers requires a page that is cross-origin isolated",
       );
     }
     collected?.unregister(this); // others may need the threads when this side of the arena is gone

@@ -91,7 +91,7 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
 function outOfMemory(bytes: number, what: string, left: number, end: number): RangeError {
   const remedy =
     bytes > MAX_BYTES - FIRST_ADDRESS
-      ? `no arena holds as much (${MAX_BYTES} at most)`
+      ? `no arena is that large (${MAX_BYTES} at most)`
       : end < MAX_BYTES
         ? `make the arena with a larger maxBytes (${MAX_BYTES} at most)`
         : "put some tensors in another arena";

@@ -253,7 +253,7 @@ function arraysOf(title: string, tensors: ReadonlyMap<string, Tensor>, optimizer
   for (const [name, { shape, data }] of tensors) {
     if (name.startsWith(OPTIMIZER)) {
       throw new RangeError(
-        `${title}: a tensor's name must not begin with "${OPTIMIZER}", as state does, got ${show(name)}`,
+        `${title}: a tensor's name must not begin with "${OPTIMIZER}", the prefix of state, got ${show(name)}`,
       );
     }
     all.set(name, { shape, view: data });
@@ -310,7 +310,8 @@ function readHeader(file: Uint8Array, size: number) {
     saves.set(name, { ...entry, begin: start + entry.begin, end: start + entry.end, name, checksum: sums.get(name) });
     sums.delete(name);
   }
-  for (const name of sums.keys()) throw new RangeError(`each checksum must be a tensor's, got one of ${show(name)}`);
+  for (const name of sums.keys())
+    throw new RangeError(`each checksum must belong to a tensor, got one of ${show(name)}`);
   return { metadata, tensors: saves };
 }
 
@@ -319,7 +320,7 @@ const short = (text: string) => (text.length > 20 ? `${text.slice(0, 20)}…` : 
 
 function checkChecksum(what: string, saved: unknown, is: string): void {
   if (saved !== is)
-    throw new RangeError(`${what} is damaged: its checksum is said to be ${show(saved)}, and is "${is}"`);
+    throw new RangeError(`${what} is damaged: the file says that its checksum is ${show(saved)}, but it is "${is}"`);
 }
 
 /** The rule, all options and the groups: they must be the same in the file and in the program. */
@@ -368,7 +369,7 @@ function progressIn(
   const schedules = plateausOf(optimizer);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
     const got = Array.isArray(observed) ? observed.length : "none";
-    report(`of schedules that observe there are ${got} in the file, ${schedules.length} here`);
+    report(`the file has ${got} of the schedules that observe, the program ${schedules.length}`);
   }
   const groups = optimizer.groups.map((group, i) => {
     const place = placesIn(there.groups, i, group.params);
@@ -584,7 +585,9 @@ function asJson(title: string, extra: unknown): string {
   try {
     text = JSON.stringify(extra);
   } catch (cause) {
-    throw new TypeError(`${expected}: it has a BigInt, holds itself, is too deep, or its toJSON throws`, { cause });
+    throw new TypeError(`${expected}: it has a BigInt, contains itself, is nested too deeply, or its toJSON throws`, {
+      cause,
+    });
   }
   if (text === undefined) throw new TypeError(`${expected}, got ${show(extra)}`);
   return text;

@@ -95,7 +95,7 @@ const MAX_LINKS = 40;
 function checkRegular(stats: NodeStats): void {
   if (stats.isDirectory()) throw new Error("it is a folder");
   if (!stats.isFile())
-    throw new Error("it is a device or a pipe, not a regular file; save() and load() have the bytes");
+    throw new Error("it is a device or a pipe, not a regular file; use save() and load(), which work with bytes");
 }
 
 /**
@@ -214,7 +214,7 @@ async function writeInOrigin(path: string, parts: readonly Uint8Array[]): Promis
   const { folder, name } = await locateInOrigin(path, true);
   const handle = await folder.getFileHandle(name, { create: true });
   if (!handle.createWritable)
-    throw new Error("this browser cannot write one here (Safari can from 26 on); save() has the bytes");
+    throw new Error("this browser cannot write files here (Safari can from version 26 on); save() returns the bytes");
   const file = await handle.createWritable();
   try {
     await file.write(bytes);
@@ -227,7 +227,7 @@ async function writeInOrigin(path: string, parts: readonly Uint8Array[]): Promis
 
 async function locateInOrigin(path: string, create: boolean) {
   if (!globalThis.navigator?.storage?.getDirectory) {
-    throw new Error("there is no file system for this page; save() and load() have the bytes");
+    throw new Error("there is no file system for this page; use save() and load(), which work with bytes");
   }
   const folders = path.split("/").filter(Boolean);
   const name = folders.pop() ?? "";

@@ -159,7 +159,7 @@ export function renamed<Value>(map: ReadonlyMap<string, Value>, rename: (name: s
     const now = rename(name);
     if (result.has(now)) {
       throw new RangeError(
-        `rename must keep names apart, got ${show(now)} for ${show(before.get(now))} and ${show(name)}`,
+        `rename must return different names, got ${show(now)} for ${show(before.get(now))} and ${show(name)}`,
       );
     }
     result.set(now, value);
@@ -194,11 +194,12 @@ export function matchTensors<Here extends Shaped, There extends Shaped & { reado
   const pairs: [Here, There][] = [];
   for (const [name, one] of here) {
     const other = there.get(name);
-    if (other === undefined) report(`tensor ${show(name)} is here, not in the file`);
+    if (other === undefined) report(`tensor ${show(name)} is missing in the file`);
     else if (!dtypes.includes(other.dtype) || !sameShape(one.shape, other.shape)) {
       report(`tensor ${show(name)} is ${other.dtype} ${show(other.shape)} in the file, F32 ${show(one.shape)} here`);
     } else pairs.push([one, other]);
   }
-  for (const name of there.keys()) if (!here.has(name)) report(`tensor ${show(name)} is in the file, not here`);
+  for (const name of there.keys())
+    if (!here.has(name)) report(`tensor ${show(name)} is in the file, but not in the program`);
   return pairs;
 }

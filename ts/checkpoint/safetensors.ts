@@ -138,7 +138,7 @@ export function decode(file: Uint8Array, size = file.length): Contents & { reado
     }
     const wrong = wrongName(name);
     if (wrong) throw new RangeError(`a tensor's name must be usable, got ${show(name)}, which ${wrong}`);
-    if (tensors.has(name)) throw new RangeError(`each tensor must be there once, got ${show(name)} twice`);
+    if (tensors.has(name)) throw new RangeError(`each tensor must appear once, got ${show(name)} twice`);
     if (tensors.size === MAX_ENTRIES) throw tooMany("tensors");
     tensors.set(name, readEntry(reader, name));
   });
@@ -161,7 +161,7 @@ function readEntry(reader: Reader, name: string): TensorEntry {
     else throw new RangeError(`${title} must have dtype, shape and data_offsets once each, got ${show(key)}`);
   });
   if (dtype === undefined || shape === undefined || offsets === undefined) {
-    throw new RangeError(`${title} must have dtype, shape and data_offsets, got not all of them`);
+    throw new RangeError(`${title} must have dtype, shape and data_offsets, got only some of them`);
   }
   if (!/^[A-Z][A-Z0-9_]{0,15}$/.test(dtype)) {
     throw new RangeError(`${title}: dtype must be a name such as F32, got ${show(dtype)}`);

@@ -48,7 +48,7 @@ export class SolverState<Hyper = unknown> {
   contents(method: string): Contents {
     if (this.#contents) return this.#contents;
     throw new Error(
-      `${this.#name}: ${method}: the state was given up, to an earlier call or to dispose(); use the state that the call returned`,
+      `${this.#name}: ${method}: the state was consumed by an earlier call or by dispose(); use the state that the call returned`,
     );
   }
 
@@ -259,7 +259,7 @@ export class Solver<Hyper = unknown> {
     const title = `${this.#rule.name}: ${what}`;
     const [leaves, found] = tree.flatten(given) as [JaxArray[], JsTreeDef];
     if (!structure.equals(found)) {
-      throw new TypeError(`${title} must be a tree as init(params) had it, ${structure}, got ${found}`);
+      throw new TypeError(`${title} must be a tree with the structure of init(params), ${structure}, got ${found}`);
     }
     checkLeaves(
       title,

@@ -122,8 +122,8 @@ export class LBFGS extends Checkpointable {
    * @param closure writes the gradients at the present parameters, and returns the loss
    * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a
    * loss or a gradient of NaN as an infinite loss, and tries a shorter step. If the slope along a direction is not
-   * finite, the step ends. Throws what the closure throws.
-   * @throws a TypeError if the closure returns no number; an Error after `arena.free()`, during another step in the
+   * finite, the step ends.
+   * @throws an error of the closure; a TypeError if the closure returns no number; an Error after `arena.free()`, during another step in the
    * arena, and after a step was torn. Parameters and history are restored then.
    */
   step(closure: Closure): LBFGSReport {

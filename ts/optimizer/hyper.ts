@@ -27,16 +27,17 @@ export const resolveAll = (rule: Rule, given: unknown): Values =>
 export function resolveGroup(rule: Rule, all: Values, group: object = {}, path = ""): Values {
   const shared = Object.keys(sharedOptions).find((name) => name in group);
   if (shared !== undefined) {
-    throw new TypeError(`${rule.name}: ${path}${shared} holds for all groups; give it beside them`);
+    throw new TypeError(
+      `${rule.name}: ${path}${shared} is the same for all groups; pass it as an option of the optimizer`,
+    );
   }
   const values = resolve(rule.name, optionsOf(rule), group, path, all, ["params"]);
   valuesAt(rule, values, 0);
   const averaged = values.ema || values.swa;
   if ((values.emaWarmup && !values.ema) || (values.averageStart && !averaged)) {
-    throw new RangeError(`${rule.name}: emaWarmup needs ema, and averageStart ema or swa; there is no such average`);
+    throw new RangeError(`${rule.name}: emaWarmup requires ema, and averageStart requires ema or swa, got neither`);
   }
-  if (values.ema && values.swa)
-    throw new RangeError(`${rule.name}: ema and swa cannot both be given; there is one average`);
+  if (values.ema && values.swa) throw new RangeError(`${rule.name}: ema and swa must not both be given`);
   return values;
 }
 
@@ -209,5 +210,5 @@ function refuse(rule: Optioned, name: string, values: Values): never {
   if (!Object.hasOwn(values, name)) {
     throw noOption(rule.name, "", name, Object.keys(optionsOf(rule)));
   }
-  throw new TypeError(`${rule.name}: ${name} is read when the optimizer is made; make a new one to change it`);
+  throw new TypeError(`${rule.name}: ${name} is fixed when the optimizer is made; make a new optimizer to change it`);
 }

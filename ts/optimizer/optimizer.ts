@@ -181,8 +181,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * @throws an Error after `arena.free()`, while another step is under way in the arena, after a thread died in a step,
    * between `eval()` and `train()`, and while a step that calls a closure is under way; a RangeError for a gradient
    * that is not finite, if `nonFinite` is "throw", and for a schedule that leaves the range of its option; a TypeError
-   * for a closure that returns no number. An error of the closure is thrown again. Parameters and state are as before
-   * then.
+   * for a closure that returns no number. An error of the closure is thrown again. After an error, parameters and
+   * state are as before, unless a thread died during the step (`arena.torn`).
    */
   step(closure?: Closure): StepReport {
     const { pool } = this.#arena.internals(this.#rule.name);
@@ -308,7 +308,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     const view = this.#findViews(tensor)?.average;
     if (view === undefined) {
       throw new RangeError(
-        `${this.#rule.name}: average must be asked of one of its params, of an optimizer made with the option ema or swa, got ${named(tensor)}`,
+        `${this.#rule.name}: average requires the option ema or swa, and a tensor of this optimizer, got ${named(tensor)}`,
       );
     }
     const { since } = this.#segments.get(tensor)!;
@@ -349,7 +349,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * @throws a RangeError for a tensor that is not among the params.
    */
   state(tensor: Tensor): State {
-    const { state, added } = this.#viewsOf(tensor, "state must be asked of one of its params, got");
+    const { state, added } = this.#viewsOf(tensor, "state requires a tensor of this optimizer, got");
     return (added ? { ...state, ...added } : state) as State;
   }
 

@@ -23,9 +23,7 @@ export interface Given {
 /** The groups of the params. Plain tensors are one group. */
 export function listGroups(rule: Rule, params: Params<object>): Given[] {
   if (!Array.isArray(params) && isGroup(params) && !(params.params instanceof Tensor)) {
-    throw new TypeError(
-      `${rule.name}: groups must stand in a list, [{ params, ...options }], got one group without it`,
-    );
+    throw new TypeError(`${rule.name}: groups must be a list, [{ params, ...options }], got one group without it`);
   }
   if (!(Array.isArray(params) && params.some(isGroup))) {
     return [{ tensors: listTensors(`${rule.name}: params ${expected}`, params as Tensors), options: {}, path: "" }];
@@ -76,7 +74,7 @@ export function commonArena(
   for (const tensor of tensors) {
     if (tensor.arena !== arena) {
       throw new RangeError(
-        `${name}: params must be of one arena, but ${named(tensor)} is of another than ${named(first)}; make one optimizer for each`,
+        `${name}: params must be from one arena, but ${named(tensor)} is of another than ${named(first)}; make one optimizer for each`,
       );
     }
     if (present.has(tensor) || seen.has(tensor))
@@ -94,7 +92,7 @@ export function checkKind({ name, accepts }: Rule, tensors: readonly Tensor[]): 
   if (other === undefined) return;
   const got = `got shape [${other.shape.join(", ")}]`;
   throw new RangeError(
-    `${name}: ${named(other)} must be ${is}, ${got}; put it in another optimizer, such as ${instead}`,
+    `${name}: ${named(other)} must be ${is}, ${got}; use another optimizer for it, such as ${instead}`,
   );
 }
 

@@ -23,7 +23,7 @@ export class Schedule {
    */
   at(step: number): number {
     if (!(Number.isInteger(step) && step >= 0)) {
-      throw new RangeError(`${this.name}: at must be asked of a whole number in [0, ∞), got ${step}`);
+      throw new RangeError(`${this.name}: at(step): step must be a whole number in [0, ∞), got ${step}`);
     }
     return this.#at(step);
   }

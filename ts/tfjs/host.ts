@@ -157,7 +157,7 @@ class WasmHost extends Host {
 
   #malloc(bytes: number): number {
     const address = this.#wasm.wasm._malloc(bytes) >>> 0;
-    if (address === 0) throw new RangeError(`out of memory: TensorFlow.js' backend wasm has no ${bytes} bytes left`);
+    if (address === 0) throw new RangeError(`out of memory: TensorFlow.js's backend wasm has no ${bytes} bytes left`);
     return address;
   }
 }

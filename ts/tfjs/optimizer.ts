@@ -231,7 +231,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const average = entry?.state.get(AVERAGE);
     if (average === undefined) {
       throw new RangeError(
-        `${this.#rule.name}: average must be asked of a variable that the optimizer updates, with the option ema or swa, got ${show(variable?.name)}`,
+        `${this.#rule.name}: average requires the option ema or swa, and a variable that the optimizer updates, got ${show(variable?.name)}`,
       );
     }
     this.#host?.publish([average]);

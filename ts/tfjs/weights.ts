@@ -10,7 +10,9 @@ import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import { LossScale } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
 import { count, show } from "../option.js";
-import { checkObserved, Plateau } from "../schedules/plateau.js";
+import { revived } from "../schedules/data.js";
+import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
+import { plain } from "../schedules/schedule.js";
 import type { Entry, TfjsGroup } from "./optimizer.js";
 
 export type NamedTensor = Awaited<ReturnType<Optimizer["getWeights"]>>[number];
@@ -130,13 +132,13 @@ function progressOf(
   const since = record(({ since }) => since);
   const hasScalars = Object.keys(rule.scalars).length > 0;
   const scalars = hasScalars ? record(({ scalars }) => scalars) : {};
-  const observed = plateaus(groups).map(({ observed }) => observed);
+  const observed = plateaus(groups).map(({ observed }) => plain(observed));
   const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
   if (isPlain && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
   return { counts: rest, since, scalars, observed };
 }
 
-/** Checks all weights before anything is made. */
+/** Reads weights. All are checked before anything is made or assigned. */
 export async function readWeights(
   rule: Rule,
   groups: readonly TfjsGroup[],
@@ -174,10 +176,12 @@ export async function readWeights(
     const missing = [...slotsOf(rule, groupOf(name))].find(([, slot]) => isMissing(slot));
     if (missing) throw new RangeError(`${title}: ${show(`${name}/${missing[0]}`)} is missing`);
   }
-  plateaus(groups).forEach((plateau, i) => {
-    const observed = progress?.observed[i];
-    if (observed) plateau.observed = checkObserved(observed as Parameters<typeof checkObserved>[0]);
+  const observing = plateaus(groups).flatMap((plateau, i) => {
+    const observed = revived(progress?.observed[i]) as Observed | undefined;
+    return observed ? [{ plateau, observed: checkObserved(observed) }] : [];
   });
+  // From here on nothing is refused.
+  for (const { plateau, observed } of observing) plateau.observed = observed;
   const entries = [...found].map(([name, slots]): Entry => {
     const group = groupOf(name);
     const state = new Map<string, Variable>();

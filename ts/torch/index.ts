@@ -169,7 +169,7 @@ function tensorsIn(file: TorchFile): {
   const part = isDict(dict) ? Object.keys(dict).find((key) => hasTensor(dict[key]!)) : undefined;
   const remedy = part === undefined ? "the part that has it" : `its part ${show(part)}`;
   throw new RangeError(
-    `the file must hold what model.state_dict() gave, got ${described(dict)}; read the file with readTorch(bytes), and pass ${remedy}`,
+    `the file must contain a model.state_dict(), got ${described(dict)}; read the file with readTorch(bytes), and pass ${remedy}`,
   );
 }
 

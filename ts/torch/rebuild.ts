@@ -138,7 +138,7 @@ export const torchResolver = (read: (key: string) => Uint8Array | undefined): Re
     const name = module + given.slice(dot);
     if (isAttack(module, given.slice(dot + 1))) {
       throw new RangeError(
-        `the file must hold nothing but data, got a call of ${name}, which is not made; do not trust this file`,
+        `the file must hold nothing but data, got a call of ${name}, which was not executed; do not trust this file`,
       );
     }
     if (!Object.hasOwn(calls, name)) return undefined;

@@ -148,7 +148,7 @@ export class FileTensor {
     const length = elementsOf(this.shape);
     if (length > Math.max(MAX_REPEATED, this.bytes.length)) {
       throw new RangeError(
-        `a tensor of ${show(this.shape)} must have at most ${MAX_REPEATED} elements to be read as a whole, as it repeats those of ${this.bytes.length} bytes`,
+        `a tensor of ${show(this.shape)} must have at most ${MAX_REPEATED} elements to be read as a whole, because it repeats the elements of ${this.bytes.length} bytes`,
       );
     }
     const into = new Float32Array(length);

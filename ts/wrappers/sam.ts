@@ -80,7 +80,7 @@ class SamPerturbation implements Perturbation {
   undoTask(): Task | undefined {
     if (!this.#isReady) {
       throw new Error(
-        `${this.#name}: a step of sam() needs gradients in two places; call step(closure), or perturb() before step()`,
+        `${this.#name}: a step of sam() requires gradients at two points; call step(closure), or perturb() before step()`,
       );
     }
     this.#isReady = false;

@@ -14,6 +14,6 @@ export function checkWrappable<O extends Options>(name: string, optimizer: unkno
   const { arena, checkTraining, wrappers } = optimizer.internals;
   checkTraining(name);
   arena.internals(name).pool.exclusively(name, () => {}); // during a step this is an error, because the step goes through its list of phases
-  if (wrappers.has(name)) throw new TypeError(`${name}: the optimizer is wrapped by ${name} already`);
+  if (wrappers.has(name)) throw new TypeError(`${name}: the optimizer is already wrapped by ${name}`);
   return resolve(name, options, given) as Values & { readonly [Name in keyof O]: ValueOf<O[Name]> };
 }
