@@ -124,17 +124,17 @@ export const malformed: readonly Malformed[] = [
   [
     "no dtype",
     text(b, b.replace('"dtype":"F32",', "")),
-    'tensor "b" must have dtype, shape and data_offsets, got not all',
+    'tensor "b" must have dtype, shape and data_offsets, got only some of them',
   ],
   [
     "no shape",
     header(({ w }) => void delete w.shape),
-    'tensor "w" must have dtype, shape and data_offsets, got not all',
+    'tensor "w" must have dtype, shape and data_offsets, got only some of them',
   ],
   [
     "no offsets",
     header((all) => void delete all["optimizer.w.expAvg"].data_offsets),
-    'tensor "optimizer.w.expAvg" must have dtype, shape and data_offsets, got not all',
+    'tensor "optimizer.w.expAvg" must have dtype, shape and data_offsets, got only some of them',
   ],
   [
     "a dtype that is none",
@@ -227,7 +227,7 @@ export const malformed: readonly Malformed[] = [
   [
     "a checksum of nothing",
     changed("crc32", "{", '{"c":"00000000",'),
-    'each checksum must be a tensor\'s, got one of "c"',
+    'each checksum must belong to a tensor, got one of "c"',
   ],
   ["a tensor without a checksum", changed("crc32", '"b"', '"d"'), 'tensor "b" must have a checksum'],
   [

@@ -169,7 +169,7 @@ export const sharedOptions = {
   agc: threshold(Infinity),
   /** Maximum magnitude of each gradient, after all scaling (PyTorch's `clip_grad_value_`). */
   clipValue: threshold(Infinity),
-  /** The response to a gradient that is infinite or NaN: update anyway, throw an error, or skip the step. Accumulated micro-batches are dropped if the step is skipped or throws; nothing else changes. */
+  /** The response to a gradient that is infinite or NaN, before anything is updated: update anyway, throw an error, or skip the step. A step that throws or is skipped drops accumulated micro-batches. */
   nonFinite: oneOf("ignore", "throw", "skip"),
   /** Decay rate of an exponential moving average of the parameters, `opt.average(tensor)`; 0 for none. */
   ema: unit(0),
