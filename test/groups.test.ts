@@ -114,7 +114,7 @@ test("a group that cannot be added changes nothing", async () => {
   const add = (group: object) => () => optimizer.addGroup(group as never);
   const left = a.arena.bytesLeft;
   expect(add({ params: [a] })).toThrow('sgd: params must be different tensors, but tensor "a" is there twice');
-  expect(add({ params: [foreign] })).toThrow("sgd: params must be of one arena");
+  expect(add({ params: [foreign] })).toThrow("sgd: params must be from one arena");
   expect(add({ params: [] })).toThrow("sgd: groups[1].params must be tensors");
   expect(add([b])).toThrow("sgd: groups[1] must be a group { params, ...options }");
   expect(add({ params: [b], lr: -1 })).toThrow("sgd: groups[1].lr must be");

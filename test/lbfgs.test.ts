@@ -555,7 +555,7 @@ describe("refused", () => {
     [[], {}, RangeError, "lbfgs: params must be tensors, by name or in a list; there are no groups, got none"],
     [[{ params: [w] }], {}, TypeError, "there are no groups, got an object (Object) among them"],
     [[w, w], {}, RangeError, 'lbfgs: params must be different tensors, but tensor "w" is there twice'],
-    [[w, other], {}, RangeError, "lbfgs: params must be of one arena"],
+    [[w, other], {}, RangeError, "lbfgs: params must be from one arena"],
     [[w], { lr: -1 }, RangeError, "lbfgs: lr must be in [0, ∞), got -1"],
     [[w], { toleranceGrad: "0" }, TypeError, 'lbfgs: toleranceGrad must be a number in [0, ∞), got "0"'],
     [[w], { toleranceChange: Number.NaN }, RangeError, "lbfgs: toleranceChange must be in [0, ∞), got NaN"],

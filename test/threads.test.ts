@@ -54,7 +54,7 @@ describe("how many", () => {
     ["too many", { threads: 257 }, RangeError, "threads must be a whole number in [1, 256], got 257"],
     ["half", { threads: 1.5 }, RangeError, "threads must be a whole number in [1, 256], got 1.5"],
     ["a word", { threads: "all" }, TypeError, 'threads must be a whole number in [1, 256], got "all"'],
-    ["unshared", { threads: 2, shared: false }, TypeError, "2 threads need shared memory; leave shared out"],
+    ["unshared", { threads: 2, shared: false }, TypeError, "2 threads require shared memory; omit shared"],
     ["no URL", { workerUrl: 1 }, TypeError, "workerUrl must be a URL, got 1"],
   ])("refused: %s", async (_, options, type, message) => {
     expect(() => createArenaSync(options)).toThrow(type);
@@ -358,7 +358,9 @@ describe("an arena shared with another thread", () => {
       wrong.push({ ...handle, ...part });
     }
     for (const handle of wrong)
-      expect(() => attachArena(handle)).toThrow(/^attachArena: .*(posted as it is|the same one in all threads)/);
+      expect(() => attachArena(handle)).toThrow(
+        /^attachArena: .*(the result of arena\.share\(\)|the same version in all threads)/,
+      );
   });
 
   test("is not made of unshared memory", async () => {

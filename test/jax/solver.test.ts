@@ -164,7 +164,7 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => solver.init({ w: 3 } as any)).toThrow('adamw: init: params: "w" must be an array of jax-js, got 3');
   expect(() => solver.init({ w: np.array([1], { dtype: np.int32 }) })).toThrow("must be float32, got int32");
   expect(() => solver.step(params, { v: np.array([1, 1]) } as any, state)).toThrow(
-    "must be a tree as init(params) had it",
+    "must be a tree with the structure of init(params)",
   );
   expect(() => solver.step(params, { w: np.array([1]) }, state)).toThrow('"w" must have shape [2], got [1]');
   expect(() => solver.step(params, grads(), undefined as any)).toThrow("state must be what init(params) returned");
@@ -174,7 +174,7 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(params.w.refCount).toBe(1);
   const [, next] = solver.step(params, grads(), state);
   expect(() => solver.step(params, grads(), next)).toThrow('"w" was consumed; give a reference');
-  expect(() => solver.step({ w: np.array([1, 2]) }, grads(), state)).toThrow("the state was given up");
+  expect(() => solver.step({ w: np.array([1, 2]) }, grads(), state)).toThrow("the state was consumed");
   const bad = { w: np.array([NaN, 1]) };
   const strict = adamw({ nonFinite: "throw" });
   const kept = { w: np.array([1, 2]) };
@@ -182,5 +182,5 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => strict.step(kept, bad, own)).toThrow('the gradient of tensor "w" must be finite');
   expect([bad.w.refCount, kept.w.refCount]).toEqual([1, 1]);
   own.dispose();
-  expect(() => own.steps).toThrow("the state was given up");
+  expect(() => own.steps).toThrow("the state was consumed");
 });

@@ -148,7 +148,7 @@ test.each([
     messageOf(() =>
       loadModel({ w: value, v: readTorch(saveModel([small().tensor("v", [1])])) as any }, [small().tensor("w", [4])]),
     ),
-  ).toContain("the file must hold");
+  ).toContain("the file must contain");
 });
 
 test("hooks and more arguments than are known are errors", () => {

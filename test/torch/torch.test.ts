@@ -418,18 +418,22 @@ describe("hostile", () => {
   const tensor = (offset: string, shape: string, strides: string, of = storage("FloatStorage", "0", "K\x04")) =>
     `\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(${of}${offset}${shape}${strides}\x89)tR.`;
   const table: [title: string, file: Uint8Array, message: string][] = [
-    ["a command", pickled("\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R."), "got a call of os.system, which is not made"],
+    [
+      "a command",
+      pickled("\x80\x02cos\nsystem\nX\x02\0\0\0ls\x85R."),
+      "got a call of os.system, which was not executed",
+    ],
     [
       "eval",
       pickled("\x80\x02cbuiltins\neval\nX\x01\0\0\x001\x85R."),
-      "got a call of builtins.eval, which is not made",
+      "got a call of builtins.eval, which was not executed",
     ],
     [
       "a dictionary with arguments",
       pickled("\x80\x02ccollections\nOrderedDict\nK\x01\x85R."),
       "the file must call collections.OrderedDict as PyTorch does, got arguments that are not understood: [1]",
     ],
-    ["an instance", pickled("\x80\x02cos\nsystem\n)\x81."), "got a call of os.system, which is not made"],
+    ["an instance", pickled("\x80\x02cos\nsystem\n)\x81."), "got a call of os.system, which was not executed"],
     ["an extension", pickled("\x80\x02\x82\x01."), "got opcode 0x82"],
     ["a later protocol", pickled("\x80\x06N."), "the pickle must have a protocol of at most 5, got 6"],
     [

@@ -179,11 +179,11 @@ function resolveArena(title: string, given: ArenaOptions) {
   if ((shared || (threads ?? 1) > 1) && !allowed) {
     throw new Error(
       `${title}: ${what} not allowed here; send the page with the headers Cross-Origin-Opener-Policy: same-origin and ` +
-        `Cross-Origin-Embedder-Policy: require-corp, or leave ${shared ? "shared" : "threads"} out`,
+        `Cross-Origin-Embedder-Policy: require-corp, or omit ${shared ? "shared" : "threads"}`,
     );
   }
   if (!shared && (threads ?? 1) > 1) {
-    throw new TypeError(`${title}: ${threads} threads need shared memory; leave shared out`);
+    throw new TypeError(`${title}: ${threads} threads require shared memory; omit shared`);
   }
   if (shared && isModule(values.module)) {
     throw new TypeError(
