@@ -123,6 +123,6 @@ describe.each(engines)("%s", (name, launch, shares) => {
   test("a policy that forbids the package's own workers", async () => {
     const { threads, shared, message } = await ask("/isolated/strict/blocked");
     expect({ threads, shared }).toEqual({ threads: 1, shared: shares });
-    expect(message).toContain(shares ? "name its URL as workerUrl" : "Cross-Origin-Embedder-Policy");
+    expect(message).toContain(shares ? "pass its URL as workerUrl" : "Cross-Origin-Embedder-Policy");
   });
 });
