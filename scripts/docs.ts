@@ -113,8 +113,8 @@ Each with its default. "With" names the option that adds a slot of state.
 ${table(["optimizer", "options", "state"], list.map(inBrief))}
 ## Options of every optimizer
 
-All optimizers but \`lbfgs\` have these as well. A group can have its own \`maximize\`. The others are the same for all groups. They are
-read once, when the optimizer is made.
+All optimizers but \`lbfgs\` have these as well. A group can have its own \`maximize\`, \`box\` and \`nonNegative\`. The others are the same for
+all groups. They are read once, when the optimizer is made.
 
 ${table(
   ["option", "default", "range", "what it is"],
@@ -191,7 +191,7 @@ function shapeOf({ shapes, accepts }: Rule, slot: string): string {
     const own = named(shape);
     return own ? code(`[${own.join(", ")}]`) : "none";
   });
-  return accepts === "matrices" ? matrix! : `of a matrix ${matrix}, of a vector ${vector}`;
+  return accepts?.startsWith("matrices") ? matrix! : `of a matrix ${matrix}, of a vector ${vector}`;
 }
 
 function functionPage(name: string, path: string): string {

@@ -300,6 +300,15 @@ export const optax: Library = {
     },
     { there: "chain(clip(1.0), adam(1e-3))", here: "adam(model, { lr: 1e-3, clipValue: 1 })" },
     { there: "MultiSteps(adam(1e-3), every_k_schedule=4)", here: "adam(model, { lr: 1e-3, accumulate: 4 })" },
+    {
+      there: "apply_if_finite(adam(1e-3), max_consecutive_errors=5)",
+      here: 'adam(model, { lr: 1e-3, nonFinite: "skip", maxConsecutiveErrors: 5 })',
+      differs: "there, the step after five errors is made anyway; here it is an error",
+    },
+    {
+      there: "chain(adam(1e-3), keep_params_nonnegative())",
+      here: "adam(model, { lr: 1e-3, nonNegative: true })",
+    },
   ],
 };
 
@@ -507,7 +516,17 @@ export const around: readonly Port[] = [
   {
     there: "optimizer.step() after every fourth backward()",
     here: "adamw(model, { accumulate: 4 })",
-    differs: "call `opt.step()` after each",
+    differs: "call `opt.step()` after each, and `opt.flush()` for the last ones of an epoch",
+  },
+  {
+    there: "model.w.requires_grad = False, or model.w.grad = None",
+    here: "(model.w.requiresGrad = false)",
+    differs: "`true` again once it has a gradient; the steps without one do not count for it",
+  },
+  {
+    there: "p.clamp_(-1, 1) for all p in params, after optimizer.step()",
+    here: "adamw(model, { box: [-1, 1] })",
+    differs: "in the same pass; averages include the clamped parameters",
   },
   { there: "AveragedModel(model), update_parameters every 100 steps", here: "adamw(model, { swa: 100 })" },
   { there: "DataLoader(…, batch_size=128, shuffle=True)", here: "batches(60_000, 128, { seed: 1 })" },

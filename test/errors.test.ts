@@ -235,7 +235,7 @@ describe("params", () => {
   test.each<[string, unknown, new (...args: never) => Error, string]>([
     ["none", [], RangeError, `adam: params ${expected}, got none`],
     ["none by name", {}, RangeError, `adam: params ${expected}, got none`],
-    ["none in a group", [{ params: [w] }, { params: [] }], RangeError, `adam: groups[1].params ${expected}, got none`],
+    ["none in any group", [{ params: [] }, { params: {} }], RangeError, `adam: params ${expected}, got none`],
     ["nothing", undefined, TypeError, `adam: params ${expected}, got undefined`],
     ["one bare tensor", w, TypeError, `adam: params ${expected}, got one tensor; write [w]`],
     ["an array itself", w.grad, TypeError, `adam: params ${expected}, got an object (Float32Array)`],

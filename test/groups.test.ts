@@ -115,7 +115,7 @@ test("a group that cannot be added changes nothing", async () => {
   const left = a.arena.bytesLeft;
   expect(add({ params: [a] })).toThrow('sgd: params must be different tensors, but tensor "a" is there twice');
   expect(add({ params: [foreign] })).toThrow("sgd: params must be from one arena");
-  expect(add({ params: [] })).toThrow("sgd: groups[1].params must be tensors");
+  expect(add({ params: undefined })).toThrow("sgd: groups[1].params must be tensors");
   expect(add([b])).toThrow("sgd: groups[1] must be a group { params, ...options }");
   expect(add({ params: [b], lr: -1 })).toThrow("sgd: groups[1].lr must be");
   expect(add({ params: [b], rate: 1 })).toThrow('sgd: no option "groups[1].rate"');
@@ -130,3 +130,35 @@ test("a group that cannot be added changes nothing", async () => {
   optimizer.step();
   expect([...a.data]).toEqual([...runs.a.grads[0]!].map((g) => -g));
 });
+
+test.each(factories.map((factory) => ({ name: factory.rule.name, factory })))(
+  "$name: as in PyTorch, a group may be empty, but not all of them",
+  ({ factory }) => {
+    const [one, other] = [model(factory), model(factory)];
+    const optimizer = factory([{ params: [] }, { params: [one.a] }, { params: {}, lr: 0.5 }]);
+    const plain = factory([other.a]);
+    expect(optimizer.addGroup({ params: [] }).params).toEqual([]);
+    for (const [{ give }, by] of [
+      [one, optimizer],
+      [other, plain],
+    ] as const) {
+      give(["a", 0]);
+      by.step();
+      by.addGroup({ params: [by === optimizer ? one.b : other.b] });
+      give(["a", 1], ["b", 0]);
+      by.step();
+    }
+    for (const name of ["a", "b"] as const) expect(bitsOf(optimizer, one[name])).toEqual(bitsOf(plain, other[name]));
+    const third = model(factory);
+    const again = factory([
+      { params: [] },
+      { params: [third.a] },
+      { params: [], lr: 0.5 },
+      { params: [] },
+      { params: [third.b] },
+    ]);
+    load(save([one.a, one.b], optimizer), [third.a, third.b], again);
+    expect(bitsOf(again, third.b)).toEqual(bitsOf(optimizer, one.b));
+    expect(() => factory([{ params: [] }])).toThrow(`${factory.rule.name}: params must be tensors`);
+  },
+);

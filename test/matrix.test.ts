@@ -6,6 +6,7 @@ import { type Arena, createArenaSync } from "../ts/arena/arena.js";
 import { variantOf } from "../ts/optimizer/hyper.js";
 import { Matrices, type Matrix as Laid } from "../ts/matrix/matrices.js";
 import { Program } from "../ts/matrix/program.js";
+import { FIRST_SLOT, POINTERS_OFFSET } from "../ts/optimizer/segment.js";
 import { adafactor, adamw, muon, sm3 } from "../ts/rules/index.js";
 import { CHUNK } from "../ts/threads/task.js";
 import * as factored from "../ts/kernels/factored.js";
@@ -13,7 +14,7 @@ import * as matrixKernels from "../ts/kernels/matrix.js";
 import * as qr from "../ts/kernels/qr.js";
 import { kernels as soap } from "../ts/kernels/soap.js";
 import * as sort from "../ts/kernels/sort.js";
-import { error, kernelIn, numbers } from "./harness.js";
+import { bits, error, inputs, kernelIn, numbers } from "./harness.js";
 import { map, type Matrix, oracle, product, rowsOf, slotShape, type State, transpose } from "./oracle.matrix.js";
 import { type Case, cases } from "./registry.js";
 
@@ -161,7 +162,13 @@ function hashAfter({ kernel, amounts, places, counts, pieces }: KernelCall, slic
   all.set(Float32Array.from({ length: call.length }, numbers(1)));
   const [segment, hyper] = [arena.reserve(128, "segment"), arena.reserve(128, "numbers of the kernel")];
   arena.doubles(segment, 4).set([1, call.gradScale, call.clip, 0]);
-  new Uint32Array(space.memory.buffer, segment + 32, 4).set([all.byteOffset, all.byteOffset, 0, 0]);
+  new Uint32Array(space.memory.buffer, segment + POINTERS_OFFSET, FIRST_SLOT).set([
+    all.byteOffset,
+    all.byteOffset,
+    0,
+    0,
+    0,
+  ]);
   arena.doubles(hyper, amounts.length).set(amounts);
   const words = [...places.map((place) => all.byteOffset + 4 * place), ...counts, 1, 0];
   const view = new Uint32Array(space.memory.buffer, hyper + 8 * amounts.length, words.length);
@@ -378,7 +385,35 @@ test("a tensor that is not a matrix is refused, and nothing changes", () => {
   const model = arena.tensors({ w: [3, 4], b: [128] });
   const left = arena.bytesLeft;
   expect(() => muon(model)).toThrow(
-    new RangeError('muon: tensor "b" must be a matrix, got shape [128]; use another optimizer for it, such as adamw'),
+    new RangeError(
+      'muon: tensor "b" must be of two dimensions or more, got shape [128]; use another optimizer for it, such as adamw',
+    ),
   );
   expect(arena.bytesLeft).toBe(left);
+});
+
+describe("muon flattens filters of convolutions", () => {
+  test.each([
+    { shape: [6, 2, 3, 3], matrix: [6, 18], options: {} },
+    { shape: [5, 4, 3], matrix: [5, 12], options: { adjustLr: "match_rms_adamw" } as const },
+    { shape: [3, 3, 2, 7], matrix: [18, 7], options: { inputsFirst: true } },
+  ])("$shape as $matrix", ({ shape, matrix, options }) => {
+    const results = [shape, matrix].map((shape) => {
+      const w = small().tensor("w", shape);
+      const { params, grads } = inputs(w.size, 3);
+      w.data.set(params);
+      const optimizer = muon([w], options);
+      for (const grad of grads) {
+        w.grad.set(grad);
+        optimizer.step();
+      }
+      return bits({ params: w.data, state: optimizer.state(w) });
+    });
+    expect(results[0]).toEqual(results[1]);
+  });
+
+  test("and refuses vectors", () => {
+    const v = small().tensor("v", [4]);
+    expect(() => muon([v])).toThrow('muon: tensor "v" must be of two dimensions or more, got shape [4]');
+  });
 });

@@ -3,7 +3,7 @@
  * kernels and branches.
  */
 
-import type { Rule } from "../ts/optimizer/definition.js";
+import { groupOptions, type Rule } from "../ts/optimizer/definition.js";
 import { resolveAll, resolveGroup, type Values, variantOf } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
 import * as registered from "../ts/rules/index.js";
@@ -50,7 +50,7 @@ function casesOf(factory: AnyFactory): Case[] {
   const { rule } = factory;
   const all = { ...rule.hyper, ...rule.fixed };
   const adders = Object.keys(all).filter((name) => Object.values(rule.addedState).includes(name));
-  const others = Object.keys(all).filter((name) => name !== "maximize" && !adders.includes(name));
+  const others = Object.keys(all).filter((name) => !(name in groupOptions) && !adders.includes(name));
   const flags = others.filter((name) => typeof all[name]!.default === "boolean");
   const numbers = others.filter((name) => !flags.includes(name));
   const turned = [[], ...flags.map((flag) => [flag]), ...(flags.length > 1 ? [flags] : [])];
@@ -78,7 +78,7 @@ export const cases: readonly Case[] = factories.flatMap(casesOf);
 /** Returns a shape that the rule accepts, with as many elements as `shape`. */
 export const fitting = ({ accepts }: { readonly accepts?: string }, shape: Shape): Shape => {
   const size = (shape: Shape) => shape.reduce((size, length) => size * length, 1);
-  if (accepts === "matrices" && shape.length !== 2) return [1, size(shape)];
+  if (accepts?.startsWith("matrices") && shape.length !== 2) return [1, size(shape)];
   return accepts === "vectorsAndMatrices" && shape.length > 2 ? [shape[0]!, size(shape.slice(1))] : shape;
 };
 

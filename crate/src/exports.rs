@@ -9,7 +9,7 @@ use crate::{
     lane::Simd,
     matrix::{self, Arrange, Product},
     qr::{self, Reflect},
-    rule::{Segment, measure, run},
+    rule::{self, Segment, measure, run},
     sort::{self, ColumnOrder},
     vector,
 };
@@ -46,6 +46,15 @@ kernels!(export_rules);
 /// The metadata as a section of the binary. scripts/kernels.mjs moves it to test/kernels.txt.
 #[unsafe(link_section = "downhill")]
 pub static METADATA_SECTION: [u8; METADATA.len()] = unsafe { *METADATA.as_ptr().cast() };
+
+/// Exports [`rule::average`].
+///
+/// # Safety
+/// As for it, and `segment` is valid.
+#[wasm_bindgen]
+pub unsafe fn average(_: usize, segment: *const Segment<0>, begin: usize, end: usize) {
+    unsafe { rule::average::<Simd>(&*segment, begin, end) }
+}
 
 /// Exports [`vector::add_squares`].
 ///

@@ -6,7 +6,7 @@
 
 use crate::{
     guard::guards,
-    lane::{Lane, WIDTH},
+    lane::{Lane, WIDTH, for_each_lane, load_lane, store_lane},
     scalar::least_squared,
 };
 use core::array::from_fn;
@@ -84,11 +84,16 @@ pub struct Segment<const N: usize> {
     pub clip: f64,
     /// The weight of the new parameters in their averages, from 0 to 1; 0 if there are no averages.
     pub blend: f64,
+    /// The bounds of the parameters.
+    pub low: f64,
+    pub high: f64,
     pub params: *mut f32,
     pub grads: *mut f32,
     pub averages: *mut f32,
     /// Whether to zero the gradients after the update.
     pub zero_grad: u32,
+    /// How many elements, counted from the first, have bounds: those of the tensor without its padding, or 0.
+    pub bounded: u32,
     pub slots: [*mut f32; N],
 }
 
@@ -129,7 +134,7 @@ unsafe fn run_unrolled<V: Lane, R: Rule<N>, const N: usize, const L: usize>(
     let load = rule.load::<V>();
     let written = R::MEASURED..N - R::READ_ONLY;
     let guard = unsafe { guards::<V, R, N>(rule, segment, written.clone()) };
-    let has_extras = segment.blend > 0.0 || segment.zero_grad != 0;
+    let has_extras = segment.blend > 0.0 || segment.zero_grad != 0 || segment.bounded != 0;
     let block = if guard.is_some() || has_extras { BLOCK } else { end - begin };
 
     let mut start = begin;
@@ -155,7 +160,7 @@ unsafe fn run_unrolled<V: Lane, R: Rule<N>, const N: usize, const L: usize>(
             guard(start, stop);
         }
         if has_extras {
-            unsafe { average_and_zero_grad::<V>(&*(&raw const *segment).cast(), start, stop) };
+            unsafe { accompany::<V>(&*(&raw const *segment).cast(), start, stop) };
         }
         start = stop;
     }
@@ -164,25 +169,55 @@ unsafe fn run_unrolled<V: Lane, R: Rule<N>, const N: usize, const L: usize>(
 /// The number of elements of a block, small enough for those of all arrays to stay in the first-level cache.
 const BLOCK: usize = 256;
 
-/// Adds the new parameters `begin..end` to their averages, if there are averages, and zeroes the gradients if
-/// `zero_grad` is set.
+/// Does the rest of the update of the elements `begin..end`, as far as the segment has it: limits the new parameters to
+/// their bounds, adds them to their averages, and zeroes the gradients.
 ///
 /// # Safety
 /// As for [`run`].
 #[inline(never)] // once in the binary
-unsafe fn average_and_zero_grad<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
-    let Segment { blend, params, grads, averages, zero_grad, .. } = *segment;
-    let (weight, zero) = (V::splat(blend), V::splat(0.0));
+unsafe fn accompany<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
+    let Segment { grads, zero_grad, .. } = *segment;
+    unsafe {
+        bound::<V>(segment, begin, end);
+        average::<V>(segment, begin, end);
+    }
+    if zero_grad != 0 {
+        let mut i = begin;
+        while i < end {
+            unsafe { V::splat(0.0).store(grads.add(i)) };
+            i += WIDTH;
+        }
+    }
+}
+
+/// Limits the parameters `begin..end` to their bounds: the nearest point inside. A NaN stays. Padding stays zero.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+unsafe fn bound<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
+    let Segment { low, high, params, bounded, .. } = *segment;
+    let [low, high] = [low, high].map(V::splat);
+    let end = end.min(bounded as usize);
+    for_each_lane(end.saturating_sub(begin), |i, single| unsafe {
+        let at = params.add(begin + i);
+        store_lane(load_lane::<V>(at, single).max(low).min(high), at, single);
+    });
+}
+
+/// Adds the parameters `begin..end` to their averages, if `blend` is not zero.
+///
+/// # Safety
+/// As for [`run`].
+#[inline(always)]
+pub unsafe fn average<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
+    let Segment { blend, params, averages, .. } = *segment;
+    let weight = V::splat(blend);
     let mut i = begin;
-    while i < end {
+    while i < end && blend > 0.0 {
         unsafe {
-            if blend > 0.0 {
-                let average = V::load(averages.add(i));
-                (average + weight * (V::load(params.add(i)) - average)).store(averages.add(i));
-            }
-            if zero_grad != 0 {
-                zero.store(grads.add(i));
-            }
+            let average = V::load(averages.add(i));
+            (average + weight * (V::load(params.add(i)) - average)).store(averages.add(i));
         }
         i += WIDTH;
     }

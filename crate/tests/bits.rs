@@ -66,10 +66,13 @@ macro_rules! table {
                     grad_scale,
                     clip: f64::INFINITY,
                     blend: 0.0,
+                    low: f64::NEG_INFINITY,
+                    high: f64::INFINITY,
                     params: blocks.params.as_mut_ptr(),
                     grads: blocks.grads.as_mut_ptr(),
                     averages: std::ptr::null_mut(),
                     zero_grad: 0,
+                    bounded: 0,
                     slots: std::array::from_fn(|_| slots.next().unwrap()),
                 };
                 let mut measured = vec![];

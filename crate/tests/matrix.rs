@@ -58,10 +58,13 @@ fn every_matrix_kernel_gives_the_published_bits() {
             grad_scale,
             clip,
             blend: 0.0,
+            low: f64::NEG_INFINITY,
+            high: f64::INFINITY,
             params: base,
             grads: base,
             averages: std::ptr::null_mut(),
             zero_grad: 0,
+            bounded: 0,
             slots: [],
         };
         let reduction = || Reduction {

@@ -184,3 +184,21 @@ test("refusals name the remedy, and consume nothing", () => {
   own.dispose();
   expect(() => own.steps).toThrow("the state was consumed");
 });
+
+test("an array with the gradient null stays as it is, and counts its own steps", () => {
+  const solver = adamw({ lr: 0.1, weightDecay: 0.5 });
+  const give = (b: boolean) => ({ a: np.array([1, 2]), b: b ? np.array([3]) : null });
+  const first = { a: np.array([1, 2]), b: np.array([3]) };
+  let state = solver.init(tree.ref(first));
+  let params = first;
+  [params, state] = solver.step(params, give(false), state);
+  expect(read(params).b).toEqual(bits([3]));
+  [params, state] = solver.step(params, give(true), state);
+  // The first step of adamw with weight decay.
+  expect(read(params).b![0]).toBe(bits([Math.fround(3 * (1 - 0.1 * 0.5)) - 0.1])[0]);
+  expect(() => solver.step(params, { a: np.array([1, 2]), b: undefined as never }, state)).toThrow(
+    'adamw: step: grads: "b" must be an array of jax-js, got undefined',
+  );
+  state.dispose();
+  tree.dispose(params);
+});

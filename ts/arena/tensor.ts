@@ -38,6 +38,7 @@ export class Tensor<Data extends Float32Array = Float32Array> {
   readonly shape: Shape;
   /** The number of elements: the product of the shape. */
   readonly size: number;
+  #requiresGrad = true;
   #views: { readonly data: Data; readonly grad: Data } | undefined;
 
   /** @internal */
@@ -69,6 +70,24 @@ export class Tensor<Data extends Float32Array = Float32Array> {
    */
   get grad(): Data {
     return (this.#views ?? freed(this.name)).grad;
+  }
+
+  /**
+   * Whether the tensor has a gradient. While it is false, steps leave the tensor alone, as PyTorch does when `grad` is None: no
+   * weight decay, no momentum, its state and its gradient stay, and its own steps are not counted. Set it to false while the
+   * tensor is frozen (PyTorch's `requires_grad = False`), or for a step in which it has no gradient. It holds for all optimizers
+   * of the tensor. Checkpoints do not keep it. Default: true.
+   * @throws a TypeError for anything but true and false
+   */
+  get requiresGrad(): boolean {
+    return this.#requiresGrad;
+  }
+
+  set requiresGrad(value: boolean) {
+    if (typeof value !== "boolean") {
+      throw new TypeError(`tensor ${show(this.name)}: requiresGrad must be true or false, got ${show(value)}`);
+    }
+    this.#requiresGrad = value;
   }
 
   /** Replaces the view of the gradient. TensorFlow.js has the gradient at another address in each step. @internal */

@@ -3,7 +3,7 @@
 import { sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Tensors } from "../optimizer/params.js";
-import { count, defaults, type Option, type Options, show, whole, within } from "../option.js";
+import { count, defaults, flag, type Option, type Options, show, whole, within } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { Schedule } from "../schedules/schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
@@ -108,8 +108,10 @@ function countsOf(optimizer: Checkpointable): Json {
     );
     return exact.length === 1 ? exact[0] : exact;
   });
+  const { counts } = optimizer.internals.step;
+  const hasMicroBatches = "microBatches" in counts && counts.microBatches !== 0;
   return {
-    ...optimizer.internals.step.counts,
+    ...counts,
     since: optimizer.groups.map((group) => {
       const { params, since = [0], isSeparate } = group;
       // A list also says that each tensor has its own segment. The order in which norms are summed depends on this.
@@ -117,6 +119,9 @@ function countsOf(optimizer: Checkpointable): Json {
         params.length > 1 && (new Set(since).size > 1 || (isSeparate && !optimizer.internals.rule.perTensor));
       return isList ? since : since[0];
     }),
+    joined: optimizer.groups.map(({ joined = 0 }) => joined),
+    // Of each tensor, whether it has a gradient among the micro-batches that came.
+    isDue: optimizer.groups.map(({ isDue = [] }) => (hasMicroBatches && isDue.includes(false) ? isDue : true)),
     scalars,
     observed: plateausOf(optimizer).map(({ observed }) => observed),
   };
@@ -226,9 +231,12 @@ function restore(
 ): void {
   const { step, viewsOf } = optimizer.internals;
   step.counts = counts;
-  for (const { group, since, scalars } of groups) {
+  for (const { group, since, joined, isDue, scalars } of groups) {
     group.scalars = scalars;
-    if (group.since !== undefined) group.since = since;
+    if (group.since === undefined) continue;
+    group.since = since;
+    group.joined = joined;
+    group.isDue = isDue;
   }
   startFromParams(optimizer, loaded);
   for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
@@ -364,7 +372,7 @@ function progressIn(
     return undefined;
   }
   for (const difference of differences("", there, here)) report(difference);
-  const { observed, scalars, since, ...numbers } = parseObject(metadata.get("counts"), "counts");
+  const { observed, scalars, since, joined, isDue, ...numbers } = parseObject(metadata.get("counts"), "counts");
   const saved = readCounts(numbers, optimizer, there);
   const schedules = plateausOf(optimizer);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
@@ -373,11 +381,21 @@ function progressIn(
   }
   const groups = optimizer.groups.map((group, i) => {
     const place = placesIn(there.groups, i, group.params);
+    const of = (list: unknown): unknown => (Array.isArray(list) && place ? list[i] : undefined);
+    const dues = of(isDue);
+    const areDue = group.params.map((_, k) => {
+      const own: unknown = Array.isArray(dues) && place![k] !== undefined ? dues[place![k]] : true;
+      flag(true).check(`groups[${i}].isDue[${k}]`, own);
+      return own as boolean;
+    });
     const first: unknown = Array.isArray(since) && place ? since[i] : place ? 0 : saved.steps;
     const isList = Array.isArray(first);
+    // Files of earlier versions have no steps that some tensors did not make.
+    const begun = of(joined) ?? (isList ? 0 : first);
+    whole(0, 0, saved.steps).check(`groups[${i}].joined`, begun);
     const joinedAt = group.params.map((_, k) => {
       const own: unknown = isList ? (place![k] === undefined ? saved.steps : first[place![k]]) : first;
-      whole(0, 0, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
+      whole(0, begun as number, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
       return own as number;
     });
     const given: unknown = place && Array.isArray(scalars) ? scalars[i] : undefined;
@@ -385,6 +403,8 @@ function progressIn(
     return {
       group,
       since: joinedAt,
+      joined: begun as number,
+      isDue: areDue,
       isSeparate,
       scalars:
         given === undefined
@@ -422,11 +442,13 @@ function readCounts(
     goodSteps: whole(0, 0, isDynamic ? most : 0),
     microBatches: whole(0, 0, typeof accumulate === "number" ? Math.max(0, accumulate - 1) : 0),
     averaged: whole(0, 0, there.ema || there.swa ? most : 0),
+    skipped: count(0, 0),
   };
   const counts = Object.fromEntries(
     Object.keys(step.counts).map((name) => {
-      range[name]!.check(name, numbers[name]);
-      return [name, numbers[name]];
+      const value = name === "skipped" ? (numbers[name] ?? 0) : numbers[name]; // earlier versions did not count them
+      range[name]!.check(name, value);
+      return [name, value];
     }),
   ) as unknown as Counts;
   if ("lossScale" in counts && !isDynamic && counts.lossScale !== lossScale) {

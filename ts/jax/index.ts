@@ -2,4 +2,11 @@
 
 export type { JaxFactory } from "./factory.js";
 export * from "./rules.js";
-export { applyUpdates, type ArrayGroup, type ArrayTree, type Solver, type SolverState } from "./solver.js";
+export {
+  applyUpdates,
+  type ArrayGroup,
+  type ArrayTree,
+  type GradientTree,
+  type Solver,
+  type SolverState,
+} from "./solver.js";

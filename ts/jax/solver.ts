@@ -15,6 +15,9 @@ import { show } from "../option.js";
 /** A tree of arrays: an array, or a list or a record of trees. */
 export type ArrayTree = JsTree<JaxArray>;
 
+/** Gradients of a tree of arrays. An array whose gradient is null stays as it is. */
+export type GradientTree = JsTree<JaxArray | null>;
+
 /** A group of arrays that share options. An array belongs to the first group that matches its name. */
 export interface ArrayGroup {
   /** A pattern that the names match, or a list of them. The name of an array is its path in the tree, such as `layers.0.w`. */
@@ -154,13 +157,14 @@ export class Solver<Hyper = unknown> {
 
   /**
    * Makes a step and returns the new parameters. Gradients are copied in and parameters are copied out, once each. If
-   * `params` are not the arrays that the last step returned, they are copied in as well.
+   * `params` are not the arrays that the last step returned, they are copied in as well. An array whose gradient is null
+   * stays as it is, and so does its state.
    * @throws a TypeError or RangeError for trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a
    * state that was consumed. Nothing is consumed then.
    */
   step<Params extends ArrayTree>(
     params: Params,
-    grads: Params,
+    grads: GradientTree,
     state: SolverState<Hyper>,
   ): [Params, SolverState<Hyper>] {
     const [old, next] = this.#step("step", params, grads, state);
@@ -174,7 +178,7 @@ export class Solver<Hyper = unknown> {
    * updates may differ from the parameters of `step` in the last bit.
    */
   update<Params extends ArrayTree>(
-    grads: Params,
+    grads: GradientTree,
     state: SolverState<Hyper>,
     params: Params,
   ): [Params, SolverState<Hyper>] {
@@ -189,11 +193,10 @@ export class Solver<Hyper = unknown> {
    * Adds estimates of the diagonal of the Hessian to their average, for rules that use one, such as `sophia`.
    * @throws a TypeError for other rules.
    */
-  hessian(estimates: ArrayTree, state: SolverState<Hyper>): SolverState<Hyper> {
+  hessian(estimates: GradientTree, state: SolverState<Hyper>): SolverState<Hyper> {
     const { optimizer, tensors, structure } = state.contents("hessian");
     if (this.#rule.hessian === undefined) optimizer.hessian(); // throws
-    const leaves = this.#fitting("hessian: estimates", estimates, tensors, structure);
-    tensors.forEach(({ grad }, i) => grad.set(leaves[i]!.dataSync() as Float32Array));
+    giveGradients(tensors, this.#gradients("hessian: estimates", estimates, tensors, structure));
     optimizer.hessian();
     return state.moved();
   }
@@ -220,7 +223,7 @@ export class Solver<Hyper = unknown> {
   #step(
     method: string,
     params: ArrayTree,
-    grads: ArrayTree,
+    grads: GradientTree,
     state: SolverState<Hyper>,
   ): [readonly JaxArray[], SolverState<Hyper>] {
     if (!(state instanceof SolverState)) {
@@ -231,15 +234,18 @@ export class Solver<Hyper = unknown> {
     const contents = state.contents(method);
     const { optimizer, tensors, structure, last } = contents;
     const old = this.#fitting(`${method}: params`, params, tensors, structure);
-    const gradients = this.#fitting(`${method}: grads`, grads, tensors, structure);
-    tensors.forEach(({ data, grad }, i) => {
-      grad.set(gradients[i]!.ref.dataSync() as Float32Array);
+    const gradients = this.#gradients(`${method}: grads`, grads, tensors, structure);
+    giveGradients(
+      tensors,
+      gradients.map((gradient) => gradient?.ref ?? null),
+    );
+    tensors.forEach(({ data }, i) => {
       if (old[i] !== last[i]) data.set(old[i]!.ref.dataSync() as Float32Array);
     });
     contents.last = old;
     const devices = old.map(({ device }) => device);
     optimizer.step();
-    for (const gradient of gradients) gradient.dispose();
+    for (const gradient of gradients) gradient?.dispose();
     contents.last = tensors.map(({ data, shape }, i) => arrayOf(data, shape, devices[i]!));
     return [old, state.moved()];
   }
@@ -255,24 +261,50 @@ export class Solver<Hyper = unknown> {
     return filled.map(({ matches: _, ...group }) => group);
   }
 
+  /** The arrays of a tree that has the structure and the shapes of the parameters. */
   #fitting(what: string, given: ArrayTree, tensors: readonly Tensor[], structure: JsTreeDef): JaxArray[] {
+    return this.#leaves(what, given, tensors, structure, () => true) as JaxArray[];
+  }
+
+  /** The same, with null for an array without a gradient. */
+  #gradients(what: string, given: GradientTree, tensors: readonly Tensor[], structure: JsTreeDef) {
+    return this.#leaves(what, given, tensors, structure, (leaf) => leaf !== null);
+  }
+
+  #leaves(
+    what: string,
+    given: GradientTree,
+    tensors: readonly Tensor[],
+    structure: JsTreeDef,
+    isArray: (leaf: JaxArray | null) => boolean,
+  ): (JaxArray | null)[] {
     const title = `${this.#rule.name}: ${what}`;
-    const [leaves, found] = tree.flatten(given) as [JaxArray[], JsTreeDef];
+    const [leaves, found] = tree.flatten(given) as [(JaxArray | null)[], JsTreeDef];
     if (!structure.equals(found)) {
       throw new TypeError(`${title} must be a tree with the structure of init(params), ${structure}, got ${found}`);
     }
     checkLeaves(
       title,
-      leaves,
-      tensors.map(({ name }) => name),
+      leaves.filter(isArray),
+      tensors.filter((_, i) => isArray(leaves[i]!)).map(({ name }) => name),
     );
-    leaves.forEach(({ shape }, i) => {
+    leaves.forEach((leaf, i) => {
       const { name, shape: expected } = tensors[i]!;
+      const { shape } = leaf ?? tensors[i]!;
       if (sameShape(shape, expected)) return;
       throw new RangeError(`${title}: ${show(name)} must have shape ${show(expected)}, got ${show(shape)}`);
     });
     return leaves;
   }
+}
+
+/** Writes gradients to their tensors, and consumes them. */
+function giveGradients(tensors: readonly Tensor[], gradients: readonly (JaxArray | null)[]): void {
+  tensors.forEach((tensor, i) => {
+    const gradient = gradients[i]!;
+    tensor.requiresGrad = gradient !== null;
+    if (gradient) tensor.grad.set(gradient.dataSync() as Float32Array);
+  });
 }
 
 /** Adds updates to parameters, as optax's function of this name does. Both are consumed. */

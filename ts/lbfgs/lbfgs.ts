@@ -2,8 +2,9 @@
 
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
+import { groupOptions } from "../optimizer/definition.js";
 import { liveHyper, refuseHyper, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
-import { commonArena, listTensors, type Tensors } from "../optimizer/params.js";
+import { commonArena, listTensors, named, type Tensors } from "../optimizer/params.js";
 import { count, flag, nonNegative, oneOf } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Scheduled } from "../rule.js";
@@ -87,6 +88,11 @@ export class LBFGS extends Checkpointable {
     super();
     const tensors = listTensors("lbfgs: params must be tensors, by name or in a list; there are no groups", params);
     const arena = commonArena("lbfgs", tensors);
+    for (const name of Object.keys(groupOptions).filter((name) => !(name in rule.fixed) && name in Object(options))) {
+      throw new TypeError(
+        `lbfgs: there is no ${name}, because a direction of L-BFGS knows no bounds; use another optimizer, such as adam, or write the parameter as a function of another, such as exp(x)`,
+      );
+    }
     const values = resolveOptions(rule, options) as Values & { maxIter: number; maxEval?: number; historySize: number };
     const {
       maxIter,
@@ -137,6 +143,12 @@ export class LBFGS extends Checkpointable {
 
   *#computation(): ClosureComputation<LBFGSReport> {
     const history = this.#history;
+    const frozen = history.params.find(({ requiresGrad }) => !requiresGrad);
+    if (frozen) {
+      throw new Error(
+        `lbfgs: ${named(frozen)} must have a gradient, and its requiresGrad is false; make another lbfgs without it, because its directions are those of all tensors together`,
+      );
+    }
     const settings = valuesAt(rule, { ...history.fixed, ...history.hyper }, this.steps) as unknown as Settings;
     const { state, report } = yield* minimize(this.#vectors, history.state, history.free, settings);
     history.state = state;

@@ -25,12 +25,12 @@ export class AverageWeights {
   /**
    * The weight of a group's parameters at a step: the average becomes `average + weight * (p - average)`. The weight is
    * 1 until the average begins. It is 0 without an average, and at steps between those of `swa`.
-   * @param since the number of steps before the group joined
+   * @param joined the number of steps before the group joined
    */
-  weight(step: number, since: number): number {
+  weight(step: number, joined: number): number {
     const { ema, emaWarmup, swa } = this.#options;
     if (ema === 0 && swa === 0) return 0;
-    const count = this.included(step, since);
+    const count = this.included(step, joined);
     if (this.#due(step) === this.#due(step - 1)) return count === 0 ? 1 : 0;
     if (count === 1) return 1;
     if (swa > 0) return 1 / count;
@@ -38,8 +38,8 @@ export class AverageWeights {
   }
 
   /** The number of steps up to `step` whose parameters the average of a group includes. */
-  included(step: number, since: number): number {
-    return Math.min(this.count, this.#due(step) - this.#due(since));
+  included(step: number, joined: number): number {
+    return Math.min(this.count, this.#due(step) - this.#due(joined));
   }
 
   /** The number of steps up to `step` at which parameters join the average. */

@@ -13,10 +13,14 @@ export interface CheckpointableGroup<Hyper = unknown> {
   /** @internal */
   readonly fixed: Values;
   /**
-   * The number of steps of the optimizer before the first step of each tensor. Undefined if these cannot differ.
+   * The number of steps of the optimizer that each tensor did not make. Undefined if these cannot differ.
    * @internal
    */
   since?: readonly number[];
+  /** The number of steps of the optimizer before the group joined it. @internal */
+  joined?: number;
+  /** Whether each tensor has a gradient among the micro-batches of the next step. @internal */
+  isDue?: readonly boolean[];
   /** Whether each tensor has its own segment and scalars. @internal */
   readonly isSeparate?: boolean;
   /** The rule's scalars: one record, or one for each tensor. @internal */

@@ -9,6 +9,7 @@ import {
   type Options,
   orWord,
   threshold,
+  whole,
   within,
   unit,
 } from "../option.js";
@@ -112,6 +113,7 @@ export type Now<O extends Options, Counted extends string> = Chosen<O> &
 /** The kinds of tensors that a rule may accept. */
 export const tensorKinds = {
   matrices: { fits: ({ length }: Shape) => length === 2, is: "a matrix", other: "adamw" },
+  matricesAndFilters: { fits: ({ length }: Shape) => length >= 2, is: "of two dimensions or more", other: "adamw" },
   vectorsAndMatrices: { fits: ({ length }: Shape) => length <= 2, is: "a vector or a matrix", other: "adagrad" },
 };
 
@@ -149,6 +151,10 @@ export interface Rule extends Omit<Definition, "conflict" | "advance" | "evalPar
 export const groupOptions = {
   /** Maximize instead of minimize: step up the gradient. */
   maximize: flag(false),
+  /** The least and the greatest value of each parameter, rounded to float32: after each update, a parameter that is outside is set to the nearest of the two (projected gradient descent, PyTorch's `clamp_`, Optax's `projection_box`). A NaN stays. */
+  box: within("[-∞, ∞]", [-Infinity, Infinity]),
+  /** Whether parameters below zero are set to zero after each update (Optax's `projection_non_negative`). With `box`, both hold. */
+  nonNegative: flag(false),
 };
 
 /** Options of every rule that are the same for all groups. */
@@ -157,7 +163,7 @@ export const sharedOptions = {
   gradScale: nonNegative(1),
   /** Factor by which you multiply the loss, `opt.lossScale`; gradients are divided by it. "dynamic" does what PyTorch's GradScaler does: it starts at 65536, halves and skips the step if a gradient is not finite, and doubles after 2000 good steps. */
   lossScale: orWord("dynamic", within("(0, ∞)", 1)),
-  /** Number of micro-batches in a step: each call of `step()` adds its gradients, and every n-th call updates. */
+  /** Number of micro-batches in a step: each call of `step()` adds its gradients, and every n-th call updates. `flush()` updates by those that came. */
   accumulate: count(1, 1),
   /** Whether the step uses the mean of the micro-batches' gradients or their sum. */
   accumulateBy: oneOf("mean", "sum"),
@@ -171,6 +177,8 @@ export const sharedOptions = {
   clipValue: threshold(Infinity),
   /** The response to a gradient that is infinite or NaN, before anything is updated: update anyway, throw an error, or skip the step. A step that throws or is skipped drops accumulated micro-batches. */
   nonFinite: oneOf("ignore", "throw", "skip"),
+  /** Number of steps in a row that `nonFinite: "skip"` or a dynamic `lossScale` may skip. One more is an error (Optax's `apply_if_finite`, which then updates). */
+  maxConsecutiveErrors: whole(Infinity, 0, Infinity),
   /** Decay rate of an exponential moving average of the parameters, `opt.average(tensor)`; 0 for none. */
   ema: unit(0),
   /** Limit the decay of `ema` to `(1 + n) / (10 + n)` after `n` steps, which starts at 2/11 (TensorFlow's `num_updates`). */

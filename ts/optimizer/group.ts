@@ -99,7 +99,7 @@ export class Group<Hyper = unknown> {
     { values, variant, params, segments, programs }: Plan,
     address: number,
     scratch: number,
-    since: number,
+    joined: number,
   ) {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
@@ -113,7 +113,7 @@ export class Group<Hyper = unknown> {
         const program = programs[i] && ([programs[i], take(programs[i].bytes)] as const);
         const own = take(Segment.bytes(tensors, variant));
         const segment = arena.onFree(new Segment(arena, variant, address, own, tensors, scratch, program));
-        segment.since = since;
+        segment.since = segment.joined = joined;
         return segment;
       }),
     );
@@ -179,7 +179,8 @@ export class Group<Hyper = unknown> {
       const block = new HyperBlock(arena, this.#rule, values, take(BLOCK_BYTES), tensor);
       const own = take(Segment.blockBytes([tensor], variant));
       const segment = new Segment(arena, variant, block.address, own, [tensor], 0, undefined, from.viewsOf(tensor));
-      segment.since = from.since;
+      const { since, joined, hasGrad, isDue } = from;
+      Object.assign(segment, { since, joined, hasGrad, isDue });
       return { block, segment: arena.onFree(segment) };
     });
     this.#segments = Object.freeze(parts.map(({ segment }) => segment));
@@ -189,18 +190,42 @@ export class Group<Hyper = unknown> {
   }
 
   /**
-   * The number of steps of the optimizer before the first step of each tensor, in the order of `params`: the steps of a
-   * tensor are counted from there. They can differ after `separate`. @internal
+   * The number of steps of the optimizer that each tensor did not make, in the order of `params`: its own steps are the others.
+   * They can differ after `separate`. @internal
    */
   get since(): readonly number[] {
-    const of = new Map(this.#segments.flatMap(({ tensors, since }) => tensors.map((tensor) => [tensor, since])));
-    return this.params.map((tensor) => of.get(tensor)!);
+    return this.#segmentOfEach().map(({ since }) => since);
   }
 
   /** @internal */
   set since(steps: readonly number[]) {
-    const of = new Map(this.params.map((tensor, i) => [tensor, steps[i]!]));
-    for (const segment of this.#segments) segment.since = of.get(segment.tensors[0]!)!;
+    this.#segmentOfEach().forEach((segment, i) => (segment.since = steps[i]!));
+  }
+
+  /** The number of steps of the optimizer before the group joined it. @internal */
+  get joined(): number {
+    return this.#segments[0]?.joined ?? 0;
+  }
+
+  /** @internal */
+  set joined(steps: number) {
+    for (const segment of this.#segments) segment.joined = steps;
+  }
+
+  /** Whether each tensor has a gradient among the micro-batches of the next step. @internal */
+  get isDue(): readonly boolean[] {
+    return this.#segmentOfEach().map(({ isDue }) => isDue);
+  }
+
+  /** @internal */
+  set isDue(areDue: readonly boolean[]) {
+    this.#segmentOfEach().forEach((segment, i) => (segment.isDue = areDue[i]!));
+  }
+
+  /** The segment of each tensor, in the order of `params`. */
+  #segmentOfEach(): Segment[] {
+    const of = new Map(this.#segments.flatMap((segment) => segment.tensors.map((tensor) => [tensor, segment])));
+    return this.params.map((tensor) => of.get(tensor)!);
   }
 
   /** Writes the hyper-parameters of the next step for the kernels. @internal */

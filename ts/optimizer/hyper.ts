@@ -38,7 +38,25 @@ export function resolveGroup(rule: Rule, all: Values, group: object = {}, path =
     throw new RangeError(`${rule.name}: emaWarmup requires ema, and averageStart requires ema or swa, got neither`);
   }
   if (values.ema && values.swa) throw new RangeError(`${rule.name}: ema and swa must not both be given`);
+  if (values.maxConsecutiveErrors !== Infinity && values.nonFinite !== "skip" && values.lossScale !== "dynamic") {
+    throw new RangeError(
+      `${rule.name}: maxConsecutiveErrors needs nonFinite: "skip" or lossScale: "dynamic"; no step is skipped without them`,
+    );
+  }
+  const [low, high] = boundsOf(values);
+  if (low > high) {
+    const where = values.nonNegative ? " with nonNegative" : "";
+    throw new RangeError(
+      `${rule.name}: ${path}box${where} must have a low end that is not above the high one, got [${low}, ${high}]`,
+    );
+  }
   return values;
+}
+
+/** The least and the greatest value of a group's parameters. */
+export function boundsOf({ box, nonNegative }: Values): readonly [low: number, high: number] {
+  const [low, high] = box as readonly [number, number];
+  return [nonNegative ? Math.max(low, 0) : low, high];
 }
 
 const optionsOf = (rule: Optioned): Options => ({ ...liveOptions(rule), ...rule.fixed });
@@ -110,6 +128,8 @@ export interface Variant {
   /** Whether there is a sum of the gradients of micro-batches. */
   readonly hasAccumulator: boolean;
   readonly zeroGrad: boolean;
+  /** The least and the greatest value of the parameters; undefined without bounds. */
+  readonly bounds: readonly [low: number, high: number] | undefined;
   /** Whether each tensor is a segment of its own. */
   readonly oneTensorEach: boolean;
   readonly agc: number;
@@ -122,6 +142,8 @@ export function variantOf(rule: Rule, values: Values): Variant {
     const from = rule.startsAt[slot];
     return [slot, from === "params" ? from : (values[from ?? ""] ?? 0)];
   };
+  const [low, high] = boundsOf(values);
+  const bounds = low > -Infinity || high < Infinity ? ([low, high] as const) : undefined;
   const slots = [...rule.state, ...added.map(([slot]) => slot)];
   return {
     kernels: rule.kernels,
@@ -135,7 +157,10 @@ export function variantOf(rule: Rule, values: Values): Variant {
     hasAverage: Boolean(values.ema || values.swa),
     hasAccumulator: values.accumulate !== 1,
     zeroGrad: values.zeroGrad === true,
-    oneTensorEach: rule.perTensor || values.clipTensorNorm !== Infinity || values.agc !== Infinity,
+    bounds,
+    // Between tensors there is padding, which has no bounds.
+    oneTensorEach:
+      bounds !== undefined || rule.perTensor || values.clipTensorNorm !== Infinity || values.agc !== Infinity,
     agc: values.agc as number,
   };
 }

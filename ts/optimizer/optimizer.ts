@@ -5,12 +5,12 @@ import type { Tensor } from "../arena/tensor.js";
 import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
-import { Group, type Plan, planGroup, type Snapshot } from "./group.js";
-import { refuseHyper, resolveAll, resolveGroup, type Values } from "./hyper.js";
+import { Group, type Plan, planGroup } from "./group.js";
+import { boundsOf, refuseHyper, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import type { Segment, TensorViews } from "./segment.js";
-import { Step, type StepReport } from "./step.js";
+import { type Asked, Step, type StepReport } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
 
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
@@ -52,7 +52,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     this.#options = all;
     // Everything but memory is checked, and all memory is reserved at once. So a failure changes nothing.
     const address = this.#reserve(plans);
-    this.#step = new Step(arena, rule, plans[0]!.values);
+    this.#step = new Step(arena, rule, plans[0]!.values, (group) => this.#separate(group));
     this.#driver = new ClosureDriver(rule.name, arena);
     this.#addGroups(plans, address);
     refuseHyper(this, rule);
@@ -144,7 +144,9 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
       this.#addGroups([added], this.#reserve([added]));
       const last = this.groups.at(-1)!;
-      if (rule.sums.length > 0 && !rule.perTensor) last.scalars = this.groups[0]!.scalars;
+      if (rule.sums.length > 0 && !rule.perTensor) {
+        last.scalars = this.groups.find(({ scalars }) => scalars.length > 0)!.scalars;
+      }
       return last;
     });
   }
@@ -201,17 +203,44 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   async stepAsync(closure?: AsyncClosure): Promise<StepReport> {
     const { pool } = this.#arena.internals(this.#rule.name);
     this.#checkReady(this.#rule.name);
-    const snapshots = this.#step.ask();
+    const asked = this.#step.ask(closure !== undefined);
     try {
-      if (closure !== undefined) return { ...(await this.#driver.runAsync(this.#computation(snapshots), closure)) };
-      return await pool.stepAsync(this.#rule.name, this.#step, snapshots, () => ({ ...this.#step.report }));
+      if (closure !== undefined) return { ...(await this.#driver.runAsync(this.#computation(asked), closure)) };
+      return await pool.stepAsync(this.#rule.name, this.#step, asked, () => ({ ...this.#step.report }));
+    } finally {
+      this.#step.answer();
+    }
+  }
+
+  /**
+   * Makes the step of the micro-batches that came since the last step, for the end of an epoch that is no multiple of the option
+   * `accumulate`: from the mean or the sum of those gradients. Without micro-batches it does nothing.
+   * @returns the report, as from `step`
+   * An Error as for `step`.
+   */
+  flush(): StepReport {
+    const title = `${this.#rule.name}: flush`;
+    const { pool } = this.#arena.internals(title);
+    this.#checkTraining(title);
+    pool.step(title, this.#step.flush);
+    return this.#step.report;
+  }
+
+  /** Like `flush`, but does not block the event loop, as `stepAsync`. */
+  async flushAsync(): Promise<StepReport> {
+    const title = `${this.#rule.name}: flushAsync`;
+    const { pool } = this.#arena.internals(title);
+    this.#checkTraining(title);
+    const asked = this.#step.ask(false, true);
+    try {
+      return await pool.stepAsync(title, this.#step.flush, asked, () => ({ ...this.#step.report }));
     } finally {
       this.#step.answer();
     }
   }
 
   /** A step that calls a closure. */
-  *#computation(snapshots?: readonly Snapshot[]): ClosureComputation<StepReport> {
+  *#computation(asked?: Asked): ClosureComputation<StepReport> {
     const perturbations = this.#perturbations;
     this.#checkNotPerturbed(this.#rule.name);
     const loss = (yield EVALUATE) as number;
@@ -220,7 +249,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
         yield* perturbation.apply();
         if (perturbation.isApplied) yield EVALUATE;
       }
-      this.#step.begin(snapshots);
+      this.#step.begin(asked);
       for (let task = this.#step.next(); task; task = this.#step.next()) yield task;
     } catch (error) {
       for (const perturbation of perturbations) perturbation.undo();
@@ -276,8 +305,10 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
         for (const tensor of params) {
           const { data } = tensor;
           training.set(tensor, data.slice());
-          // The state is a copy of the parameters from the first step on.
-          if (this.steps > 0) evalParams(data, this.internals.viewsOf(tensor).state, options);
+          // The state is a copy of the parameters from the tensor's first step on.
+          if (this.steps === this.#segments.get(tensor)!.since) continue;
+          evalParams(data, this.internals.viewsOf(tensor).state, options);
+          limit(data, boundsOf(options));
         }
       }
       this.#training = training;
@@ -311,8 +342,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
         `${this.#rule.name}: average requires the option ema or swa, and a tensor of this optimizer, got ${named(tensor)}`,
       );
     }
-    const { since } = this.#segments.get(tensor)!;
-    if (this.#step.averages.included(this.steps, since) === 0) view.set(tensor.data);
+    const { joined } = this.#segments.get(tensor)!;
+    if (this.#step.averages.included(this.steps, joined) === 0) view.set(tensor.data);
     return view;
   }
 
@@ -362,6 +393,8 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       viewsOf: (tensor: Tensor) => this.#viewsOf(tensor, "no"),
       checkTraining: (title: string) => this.#checkTraining(`${title}: ${this.#rule.name}`),
       separate: (group: Group<any>) => this.#separate(group),
+      /** Whether a tensor has a gradient in the step that is under way. */
+      isDue: (tensor: Tensor) => this.#segments.get(tensor)!.isDue,
       wrappers: this.#wrappers as ReadonlyMap<string, Wrapper>,
       wrap: (name: string, wrapper: Wrapper) => {
         this.#wrappers.set(name, wrapper);
@@ -405,6 +438,14 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     if (this.#perturbations.some(({ isApplied }) => isApplied)) {
       throw new Error(`${title}: the parameters are those of perturb(); call step() or train() first`);
     }
+  }
+}
+
+/** Limits numbers to their bounds. A NaN stays. */
+function limit(numbers: Float32Array, [low, high]: readonly [number, number]): void {
+  for (let i = 0; i < numbers.length; i++) {
+    if (numbers[i]! < low) numbers[i] = low;
+    else if (numbers[i]! > high) numbers[i] = high;
   }
 }
 

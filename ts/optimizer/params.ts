@@ -2,7 +2,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import { tensorKinds, type Rule } from "./definition.js";
-import { show } from "../option.js";
+import { classOf, isRecord, show } from "../option.js";
 import { Tensor } from "../arena/tensor.js";
 
 /** Tensors, by name or in a list. */
@@ -35,7 +35,13 @@ export function listGroups(rule: Rule, params: Params<object>): Given[] {
 export function listGroup(rule: Rule, item: unknown, index: number): Given {
   const title = `${rule.name}: groups[${index}]`;
   if (!isGroup(item)) throw new TypeError(`${title} must be a group { params, ...options }, got ${named(item)}`);
-  const tensors = listTensors(`${title}.params ${expected}`, item.params);
+  const { params } = item;
+  // As in PyTorch, a group may be empty.
+  const isEmpty =
+    classOf(params) === "Array"
+      ? (params as readonly Tensor[]).length === 0
+      : isRecord(params) && Object.keys(params).length === 0;
+  const tensors = isEmpty ? Object.freeze([]) : listTensors(`${title}.params ${expected}`, params);
   return { tensors, options: item, path: `groups[${index}].` };
 }
 
@@ -67,7 +73,8 @@ export function commonArena(
   tensors: readonly Tensor[],
   present: ReadonlyMap<Tensor, unknown> = new Map(),
 ): Arena {
-  const [first = tensors[0]!] = present.keys();
+  const [first = tensors[0]] = present.keys();
+  if (first === undefined) throw new RangeError(`${name}: params ${expected}, got none`);
   const { arena } = first;
   arena.internals(name);
   const seen = new Set<Tensor>();

@@ -12,21 +12,21 @@ export interface Part {
   readonly index: number;
   readonly group: Group;
   readonly groupIndex: number;
-  /** The indices of its sums. */
+  /** The indices of its sums, if it is due. */
   readonly sums: readonly [begin: number, end: number];
   /** The factor by which its gradients alone are clipped. */
   clipScale: number;
 }
 
 /** The kinds of tasks, in the order of a step. The last one is for `hessian()`. Each is a call of a segment. */
-const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "averageHessian"] as const;
+const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "average", "averageHessian"] as const;
 export type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
 
 const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
 
 const sumsCount = (rule: Rule, segments: number, length: number) =>
-  sumsRange(segments - 1, 0, length)[1] * Math.max(1, rule.sums.length);
+  Math.max(0, sumsRange(segments - 1, 0, length)[1]) * Math.max(1, rule.sums.length);
 
 /** The number of bytes that the parts of a step take. */
 export function partsBytes(rule: Rule, { length, segments }: Extent): number {
@@ -48,6 +48,8 @@ export const extentWith = (before: Extent, plans: readonly Plan[]): Extent => ({
 
 export class Parts {
   readonly all: readonly Part[];
+  /** Those with a gradient in this step. */
+  readonly due: readonly Part[];
   readonly #arena: Arena;
   readonly #rule: Rule;
   readonly #sums: Float64Array;
@@ -55,24 +57,33 @@ export class Parts {
 
   /** Takes `partsBytes` of memory at `address`. */
   constructor(arena: Arena, rule: Rule, groups: readonly Group[], address: number) {
-    let end = 0;
+    let [place, end] = [0, 0];
     const segments = groups.flatMap((group, groupIndex) =>
       group.segments.map((segment, index) => ({ segment, index, group, groupIndex })),
     );
-    this.all = segments.map((part, place) => {
+    this.all = segments.map((part): Part => {
+      if (!part.segment.isDue) return { ...part, sums: [0, 0], clipScale: 1 };
       const begin = end;
       end += part.segment.update.length;
-      return { ...part, sums: sumsRange(place, begin, end), clipScale: 1 };
+      return { ...part, sums: sumsRange(place++, begin, end), clipScale: 1 };
     });
+    this.due = this.all.filter(({ segment }) => segment.isDue);
     this.#arena = arena;
     this.#rule = rule;
-    this.#sums = arena.doubles(address, sumsCount(rule, this.all.length, end));
+    this.#sums = arena.doubles(address, sumsCount(rule, this.due.length, end));
     this.#next = address + this.#sums.byteLength;
   }
 
-  /** The tasks of a step over all parts. */
+  /** The tasks of a step. Each is over the parts that take part in it. */
   tasks(): Tasks {
-    return Object.fromEntries(KINDS.map((kind) => [kind, this.task(kind, this.all)]));
+    const withGrad = this.all.filter(({ segment }) => segment.hasGrad);
+    const resting = this.all.filter(({ segment }) => !segment.isDue);
+    const others: Partial<Record<Kind, readonly Part[]>> = {
+      accumulate: withGrad,
+      averageHessian: withGrad,
+      average: resting,
+    };
+    return Object.fromEntries(KINDS.map((kind) => [kind, this.task(kind, others[kind] ?? this.due)]));
   }
 
   /** A task over some parts; undefined if none of them has such a call. */

@@ -5,6 +5,7 @@ import { padded, type Shape, type Tensor } from "../arena/tensor.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
 import { clip_units, sum_units } from "../kernels/clip.js";
+import { average as averageKernel } from "../kernels/rule.js";
 import { sgd } from "../kernels/sgd.js";
 import { add_squares, combine } from "../kernels/vector.js";
 import type { Kernel } from "../wasm/kernels.js";
@@ -23,7 +24,11 @@ export interface StepNumbers {
   readonly blend: number;
 }
 const STEP_NUMBERS = 4;
-export const POINTERS_OFFSET = 8 * STEP_NUMBERS;
+/** The numbers of a segment that no step changes: the bounds of the parameters. */
+const BOUNDS = 2;
+export const POINTERS_OFFSET = 8 * (STEP_NUMBERS + BOUNDS);
+/** The words before the pointers to the slots. */
+export const FIRST_SLOT = 5;
 /** The names of the arrays for the average and the sum of gradients. No slot of a rule has these names. */
 export const AVERAGE = "average";
 export const GRAD_SUM = "gradSum";
@@ -42,8 +47,14 @@ export interface TensorViews {
 }
 
 export class Segment {
-  /** The number of steps of the optimizer before the first step of these tensors. */
+  /** The number of steps of the optimizer that these tensors did not make: those before they joined, and those without a gradient. */
   since = 0;
+  /** The number of steps of the optimizer before these tensors joined it. */
+  joined = 0;
+  /** Whether these tensors have a gradient now. */
+  hasGrad = true;
+  /** Whether they have one in this step: now, or in a micro-batch before. */
+  isDue = true;
   readonly tensors: readonly Tensor[];
   /** Adds the gradients of a micro-batch to the sum. */
   readonly accumulate: Call | undefined;
@@ -56,6 +67,8 @@ export class Segment {
   /** Computes the rule's sums. */
   readonly measure: Call | undefined;
   readonly update: Call;
+  /** Adds the parameters to their averages, in a step without a gradient. */
+  readonly average: Call | undefined;
   /** The program of a rule of whole matrices. */
   program: readonly PlacedInstruction[] | undefined;
   /** Averages the user's estimates of the Hessian. `weights` are the weights of the average and of the estimate. */
@@ -86,10 +99,19 @@ export class Segment {
   }
 
   /** The kernels of a segment. */
-  static kernels({ kernels, kernel, measure, hasAccumulator, agc, hessianSlot }: Variant): readonly Kernel[] {
+  static kernels({
+    kernels,
+    kernel,
+    measure,
+    hasAverage,
+    hasAccumulator,
+    agc,
+    hessianSlot,
+  }: Variant): readonly Kernel[] {
     return [
       ...[kernels[kernel]!, add_squares],
       ...(measure === undefined ? [] : [kernels[measure]!]),
+      ...(hasAverage ? [averageKernel] : []),
       ...(hasAccumulator ? [sgd] : []),
       ...(agc < Infinity ? [sum_units, clip_units] : []),
       ...(hessianSlot === undefined ? [] : [combine]),
@@ -118,7 +140,7 @@ export class Segment {
     const [first] = tensors as [Tensor];
     const { data, grad, size } = first;
     this.tensors = tensors;
-    const { kernels, measure, slots, hasAverage, hasAccumulator, zeroGrad, agc, hessianSlot } = variant;
+    const { kernels, measure, slots, hasAverage, hasAccumulator, zeroGrad, bounds, agc, hessianSlot } = variant;
     const length = extent(tensors);
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
@@ -140,7 +162,7 @@ export class Segment {
     /** Writes a `Segment` struct that neither scales nor clips nor averages. */
     const struct = (pointers: readonly number[]) => {
       const address = take(BLOCK_BYTES);
-      arena.doubles(address, STEP_NUMBERS).set([0, 1, Infinity, 0]);
+      arena.doubles(address, STEP_NUMBERS + BOUNDS).set([0, 1, Infinity, 0, ...(bounds ?? [-Infinity, Infinity])]);
       const words = new Uint32Array(data.buffer, address + POINTERS_OFFSET, pointers.length);
       words.set(pointers);
       if (pointers[GRAD_POINTER] === grad.byteOffset) gradPointers.push(words);
@@ -172,11 +194,11 @@ export class Segment {
       // hyper-parameter; the others are 0.
       const hyper = take(BLOCK_BYTES);
       arena.doubles(hyper, 1)[0] = -1;
-      const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad)]);
+      const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad), 0]);
       this.accumulate = call(sgd, hyper, onSum, 3 + Number(zeroGrad));
     }
     const isZeroed = hasAccumulator || zeroGrad;
-    const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed)];
+    const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0];
     const segment = struct([...pointers, ...variant.kernelSlots.map((slot) => addresses.get(slot)!)]);
     const arrays = variant.kernelSlots.reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0) / length;
     // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages.
@@ -186,6 +208,7 @@ export class Segment {
       segment,
       3 + Number(isZeroed) + 2 * (arrays + Number(hasAverage)),
     );
+    this.average = hasAverage ? call(averageKernel, 0, segment, 3) : undefined;
     this.norm = call(add_squares, 0, segment, 1);
     this.measure = measure === undefined ? undefined : call(kernels[measure]!, hyper, segment, 2 + arrays);
     const addressOf = (at: Place) => (typeof at === "string" ? addresses.get(at)! : scratch + at);
@@ -202,7 +225,7 @@ export class Segment {
     if (hessianSlot !== undefined) {
       const weights = take(BLOCK_BYTES);
       const slot = addresses.get(hessianSlot)!;
-      this.averageHessian = call(combine, weights, struct([slot, grad.byteOffset, 0, 0, slot]), 3);
+      this.averageHessian = call(combine, weights, struct([slot, grad.byteOffset, 0, 0, 0, slot]), 3);
       this.#hessianWeights = arena.doubles(weights, 2);
     }
 
@@ -253,6 +276,12 @@ export class Segment {
     numbers[3] = blend;
   }
 
+  /** Lets the tensors rest in the next step, except that their parameters join the averages with the weight `blend`. */
+  rest(blend: number): void {
+    this.since += 1;
+    this.#numbers[3] = blend;
+  }
+
   /** Writes the decay of the average of the Hessian. */
   beginHessian(beta: number): void {
     this.#hessianWeights?.set([beta, 1 - beta]);
@@ -270,7 +299,7 @@ export class Segment {
 }
 
 /** The function that finds the tensors' state, if another library allocates it. */
-const holderOf = ([first]: readonly Tensor[]) => first!.arena.internals("state").space.stateOf;
+const holderOf = ([first]: readonly Tensor[]) => first?.arena.internals("state").space.stateOf;
 
 /** The tensors of each segment. If another library holds state, each tensor has a segment, in the order in which they were given. */
 export const segmentsOf = (tensors: readonly Tensor[], { oneTensorEach }: Variant): readonly (readonly Tensor[])[] =>

@@ -14,6 +14,7 @@ import { type Rule, sharedOptions } from "./definition.js";
 import type { Group, Snapshot } from "./group.js";
 import type { Values } from "./hyper.js";
 import { LossScale } from "./lossScale.js";
+import type { Tensor } from "../arena/tensor.js";
 import { type Part, Parts, type Tasks } from "./parts.js";
 import type { StepNumbers } from "./segment.js";
 
@@ -52,9 +53,24 @@ export interface Counts {
   readonly goodSteps: number;
   readonly microBatches: number;
   readonly averaged: number;
+  /** The number of steps in a row that were skipped, up to now. */
+  readonly skipped: number;
 }
 
-export class Step implements Work<readonly Snapshot[]> {
+/** Whether a step leaves a tensor alone, because it has no gradient. */
+const isResting = ({ requiresGrad }: Tensor) => !requiresGrad;
+
+const listOf = (task: Task | undefined): Task[] => (task ? [task] : []);
+
+/** What an asynchronous step was asked for with. */
+export interface Asked {
+  /** The options of each group. */
+  readonly snapshots: readonly Snapshot[];
+  /** The tensors without a gradient; undefined if a closure decides about them. */
+  readonly resting: ReadonlySet<Tensor> | undefined;
+}
+
+export class Step implements Work<Asked> {
   readonly #result: { -readonly [Name in keyof StepReport]: StepReport[Name] } = {
     gradNorm: undefined,
     skipped: false,
@@ -81,14 +97,23 @@ export class Step implements Work<readonly Snapshot[]> {
   /** The options of each group at this step. */
   readonly #options: Values[] = [];
   #parts: Parts | undefined;
-  /** Writes the tasks after the groups have changed. */
+  /** Gives each tensor of a group its own segment. A RangeError if memory runs out. */
+  readonly #separate: (group: Group) => void;
+  /** Writes the tasks. */
   #writeTasks: (() => void) | undefined;
+  /** For each segment, the tasks that it takes part in, as they are written; undefined after the groups have changed. */
+  #written: number[] | undefined;
   #decision: readonly Phase[] = [];
   #update: readonly Phase[] = [];
   readonly #wrappers: WrapperPhases[] = [];
   #phases: readonly Phase[] = [];
-  /** The index of the next phase. */
+  /** The index of the next phase, and of the one after the last micro-batch. */
   #next = 0;
+  #afterMicroBatches = 0;
+  /** The number of micro-batches of this step. */
+  #summed = 1;
+  /** The number of steps in a row that were skipped, up to now. */
+  #skipped = 0;
   #averageHessian: Task | undefined;
   /**
    * The number of asynchronous steps that are not done, the number that were requested since there was none, and the
@@ -98,8 +123,9 @@ export class Step implements Work<readonly Snapshot[]> {
   #asked = 0;
   #before = { steps: 0, microBatches: 0 };
 
-  constructor(arena: Arena, rule: Rule, options: Values) {
+  constructor(arena: Arena, rule: Rule, options: Values, separate: (group: Group) => void) {
     this.#rule = rule;
+    this.#separate = separate;
     this.shared = Object.fromEntries(Object.keys(sharedOptions).map((name) => [name, options[name]])) as SharedOptions;
     this.lossScale = new LossScale(this.shared.lossScale);
     this.averages = new AverageWeights(this.shared);
@@ -112,6 +138,7 @@ export class Step implements Work<readonly Snapshot[]> {
     this.#phases = [];
     // The tasks are written at the next step, so that many groups can be added in linear time.
     this.#writeTasks = () => this.#write(arena, groups, address);
+    this.#written = undefined;
   }
 
   #write(arena: Arena, groups: readonly Group[], address: number): void {
@@ -124,13 +151,15 @@ export class Step implements Work<readonly Snapshot[]> {
     this.#parts = parts;
     this.#averageHessian = tasks.averageHessian;
     this.#decision = [
-      ...(accumulate > 1 ? [tasks.accumulate!, () => this.#countMicroBatch()] : []),
-      ...(needsNorm ? [tasks.norm!] : []),
+      ...(accumulate > 1 ? [...listOf(tasks.accumulate), this.#countMicroBatch] : []),
+      ...(needsNorm ? listOf(tasks.norm) : []),
       () => this.#decide(needsNorm),
     ];
+    const update = rule.program ? parts.due.flatMap((part) => this.#program(parts, part)) : this.#elementwise(tasks);
     this.#update = [
-      ...[tasks.sumUnits ?? [], tasks.clip ?? []].flat(),
-      ...(rule.program ? parts.all.flatMap((part) => this.#program(parts, part)) : this.#elementwise(tasks)),
+      ...[tasks.sumUnits, tasks.clip].flatMap(listOf),
+      ...(parts.due.length > 0 ? update : []),
+      ...listOf(tasks.average),
     ];
     this.#listPhases();
   }
@@ -147,20 +176,45 @@ export class Step implements Work<readonly Snapshot[]> {
     return this.#phases;
   }
 
+  /** Writes the tasks, unless they are as they were. */
   #prepare(): void {
-    this.#writeTasks?.();
-    this.#writeTasks = undefined;
+    let index = 0;
+    for (const { segments } of this.#groups) {
+      for (const { hasGrad, isDue } of segments) {
+        const parts = Number(hasGrad) + 2 * Number(isDue);
+        if (this.#written?.[index++] === parts) continue;
+        this.#written = this.#groups.flatMap(({ segments }) =>
+          segments.map(({ hasGrad, isDue }) => Number(hasGrad) + 2 * Number(isDue)),
+        );
+        return this.#writeTasks?.();
+      }
+    }
+  }
+
+  /** Finds the tensors that have a gradient. A RangeError if memory runs out. */
+  #findGradients(isResting: (tensor: Tensor) => boolean): void {
+    for (const group of this.#groups) {
+      let count = 0;
+      for (const tensor of group.params) if (isResting(tensor)) count += 1;
+      if (count > 0 && count < group.params.length && !group.isSeparate) this.#separate(group);
+    }
+    for (const { segments } of this.#groups) {
+      for (const segment of segments) segment.hasGrad = !isResting(segment.tensors[0]!);
+    }
   }
 
   #listPhases(): void {
     const added = (place: keyof WrapperPhases) => this.#wrappers.flatMap((phases) => phases[place] ?? []);
-    this.#phases = [...added("first"), ...this.#decision, ...added("beforeUpdate"), ...this.#update, ...added("last")];
+    const first = added("first");
+    this.#phases = [...first, ...this.#decision, ...added("beforeUpdate"), ...this.#update, ...added("last")];
+    this.#afterMicroBatches =
+      first.length + this.#decision.findLastIndex((phase) => phase === this.#countMicroBatch) + 1;
   }
 
   /** The phases of a rule of single elements: over all parts at once. */
   #elementwise({ measure, update }: Tasks): Phase[] {
     const advance = Object.keys(this.#rule.scalars).length > 0 ? [() => this.#advance()] : [];
-    return [...(measure ? [measure] : []), ...advance, update!];
+    return [...listOf(measure), ...advance, ...listOf(update)];
   }
 
   /** The phases of a rule of whole matrices: one part after the other, because parts share scratch memory. */
@@ -177,7 +231,7 @@ export class Step implements Work<readonly Snapshot[]> {
       if (instruction === "update") return [update];
       if (instruction === "measure") {
         const advance = () => this.#advance([part]);
-        return [...(measure ? [measure] : []), advance, look];
+        return [...listOf(measure), advance, look];
       }
       if ("task" in instruction) {
         const { begin, slices, task } = instruction;
@@ -205,6 +259,7 @@ export class Step implements Work<readonly Snapshot[]> {
     let left: Task | undefined;
     return {
       begin: () => {
+        this.#findGradients(isResting);
         this.#prepare();
         left = this.#averageHessian;
         for (const { snapshot, segments } of this.#groups) {
@@ -221,23 +276,26 @@ export class Step implements Work<readonly Snapshot[]> {
   }
 
   /**
-   * The options of an asynchronous step that is asked for now. They are computed now, because a schedule may depend on
-   * more than the step, as a plateau does. If earlier steps are skipped, the step has another number than expected.
-   * Then the options are computed again.
+   * The options of an asynchronous step that is asked for now, and the tensors that have a gradient. Options are computed
+   * now, because a schedule may depend on more than the step, as a plateau does. If earlier steps are skipped, the step has
+   * another number than expected. Then the options are computed again.
    */
-  ask(): readonly Snapshot[] {
+  ask(hasClosure: boolean, isFlush = false): Asked {
     const isFirst = this.#unanswered === 0;
     const { steps, microBatches } = isFirst ? this.counts : this.#before;
-    const asked = isFirst ? 0 : this.#asked;
-    const expected = steps + Math.floor((microBatches + asked) / this.shared.accumulate);
+    const asked = microBatches + (isFirst ? 0 : this.#asked);
+    const { accumulate } = this.shared;
+    const expected = steps + Math.floor(asked / accumulate);
     const snapshots = this.#groups.map(({ snapshot }): Snapshot => {
       const values = snapshot(expected);
       return (step) => (step === expected ? values : snapshot(step));
     });
-    this.#before = { steps, microBatches };
-    this.#asked = asked + 1;
+    const hasRest = asked % accumulate > 0;
+    this.#before = isFlush ? { steps: expected + Number(hasRest), microBatches: 0 } : { steps, microBatches };
+    this.#asked = isFlush ? 0 : asked - microBatches + 1;
     this.#unanswered += 1;
-    return snapshots;
+    const resting = new Set(this.#groups.flatMap(({ params }) => params.filter(isResting)));
+    return { snapshots, resting: hasClosure ? undefined : resting };
   }
 
   /** Ends what `ask` began: the step was made, or it failed. */
@@ -245,10 +303,37 @@ export class Step implements Work<readonly Snapshot[]> {
     this.#unanswered -= 1;
   }
 
-  begin(snapshots?: readonly Snapshot[]): void {
+  begin(asked?: Asked): void {
+    const { resting } = asked ?? {};
+    this.#findGradients(resting ? (tensor) => resting.has(tensor) : isResting);
+    for (const { segments } of this.#groups) {
+      for (const segment of segments) {
+        segment.isDue = segment.hasGrad || (this.#microBatches > 0 && segment.isDue);
+      }
+    }
+    this.#start(asked);
+  }
+
+  /** The step of the micro-batches that came since the last one. */
+  get flush(): Work<Asked> {
+    return {
+      begin: (asked) => {
+        this.#start(asked);
+        if (this.#microBatches === 0) this.#next = this.#phases.length;
+        else {
+          this.#next = this.#afterMicroBatches;
+          this.#summed = this.#microBatches;
+          this.#microBatches = 0;
+        }
+      },
+      next: () => this.next(),
+    };
+  }
+
+  #start(asked: Asked | undefined): void {
     this.#prepare();
     for (let i = 0; i < this.#groups.length; i++) {
-      this.#options[i] = (snapshots?.[i] ?? this.#groups[i]!.snapshot)(this.count);
+      this.#options[i] = (asked?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
     this.#next = 0;
     this.#result.gradNorm = undefined;
@@ -271,19 +356,22 @@ export class Step implements Work<readonly Snapshot[]> {
   }
 
   /** Ends the step unless this is its last micro-batch. */
-  #countMicroBatch(): void {
+  readonly #countMicroBatch = (): void => {
     this.#microBatches += 1;
     if (this.#microBatches < this.shared.accumulate) this.#next = this.#phases.length;
-    else this.#microBatches = 0;
-  }
+    else {
+      this.#summed = this.#microBatches;
+      this.#microBatches = 0;
+    }
+  };
 
   /**
    * Decides whether the step is made, and writes the numbers that kernels read. Until here an error changes nothing but
    * the sum of micro-batches.
    */
   #decide(needsNorm: boolean): void {
-    const { gradScale: given, clipNorm, clipTensorNorm, clipValue, nonFinite, accumulate, accumulateBy } = this.shared;
-    let gradScale = given / this.lossScale.value / (accumulateBy === "mean" ? accumulate : 1);
+    const { gradScale: given, clipNorm, clipTensorNorm, clipValue, nonFinite, accumulateBy } = this.shared;
+    let gradScale = given / this.lossScale.value / (accumulateBy === "mean" ? this.#summed : 1);
     if (needsNorm) {
       const [norm, clipped] = this.#norms(gradScale, clipTensorNorm);
       this.#result.gradNorm = norm;
@@ -292,28 +380,37 @@ export class Step implements Work<readonly Snapshot[]> {
       if (clipNorm < Infinity) gradScale *= Math.min(1, clipNorm / (clipped + 1e-6));
     }
     this.lossScale.grow();
+    this.#skipped = 0;
     this.count += 1;
     for (let i = 0; i < this.#groups.length; i++) this.#groups[i]!.begin(this.#options[i]!);
     const numbers = this.#numbers;
     numbers.clip = clipValue;
     this.averages.begin(this.count);
     for (const { segment, group, clipScale } of this.#parts!.all) {
+      numbers.blend = this.averages.weight(this.count, segment.joined);
+      if (!segment.isDue) {
+        segment.rest(numbers.blend);
+        continue;
+      }
       numbers.step = this.count - segment.since;
       numbers.gradScale = group.sign * gradScale * clipScale;
-      numbers.blend = this.averages.weight(this.count, segment.since);
       segment.begin(numbers);
     }
   }
 
   /** Computes the scalars of this step, from the sums of each part or of all. */
-  #advance(parts: readonly Part[] = this.#parts!.all): void {
+  #advance(due: readonly Part[] = this.#parts!.due): void {
     const { sums, perTensor } = this.#rule;
-    const all = perTensor ? {} : this.#parts!.measured(parts);
-    for (const part of parts) {
+    const all = perTensor ? {} : this.#parts!.measured(due);
+    // Scalars from sums over all groups are those of all tensors. They count the steps since the first tensor's first step.
+    const isCommon = sums.length > 0 && !perTensor;
+    const first = isCommon
+      ? this.#parts!.all.reduce((least, { segment }) => Math.min(least, segment.since), Infinity)
+      : 0;
+    for (const part of isCommon ? this.#parts!.all : due) {
       // Scalars belong to a group, or to each of its segments.
       if (!perTensor && !part.group.isSeparate && part.index > 0) continue;
-      // Scalars from sums over all groups count the steps since the first group.
-      const since = sums.length > 0 && !perTensor ? 0 : part.segment.since;
+      const since = isCommon ? first : part.segment.since;
       const measured = perTensor ? this.#parts!.measured([part]) : all;
       part.group.advance(part.index, this.#options[part.groupIndex]!, this.count - since, measured);
     }
@@ -322,7 +419,7 @@ export class Step implements Work<readonly Snapshot[]> {
   /** The norm over all tensors, and the same after each tensor is clipped by its own norm. */
   #norms(gradScale: number, clipTensorNorm: number): readonly [norm: number, clipped: number] {
     let [squares, clipped] = [0, 0];
-    for (const part of this.#parts!.all) {
+    for (const part of this.#parts!.due) {
       const own = this.#parts!.squares(part);
       squares += own;
       const norm = gradScale * Math.sqrt(own);
@@ -334,13 +431,15 @@ export class Step implements Work<readonly Snapshot[]> {
 
   /** Skips the step, or throws, because a gradient is not finite. */
   #skip(norm: number): void {
-    const { accumulate, nonFinite, zeroGrad } = this.shared;
+    const { accumulate, nonFinite, zeroGrad, maxConsecutiveErrors } = this.shared;
     const { isDynamic } = this.lossScale;
-    const error = nonFinite === "throw" && !isDynamic ? this.#notFinite(norm) : undefined;
+    const isTooMuch = this.#skipped >= maxConsecutiveErrors;
+    const error = (nonFinite === "throw" && !isDynamic) || isTooMuch ? this.#notFinite(norm) : undefined;
     if (accumulate > 1) this.dropMicroBatches();
     else if (zeroGrad && !error) {
-      for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
+      for (const { segment } of this.#parts!.due) for (const { grad } of segment.tensors) grad.fill(0);
     }
+    if (!error) this.#skipped += 1;
     this.lossScale.shrink();
     this.#result.skipped = true;
     this.#next = this.#phases.length;
@@ -349,33 +448,45 @@ export class Step implements Work<readonly Snapshot[]> {
 
   /** The error that names the first gradient that is not finite. */
   #notFinite(norm: number): RangeError {
-    for (const { params, segments } of this.#groups) {
-      for (const tensor of params) {
-        const sum = segments.map((segment) => segment.viewsOf(tensor)?.sum).find(Boolean);
+    const skipped = this.#skipped > 0 ? `, after ${this.#skipped} skipped steps in a row` : "";
+    for (const { segment } of this.#parts!.due) {
+      for (const tensor of segment.tensors) {
+        const { sum } = segment.viewsOf(tensor)!;
         const grad = sum ?? tensor.grad;
         let index = 0;
         while (index < grad.length && Number.isFinite(grad[index])) index += 1; // faster than findIndex
         if (index === grad.length) continue;
         const what = sum ? "the sum of the micro-batches' gradients" : "the gradient";
         return new RangeError(
-          `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}; ${sum ? `the ${this.shared.accumulate} micro-batches were dropped, and ` : ""}nothing was updated`,
+          `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}${skipped}; ${sum ? `the ${this.#summed} micro-batches were dropped, and ` : ""}nothing was updated`,
         );
       }
     }
-    return new RangeError(`${this.#rule.name}: the gradients' norm must be finite, got ${norm}; nothing was updated`);
+    return new RangeError(
+      `${this.#rule.name}: the gradients' norm must be finite, got ${norm}${skipped}; nothing was updated`,
+    );
   }
 
   get counts(): Counts {
     const { value: lossScale, goodSteps } = this.lossScale;
-    return { steps: this.count, lossScale, goodSteps, microBatches: this.#microBatches, averaged: this.averages.count };
+    const { count: averaged } = this.averages;
+    return {
+      steps: this.count,
+      lossScale,
+      goodSteps,
+      microBatches: this.#microBatches,
+      averaged,
+      skipped: this.#skipped,
+    };
   }
 
-  set counts({ steps, lossScale, goodSteps, microBatches, averaged }: Counts) {
+  set counts({ steps, lossScale, goodSteps, microBatches, averaged, skipped }: Counts) {
     this.count = steps;
     this.lossScale.value = lossScale;
     this.lossScale.goodSteps = goodSteps;
     this.#microBatches = microBatches;
     this.averages.count = averaged;
+    this.#skipped = skipped;
   }
 
   /** Zeroes the sum of the micro-batches. */

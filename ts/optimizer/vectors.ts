@@ -8,7 +8,7 @@ import type { Tensor } from "../arena/tensor.js";
 import { combine, dot, magnitude } from "../kernels/vector.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
-import { adjacentTensors, BLOCK_BYTES, extent, POINTERS_OFFSET } from "./segment.js";
+import { adjacentTensors, BLOCK_BYTES, extent, FIRST_SLOT, POINTERS_OFFSET } from "./segment.js";
 
 /** A vector in memory: one array for each list of adjacent tensors. */
 export type Vector = Float32Array[];
@@ -26,7 +26,15 @@ export const MAX_WEIGHT = 1e38;
 const SUMS_PER_CHUNK = 2;
 
 /** The offset of the weights in a block, after the pointers. */
-const WEIGHTS_OFFSET = 64;
+const WEIGHTS_OFFSET = 80;
+
+/** A part of one of a vector's arrays: adjacent tensors. */
+interface Span {
+  readonly list: number;
+  /** The first element, and the number of elements. */
+  readonly begin: number;
+  readonly length: number;
+}
 
 const kernels = [combine, dot, magnitude];
 
@@ -34,6 +42,18 @@ const kernels = [combine, dot, magnitude];
 interface SignedGroup {
   readonly params: readonly Tensor[];
   readonly sign: number;
+}
+
+/** The lists of neighbours among the tensors that are included. */
+function runsOf(tensors: readonly Tensor[], isIncluded: (tensor: Tensor) => boolean): Tensor[][] {
+  const runs: Tensor[][] = [];
+  let last: Tensor[] | undefined;
+  for (const tensor of tensors) {
+    if (!isIncluded(tensor)) last = undefined;
+    else if (last) last.push(tensor);
+    else runs.push((last = [tensor]));
+  }
+  return runs;
 }
 
 export class Vectors {
@@ -44,8 +64,10 @@ export class Vectors {
   readonly allocated: Vector[];
   readonly #memory: WebAssembly.Memory;
   readonly #addressOf: ReadonlyMap<Kernel, number>;
-  readonly #lengths: readonly number[];
+  readonly #lists: readonly (readonly Tensor[])[];
   readonly #signs: readonly number[];
+  /** The parts of the vectors that operations are about. */
+  #spans: readonly Span[] = [];
   readonly #blocks: number;
   readonly #table: number;
   /** The numbers that kernels read for each list of tensors, and the sums that they write. */
@@ -63,8 +85,10 @@ export class Vectors {
     const lists = signed.map(({ tensors }) => tensors);
     const lengths = lists.map(extent);
     const length = lengths.reduce((sum, length) => sum + length, 0);
-    const sums = SUMS_PER_CHUNK * sumsRange(lists.length - 1, 0, length)[1];
-    const bytes = 4 * length * count + BLOCK_BYTES * lists.length + 8 * sums + taskBytes(lists.length);
+    // At most, each tensor is a span.
+    const most = lists.reduce((sum, { length }) => sum + length, 0);
+    const sums = SUMS_PER_CHUNK * sumsRange(most - 1, 0, length)[1];
+    const bytes = 4 * length * count + BLOCK_BYTES * most + 8 * sums + taskBytes(most);
     let next = arena.reserve(bytes, what, kernels);
     const take = (bytes: number) => (next += bytes) - bytes;
     const starting = (view: "data" | "grad") =>
@@ -75,16 +99,38 @@ export class Vectors {
       lengths.map((length) => arena.floats(take(4 * length), length)),
     );
     this.#blocks = next;
-    const blocks = lists.map(() => take(BLOCK_BYTES));
-    this.#pointers = blocks.map((block) => new Uint32Array(space.memory.buffer, block + POINTERS_OFFSET, 5));
+    const blocks = Array.from({ length: most }, () => take(BLOCK_BYTES));
+    this.#pointers = blocks.map(
+      (block) => new Uint32Array(space.memory.buffer, block + POINTERS_OFFSET, FIRST_SLOT + 1),
+    );
     this.#weights = blocks.map((block) => arena.doubles(block + WEIGHTS_OFFSET, 2));
     this.#sums = arena.doubles(take(8 * sums), sums);
     this.#table = next;
     this.#memory = space.memory;
     this.#addressOf = new Map(kernels.map((kernel) => [kernel, arena.kernel(kernel)]));
-    this.#lengths = lengths;
+    this.#lists = lists;
     this.#signs = signed.map(({ sign }) => sign);
+    this.select(() => true);
     arena.onFree(this);
+  }
+
+  /** Selects the tensors that the operations from now on are about. The other parts of vectors are neither read nor written. */
+  select(isIncluded: (tensor: Tensor) => boolean): void {
+    this.#sums.fill(0); // not every number of a task is written
+    this.#spans = this.#lists.flatMap((tensors, list) => {
+      const start = tensors[0]!.data.byteOffset;
+      return runsOf(tensors, isIncluded).map((run) => {
+        const begin = (run[0]!.data.byteOffset - start) / Float32Array.BYTES_PER_ELEMENT;
+        return { list, begin, length: extent(run) };
+      });
+    });
+  }
+
+  /** Sets the selected part of a vector to that of another. */
+  copy(to: Vector, from: Vector): void {
+    for (const { list, begin, length } of this.#spans) {
+      to[list]!.set(from[list]!.subarray(begin, begin + length), begin);
+    }
   }
 
   /** The view of a tensor's elements in a vector. */
@@ -99,9 +145,9 @@ export class Vectors {
 
   /** `out = a * x + b * y`; without `y`, `out = a * x`, which is an exact copy if `a` is 1. `out` may be `x` or `y`. */
   combine(out: Vector, a: number, x: Vector, b = 0, y = x): Task {
-    this.#weights.forEach((weights, i) => {
-      weights[0] = a;
-      weights[1] = y === this.grads ? b * this.#signs[i]! : b;
+    this.#spans.forEach(({ list }, i) => {
+      this.#weights[i]![0] = a;
+      this.#weights[i]![1] = y === this.grads ? b * this.#signs[list]! : b;
     });
     return this.#task(combine, b === 0 ? 2 : 3, x, y, out);
   }
@@ -117,17 +163,18 @@ export class Vectors {
     yield this.#task(magnitude, 1, x, x);
     const sum = this.#total();
     let largest = Number.isNaN(sum) ? sum : 0;
-    for (let i = 1; i < this.#sums.length; i += SUMS_PER_CHUNK) largest = Math.max(largest, this.#sums[i]!);
+    for (let i = 1; i < this.#written; i += SUMS_PER_CHUNK) largest = Math.max(largest, this.#sums[i]!);
     return { sum, largest };
   }
 
   /** Operations run one at a time, so they share blocks and the task's memory. */
   #task(kernel: Kernel, arrays: number, x: Vector, y: Vector, out?: Vector): Task {
-    const calls = this.#lengths.map((length, i) => {
+    const calls = this.#spans.map(({ list, begin, length }, i) => {
       const pointers = this.#pointers[i]!;
-      pointers[0] = x[i]!.byteOffset;
-      pointers[1] = y[i]!.byteOffset;
-      pointers[4] = out?.[i]!.byteOffset ?? 0;
+      const addressIn = (vector: Vector) => vector[list]!.byteOffset + begin * Float32Array.BYTES_PER_ELEMENT;
+      pointers[0] = addressIn(x);
+      pointers[1] = addressIn(y);
+      pointers[FIRST_SLOT] = out ? addressIn(out) : 0;
       const segment = this.#blocks + i * BLOCK_BYTES;
       const bytes = 4 * length * arrays;
       return { kernel: this.#addressOf.get(kernel)!, hyper: segment + WEIGHTS_OFFSET, segment, length, bytes };
@@ -135,15 +182,22 @@ export class Vectors {
     return writeTask(this.#memory, this.#table, calls, out ? 0 : this.#sums.byteOffset, SUMS_PER_CHUNK);
   }
 
+  /** The number of sums that the last task wrote. */
+  get #written(): number {
+    const length = this.#spans.reduce((sum, { length }) => sum + length, 0);
+    return Math.max(0, SUMS_PER_CHUNK * sumsRange(this.#spans.length - 1, 0, length)[1]);
+  }
+
   #total(): number {
     let total = 0;
-    for (let i = 0; i < this.#sums.length; i += SUMS_PER_CHUNK) total += this.#sums[i]!;
+    for (let i = 0; i < this.#written; i += SUMS_PER_CHUNK) total += this.#sums[i]!;
     return total;
   }
 
   /** Releases the views. */
   release(): void {
     for (const vectors of [this.params, this.grads, ...this.allocated]) vectors.length = 0;
+    this.#spans = [];
     this.#pointers = [];
     this.#weights = [];
     this.#sums = new Float64Array();

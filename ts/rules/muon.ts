@@ -3,7 +3,18 @@ import * as matrix from "../kernels/matrix.js";
 import { planProgram } from "../matrix/program.js";
 import { SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
+import type { Shape } from "../arena/tensor.js";
 import { rule } from "../rule.js";
+
+/**
+ * The rows and columns of a tensor: its first dimension and the others. If inputs are first, so that outputs are last, its columns
+ * are the last dimension.
+ */
+function matrixOf(shape: Shape, inputsFirst: boolean): readonly [rows: number, columns: number] {
+  const last = inputsFirst ? shape.length - 1 : 1;
+  const size = (sizes: Shape) => sizes.reduce((product, size) => product * size, 1);
+  return [size(shape.slice(0, last)), size(shape.slice(last))];
+}
 
 /**
  * Momentum for matrices whose update is made orthogonal: its singular values are brought near one, so all directions of
@@ -13,8 +24,8 @@ import { rule } from "../rule.js";
  *
  * Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/; as in PyTorch
  *
- * Use it for the weight matrices of hidden layers, where it takes fewer steps than `adamw`. Give vectors, embeddings
- * and the last layer to `adamw`.
+ * Use it for the weight matrices of hidden layers, where it takes fewer steps than `adamw`, and for filters of
+ * convolutions, which are flattened to one row for each output. Give vectors, embeddings and the last layer to `adamw`.
  *
  * Elsewhere: PyTorch's `Muon`, which iterates in bfloat16 (here in float32); its `adjust_lr_fn` is `adjustLr`. Optax's
  * `contrib.muon` has `biasCorrection`, `epsAdded` and `inputsFirst`, and gives other tensors to AdamW by itself; its
@@ -44,19 +55,20 @@ export const muon = rule("muon", {
     nsSteps: count(5, 1),
     /** The factor of the rate. "original": the root of rows over columns, at least 1. "match_rms_adamw": 0.2 times the root of the larger of both, which makes steps as long as AdamW's. */
     adjustLr: oneOf("original", "match_rms_adamw"),
-    /** Whether rows are inputs and columns are outputs, as in Optax and Keras. This changes the factor of the rate. */
+    /** Whether rows are inputs and columns are outputs, as in Optax and Keras. This changes the factor of the rate; and of more than two dimensions the last one has the outputs instead of the first. */
     inputsFirst: flag(false),
     /** Add `eps` to the norm instead of using it as a lower bound (Optax). */
     epsAdded: flag(false),
   },
   state: ["momentumBuffer"],
   scratch: ["direction"],
-  accepts: "matrices",
+  accepts: "matricesAndFilters",
   perTensor: true,
   sums: ["squares"],
   scalars: { lrRatio: 1, norm: 1 },
   advance: ({ options: { adjustLr, inputsFirst, epsAdded, eps }, sums: { squares }, tensor: { shape } }) => {
-    const [outputs, inputs] = (inputsFirst ? [...shape].reverse() : shape) as [number, number];
+    const sides = matrixOf(shape, inputsFirst);
+    const [outputs, inputs] = (inputsFirst ? [...sides].reverse() : sides) as [number, number];
     const norm = Math.sqrt(squares);
     return {
       lrRatio:
@@ -66,8 +78,8 @@ export const muon = rule("muon", {
     };
   },
   planProgram,
-  program(matrices, { nsSteps }) {
-    const [rows, columns] = matrices.shape as [number, number];
+  program(matrices, { nsSteps, inputsFirst }) {
+    const [rows, columns] = matrixOf(matrices.shape, inputsFirst);
     // The iteration is cheaper with fewer rows than columns. The result for the transpose is the transpose of the
     // result.
     const transposed = rows > columns;

@@ -504,6 +504,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       const group = core.groups[i]!;
       const known = members.map((i) => entries[i]!);
       group.since = known.map(({ since }) => since);
+      group.joined = known[0]!.since;
       group.scalars = group.scalars.map((scalars, i) => (common ?? known[i]!).scalars ?? scalars);
     });
     return core;

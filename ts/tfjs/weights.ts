@@ -203,7 +203,7 @@ const isNeeded = (rule: Rule, { values }: TfjsGroup, slot: string) =>
 /** The counts before the first step. */
 export function startCounts(groups: readonly TfjsGroup[]): Counts {
   const { first } = new LossScale(groups[0]!.values.lossScale as number | "dynamic");
-  return { steps: 0, lossScale: first, goodSteps: 0, microBatches: 0, averaged: 0 };
+  return { steps: 0, lossScale: first, goodSteps: 0, microBatches: 0, averaged: 0, skipped: 0 };
 }
 
 function parse(title: string, codes: ArrayLike<number>): Progress {

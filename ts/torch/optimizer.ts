@@ -35,6 +35,8 @@ interface TorchRule {
   readonly ofNext?: boolean;
 }
 
+/** Options of every rule that PyTorch's users apply by hand. */
+const notInTorch = ["box", "nonNegative"];
 const notInTorchAdam = ["biasCorrection", "epsRoot", "epsHat", "nesterov", "amsgradCorrected"];
 
 const torchRules: Readonly<Record<string, TorchRule>> = {
@@ -260,6 +262,7 @@ function writeSteps(
   const saved = new Map(tensors.map(({ tensor, scalars }) => [tensor, ofNext ? {} : scalars]));
   for (const group of groupsOf(optimizer)) {
     // Tensors that the file does not have keep their steps.
+    group.joined = 0;
     group.since = group.since.map((since, i) => made - (ownSteps.get(group.params[i]!) ?? optimizer.steps - since));
     if (scalarSlots.length === 0) continue;
     group.scalars = group.scalars.map((scalars, i) => {
@@ -375,7 +378,7 @@ export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array
         throw new RangeError(`groups[${group}].${name} must be ${show(needed)} for PyTorch, got ${show(values[name])}`);
     }
     const options = Object.entries(values)
-      .filter(([name]) => !unsupported.includes(name))
+      .filter(([name]) => !unsupported.includes(name) && !notInTorch.includes(name))
       .map(
         ([name, value]) =>
           [torchNames.get(name) ?? snake(name), Array.isArray(value) ? new Tuple(value) : (value as Writable)] as const,

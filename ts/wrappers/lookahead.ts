@@ -51,12 +51,17 @@ export function lookahead<Hyper, State>(
   if (step.count > 0) for (const tensor of tensors) state.get(tensor)!.slow.set(tensor.data);
 
   const isDue = () => step.count % syncPeriod === 0;
+  const start = () => {
+    vectors.select(() => true);
+    return vectors.combine(slow, 1, params);
+  };
+  const follow = () => {
+    vectors.select(optimizer.internals.isDue);
+    return vectors.combine(slow, 1 - slowStepSize, slow, slowStepSize, params);
+  };
   const phases = {
-    beforeUpdate: [() => (step.count === 1 ? vectors.combine(slow, 1, params) : undefined)],
-    last: [
-      () => (isDue() ? vectors.combine(slow, 1 - slowStepSize, slow, slowStepSize, params) : undefined),
-      () => (isDue() ? vectors.combine(params, 1, slow) : undefined),
-    ],
+    beforeUpdate: [() => (step.count === 1 ? start() : undefined)],
+    last: [() => (isDue() ? follow() : undefined), () => (isDue() ? vectors.combine(params, 1, slow) : undefined)],
   };
   wrap("lookahead", { options: values, phases, state });
   return optimizer as Optimizer<Hyper, State & { readonly slow: Float32Array }>;

@@ -65,6 +65,7 @@ class SamPerturbation implements Perturbation {
 
   *apply(): Computation<number> {
     const { params, grads } = this.#vectors;
+    this.#vectors.select(({ requiresGrad }) => requiresGrad);
     const norm = Math.sqrt(yield* this.#vectors.dot(grads, grads));
     const scale = this.#rho / norm;
     this.#isReady = true;
@@ -72,7 +73,9 @@ class SamPerturbation implements Perturbation {
     yield this.#vectors.combine(this.#before, 1, params);
     this.isApplied = true;
     yield this.#vectors.combine(params, 1, params, scale, grads);
-    if (this.#zeroGrad) for (const { params } of this.#groups) for (const { grad } of params) grad.fill(0);
+    for (const { grad, requiresGrad } of this.#zeroGrad ? this.#groups.flatMap(({ params }) => params) : []) {
+      if (requiresGrad) grad.fill(0);
+    }
     return norm;
   }
 
@@ -90,7 +93,7 @@ class SamPerturbation implements Perturbation {
   }
 
   undo(): void {
-    if (this.isApplied) this.#vectors.params.forEach((part, i) => part.set(this.#before[i]!));
+    if (this.isApplied) this.#vectors.copy(this.#vectors.params, this.#before);
     this.isApplied = this.#isReady = false;
   }
 }
