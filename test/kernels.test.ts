@@ -32,7 +32,7 @@ test("came out of crate/ as it is now", () => {
 
 /** Kernels that do not belong to a rule. */
 const others = [
-  ...["add_squares", "arrange", "clip_units", "sum_units", "combine", "dot", "magnitude", "multiply"],
+  ...["add_squares", "arrange", "average", "clip_units", "sum_units", "combine", "dot", "magnitude", "multiply"],
   ...["average_rows", "average_columns", "cover_rows", "cover_columns", "invert_means", "divide_rows"],
   ...["find_reflections", "reflect", "column_dots", "rank", "reorder", "adapt"],
 ];

@@ -16,7 +16,7 @@ import type { Values } from "./hyper.js";
 import { LossScale } from "./lossScale.js";
 import type { Tensor } from "../arena/tensor.js";
 import { type Part, Parts, type Tasks } from "./parts.js";
-import type { StepNumbers } from "./segment.js";
+import type { Segment, StepNumbers } from "./segment.js";
 
 type SharedOptions = { readonly [Name in keyof typeof sharedOptions]: ValueOf<(typeof sharedOptions)[Name]> };
 
@@ -60,6 +60,9 @@ export interface Counts {
 /** Whether a step leaves a tensor alone, because it has no gradient. */
 const isResting = ({ requiresGrad }: Tensor) => !requiresGrad;
 
+/** A number for the tasks that a segment takes part in. */
+const participation = ({ hasGrad, isDue }: Segment): number => Number(hasGrad) + 2 * Number(isDue);
+
 const listOf = (task: Task | undefined): Task[] => (task ? [task] : []);
 
 /** What an asynchronous step was asked for with. */
@@ -101,8 +104,9 @@ export class Step implements Work<Asked> {
   readonly #separate: (group: Group) => void;
   /** Writes the tasks. */
   #writeTasks: (() => void) | undefined;
-  /** For each segment, the tasks that it takes part in, as they are written; undefined after the groups have changed. */
-  #written: number[] | undefined;
+  /** For each segment, the tasks that it takes part in, as they are written. Empty after the groups have changed. */
+  #written: readonly number[] = [];
+  #segments: readonly Segment[] = [];
   #decision: readonly Phase[] = [];
   #update: readonly Phase[] = [];
   readonly #wrappers: WrapperPhases[] = [];
@@ -138,7 +142,8 @@ export class Step implements Work<Asked> {
     this.#phases = [];
     // The tasks are written at the next step, so that many groups can be added in linear time.
     this.#writeTasks = () => this.#write(arena, groups, address);
-    this.#written = undefined;
+    this.#segments = groups.flatMap(({ segments }) => segments);
+    this.#written = [];
   }
 
   #write(arena: Arena, groups: readonly Group[], address: number): void {
@@ -178,29 +183,24 @@ export class Step implements Work<Asked> {
 
   /** Writes the tasks, unless they are as they were. */
   #prepare(): void {
-    let index = 0;
-    for (const { segments } of this.#groups) {
-      for (const { hasGrad, isDue } of segments) {
-        const parts = Number(hasGrad) + 2 * Number(isDue);
-        if (this.#written?.[index++] === parts) continue;
-        this.#written = this.#groups.flatMap(({ segments }) =>
-          segments.map(({ hasGrad, isDue }) => Number(hasGrad) + 2 * Number(isDue)),
-        );
-        return this.#writeTasks?.();
-      }
+    const segments = this.#segments;
+    for (let i = 0; i < segments.length; i++) {
+      if (this.#written[i] === participation(segments[i]!)) continue;
+      this.#written = segments.map(participation);
+      return this.#writeTasks?.();
     }
   }
 
-  /** Finds the tensors that have a gradient. A RangeError if memory runs out. */
+  /** Finds the tensors that have a gradient. Loops have an index, so that a step allocates nothing. A RangeError if memory runs out. */
   #findGradients(isResting: (tensor: Tensor) => boolean): void {
-    for (const group of this.#groups) {
+    for (let g = 0; g < this.#groups.length; g++) {
+      const group = this.#groups[g]!;
       let count = 0;
-      for (const tensor of group.params) if (isResting(tensor)) count += 1;
+      for (let i = 0; i < group.params.length; i++) if (isResting(group.params[i]!)) count += 1;
       if (count > 0 && count < group.params.length && !group.isSeparate) this.#separate(group);
     }
-    for (const { segments } of this.#groups) {
-      for (const segment of segments) segment.hasGrad = !isResting(segment.tensors[0]!);
-    }
+    const segments = this.#segments;
+    for (let i = 0; i < segments.length; i++) segments[i]!.hasGrad = !isResting(segments[i]!.tensors[0]!);
   }
 
   #listPhases(): void {
@@ -304,12 +304,12 @@ export class Step implements Work<Asked> {
   }
 
   begin(asked?: Asked): void {
-    const { resting } = asked ?? {};
+    const resting = asked?.resting;
     this.#findGradients(resting ? (tensor) => resting.has(tensor) : isResting);
-    for (const { segments } of this.#groups) {
-      for (const segment of segments) {
-        segment.isDue = segment.hasGrad || (this.#microBatches > 0 && segment.isDue);
-      }
+    const segments = this.#segments;
+    for (let i = 0; i < segments.length; i++) {
+      const segment = segments[i]!;
+      segment.isDue = segment.hasGrad || (this.#microBatches > 0 && segment.isDue);
     }
     this.#start(asked);
   }
@@ -404,9 +404,8 @@ export class Step implements Work<Asked> {
     const all = perTensor ? {} : this.#parts!.measured(due);
     // Scalars from sums over all groups are those of all tensors. They count the steps since the first tensor's first step.
     const isCommon = sums.length > 0 && !perTensor;
-    const first = isCommon
-      ? this.#parts!.all.reduce((least, { segment }) => Math.min(least, segment.since), Infinity)
-      : 0;
+    let first = Infinity;
+    if (isCommon) for (const { segment } of this.#parts!.all) first = Math.min(first, segment.since);
     for (const part of isCommon ? this.#parts!.all : due) {
       // Scalars belong to a group, or to each of its segments.
       if (!perTensor && !part.group.isSeparate && part.index > 0) continue;
@@ -500,6 +499,7 @@ export class Step implements Work<Asked> {
   /** Releases the views. A step that is under way does not go on. */
   release(): void {
     this.#parts = undefined;
+    this.#segments = [];
     this.#writeTasks = undefined;
     this.#decision = this.#update = [];
     this.#phases = this.#next < this.#phases.length ? [() => freed(this.#rule.name)] : [];
