@@ -3,6 +3,8 @@
  * minimum over the rounds.
  */
 
+import { setTimeout } from "node:timers/promises";
+
 /** An arm: one implementation of the work that is measured. */
 export interface Arm {
   readonly name: string;
@@ -29,10 +31,12 @@ export interface Budget {
 }
 
 /**
- * The shortest duration of a sample in nanoseconds. A sample has so many runs that the resolution of the clock does not
- * matter.
+ * The shortest duration of a sample in nanoseconds. A sample has so many runs that neither the resolution of the clock nor
+ * the time to wake a thread matters.
  */
-const SAMPLE = 2e5;
+const SAMPLE = 1e6;
+/** Milliseconds of rest before each turn. In this time, the threads of the arm before stop looking for work. */
+const REST = 10;
 /** Samples of an arm. Slow arms have at least the first number, whatever the budget. */
 const [FEWEST, MOST] = [3, 51];
 
@@ -87,7 +91,7 @@ export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }:
     await arm.time(1, pause); // allocates and compiles
     const first = Math.max(1, await arm.time(1, pause));
     counts.push(Math.ceil(SAMPLE / first));
-    costs.push((counts.at(-1)! + WARM) * first + counts.at(-1)! * pause * 1e6);
+    costs.push(2 * counts.at(-1)! * (first + pause * 1e6) + REST * 1e6);
   }
   const share = (milliseconds * 1e6) / arms.length;
   const wanted = costs.map((cost) => Math.min(MOST, Math.max(FEWEST, Math.floor(share / cost))));
@@ -99,7 +103,8 @@ export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }:
     for (const [i, arm] of arms.entries()) {
       // A slow arm has its turn in fewer rounds, spread over all of them.
       if (Math.floor((round * wanted[i]!) / rounds) === Math.floor(((round - 1) * wanted[i]!) / rounds)) continue;
-      if (pause === 0) await arm.time(WARM, 0); // wakes its threads and fills its caches
+      await setTimeout(REST);
+      await arm.time(counts[i]!, pause); // wakes its threads and fills its caches
       const each = (await arm.time(counts[i]!, pause)) / counts[i]!;
       samples[i]!.push(each);
       counts[i] = Math.ceil(SAMPLE / Math.max(1, each));
@@ -108,6 +113,3 @@ export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }:
   }
   return samples.map((times) => ({ median: Math.round(median(times)), min: Math.round(Math.min(...times)) }));
 }
-
-/** Runs before each sample that are not counted. */
-const WARM = 2;

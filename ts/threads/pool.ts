@@ -3,7 +3,7 @@
 import type { Code } from "../wasm/kernels.js";
 import { nextTurn, now, startThread, type Thread } from "../platform.js";
 import { FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
-import type { Runner } from "./runner.js";
+import { AWAKE_MS, type Runner } from "./runner.js";
 import { PROTOCOL, type Task } from "./task.js";
 import { source } from "./worker-source.js";
 
@@ -26,6 +26,12 @@ const TURN_BYTES = 2 ** 26;
 const WORTH_SHARING = 3 * 2 ** 18;
 const WORTH_WAKING = 2 ** 22;
 
+/** The most milliseconds of gains by sharing that may be lost again before the caller works alone. */
+const MAX_GAIN_MS = 10;
+
+/** After a loss, the caller works alone for so many times as long: losses add a twentieth at most. */
+const TIMES_ALONE = 20;
+
 /** A step, as the pool makes it. */
 export interface Work<Given> {
   /** Begins the step. `given` is what an asynchronous step got at its call; undefined for the present values. */
@@ -41,6 +47,15 @@ export class Pool {
   /** Whether this pool ends the threads. False in an attached arena. */
   #ownsThreads = false;
   #freed = false;
+  /**
+   * The time that sharing has gained, in milliseconds, minus the time that it has lost. Sharing loses time where other
+   * threads are late because their cores have other work. Below zero, the caller works alone.
+   */
+  #gain = MAX_GAIN_MS;
+  /** The last estimate of the time that the caller alone would take for a task, in milliseconds. */
+  readonly #timesAlone = new WeakMap<Task, number>();
+  /** The time at which the last shared task ended. */
+  #lastEnd = 0;
   /** The number of asynchronous steps that are not done, and the last one. */
   #queued = 0;
   #last: Promise<void> = Promise.resolve();
@@ -138,12 +153,31 @@ export class Pool {
   /** Runs a task: on all threads if it is large enough, otherwise on this one. */
   #run(title: string, task: Task): void {
     if (task.bytes < WORTH_SHARING || this.threads === 1) return this.#runner.run(task);
-    this.#publish(task);
-    while (this.#runner.claim());
+    const begin = now();
+    if (this.#gain < 0) {
+      this.#runner.run(task);
+      this.#lastEnd = now();
+      this.#gain = Math.min(0, this.#gain + (this.#lastEnd - begin) / TIMES_ALONE);
+      return;
+    }
+    const chunks = this.#publish(task, begin - this.#lastEnd < AWAKE_MS);
+    let own = 0;
+    let slowest = 0;
+    let end = begin;
+    for (; this.#runner.claim(); own++) {
+      const start = end;
+      end = now();
+      slowest = Math.max(slowest, end - start);
+    }
+    // The mean of the caller's chunks, without one in which it may have been interrupted.
+    if (own > 1) this.#timesAlone.set(task, ((end - begin - slowest) / (own - 1)) * chunks);
     const watch = new StallDetector();
     for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
       this.#runner.wait(PENDING, pending, WAIT_MS);
     }
+    this.#lastEnd = now();
+    const taken = this.#lastEnd - begin;
+    this.#gain = Math.min(MAX_GAIN_MS, this.#gain + (this.#timesAlone.get(task) ?? taken) - taken);
   }
 
   async #runInTurns(title: string, task: Task): Promise<void> {
@@ -171,10 +205,12 @@ export class Pool {
     Atomics.compareExchange(this.#control, STATE, STEPPING, IDLE);
   }
 
-  /** Offers a task to all threads, and wakes them if it is worth it. */
-  #publish(task: Task): number {
+  /** Offers a task to all threads, and wakes them if it is worth it: if it is large, or others follow at once. */
+  #publish(task: Task, isFollowing = false): number {
     const chunks = this.#runner.publish(task);
-    if (task.bytes >= WORTH_WAKING) Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
+    if (isFollowing || task.bytes >= WORTH_WAKING) {
+      Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
+    }
     return chunks;
   }
 

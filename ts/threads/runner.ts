@@ -93,5 +93,8 @@ export class Runner {
 /** Tells the processor that this thread spins: Node 24, Chrome 133, Firefox 137, Safari 18.4. */
 const { pause } = Atomics as { pause?: () => void };
 
-/** About 50 microseconds in either case. */
-const SPINS = pause ? 1000 : 30_000;
+/** Milliseconds for which a thread without work stays awake: about as long as it takes to wake it. */
+export const AWAKE_MS = 0.1;
+
+/** The number of looks in that time. A count ends even where the clock stands still. */
+const SPINS = pause ? 2000 : 60_000;
