@@ -1,0 +1,103 @@
+/** JSON in a checkpoint's metadata: written without loss, read with checks, and compared. */
+
+import { show } from "../option.js";
+
+export type Json = unknown;
+
+/** A JSON object or list. */
+export const isObject = (value: Json): value is Readonly<Record<string, Json>> =>
+  typeof value === "object" && value !== null;
+
+/** One sentence for each place where two JSON values differ. */
+export function* differences(path: string, there: Json, here: Json): Generator<string> {
+  if (!isObject(there) || !isObject(here) || Array.isArray(there) !== Array.isArray(here)) {
+    if (there !== here) yield `${path} is ${brief(there)} in the file, ${brief(here)} here`;
+    return;
+  }
+  for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {
+    if (key === "observed") continue; // the progress of a schedule, which is among the counts
+    const own = (value: Readonly<Record<string, Json>>) => (Object.hasOwn(value, key) ? value[key] : undefined);
+    const name = key.length > 40 ? `${key.slice(0, 40)}…` : key;
+    const inside = Array.isArray(there) ? `${path}[${key}]` : path === "" ? name : `${path}.${name}`;
+    yield* differences(inside, own(there), own(here));
+  }
+}
+
+/** The beginning of a JSON value's text, in a time that does not depend on the value. */
+function brief(value: Json): string {
+  let room = 400;
+  const text = (value: Json, depth: number): string => {
+    if (room <= 0 || (depth === 0 && isObject(value))) return "…";
+    if (!isObject(value)) {
+      const written = typeof value === "string" ? show(value) : (JSON.stringify(value) ?? "nothing");
+      room -= written.length;
+      return written;
+    }
+    const parts: string[] = [];
+    for (const key in value) {
+      if (room <= 0) {
+        parts.push("…");
+        break;
+      }
+      const label = Array.isArray(value) ? "" : `${show(key)}:`;
+      room -= label.length;
+      parts.push(label + text(value[key], depth - 1));
+    }
+    return Array.isArray(value) ? `[${parts.join(",")}]` : `{${parts.join(",")}}`;
+  };
+  return text(value, 4);
+}
+
+/** Writes JSON. Numbers that are not finite, and functions, become text. */
+export const toJson = (value: Json): string =>
+  JSON.stringify(value, (_, item) => {
+    if (typeof item === "number" && !Number.isFinite(item)) return String(item);
+    return typeof item === "function" ? "a function" : item;
+  });
+
+/** The numbers that JSON cannot hold: they are text. */
+const wordsForNumbers = ["NaN", "Infinity", "-Infinity", "-0"];
+
+/** Converts a number to JSON without loss: to a number, or to text. */
+export const exactNumber = (x: number): number | string =>
+  Object.is(x, -0) ? "-0" : Number.isFinite(x) ? x : String(x);
+
+/** Reads what `exactNumber` or `toJson` wrote. */
+export function numberFrom(title: string, value: unknown): number {
+  if (typeof value === "string" && wordsForNumbers.includes(value)) return Number(value);
+  if (typeof value !== "number") throw new RangeError(`${title} must be a number, got ${show(value)}`);
+  return value;
+}
+
+export function asJson(title: string, extra: unknown): string {
+  const expected = `${title}: extra must be what JSON can hold`;
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(extra);
+  } catch (cause) {
+    throw new TypeError(`${expected}: it has a BigInt, contains itself, is nested too deeply, or its toJSON throws`, {
+      cause,
+    });
+  }
+  if (text === undefined) throw new TypeError(`${expected}, got ${show(extra)}`);
+  return text;
+}
+
+export function parse(text: string, key: string): Json {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new RangeError(`the metadata's ${key} must be JSON, got ${show(text.slice(0, 40))}`);
+  }
+}
+
+/** Parses an object that the metadata holds as JSON. */
+export function parseObject(text: string | undefined, key: string): Record<string, Json> {
+  if (text === undefined) throw new RangeError(`the metadata must have ${key}, got none`);
+  const value = parse(text, key);
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, Json>;
+  throw new RangeError(`the metadata's ${key} must be an object, got ${show(text.slice(0, 40))}`);
+}
+
+/** The beginning of a text, without quotes. */
+export const short = (text: string) => (text.length > 20 ? `${text.slice(0, 20)}…` : text);

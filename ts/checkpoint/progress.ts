@@ -1,0 +1,271 @@
+/** The progress of an optimizer in a checkpoint: its settings, which must be the same, and its counters and scalars. */
+
+import { sharedOptions, type Scalars } from "../optimizer/definition.js";
+import type { Values } from "../optimizer/hyper.js";
+import { count, defaults, flag, type Option, type Options, show, whole, within } from "../option.js";
+import type { Checkpointable } from "../optimizer/checkpointable.js";
+import { Schedule } from "../schedules/schedule.js";
+import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
+import type { Counts } from "../optimizer/step.js";
+import type { Tensor } from "../arena/tensor.js";
+import { differences, exactNumber, isObject, type Json, numberFrom, parseObject, short, toJson } from "./json.js";
+import { type Report, startFromParams } from "./loading.js";
+
+/** The rule, all options and the groups: they must be the same in the file and in the program. */
+export function settingsOf(optimizer: Checkpointable): Json {
+  const { rule, step, wrappers } = optimizer.internals;
+  const around = Object.fromEntries([...wrappers].map(([name, { options }]) => [name, options]));
+  const groups = optimizer.groups.map(({ params, hyper, fixed }) => {
+    return { params: params.map(({ name }) => name), ...fixed, ...(hyper as Values) };
+  });
+  return { rule: rule.name, ...step.shared, ...around, groups };
+}
+
+/** The progress of an optimizer, as JSON holds it. */
+export function countsOf(optimizer: Checkpointable): Json {
+  const scalars = optimizer.groups.map(({ scalars }) => {
+    const exact = scalars.map((record) =>
+      Object.fromEntries(Object.entries(record).map(([name, x]) => [name, exactNumber(x)])),
+    );
+    return exact.length === 1 ? exact[0] : exact;
+  });
+  const { counts } = optimizer.internals.step;
+  const hasMicroBatches = "microBatches" in counts && counts.microBatches !== 0;
+  return {
+    ...counts,
+    since: optimizer.groups.map((group) => {
+      const { params, since = [0], isSeparate } = group;
+      // A list also says that each tensor has its own segment. The order in which norms are summed depends on this.
+      const isList =
+        params.length > 1 && (new Set(since).size > 1 || (isSeparate && !optimizer.internals.rule.perTensor));
+      return isList ? since : since[0];
+    }),
+    joined: optimizer.groups.map(({ joined = 0 }) => joined),
+    // Of each tensor, whether it has a gradient among the micro-batches that came.
+    isDue: optimizer.groups.map(({ isDue = [] }) => (hasMicroBatches && isDue.includes(false) ? isDue : true)),
+    scalars,
+    observed: plateausOf(optimizer).map(({ observed }) => observed),
+  };
+}
+
+/**
+ * Writes an optimizer's progress. `loaded` are the arrays that were in the file. The others get their initial values.
+ */
+export function restore(
+  optimizer: Checkpointable,
+  { counts, groups, observed }: NonNullable<ReturnType<typeof progressIn>>,
+  loaded: ReadonlySet<Float32Array>,
+): void {
+  const { step, viewsOf } = optimizer.internals;
+  step.counts = counts;
+  for (const { group, since, joined, isDue, scalars } of groups) {
+    group.scalars = scalars;
+    if (group.since === undefined) continue;
+    group.since = since;
+    group.joined = joined;
+    group.isDue = isDue;
+  }
+  startFromParams(optimizer, loaded);
+  for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
+    const { sum } = viewsOf(tensor);
+    if (sum && (!loaded.has(sum) || counts.microBatches === 0)) sum.fill(0);
+  }
+  for (const [plateau, seen] of observed) plateau.observed = seen;
+}
+
+/** Adds the defaults of options that did not exist when the file was written. */
+function completed(
+  { groups, ...rest }: Record<string, Json>,
+  { rule, step }: Checkpointable["internals"],
+): Record<string, Json> {
+  const defaultsOf = (options: Options) => parseObject(toJson(defaults(options)), "rule");
+  const own = defaultsOf({ ...rule.hyper, ...rule.fixed });
+  const all = Array.isArray(groups) ? groups.map((group) => ({ ...own, ...group })) : groups;
+  const shared = Object.entries(sharedOptions).filter(([name]) => Object.hasOwn(step.shared, name));
+  return { ...defaultsOf(Object.fromEntries(shared)), ...rest, groups: all };
+}
+
+/** Reads the progress of the optimizer. Undefined for a file of another rule. */
+export function progressIn(
+  metadata: ReadonlyMap<string, string>,
+  optimizer: Checkpointable,
+  report: Report,
+  rename: (name: string) => string,
+) {
+  const rule = metadata.get("rule");
+  if (rule === undefined) {
+    report("the file has no optimizer");
+    return undefined;
+  }
+  const here = parseObject(toJson(settingsOf(optimizer)), "rule");
+  const there = withNames(completed(parseObject(rule, "rule"), optimizer.internals), rename);
+  if (there.rule !== here.rule) {
+    report(`the optimizer is ${show(there.rule)} in the file, ${show(here.rule)} here`);
+    return undefined;
+  }
+  for (const difference of differences("", there, here)) report(difference);
+  const { observed, scalars, since, joined, isDue, ...numbers } = parseObject(metadata.get("counts"), "counts");
+  const saved = readCounts(numbers, optimizer, there);
+  const schedules = plateausOf(optimizer);
+  if (!Array.isArray(observed) || observed.length !== schedules.length) {
+    const got = Array.isArray(observed) ? observed.length : "none";
+    report(`the file has ${got} of the schedules that observe, the program ${schedules.length}`);
+  }
+  const groups = optimizer.groups.map((group, i) => {
+    const place = placesIn(there.groups, i, group.params);
+    const of = (list: unknown): unknown => (Array.isArray(list) && place ? list[i] : undefined);
+    const dues = of(isDue);
+    const areDue = group.params.map((_, k) => {
+      const own: unknown = Array.isArray(dues) && place![k] !== undefined ? dues[place![k]] : true;
+      flag(true).check(`groups[${i}].isDue[${k}]`, own);
+      return own as boolean;
+    });
+    const first: unknown = Array.isArray(since) && place ? since[i] : place ? 0 : saved.steps;
+    const isList = Array.isArray(first);
+    // Files of earlier versions have no steps that some tensors did not make.
+    const begun = of(joined) ?? (isList ? 0 : first);
+    whole(0, 0, saved.steps).check(`groups[${i}].joined`, begun);
+    const joinedAt = group.params.map((_, k) => {
+      const own: unknown = isList ? (place![k] === undefined ? saved.steps : first[place![k]]) : first;
+      whole(0, begun as number, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
+      return own as number;
+    });
+    const given: unknown = place && Array.isArray(scalars) ? scalars[i] : undefined;
+    const isSeparate = isList && group.params.length > 1 && !group.isSeparate;
+    return {
+      group,
+      since: joinedAt,
+      joined: begun as number,
+      isDue: areDue,
+      isSeparate,
+      scalars:
+        given === undefined
+          ? group.scalars
+          : scalarsOf(
+              `groups[${i}]`,
+              group,
+              given,
+              isSeparate ? group.params.length : group.scalars.length,
+              place!,
+              report,
+            ),
+    };
+  });
+  return {
+    counts: adapted(saved, optimizer, there, here),
+    groups,
+    observed: schedules.map((plateau, i) => [plateau, observedIn(observed, i) ?? plateau.observed] as const),
+  };
+}
+
+/** Reads the counters, which must agree with each other and with the options in the file. */
+function readCounts(
+  numbers: Record<string, Json>,
+  { internals: { step } }: Checkpointable,
+  there: Record<string, Json>,
+) {
+  const { steps, lossScale, accumulate } = { ...numbers, ...there } as Record<string, unknown>;
+  count(0, 0).check("steps", numbers.steps);
+  const most = steps as number;
+  const isDynamic = there.lossScale === "dynamic";
+  const range: Readonly<Record<string, Option>> = {
+    steps: count(0, 0),
+    lossScale: within("(0, ∞)", 1),
+    goodSteps: whole(0, 0, isDynamic ? most : 0),
+    microBatches: whole(0, 0, typeof accumulate === "number" ? Math.max(0, accumulate - 1) : 0),
+    averaged: whole(0, 0, there.ema || there.swa ? most : 0),
+    skipped: count(0, 0),
+  };
+  const counts = Object.fromEntries(
+    Object.keys(step.counts).map((name) => {
+      const value = name === "skipped" ? (numbers[name] ?? 0) : numbers[name]; // earlier versions did not count them
+      range[name]!.check(name, value);
+      return [name, value];
+    }),
+  ) as unknown as Counts;
+  if ("lossScale" in counts && !isDynamic && counts.lossScale !== lossScale) {
+    throw new RangeError(`counts.lossScale must be the option's ${show(lossScale)}, got ${show(counts.lossScale)}`);
+  }
+  return counts;
+}
+
+/** The counters. Those of an option that differs get their initial values. */
+function adapted(
+  counts: Counts,
+  { internals: { step } }: Checkpointable,
+  there: Record<string, Json>,
+  here: Record<string, Json>,
+): Counts {
+  const kept = (...options: string[]) => options.every((option) => there[option] === here[option]);
+  return {
+    ...counts,
+    ...(!kept("lossScale") && { lossScale: step.lossScale?.first, goodSteps: 0 }),
+    ...(!kept("accumulate", "accumulateBy") && { microBatches: 0 }),
+    ...(!kept("ema", "swa") && { averaged: 0 }),
+  };
+}
+
+/** The settings in a file, with the names that tensors have here. */
+function withNames(settings: Record<string, Json>, rename: (name: string) => string): Record<string, Json> {
+  const { groups } = settings;
+  if (!Array.isArray(groups)) return settings;
+  const names = (params: unknown) =>
+    Array.isArray(params) ? params.map((name: unknown) => (typeof name === "string" ? rename(name) : name)) : params;
+  return {
+    ...settings,
+    groups: groups.map((group: unknown) => (isObject(group) ? { ...group, params: names(group.params) } : group)),
+  };
+}
+
+/**
+ * Returns the indices of tensors in a group of the file, by their names; undefined if the file does not have the group.
+ */
+function placesIn(groups: Json, i: number, params: readonly Tensor[]): readonly (number | undefined)[] | undefined {
+  if (!Array.isArray(groups) || i >= groups.length) return undefined;
+  const names: unknown = isObject(groups[i]) ? groups[i].params : undefined;
+  const places = new Map(Array.isArray(names) ? names.map((name, k) => [name as unknown, k] as const) : []);
+  return params.map(({ name }) => places.get(name));
+}
+
+/** Reads `count` records of scalars: one of the group, or one of each of its tensors. */
+function scalarsOf(
+  title: string,
+  { scalars }: Checkpointable["groups"][number],
+  given: unknown,
+  count: number,
+  places: readonly (number | undefined)[],
+  report: Report,
+): readonly Scalars[] {
+  return Array.from({ length: count }, (_, k) => {
+    const here = scalars[k] ?? scalars[0]!;
+    const there = Object(Array.isArray(given) ? given[places[k] ?? -1] : given) as Record<string, unknown>;
+    const name = count > 1 ? `${title}.params[${k}]` : title;
+    const [keys, saved] = [Object.keys(here), Object.keys(there)];
+    if (saved.length !== keys.length || !keys.every((key) => Object.hasOwn(there, key))) {
+      const has = short(saved.slice(0, 8).join(", ")) || "none";
+      report(`${name} has the numbers ${has} in the file, ${keys.join(", ")} here`);
+      return here;
+    }
+    // In the order in which kernels read them.
+    return Object.fromEntries(keys.map((key) => [key, numberFrom(`${name}.${key}`, there[key])]));
+  });
+}
+
+/** Reads what schedule `i` has observed, if the file has it. */
+function observedIn(observed: Json, i: number): Observed | undefined {
+  const one: unknown = Array.isArray(observed) ? observed[i] : undefined;
+  if (one === undefined) return undefined;
+  const { best, cooling, ...rest } = Object(one) as Record<string, unknown>;
+  const numbers = { best: numberFrom("best", best), cooling: numberFrom("cooling", cooling) };
+  return checkObserved({ ...(rest as unknown as Observed), ...numbers });
+}
+
+/** All `reduceLROnPlateau` schedules, in the order of the groups and their options. */
+function plateausOf(optimizer: Checkpointable): Plateau[] {
+  const inside = (value: unknown): Plateau[] => {
+    if (value instanceof Plateau) return [value];
+    if (value instanceof Schedule) return Object.values(value.options).flatMap(inside);
+    return Array.isArray(value) ? value.flatMap(inside) : [];
+  };
+  return optimizer.groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(inside));
+}
