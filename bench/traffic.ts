@@ -18,7 +18,7 @@ const known = new Map<string, number>();
  */
 function stateBytes({ rule, options, shapes }: Work): number {
   const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
-  const matrices = factory.rule.accepts === "matrices" || Object.keys(factory.rule.shapes).length > 0;
+  const matrices = factory.rule.accepts?.startsWith("matrices") || Object.keys(factory.rule.shapes).length > 0;
   const key = JSON.stringify([rule, options, matrices ? shapes : ""]);
   if (!known.has(key)) {
     const arena = downhill.createArenaSync({ threads: 1 });

@@ -63,8 +63,9 @@ const range = (interval, words) => {
   if (interval === undefined) return words.replaceAll(" | ", " or ");
   return interval === "true or false" ? "True or false" : `In ${interval}`;
 };
-// Infinity is the only default without a literal type.
-const shown = (value) => (value === "number" ? "Infinity" : value);
+// Infinite defaults have no literal type: one number is Infinity, and two are the bounds of all numbers.
+const infinite = { number: "Infinity", "[number, number]": "[-Infinity, Infinity]" };
+const shown = (value) => infinite[value] ?? value;
 
 /** Adds ranges and defaults to the comments of a file's options, and the list of options to the comment of its export. */
 function annotate(file, others = []) {

@@ -46,7 +46,7 @@ const programs = cases.filter(({ rule, options }) => rule.program && Object.keys
 
 describe.each(programs)("$name", ({ rule, values }) => {
   test("has no long piece, in any shape that fits an arena", () => {
-    const dimensions = rule.accepts === "matrices" ? 2 : 1;
+    const dimensions = rule.accepts?.startsWith("matrices") ? 2 : 1;
     const shapes = fc.array(dimension, { minLength: dimensions, maxLength: rule.accepts === undefined ? 4 : 2 });
     const arena = { kernel: () => 0, internals: () => ({ space: {} }) };
     const of = (shape: readonly number[]) => ({ arena, shape, size: shape.reduce((a, b) => a * b, 1) }) as any;

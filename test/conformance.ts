@@ -50,7 +50,7 @@ export async function stepHash({ factory, rule, options, values }: Case, arena: 
   // Rules with several slots, and rules of matrices, read and write more bytes, so smaller tensors wake the threads,
   // too. Products of matrices take long.
   const { slots } = variantOf(rule, values);
-  const first = rule.accepts === "matrices" ? 3 : Object.keys(slots).length > 1 || rule.program ? 1 : 0;
+  const first = rule.accepts?.startsWith("matrices") ? 3 : Object.keys(slots).length > 1 || rule.program ? 1 : 0;
   const tensors = Object.values(arena.tensors()).slice(first, Math.max(3, first + 1));
   const optimizer = factory(tensors, options);
   tensors.forEach(({ data, grad }, i) => {

@@ -152,7 +152,7 @@ const checks: Record<string, (text: string) => void> = {
       else if (line !== "+ ...") expect(source, line).toContain(line.replace(/^\+\s*/, ""));
     }
   },
-  /** What pages import from the package is there. */
+  /** Checks that the package has the names that pages import. */
   html(text) {
     const [, names] = text.match(/import \{ (.+) \} from "https:.+\/downhill"/)!;
     expect(Object.keys(downhill)).toEqual(expect.arrayContaining(names!.split(", ")));

@@ -228,7 +228,7 @@ describe("sam", () => {
 
   test("parameters go as far as rho, and come back to the bit", () => {
     const { tensors, optimizer, closure } = run({}, 0.3);
-    tensors[0]!.data.set([-0, 1e-42, Infinity, -Infinity]);
+    tensors[0]!.data.set([-0, 1e-42, Infinity, -Infinity], 0);
     const before = copies(tensors);
     tensors.forEach(({ grad }) => grad.fill(0.5));
     expect(optimizer.perturb()).toBe(Math.sqrt((83 + 1 + 40) * 0.25));

@@ -92,7 +92,7 @@ pub struct Segment<const N: usize> {
     pub averages: *mut f32,
     /// Whether to zero the gradients after the update.
     pub zero_grad: u32,
-    /// How many elements, counted from the first, have bounds: those of the tensor without its padding, or 0.
+    /// The number of elements, counted from the first, that have bounds: those of the tensor without its padding, or 0.
     pub bounded: u32,
     pub slots: [*mut f32; N],
 }

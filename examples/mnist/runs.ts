@@ -129,7 +129,7 @@ const rules = Object.values(downhill)
   .map((factory): Entry => {
     const { name, hyper, fixed, accepts } = factory.rule;
     const options = { lr: { ...hyper, ...fixed }.lr?.default };
-    const matrices = accepts === "matrices" && { make: ofMatrices(factory), several: true };
+    const matrices = accepts?.startsWith("matrices") && { make: ofMatrices(factory), several: true };
     return (
       entries.find((entry) => entry.name === name) ?? {
         name,

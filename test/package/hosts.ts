@@ -82,7 +82,7 @@ export async function report(path: string, pages: readonly string[]): Promise<st
   }
 }
 
-/** What pages report in Chromium. */
+/** The reports of pages in Chromium. */
 export async function visit(urls: readonly string[]): Promise<string[]> {
   const args = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split(" ");
   const browser = await puppeteer.launch({ executablePath: browsers().Chromium, args, protocolTimeout: 120_000 });

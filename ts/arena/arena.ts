@@ -156,14 +156,14 @@ export function attachArena(handle: ArenaHandle): Arena {
       "attachArena: the handle is from another version of the package; use the same version in all threads",
     );
   }
-  const refused = "attachArena: expected what arena.share() gave, posted as it is";
+  const expected = "attachArena: expected the result of arena.share()";
   try {
     const { memory, module, tensors } = handle;
     const space = spaceIn(memory);
-    if (!space.shared) throw new TypeError(`${refused}, got unshared memory`);
+    if (!space.shared) throw new TypeError(`${expected}, got unshared memory`);
     return new Arena(space, { memory, module: moduleFor("attachArena", true, module) }, [...tensors]);
   } catch (cause) {
-    throw new TypeError(refused, { cause });
+    throw new TypeError(expected, { cause });
   }
 }
 
@@ -329,7 +329,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     return { ...code, protocol: PROTOCOL, tensors };
   }
 
-  /** What Node's `console.log` shows. @internal */
+  /** The text that Node's `console.log` shows. @internal */
   [INSPECT](): string {
     if (!this.#internals) return "Arena (freed)";
     const names = [...this.#tensors.keys()].join(", ") || "none";

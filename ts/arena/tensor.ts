@@ -102,7 +102,7 @@ export class Tensor<Data extends Float32Array = Float32Array> {
     );
   }
 
-  /** What Node's `console.log` shows. @internal */
+  /** The text that Node's `console.log` shows. @internal */
   [INSPECT](_: unknown, __: unknown, inspect: (value: unknown) => string): string {
     const views = this.#views ? ` { data: ${inspect(this.data)}, grad: ${inspect(this.grad)} }` : " (freed)";
     return `Tensor ${show(this.name)} [${this.shape.join(", ")}]${views}`;

@@ -48,7 +48,7 @@ export abstract class Checkpointable {
     readonly wrappers: ReadonlyMap<string, { readonly options: Values }>;
   };
 
-  /** What Node's `console.log` shows. @internal */
+  /** The text that Node's `console.log` shows. @internal */
   [INSPECT](_: unknown, options: object, inspect: (value: unknown, options: object) => string): string {
     return `${this.internals.rule.name} ${inspect({ steps: this.steps, groups: this.groups.map(described) }, options)}`;
   }

@@ -65,7 +65,7 @@ const participation = ({ hasGrad, isDue }: Segment): number => Number(hasGrad) +
 
 const listOf = (task: Task | undefined): Task[] => (task ? [task] : []);
 
-/** What an asynchronous step was asked for with. */
+/** The options and tensors of an asynchronous step at the time of its call. */
 export interface Asked {
   /** The options of each group. */
   readonly snapshots: readonly Snapshot[];

@@ -49,7 +49,7 @@ export class Kernels {
   }
 }
 
-/** What `Kernels.at` expects at the address of a kernel: the number of bytes, and the bytes. */
+/** The memory of a kernel, as `Kernels.at` reads it: the number of bytes, then the bytes. */
 export function encode(kernel: Kernel, shared: boolean, named: boolean): Uint8Array {
   const bytes = named ? codes(kernel.split(" ")[0]!) : forMemory(decode(kernel), shared);
   const encoded = new Uint8Array(4 + bytes.length);
