@@ -49,14 +49,17 @@ export function finite<const D extends Numbers>(value: D): Option<Widened<D>, "(
   return within("(-∞, ∞)", value);
 }
 
+/** The text of an upper bound. Infinity has no literal type, only `number`. */
+type Text<Most extends number> = number extends Most ? "∞" : Most;
+
 /** Whole numbers from `least` to `most`. */
 /* @__NO_SIDE_EFFECTS__ */
 export function whole<const D extends number | undefined, const Least extends number, const Most extends number>(
   value: D,
   least: Least,
   most: Most,
-): Option<number, `[${Least}, ${Most}]`, D> {
-  const range = `[${least}, ${most === Infinity ? "∞" : most}]` as `[${Least}, ${Most}]`;
+): Option<number, `[${Least}, ${Text<Most>}]`, D> {
+  const range = `[${least}, ${most === Infinity ? "∞" : most}]` as `[${Least}, ${Text<Most>}]`;
   return wholeIn(range, value, least, most);
 }
 
