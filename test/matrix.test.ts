@@ -49,7 +49,7 @@ function productRun(
     ...[a!, b!, d!].map((matrix, i) => matrices.copy(matrix, held["abd"[i]!]!.slot)),
     ofItself
       ? matrices.product(result, a!, a!, { alpha: 0.5, ...ofItself })
-      : matrices.product(result, a!, b!, { alpha: 0.5, beta: -2, plus: d! }),
+      : matrices.product(result, a!, b!, { alpha: 0.5, beta: -2, addend: d! }),
     matrices.copy(out!, result, { transposed: true, scale: 3 }),
     matrices.copy(held.out!.slot, out!),
   ]);
@@ -141,12 +141,12 @@ const published: readonly KernelCall[] = [
     ...{ kernel: "multiply", amounts: [0.5, -2, 1e-3], places: [0, 0, 800, 800, 6000] },
     ...{ counts: [8, 72, 72, 1, 8], pieces: 3 },
   },
-  { kernel: "average_rows", amounts: [0.3], places: [0, 0, 3000, 6000], counts: [2, 41, 13, 16], pieces: 2 },
-  { kernel: "average_columns", amounts: [0.3], places: [0, 0, 3000, 6000], counts: [2, 13, 71, 16], pieces: 4 },
-  { kernel: "cover_rows", amounts: [0], places: [2000, 2500, 3000, 6000], counts: [1, 71, 13, 16], pieces: 2 },
-  { kernel: "cover_columns", amounts: [0], places: [2000, 2500, 3000, 6000], counts: [1, 13, 71, 16], pieces: 2 },
-  { kernel: "invert_means", amounts: [1e-3], places: [2000, 0, 3000, 5000], counts: [3, 17, 1, 24], pieces: 3 },
-  { kernel: "divide_rows", amounts: [0], places: [2000, 0, 3000, 5000], counts: [3, 17, 1, 24], pieces: 1 },
+  { kernel: "average_rows", amounts: [0.3, 0], places: [0, 0, 3000, 6000], counts: [2, 41, 13, 16], pieces: 2 },
+  { kernel: "average_columns", amounts: [0.3, 0], places: [0, 0, 3000, 6000], counts: [2, 13, 71, 16], pieces: 4 },
+  { kernel: "cover_rows", amounts: [0, 0], places: [2000, 2500, 3000, 6000], counts: [1, 71, 13, 16], pieces: 2 },
+  { kernel: "cover_columns", amounts: [0, 0], places: [2000, 2500, 3000, 6000], counts: [1, 13, 71, 16], pieces: 2 },
+  { kernel: "invert_means", amounts: [0, 1e-3], places: [2000, 0, 3000, 5000], counts: [3, 17, 1, 24], pieces: 3 },
+  { kernel: "divide_rows", amounts: [0, 0], places: [2000, 0, 3000, 5000], counts: [3, 17, 1, 24], pieces: 1 },
   { kernel: "find_reflections", amounts: [], places: [0, 0], counts: [24, 1, 0, 0], pieces: 1 },
   { kernel: "reflect", amounts: [], places: [0, 1000], counts: [24, 1, 1, 1], pieces: 2 },
   { kernel: "adapt", amounts: [0.9, 1e-8], places: [0, 1000, 2000], counts: [333], pieces: 333 },

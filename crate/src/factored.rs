@@ -14,8 +14,10 @@ use crate::{
 /// pieces are [`TILE`] rows or columns long.
 #[repr(C)]
 pub struct Reduction {
-    /// The weight of a new mean in its average, or in [`invert_means`] the least mean.
-    pub amount: f64,
+    /// The weight of a new mean in its average, from 0 to 1.
+    pub weight: f64,
+    /// The least mean in [`invert_means`].
+    pub least_mean: f64,
     /// A statistic for each row of each matrix.
     pub row_stats: *const f32,
     /// A number for each column of each matrix.
@@ -103,7 +105,7 @@ pub unsafe fn average_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>,
             continue;
         }
         let mean = V::splat(V::total(sums) / columns as f64);
-        unsafe { update_average(mean, reduction.amount, reduction.out.add(row), true) }
+        unsafe { update_average(mean, reduction.weight, reduction.out.add(row), true) }
     }
 }
 
@@ -130,7 +132,7 @@ pub unsafe fn average_columns<V: Lane>(reduction: &Reduction, segment: &Segment<
             return;
         }
         let mean = V::rounded(sums) * V::splat(1.0 / rows as f64);
-        unsafe { update_average(mean, reduction.amount, reduction.out.add(number), single) }
+        unsafe { update_average(mean, reduction.weight, reduction.out.add(number), single) }
     });
 }
 
@@ -143,7 +145,7 @@ unsafe fn update_average<V: Lane>(mean: V, weight: f64, at: *mut f32, single: bo
     }
 }
 
-/// Writes `1 / max(mean, amount)` to `partial` for each matrix. `mean` is the mean of the statistics of its rows.
+/// Writes `1 / max(mean, least_mean)` to `partial` for each matrix. `mean` is the mean of the statistics of its rows.
 /// Pieces are matrices.
 ///
 /// # Safety
@@ -151,7 +153,7 @@ unsafe fn update_average<V: Lane>(mean: V, weight: f64, at: *mut f32, single: bo
 #[inline(always)]
 pub unsafe fn invert_means(reduction: &Reduction, begin: usize, end: usize) {
     let [_, rows, _] = reduction.shape();
-    let least = reduction.amount;
+    let least = reduction.least_mean;
     let slice = reduction.slice_of(rows);
     for matrix in pieces(reduction.piece, begin, end) {
         let partial = reduction.partial.wrapping_add(matrix);

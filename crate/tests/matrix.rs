@@ -68,7 +68,8 @@ fn every_matrix_kernel_gives_the_published_bits() {
             slots: [],
         };
         let reduction = || Reduction {
-            amount: amounts(0),
+            weight: amounts(0),
+            least_mean: amounts(1),
             row_stats: at(0),
             column_stats: at(1),
             out: at(2),

@@ -90,7 +90,7 @@ export class Matrices<Now> {
   }
 
   /**
-   * `out = alpha * transpose(left) * right + beta * plus`, where magnitudes below `least` become zero. `out` may be `plus`, but
+   * `out = alpha * transpose(left) * right + beta * addend`, where magnitudes below `least` become zero. `out` may be `addend`, but
    * neither `left` nor `right`.
    * @param symmetric whether the result is symmetric, so that half of it need not be computed
    */
@@ -102,20 +102,20 @@ export class Matrices<Now> {
       alpha = 1,
       beta = 1,
       least = SQRT_MIN_NORMAL_F32,
-      plus,
+      addend,
       symmetric = false,
-    }: { alpha?: Amount<Now>; beta?: Amount<Now>; least?: number; plus?: Matrix; symmetric?: boolean } = {},
+    }: { alpha?: Amount<Now>; beta?: Amount<Now>; least?: number; addend?: Matrix; symmetric?: boolean } = {},
   ): Operation<Now> {
     const [depth, rows, columns] = [left.rows, out.rows, out.columns].map(wholePanels) as [number, number, number];
     const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
     const pieces = symmetric ? (down * (down + 1)) / 2 : down * across;
     const slice = sliceLength(MOST_MULTIPLICATIONS, Math.min(rows, TILE) * Math.min(columns, TILE));
     const slices = Math.ceil(depth / slice);
-    const partial = slices > 1 && plus?.at === out.at ? this.matrix(out.rows, out.columns).at : out.at;
+    const partial = slices > 1 && addend?.at === out.at ? this.matrix(out.rows, out.columns).at : out.at;
     return {
       kernel: "multiply",
       amounts: [alpha, beta, least],
-      places: [left.at, right.at, plus?.at, out.at, partial],
+      places: [left.at, right.at, addend?.at, out.at, partial],
       counts: [depth, rows, columns, Number(symmetric), slice],
       pieces,
       slices,
@@ -156,19 +156,20 @@ export class Matrices<Now> {
   /**
    * Reduces the rows or columns of the gradients to one number each, in `into`.
    * @param grid the number of matrices, and the rows and columns of each
+   * @param weight the weight of a new mean in its average, from 0 to 1
    */
   reduce(
     kernel: keyof typeof reductions,
     into: Place,
     grid: Grid,
-    { share = 0, ofRows, ofColumns }: { share?: Amount<Now>; ofRows?: Place; ofColumns?: Place } = {},
+    { weight = 0, ofRows, ofColumns }: { weight?: Amount<Now>; ofRows?: Place; ofColumns?: Place } = {},
   ): Operation<Now> {
     const { numbers, length, pieces } = reductions[kernel](...grid);
     const slice = sliceLength(MOST_ELEMENTS, Math.min(numbers, TILE));
     const slices = Math.ceil(length / slice);
     return {
       kernel,
-      amounts: [share],
+      amounts: [weight, 0],
       places: [ofRows, ofColumns, into, slices > 1 ? this.#doubles(4 * numbers) : undefined],
       counts: [...grid, slice],
       pieces,
@@ -184,7 +185,7 @@ export class Matrices<Now> {
   divideRows(into: Place, ofRows: Place, grid: Grid, least: Amount<Now>): Operation<Now>[] {
     const [matrices, rows] = grid;
     const inverses = this.#doubles(matrices);
-    const operation = { amounts: [least], places: [ofRows, undefined, into, inverses] };
+    const operation = { amounts: [0, least], places: [ofRows, undefined, into, inverses] };
     const slice = Math.min(rows, MOST_ELEMENTS);
     return [
       {

@@ -64,15 +64,15 @@ export const adafactor = rule("adafactor", {
   program(matrices) {
     const { shape } = matrices;
     const columns = shape.at(-1) ?? 1;
-    const share = ({ step, beta2Decay }: { step: number; beta2Decay: number }) => pow(step, beta2Decay);
+    const weight = ({ step, beta2Decay }: { step: number; beta2Decay: number }) => pow(step, beta2Decay);
     if (!isMatrix(shape)) {
       const grid = [1, 1, columns] as const;
-      return [matrices.reduce("average_columns", "variance", grid, { share }), "measure", "update"];
+      return [matrices.reduce("average_columns", "variance", grid, { weight }), "measure", "update"];
     }
     const grid = [shape.slice(0, -2).reduce((a, b) => a * b, 1), shape.at(-2)!, columns] as const;
     return [
-      matrices.reduce("average_rows", "rowVar", grid, { share }),
-      matrices.reduce("average_columns", "colVar", grid, { share }),
+      matrices.reduce("average_rows", "rowVar", grid, { weight }),
+      matrices.reduce("average_columns", "colVar", grid, { weight }),
       ...matrices.divideRows("rowScale", "rowVar", grid, ({ eps }) => eps[0]),
       "measure",
       "update",

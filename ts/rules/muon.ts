@@ -95,10 +95,10 @@ export const muon = rule("muon", {
         matrices.product(polynomial, square, square, {
           alpha: ({ nsCoefficients }) => nsCoefficients[2],
           beta: ({ nsCoefficients }) => nsCoefficients[1],
-          plus: square,
+          addend: square,
           symmetric: true,
         }),
-        matrices.product(other, polynomial, x, { beta: ({ nsCoefficients }) => nsCoefficients[0], plus: x }),
+        matrices.product(other, polynomial, x, { beta: ({ nsCoefficients }) => nsCoefficients[0], addend: x }),
       ];
       [x, other] = [other, x];
       return operations;

@@ -68,7 +68,7 @@ export const shampoo = rule("shampoo", {
       const load = [matrices.copy(root, { ...slot, at: `${name}Root` })];
       const gather = [
         matrices.copy(sum, slot),
-        matrices.product(sum, factor, factor, { plus: sum, symmetric: true, least: MIN_NORMAL_F32 }),
+        matrices.product(sum, factor, factor, { addend: sum, symmetric: true, least: MIN_NORMAL_F32 }),
         matrices.copy(slot, sum),
       ];
       const renewed = inverseFourthRoot(matrices, all, size);

@@ -163,7 +163,7 @@ function side<Now extends { readonly betas: readonly [number, number]; readonly 
       matrices.product(gg, factor, factor, {
         alpha: ({ betas }) => 1 - betas[1],
         beta: ({ betas }) => betas[1],
-        plus: gg,
+        addend: gg,
         symmetric: true,
         least: MIN_NORMAL_F32,
       }),
