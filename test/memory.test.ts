@@ -20,6 +20,7 @@ test.each([
   ["shared", "createArenaSync({ threads: 1 })"],
   ["unshared", "createArenaSync({ shared: false })"],
   ["with threads", "await createArena({ threads: 2 })"],
+  ["with threads that have not started", "createArenaSync({ threads: 3 })"],
 ])("arenas of 160 MB that are made, filled and freed in a row do not pile up: %s", (_, make) => {
   const resident = run(`
     const use = (arena) => {

@@ -151,19 +151,23 @@ export function startThread(source: string, url: string | URL | undefined, messa
   }, 1000);
   (timer as { unref?(): void } | undefined)?.unref?.();
   const stop = () => clearInterval(timer as number);
-  let end = () => {};
+  let answered!: (answer: unknown) => void;
   const ready = new Promise<void>((resolve, reject) => {
     gone.then(reject);
-    const answered = (answer: unknown) => {
+    answered = (answer) => {
       if (answer === expected) resolve();
       else leave(new Error("it runs another version of the package"));
     };
-    try {
-      end = (nodeModule("worker_threads") ? startNodeWorker : startWebWorker)(source, url, message, answered, leave);
-    } catch (cause) {
-      leave(cause);
-    }
   });
+  let end = () => {};
+  try {
+    const worker = (nodeModule("worker_threads") ? startNodeWorker : startWebWorker)(source, url, answered, leave);
+    end = worker.end;
+    // No closure uses the message, because closures stay until the thread has ended, and the message holds the arena's memory.
+    worker.post(message);
+  } catch (cause) {
+    leave(cause);
+  }
   ready.then(stop, stop); // callers that await `ready` handle the rejection
   return {
     ready,
@@ -178,12 +182,11 @@ export function startThread(source: string, url: string | URL | undefined, messa
 type Start = (
   source: string,
   url: string | URL | undefined,
-  message: object,
   answered: (answer: unknown) => void,
   gone: (cause: unknown) => void,
-) => () => void;
+) => { readonly post: (message: object) => void; readonly end: () => void };
 
-const startNodeWorker: Start = (source, url, message, answered, gone) => {
+const startNodeWorker: Start = (source, url, answered, gone) => {
   const { Worker } = nodeModule("worker_threads")!;
   const worker = new Worker(url ?? source, { eval: url === undefined, execArgv: [], name: "downhill" });
   worker.on("message", (answer) => {
@@ -192,14 +195,13 @@ const startNodeWorker: Start = (source, url, message, answered, gone) => {
   });
   worker.on("error", gone);
   worker.on("exit", () => gone(new Error("it ended")));
-  worker.postMessage(message);
-  return () => void worker.terminate();
+  return { post: (message) => worker.postMessage(message), end: () => void worker.terminate() };
 };
 
 /** The worker's source as a URL, made once. */
 let blob: string | undefined;
 
-const startWebWorker: Start = (source, url, message, answered, gone) => {
+const startWebWorker: Start = (source, url, answered, gone) => {
   blob ??= url ? undefined : URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
   const worker = new Worker(url ?? blob!, { type: "module", name: "downhill" });
   worker.onmessage = ({ data }) => answered(data);
@@ -207,6 +209,5 @@ const startWebWorker: Start = (source, url, message, answered, gone) => {
     event.preventDefault();
     gone(new Error(event.message ?? "it does not load"));
   };
-  worker.postMessage(message);
-  return () => worker.terminate();
+  return { post: (message) => worker.postMessage(message), end: () => worker.terminate() };
 };

@@ -2,7 +2,7 @@
 
 import type { Code } from "../wasm/kernels.js";
 import { nextTurn, now, startThread, type Thread } from "../platform.js";
-import { FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
+import { CONTROL_BYTES, FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
 import { AWAKE_MS, type Runner } from "./runner.js";
 import { PROTOCOL, type Task } from "./task.js";
 import { source } from "./worker-source.js";
@@ -41,8 +41,9 @@ export interface Work<Given> {
 }
 
 export class Pool {
-  readonly #runner: Runner;
-  readonly #control: Int32Array;
+  /** Undefined after `free`. What a thread that ends later still holds is the pool, and must not be the memory. */
+  #runner: Runner | undefined;
+  #control: Int32Array;
   readonly #threads = new Set<Thread>();
   /** Whether this pool ends the threads. False in an attached arena. */
   #ownsThreads = false;
@@ -66,10 +67,9 @@ export class Pool {
   }
 
   /** Starts threads until there are `count` with the one that steps; fulfilled once all of them take part. */
-  async start(code: Code, count: number, url: string | URL | undefined): Promise<void> {
+  start(code: Code, count: number, url: string | URL | undefined): Promise<void> {
     this.#ownsThreads = true;
     Atomics.store(this.#control, THREADS, count);
-    if (count === 1) return; // a pending promise would hold the memory
     for (let i = 1; i < count; i++) {
       const thread = startThread(source, url, code, PROTOCOL);
       this.#threads.add(thread);
@@ -79,8 +79,7 @@ export class Pool {
         Atomics.sub(this.#control, THREADS, 1);
       });
     }
-    const starts = await Promise.allSettled([...this.#threads].map(({ ready }) => ready));
-    for (const start of starts) if (start.status === "rejected") throw start.reason;
+    return allReady([...this.#threads]);
   }
 
   /** Ends the threads. After this, every step is an error. */
@@ -88,6 +87,8 @@ export class Pool {
     this.#freed = true;
     if (this.#ownsThreads) Atomics.store(this.#control, STATE, FREED);
     this.end();
+    this.#runner = undefined;
+    this.#control = freedControl;
   }
 
   /** Ends the threads. */
@@ -152,10 +153,10 @@ export class Pool {
 
   /** Runs a task: on all threads if it is large enough, otherwise on this one. */
   #run(title: string, task: Task): void {
-    if (task.bytes < WORTH_SHARING || this.threads === 1) return this.#runner.run(task);
+    if (task.bytes < WORTH_SHARING || this.threads === 1) return this.#runner!.run(task);
     const begin = now();
     if (this.#gain < 0) {
-      this.#runner.run(task);
+      this.#runner!.run(task);
       this.#lastEnd = now();
       this.#gain = Math.min(0, this.#gain + (this.#lastEnd - begin) / TIMES_ALONE);
       return;
@@ -164,7 +165,7 @@ export class Pool {
     let own = 0;
     let slowest = 0;
     let end = begin;
-    for (; this.#runner.claim(); own++) {
+    for (; this.#runner!.claim(); own++) {
       const start = end;
       end = now();
       slowest = Math.max(slowest, end - start);
@@ -173,7 +174,7 @@ export class Pool {
     if (own > 1) this.#timesAlone.set(task, ((end - begin - slowest) / (own - 1)) * chunks);
     const watch = new StallDetector();
     for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
-      this.#runner.wait(PENDING, pending, WAIT_MS);
+      this.#runner!.wait(PENDING, pending, WAIT_MS);
     }
     this.#lastEnd = now();
     const taken = this.#lastEnd - begin;
@@ -187,9 +188,9 @@ export class Pool {
     for (let pending = chunks; pending > 0; pending = this.#pending(title, watch)) {
       const end = now() + TURN_MS;
       let bytes = 0;
-      while (bytes < TURN_BYTES && now() < end && this.#runner.claim()) bytes += chunkBytes;
+      while (bytes < TURN_BYTES && now() < end && this.#runner!.claim()) bytes += chunkBytes;
       pending = Atomics.load(this.#control, PENDING);
-      if (bytes === 0 && pending > 0) this.#runner.wait(PENDING, pending, 1); // others work on the last chunks
+      if (bytes === 0 && pending > 0) this.#runner!.wait(PENDING, pending, 1); // others work on the last chunks
       if (Atomics.load(this.#control, PENDING) > 0) await nextTurn();
     }
   }
@@ -207,7 +208,7 @@ export class Pool {
 
   /** Offers a task to all threads, and wakes them if it is worth it: if it is large, or others follow at once. */
   #publish(task: Task, isFollowing = false): number {
-    const chunks = this.#runner.publish(task);
+    const chunks = this.#runner!.publish(task);
     if (isFollowing || task.bytes >= WORTH_WAKING) {
       Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
     }
@@ -226,6 +227,17 @@ export class Pool {
     if (state !== STEPPING) throw refusal(title, state);
     return pending;
   }
+}
+
+/** The control words of a freed arena: a step that is under way looks at the state as long as chunks are pending. */
+const freedControl = new Int32Array(CONTROL_BYTES / 4);
+freedControl[STATE] = FREED;
+freedControl[PENDING] = 1;
+
+/** Waits for all threads. It is a function of its own, because it holds its arguments until then. */
+async function allReady(threads: readonly Thread[]): Promise<void> {
+  const starts = await Promise.allSettled(threads.map(({ ready }) => ready));
+  for (const start of starts) if (start.status === "rejected") throw start.reason;
 }
 
 function refusal(title: string, state: number): Error {
