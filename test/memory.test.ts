@@ -52,6 +52,20 @@ test("memory is linear in the number of groups that are added", () => {
   expect(many / few).toBeLessThan(6);
 });
 
+test("memory is linear in the number of groups in which a tensor has no gradient", () => {
+  const [few, many] = run(`
+    for (const count of [250, 1000]) {
+      const arena = createArenaSync({ threads: 1 });
+      const tensors = Object.values(arena.tensors(Object.fromEntries(Array.from({ length: 2 * count }, (_, i) => ["w" + i, [1]]))));
+      const optimizer = adamw(Array.from({ length: count }, (_, i) => ({ params: tensors.slice(2 * i, 2 * i + 2) })));
+      const before = arena.bytesLeft;
+      for (let i = 0; i < count; i++) tensors[2 * i].requiresGrad = false;
+      optimizer.step();
+      console.log(before - arena.bytesLeft);
+    }`) as [number, number];
+  expect(many / few).toBeLessThan(6);
+});
+
 test("without WebAssembly the error says so", () => {
   const program = `try { createArenaSync() } catch ({ message }) { console.log(message) }`;
   const script = `import { createArenaSync } from "downhill"; ${program}`;

@@ -2,6 +2,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { Tensor } from "../arena/tensor.js";
+import type { Kernel } from "../wasm/kernels.js";
 import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
@@ -59,20 +60,23 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     Object.freeze(this);
   }
 
-  /**
-   * Reserves memory for more groups. If the memory for the tasks of a step is too small, it also reserves new memory
-   * for these.
-   */
+  /** Reserves memory for more groups. */
   #reserve(plans: readonly Plan[]): number {
-    const rule = this.#rule;
     const bytes = plans.reduce((sum, { bytes }) => sum + bytes, scratchOf(plans));
-    const extent = extentWith(this.#extent, plans);
-    const taskBytes = partsBytes(rule, extent);
+    const kernels = plans.flatMap(({ kernels }) => kernels);
+    return this.#reserveWithTasks(bytes, extentWith(this.#extent, plans), `${this.#rule.name}'s state`, kernels);
+  }
+
+  /**
+   * Reserves memory, also for the tasks of a step of this extent if they have too little.
+   * @param what the user of the bytes, for the RangeError if memory runs out
+   */
+  #reserveWithTasks(bytes: number, extent: Extent, what: string, kernels: readonly Kernel[] = []): number {
+    const taskBytes = partsBytes(this.#rule, extent);
     const hasRoom = taskBytes <= this.#tasks.bytes;
     // Twice the required size once groups are added, so that the memory for many groups is linear in their number.
     const room = hasRoom ? 0 : this.#groups.length === 0 ? taskBytes : 2 * taskBytes;
-    const kernels = plans.flatMap(({ kernels }) => kernels);
-    const address = this.#arena.reserve(bytes + room, `${rule.name}'s state`, kernels);
+    const address = this.#arena.reserve(bytes + room, what, kernels);
     if (!hasRoom) this.#tasks = { address: address + bytes, bytes: room };
     this.#extent = extent;
     return address;
@@ -107,13 +111,10 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     const plan: Plan = { ...this.#plans[index]!, segments: group.params.map((tensor) => [tensor]) };
     const { length, segments } = this.#extent;
     const extent = { length, segments: segments + plan.segments.length - group.segments.length };
-    const own = Group.separateBytes(plan);
-    const bytes = partsBytes(this.#rule, extent);
-    const address = this.#arena.reserve(own + bytes, `${this.#rule.name}'s steps of each tensor`);
+    const what = `${this.#rule.name}'s steps of each tensor`;
+    const address = this.#reserveWithTasks(Group.separateBytes(plan), extent, what);
     group.separate(this.#arena, plan, address);
     this.#plans[index] = plan;
-    this.#extent = extent;
-    this.#tasks = { address: address + own, bytes };
     this.#mapSegments(plan, group);
     this.#step.setGroups(this.#arena, this.#groups, this.#tasks.address);
   }

@@ -106,7 +106,8 @@ export class Step implements Work<Asked> {
   #writeTasks: (() => void) | undefined;
   /** For each segment, the tasks that it takes part in, as they are written. Empty after the groups have changed. */
   #written: readonly number[] = [];
-  #segments: readonly Segment[] = [];
+  /** The segments of all groups. They are listed at the next step, so that many groups can be added in linear time. */
+  #segments: readonly Segment[] | undefined = [];
   #decision: readonly Phase[] = [];
   #update: readonly Phase[] = [];
   readonly #wrappers: WrapperPhases[] = [];
@@ -140,9 +141,9 @@ export class Step implements Work<Asked> {
   setGroups(arena: Arena, groups: readonly Group[], address: number): void {
     this.#groups = groups;
     this.#phases = [];
-    // The tasks are written at the next step, so that many groups can be added in linear time.
+    // The tasks are written at the next step, too.
     this.#writeTasks = () => this.#write(arena, groups, address);
-    this.#segments = groups.flatMap(({ segments }) => segments);
+    this.#segments = undefined;
     this.#written = [];
   }
 
@@ -181,9 +182,13 @@ export class Step implements Work<Asked> {
     return this.#phases;
   }
 
+  get #allSegments(): readonly Segment[] {
+    return (this.#segments ??= this.#groups.flatMap(({ segments }) => segments));
+  }
+
   /** Writes the tasks, unless they are as they were. */
   #prepare(): void {
-    const segments = this.#segments;
+    const segments = this.#allSegments;
     for (let i = 0; i < segments.length; i++) {
       if (this.#written[i] === participation(segments[i]!)) continue;
       this.#written = segments.map(participation);
@@ -199,7 +204,7 @@ export class Step implements Work<Asked> {
       for (let i = 0; i < group.params.length; i++) if (isResting(group.params[i]!)) count += 1;
       if (count > 0 && count < group.params.length && !group.isSeparate) this.#separate(group);
     }
-    const segments = this.#segments;
+    const segments = this.#allSegments;
     for (let i = 0; i < segments.length; i++) segments[i]!.hasGrad = !isResting(segments[i]!.tensors[0]!);
   }
 
@@ -306,7 +311,7 @@ export class Step implements Work<Asked> {
   begin(asked?: Asked): void {
     const resting = asked?.resting;
     this.#findGradients(resting ? (tensor) => resting.has(tensor) : isResting);
-    const segments = this.#segments;
+    const segments = this.#allSegments;
     for (let i = 0; i < segments.length; i++) {
       const segment = segments[i]!;
       segment.isDue = segment.hasGrad || (this.#microBatches > 0 && segment.isDue);
