@@ -115,6 +115,11 @@ describe("a sealed checkpoint whose counts contradict each other", () => {
       "goodSteps must be a whole number in [0, 0], got 1",
     ],
     [
+      "skipped steps where none is skipped",
+      (counts) => (counts.skipped = 1),
+      "skipped must be a whole number in [0, 0], got 1",
+    ],
+    [
       "another scale than the option's",
       (counts) => (counts.lossScale = 2),
       "counts.lossScale must be the option's 1, got 2",

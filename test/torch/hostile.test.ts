@@ -229,8 +229,8 @@ describe("archives", () => {
   ])("%s", (_, text, message) => {
     const bytes = Buffer.from(text);
     expect(() => readTorch(bytes)).toThrow(`readTorch: ${message}`);
-    expect(() => loadModel(bytes, [small().tensor("w", [1])])).toThrow(message);
-    expect(() => loadOptimizer(bytes, adamw([small().tensor("w", [1])]))).toThrow(message);
+    expect(() => loadModel(bytes, [small().tensor("w", [1])])).toThrow(`loadModel: ${message}`);
+    expect(() => loadOptimizer(bytes, adamw([small().tensor("w", [1])]))).toThrow(`loadOptimizer: ${message}`);
   });
 });
 

@@ -55,6 +55,10 @@ test("a part of a checkpoint that is no model is an error that names the part", 
   expect(() => loadModel(here("extra_device.pt"), modelOf(expected))).toThrow(
     'loadModel: the file must contain a model.state_dict(), got a dictionary of "model", "extra"; read the file with readTorch(bytes), and pass its part "model"',
   );
+  // Here a tensor is beside the model.
+  for (const strict of [true, false]) {
+    expect(() => loadModel(here("extra_ctensor.pt"), modelOf(expected), { strict })).toThrow('pass its part "model"');
+  }
   const extra = (name: string) => (readTorch(here(name)) as Dict).extra!;
   expect(extra("extra_device.pt")).toBeInstanceOf(Opaque);
   expect(() => loadModel(extra("extra_device.pt"), modelOf(expected))).toThrow("got torch.device");

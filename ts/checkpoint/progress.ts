@@ -6,6 +6,7 @@ import { count, defaults, flag, type Option, type Options, show, whole, within }
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { Schedule } from "../schedules/schedule.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
+import { GOOD_STEPS } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
 import type { Tensor } from "../arena/tensor.js";
 import { differences, exactNumber, isObject, type Json, numberFrom, parseObject, short, toJson } from "./json.js";
@@ -168,13 +169,15 @@ function readCounts(
   count(0, 0).check("steps", numbers.steps);
   const most = steps as number;
   const isDynamic = there.lossScale === "dynamic";
+  const { maxConsecutiveErrors } = there;
+  const mostSkipped = typeof maxConsecutiveErrors === "number" ? maxConsecutiveErrors : Infinity;
   const range: Readonly<Record<string, Option>> = {
     steps: count(0, 0),
     lossScale: within("(0, ∞)", 1),
-    goodSteps: whole(0, 0, isDynamic ? most : 0),
+    goodSteps: whole(0, 0, isDynamic ? GOOD_STEPS - 1 : 0),
     microBatches: whole(0, 0, typeof accumulate === "number" ? Math.max(0, accumulate - 1) : 0),
     averaged: whole(0, 0, there.ema || there.swa ? most : 0),
-    skipped: count(0, 0),
+    skipped: whole(0, 0, isDynamic || there.nonFinite === "skip" ? mostSkipped : 0),
   };
   const counts = Object.fromEntries(
     Object.keys(step.counts).map((name) => {
@@ -202,6 +205,7 @@ function adapted(
     ...(!kept("lossScale") && { lossScale: step.lossScale?.first, goodSteps: 0 }),
     ...(!kept("accumulate", "accumulateBy") && { microBatches: 0 }),
     ...(!kept("ema", "swa") && { averaged: 0 }),
+    ...(!kept("nonFinite", "lossScale", "maxConsecutiveErrors") && { skipped: 0 }),
   };
 }
 

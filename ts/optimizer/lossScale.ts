@@ -2,7 +2,7 @@
 
 /** The first scale, and the number of good steps after which it doubles: PyTorch's defaults. */
 const FIRST = 65536;
-const GOOD_STEPS = 2000;
+export const GOOD_STEPS = 2000;
 
 /** The bounds of a dynamic scale. Its inverse is a normal float32. */
 const LEAST = 1 / 2 ** 126;

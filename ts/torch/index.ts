@@ -19,7 +19,7 @@ import { count, show } from "../option.js";
 import { isTorchFile, readArchive, writeArchive } from "./archive.js";
 import { checkLbfgs, lbfgsDict } from "./lbfgs.js";
 import { checkStateDict, described, stateDict } from "./optimizer.js";
-import { readSafetensors, Safetensors, within } from "./safetensors.js";
+import { parseSafetensors, Safetensors, within } from "./safetensors.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { isDict, type Value } from "./unpickle.js";
 
@@ -70,6 +70,7 @@ export function loadModel(file: TorchFile, model: Tensors, options: LoadOptions 
       if (value === undefined || fileTensor) here.set(name, tensor);
       else report(`tensor ${show(name)} is ${described(value)} in the file, F32 ${show(tensor.shape)} here`);
     }
+    if (there.size === 0) found.refuse?.();
     // Two names for the same view of the same bytes are tied weights. The model needs only one of the names.
     const known = new Set(Array.from(there.values(), identity));
     for (const [name, value] of values) {
@@ -153,24 +154,34 @@ export function saveOptimizer(optimizer: AnyOptimizer | LBFGS): Uint8Array<Array
 /** The data in a file, unless it is data already. */
 const contentOf = (file: TorchFile): Value => (isBytes(file) ? readArchive(asBytes("", file)) : (file as Value));
 
-/** Returns the values in a file by name, and additional names of tied tensors. */
-function tensorsIn(file: TorchFile): {
+/** The tensors in a file. */
+interface Found {
   readonly values: ReadonlyMap<string, unknown>;
+  /** Additional names of tied tensors. */
   readonly aliases: ReadonlyMap<string, FileTensor>;
-} {
-  const content = isBytes(file) && !isTorchFile(asBytes("", file)) ? readSafetensors(file) : file;
+  /** Throws the error that names the part of the file with the tensors, if it has such a part. */
+  readonly refuse?: () => never;
+}
+
+/** Returns the values in a file by name. */
+function tensorsIn(file: TorchFile): Found {
+  const isOther = isBytes(file) && !isTorchFile(asBytes("", file));
+  const content = isOther ? parseSafetensors(asBytes("", file)) : file;
   if (content instanceof Safetensors) {
     return { values: new Map(Object.entries(content.tensors)), aliases: content.aliases };
   }
   const dict = contentOf(content);
   const hasTensor = (value: Value) =>
     isDict(value) && Object.values(value).some((item) => asTensor(item) !== undefined);
-  if (isDict(dict) && hasTensor(dict)) return { values: new Map(Object.entries(dict)), aliases: new Map() };
   const part = isDict(dict) ? Object.keys(dict).find((key) => hasTensor(dict[key]!)) : undefined;
-  const remedy = part === undefined ? "the part that has it" : `its part ${show(part)}`;
-  throw new RangeError(
-    `the file must contain a model.state_dict(), got ${described(dict)}; read the file with readTorch(bytes), and pass ${remedy}`,
-  );
+  const refuse = () => {
+    const remedy = part === undefined ? "the part that has it" : `its part ${show(part)}`;
+    throw new RangeError(
+      `the file must contain a model.state_dict(), got ${described(dict)}; read the file with readTorch(bytes), and pass ${remedy}`,
+    );
+  };
+  if (!(isDict(dict) && hasTensor(dict))) return refuse();
+  return { values: new Map(Object.entries(dict)), aliases: new Map(), ...(part !== undefined && { refuse }) };
 }
 
 const buffers = new WeakMap<object, number>();

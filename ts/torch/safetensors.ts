@@ -42,13 +42,13 @@ export function readSafetensors(
   index?: string | object,
 ): Safetensors {
   const title = "readSafetensors";
-  if (index === undefined) return within(title, () => parse(asBytes(title, file)));
+  if (index === undefined) return within(title, () => parseSafetensors(asBytes(title, file)));
   if (!isDict(file)) throw new TypeError(`${title}: files must be bytes by the names in the index, got ${show(file)}`);
   return within(title, () => {
     const shards = shardsIn(index);
     return joinShards(shards, (name) => {
       if (!Object.hasOwn(file, name)) throw new RangeError(`the files must have ${show(name)}, which the index names`);
-      return parse(asBytes(title, file[name]));
+      return parseSafetensors(asBytes(title, file[name]));
     });
   });
 }
@@ -83,7 +83,7 @@ async function openOne(title: string, path: string | URL): Promise<Safetensors> 
     const all = fs ? undefined : await file.read(0, file.size);
     const at = fs && path instanceof URL ? nodeModule("url")!.fileURLToPath(path.href) : String(path);
     return within(title, () =>
-      parse(header, file.size, (begin, end) =>
+      parseSafetensors(header, file.size, (begin, end) =>
         all ? all.subarray(begin, end) : new LazyBytes(end - begin, () => readNow(title, at, begin, end)),
       ),
     );
@@ -112,7 +112,7 @@ function readNow(title: string, path: string, begin: number, end: number): Uint8
 }
 
 /** Reads a header. `part` returns the bytes between two of the file's. */
-function parse(
+export function parseSafetensors(
   header: Uint8Array,
   size = header.length,
   part: (begin: number, end: number) => Uint8Array | LazyBytes = (begin, end) => header.subarray(begin, end),
