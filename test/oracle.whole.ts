@@ -59,16 +59,13 @@ export const wholes = {
     return descended(p, lr * ratio, g).map((p) => p / Math.sqrt(1 + lr ** 2));
   },
 
-  dog({ lr, eps, weightDecay, initStep, initStepBy }, t, p, g, state, memory) {
+  dog({ lr, eps, weightDecay, initStep, initStepBy }, _t, p, g, state, memory) {
     const u = decayed(g, weightDecay, p);
-    if (t === 1) {
-      const start = { heuristic: initStep * (1 + norm(p)), distance: initStep, learningRate: 0 };
-      Object.assign(memory, { far: start[initStepBy as "distance"], squares: 0 });
-    }
-    memory.far = Math.max(memory.far!, norm(minus(p, state.initParams!)));
-    memory.squares! += dot(u, u);
-    const given = t === 1 && initStepBy === "learningRate";
-    return descended(p, lr * (given ? initStep : memory.far / Math.sqrt(memory.squares! + eps)), u);
+    const start = { heuristic: initStep * (1 + norm(p)), distance: initStep, learningRate: 0 };
+    memory.far = Math.max(memory.far ?? start[initStepBy as "distance"], norm(minus(p, state.initParams!)));
+    const given = memory.far === 0 && !memory.squares && initStepBy === "learningRate";
+    memory.squares = (memory.squares ?? 0) + dot(u, u);
+    return descended(p, lr * (given ? initStep : memory.far / Math.sqrt(memory.squares + eps)), u);
   },
 
   dowg({ lr, eps, weightDecay, initEstimSqDist }, _t, p, g, state, memory) {

@@ -9,7 +9,10 @@ import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { adamw, nadam, sgd, sophia } from "../ts/rules/index.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
 import { sam } from "../ts/wrappers/sam.js";
+import { defaults } from "../ts/option.js";
 import { bits, error, inputs } from "./harness.js";
+import type { Options } from "./oracle.js";
+import { wholes } from "./oracle.whole.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -162,6 +165,42 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
   });
 });
 
+describe.each(factories.filter(({ rule }) => rule.sums.length > 0 && !rule.perTensor))(
+  "$rule.name measures the tensors with a gradient",
+  (factory) => {
+    const { rule } = factory;
+    const values = defaults({ ...rule.hyper, ...rule.fixed }) as Options;
+    const oracle = wholes[rule.name as keyof typeof wholes];
+
+    test("one in each step, in any order", () => {
+      const property = fc.property(
+        fc.array(fc.constantFrom(...NAMES), { minLength: STEPS, maxLength: STEPS }),
+        (who) => {
+          const tensors = model(factory);
+          const optimizer = factory(tensors);
+          const memory = {};
+          const own = Object.fromEntries(
+            NAMES.map((name) => {
+              const params = [...runs[name]!.params];
+              const zeros = Object.fromEntries(rule.state.map((slot) => [slot, params.map(() => 0)]));
+              return [name, { steps: 0, params, state: { ...zeros, initParams: params } as Record<string, number[]> }];
+            }),
+          );
+          who.forEach((name, call) => {
+            giveAll(tensors, call, NAMES.map((other) => other === name) as never);
+            optimizer.step();
+            const one = own[name]!;
+            const grads = [...runs[name]!.grads[call]!];
+            one.params = oracle(values, ++one.steps, one.params, grads, one.state, memory);
+          });
+          for (const name of NAMES) expect(error(tensors[name].data, own[name]!.params)).toBeLessThan(1);
+        },
+      );
+      fc.assert(property, { numRuns: 20, examples: [[["a", "b", "c", "a", "b", "c"]]] });
+    });
+  },
+);
+
 test("a value that is not true or false is refused", () => {
   const { a } = model(sgd);
   expect(() => ((a as any).requiresGrad = null)).toThrow(
@@ -218,6 +257,54 @@ test("a queued step has the tensors of its call; with a closure those of its gra
     return 0;
   });
   expect(a.data[0]).toBe(-2);
+});
+
+describe("between micro-batches", () => {
+  const start = (options: object = {}) => {
+    const tensors = model(adamw);
+    const optimizer = adamw([tensors.a], { accumulate: 2, weightDecay: 0.5, ...options });
+    giveAll(tensors, 0, [true, false, false]);
+    optimizer.step();
+    return { tensors, optimizer, before: tensors.b.data.slice() };
+  };
+
+  test.each(["step", "flush"] as const)("a group that joins without a gradient is left alone by %s()", (make) => {
+    const { tensors, optimizer, before } = start();
+    optimizer.addGroup({ params: [tensors.b] });
+    optimizer[make]();
+    expect(optimizer.steps).toBe(1);
+    expect(tensors.b.data).toEqual(before);
+    expect(optimizer.groups[1]!.since).toEqual([1]);
+  });
+
+  test("so is one that a checkpoint does not have", () => {
+    const { tensors, optimizer } = start();
+    const other = model(adamw);
+    const again = adamw([{ params: [other.a] }, { params: [other.b] }], { accumulate: 2, weightDecay: 0.5 });
+    load(save([tensors.a], optimizer), other, again, { strict: false });
+    const before = other.b.data.slice();
+    again.flush();
+    expect(again.steps).toBe(1);
+    expect(other.b.data).toEqual(before);
+  });
+
+  test("a call whose schedule fails gives no tensor a gradient", () => {
+    let isBroken = false;
+    const tensors = model(adamw);
+    const lr = () => (isBroken ? NaN : 0.1);
+    const optimizer = adamw([tensors.a, tensors.b], { accumulate: 2, weightDecay: 0.5, lr });
+    giveAll(tensors, 0, [true, false, false]);
+    optimizer.step();
+    const before = tensors.b.data.slice();
+    isBroken = true;
+    tensors.b.requiresGrad = true;
+    expect(() => optimizer.step()).toThrow("adamw: lr at step 0 must be in [0, ∞), got NaN");
+    isBroken = false;
+    tensors.b.requiresGrad = false;
+    optimizer.step();
+    expect(optimizer.steps).toBe(1);
+    expect(tensors.b.data).toEqual(before);
+  });
 });
 
 test("estimates of the Hessian leave it out", () => {

@@ -117,7 +117,7 @@ export function progressIn(
     const of = (list: unknown): unknown => (Array.isArray(list) && place ? list[i] : undefined);
     const dues = of(isDue);
     const areDue = group.params.map((_, k) => {
-      const own: unknown = Array.isArray(dues) && place![k] !== undefined ? dues[place![k]] : true;
+      const own: unknown = place?.[k] === undefined ? false : Array.isArray(dues) ? dues[place[k]] : true;
       flag(true).check(`groups[${i}].isDue[${k}]`, own);
       return own as boolean;
     });

@@ -54,7 +54,7 @@ export class Segment {
   /** Whether these tensors have a gradient now. */
   hasGrad = true;
   /** Whether they have one in this step: now, or in a micro-batch before. */
-  isDue = true;
+  isDue = false;
   readonly tensors: readonly Tensor[];
   /** Adds the gradients of a micro-batch to the sum. */
   readonly accumulate: Call | undefined;

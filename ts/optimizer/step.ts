@@ -309,6 +309,7 @@ export class Step implements Work<Asked> {
   }
 
   begin(asked?: Asked): void {
+    this.#readOptions(asked);
     const resting = asked?.resting;
     this.#findGradients(resting ? (tensor) => resting.has(tensor) : isResting);
     const segments = this.#allSegments;
@@ -316,14 +317,15 @@ export class Step implements Work<Asked> {
       const segment = segments[i]!;
       segment.isDue = segment.hasGrad || (this.#microBatches > 0 && segment.isDue);
     }
-    this.#start(asked);
+    this.#start();
   }
 
   /** The step of the micro-batches that came since the last one. */
   get flush(): Work<Asked> {
     return {
       begin: (asked) => {
-        this.#start(asked);
+        this.#readOptions(asked);
+        this.#start();
         if (this.#microBatches === 0) this.#next = this.#phases.length;
         else {
           this.#next = this.#afterMicroBatches;
@@ -335,11 +337,15 @@ export class Step implements Work<Asked> {
     };
   }
 
-  #start(asked: Asked | undefined): void {
-    this.#prepare();
+  /** Reads the options of each group at this step. It comes first, because a schedule may throw. */
+  #readOptions(asked: Asked | undefined): void {
     for (let i = 0; i < this.#groups.length; i++) {
       this.#options[i] = (asked?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
+  }
+
+  #start(): void {
+    this.#prepare();
     this.#next = 0;
     this.#result.gradNorm = undefined;
     this.#result.skipped = false;
@@ -407,16 +413,13 @@ export class Step implements Work<Asked> {
   #advance(due: readonly Part[] = this.#parts!.due): void {
     const { sums, perTensor } = this.#rule;
     const all = perTensor ? {} : this.#parts!.measured(due);
-    // Scalars from sums over all groups are those of all tensors. They count the steps since the first tensor's first step.
+    // Scalars from sums over all groups are those of all tensors.
     const isCommon = sums.length > 0 && !perTensor;
-    let first = Infinity;
-    if (isCommon) for (const { segment } of this.#parts!.all) first = Math.min(first, segment.since);
     for (const part of isCommon ? this.#parts!.all : due) {
       // Scalars belong to a group, or to each of its segments.
       if (!perTensor && !part.group.isSeparate && part.index > 0) continue;
-      const since = isCommon ? first : part.segment.since;
       const measured = perTensor ? this.#parts!.measured([part]) : all;
-      part.group.advance(part.index, this.#options[part.groupIndex]!, this.count - since, measured);
+      part.group.advance(part.index, this.#options[part.groupIndex]!, this.count - part.segment.since, measured);
     }
   }
 

@@ -28,19 +28,20 @@ export const dog = rule("dog", {
   fixed: {
     /** Size of the first step. With batch normalization, 1e-4 is better. */
     initStep: within("(0, ∞)", 1e-6),
-    /** The unit of `initStep`: one plus the norm of the parameters, a distance, or the rate of the first step. */
+    /** The unit of `initStep`: one plus the norm of the parameters, a distance, or the rate of the first step whose gradients are not all zero. */
     initStepBy: oneOf("heuristic", "distance", "learningRate"),
   },
   state: ["initParams"],
   startsAt: { initParams: "params" },
   sums: ["distance", "grads", "params"],
   scalars: { maxDist: 0, gradsSq: 0, rate: 0 },
-  advance({ before, options: { eps, initStep, initStepBy }, step, sums: { distance, grads, params } }) {
+  advance({ before, options: { eps, initStep, initStepBy }, sums: { distance, grads, params } }) {
+    const isFirst = before.maxDist === 0 && before.gradsSq === 0;
     const start = { heuristic: initStep * (1 + Math.sqrt(params)), distance: initStep, learningRate: 0 }[initStepBy];
-    const maxDist = Math.max(step === 1 ? start : before.maxDist, Math.sqrt(distance));
+    const maxDist = Math.max(isFirst ? start : before.maxDist, Math.sqrt(distance));
     const gradsSq = before.gradsSq + grads;
     const root = Math.sqrt(gradsSq + eps);
-    const given = step === 1 && initStepBy === "learningRate";
+    const given = isFirst && initStepBy === "learningRate";
     return { maxDist, gradsSq, rate: given ? initStep : root === 0 ? 0 : maxDist / root };
   },
 });

@@ -32,8 +32,8 @@ export const dowg = rule("dowg", {
   startsAt: { initParams: "params" },
   sums: ["distance", "grads"],
   scalars: { distSq: 0, gradsSq: 0, rate: 0 },
-  advance({ before, options: { eps, initEstimSqDist }, step, sums: { distance, grads } }) {
-    const distSq = Math.max(step === 1 ? initEstimSqDist : before.distSq, distance);
+  advance({ before, options: { eps, initEstimSqDist }, sums: { distance, grads } }) {
+    const distSq = Math.max(before.distSq === 0 ? initEstimSqDist : before.distSq, distance);
     const gradsSq = before.gradsSq + distSq * grads;
     const root = Math.sqrt(gradsSq) + eps;
     return { distSq, gradsSq, rate: root === 0 ? 0 : distSq / root };
