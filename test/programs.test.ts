@@ -90,7 +90,7 @@ const program = fc.record({
     weightDecay: fc.constantFrom(0, 0.1),
     box: fc.constantFrom([-Infinity, Infinity] as const, [-0.6, 0.7] as const),
   }),
-  wrapper: fc.constantFrom("none", "none", "lookahead", "sam"),
+  wrapper: fc.constantFrom("none", "none", "lookahead", "sam", "lookahead and sam"),
   actions: fc.array(action, { minLength: 1, maxLength: 14 }),
 });
 type Program = typeof program extends fc.Arbitrary<infer P> ? P : never;
@@ -197,7 +197,7 @@ class Reference {
 
     this.steps += 1;
     const { wrapper } = this.program;
-    if (wrapper === "lookahead" && this.steps === 1) for (const one of this.tensors) one.slow = [...one.p];
+    if (wrapper.includes("lookahead") && this.steps === 1) for (const one of this.tensors) one.slow = [...one.p];
     const lrOf = (index: number) => {
       const { lr } = this.groups[index]!;
       return typeof lr === "number" ? (lrs?.[index] ?? lr) : lr(this.steps - 1);
@@ -205,7 +205,7 @@ class Reference {
     this.#apply(due, grads, lrOf);
     for (const one of due) one.p = one.p.map((p) => Math.min(Math.max(p, Math.fround(box[0])), Math.fround(box[1])));
     this.#average();
-    if (wrapper === "lookahead" && this.steps % PERIOD === 0) {
+    if (wrapper.includes("lookahead") && this.steps % PERIOD === 0) {
       for (const one of due) {
         one.slow = one.slow.map((slow, i) => slow + SLOW * (one.p[i]! - slow));
         one.p = [...one.slow];
@@ -306,8 +306,8 @@ async function run(program: Program): Promise<void> {
   const make = () => {
     const given = plan.map(({ params, ...rest }) => ({ params: params.map((name) => tensors[name]), ...rest }));
     const made = factory(given, { ...shared, ...average, box, weightDecay, lr: first, nonFinite: "skip" });
-    if (wrapper === "lookahead") lookahead(made, { syncPeriod: PERIOD, slowStepSize: SLOW });
-    if (wrapper === "sam") sam(made, { rho: RHO });
+    if (wrapper.includes("lookahead")) lookahead(made, { syncPeriod: PERIOD, slowStepSize: SLOW });
+    if (wrapper.includes("sam")) sam(made, { rho: RHO });
     return made;
   };
   let optimizer = make();
@@ -331,7 +331,7 @@ async function run(program: Program): Promise<void> {
   const rest = (who: readonly boolean[]) => names.forEach((name, i) => (tensors[name].requiresGrad = who[i]!));
 
   const step = async (asynchronously: boolean, noise: number) => {
-    if (wrapper !== "sam") {
+    if (!wrapper.includes("sam")) {
       give(noise);
       copyGrads();
       if (asynchronously) await optimizer.stepAsync();
@@ -362,7 +362,7 @@ async function run(program: Program): Promise<void> {
     step: ({ asynchronously }: any, noise: number) => step(asynchronously, noise),
     rest: ({ who }: any) => rest(who),
     async queue({ calls }: any, noise: number) {
-      if (wrapper === "sam") return;
+      if (wrapper.includes("sam")) return;
       give(noise);
       copyGrads();
       const promises: Promise<unknown>[] = [];
@@ -404,7 +404,7 @@ async function run(program: Program): Promise<void> {
     },
     /** A step whose gradients are not finite is skipped. */
     break({ who }: any, noise: number) {
-      if (wrapper === "sam") return;
+      if (wrapper.includes("sam")) return;
       give(noise);
       const all = reference.tensors;
       tensors[all[who % all.length]!.name].grad[0] = NaN;
