@@ -372,8 +372,19 @@ test("lookahead neither sets it to its slow weights nor moves those", () => {
 test("lbfgs refuses it", () => {
   const tensors = model(sgd);
   const optimizer = lbfgs(tensors);
+  const message = 'lbfgs: tensor "b" must have a gradient, and its requiresGrad is false';
   tensors.b.requiresGrad = false;
-  expect(() => optimizer.step(() => 0)).toThrow(
-    'lbfgs: tensor "b" must have a gradient, and its requiresGrad is false',
-  );
+  expect(() => optimizer.step(() => 0)).toThrow(message);
+  // A closure may find that a tensor has none, at a later point too.
+  tensors.b.requiresGrad = true;
+  const before = NAMES.map((name) => [...tensors[name].data]);
+  let calls = 0;
+  const closure = () => {
+    giveAll(tensors, 0, [true, calls < 2, true]);
+    return 1 / ++calls;
+  };
+  expect(() => optimizer.step(closure)).toThrow(message);
+  expect(calls).toBe(3);
+  expect(NAMES.map((name) => [...tensors[name].data])).toEqual(before);
+  expect(optimizer.steps).toBe(0);
 });

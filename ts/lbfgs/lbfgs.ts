@@ -129,8 +129,8 @@ export class LBFGS extends Checkpointable {
    * @returns the loss at the start, and the number of iterations and of calls of the closure. A line search treats a
    * loss or a gradient of NaN as an infinite loss, and tries a shorter step. If the slope along a direction is not
    * finite, the step ends.
-   * @throws an error of the closure; a TypeError if the closure returns no number; an Error after `arena.free()`, during another step in the
-   * arena, and after a step was torn. Parameters and history are restored then.
+   * @throws an error of the closure; a TypeError if the closure returns no number; an Error for a tensor without a gradient, after
+   * `arena.free()`, during another step in the arena, and after a step was torn. Parameters and history are restored then.
    */
   step(closure: Closure): LBFGSReport {
     return this.#driver.run(this.#computation(), closure);
@@ -143,14 +143,15 @@ export class LBFGS extends Checkpointable {
 
   *#computation(): ClosureComputation<LBFGSReport> {
     const history = this.#history;
-    const frozen = history.params.find(({ requiresGrad }) => !requiresGrad);
-    if (frozen) {
+    const checkGradients = () => {
+      const frozen = history.params.find(({ requiresGrad }) => !requiresGrad);
+      if (frozen === undefined) return;
       throw new Error(
         `lbfgs: ${named(frozen)} must have a gradient, and its requiresGrad is false; make another lbfgs without it, because its directions are those of all tensors together`,
       );
-    }
+    };
     const settings = valuesAt(rule, { ...history.fixed, ...history.hyper }, this.steps) as unknown as Settings;
-    const { state, report } = yield* minimize(this.#vectors, history.state, history.free, settings);
+    const { state, report } = yield* minimize(this.#vectors, history.state, history.free, settings, checkGradients);
     history.state = state;
     this.#step.counts.steps += 1;
     return report;

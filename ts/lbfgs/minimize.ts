@@ -59,12 +59,16 @@ interface Place extends Point {
   readonly gradient: Vector;
 }
 
-/** Minimizes from the present parameters. If anything throws, the parameters are restored. */
+/**
+ * Minimizes from the present parameters. If anything throws, the parameters are restored.
+ * @param checkGradients throws if the closure left a tensor without a gradient
+ */
 export function* minimize(
   vectors: Vectors,
   before: State,
   unused: readonly Vector[],
   { lr, toleranceGrad, toleranceChange, maxIter, maxEval, historySize, lineSearchFn, maximize }: Settings,
+  checkGradients: () => void,
 ): ClosureComputation<{ readonly state: State; readonly report: LBFGSReport }> {
   const { params, grads } = vectors;
   const free = new Free(unused);
@@ -72,6 +76,7 @@ export function* minimize(
   const sign = maximize ? -1 : 1;
   const evaluate = function* (): ClosureComputation<number> {
     const loss = (yield EVALUATE) as number;
+    checkGradients();
     report.evaluations += 1;
     return sign * loss;
   };

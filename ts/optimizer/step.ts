@@ -465,7 +465,7 @@ export class Step implements Work<Asked> {
         if (index === grad.length) continue;
         const what = sum ? "the sum of the micro-batches' gradients" : "the gradient";
         return new RangeError(
-          `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}${skipped}; ${sum ? `the ${this.#summed} micro-batches were dropped, and ` : ""}nothing was updated`,
+          `${this.#rule.name}: ${what} of tensor ${show(tensor.name)} must be finite, got ${grad[index]} at index ${index}${skipped}; ${sum ? "the micro-batches were dropped, and " : ""}nothing was updated`,
         );
       }
     }
