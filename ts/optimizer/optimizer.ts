@@ -217,7 +217,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * Makes the step of the micro-batches that came since the last step, for the end of an epoch that is no multiple of the option
    * `accumulate`: from the mean or the sum of those gradients. Without micro-batches it does nothing.
    * @returns the report, as from `step`
-   * An Error as for `step`.
+   * @throws as `step`.
    */
   flush(): StepReport {
     const title = `${this.#rule.name}: flush`;
