@@ -12,9 +12,12 @@ import threads, { type Worker } from "node:worker_threads";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { root } from "../scripts/project.mjs";
 import { type Arena, type ArenaOptions, attachArena, createArena, createArenaSync } from "../ts/arena/arena.js";
-import { lamb, sgd } from "../ts/rules/index.js";
+import { lbfgs } from "../ts/lbfgs/lbfgs.js";
+import { adamw, lamb, muon, sgd } from "../ts/rules/index.js";
 import { reduceLROnPlateau } from "../ts/schedules/index.js";
 import type { Tensor } from "../ts/arena/tensor.js";
+import { lookahead } from "../ts/wrappers/lookahead.js";
+import { sam } from "../ts/wrappers/sam.js";
 import { numbers } from "./harness.js";
 
 async function open(options: ArenaOptions): Promise<Arena> {
@@ -236,6 +239,49 @@ describe("stepAsync", () => {
     const done = lamb([arena.tensor("w", [100])]).stepAsync(); // has measured
     arena.free();
     await expect(done).rejects.toThrow("lamb: the arena was freed; make a new one with createArena()");
+  });
+});
+
+describe("free() between any two turns of an asynchronous step ends it with an error that says so, or after it", () => {
+  type Start = (tensors: Record<string, Tensor>) => () => Promise<unknown>;
+  const starts: Record<string, Start> = {
+    adamw(tensors) {
+      const optimizer = adamw(tensors, { clipNorm: 1, ema: 0.9 });
+      return () => optimizer.stepAsync();
+    },
+    lookahead(tensors) {
+      const optimizer = lookahead(adamw(tensors), { syncPeriod: 1 });
+      return () => optimizer.stepAsync();
+    },
+    sam(tensors) {
+      const optimizer = sam(sgd(tensors));
+      return () => optimizer.stepAsync(async () => 1);
+    },
+    lbfgs(tensors) {
+      const optimizer = lbfgs(tensors, { maxIter: 3 });
+      return () => optimizer.stepAsync(async () => 1);
+    },
+    muon(tensors) {
+      const optimizer = muon(tensors);
+      return () => optimizer.stepAsync();
+    },
+    flush(tensors) {
+      const optimizer = sgd(tensors, { accumulate: 3 });
+      optimizer.step();
+      return () => optimizer.flushAsync();
+    },
+  };
+  test.each(Object.entries(starts))("%s", async (_, start) => {
+    for (let turns = 0; turns < 40; turns++) {
+      const arena = createArenaSync({ threads: 1 + (turns % 2), maxBytes: 2 ** 20 });
+      const tensors = arena.tensors({ a: [40, 50], b: [30, 20] });
+      for (const { data, grad } of Object.values(tensors)) grad.set(data.fill(0.5));
+      const done = start(tensors)().catch((error: Error) => error);
+      for (let i = 0; i < turns; i++) await null;
+      arena.free();
+      const result = await done;
+      if (result instanceof Error) expect(result.message).toContain(": the arena was freed; make a new one");
+    }
   });
 });
 

@@ -153,19 +153,20 @@ export class Pool {
 
   /** Runs a task: on all threads if it is large enough, otherwise on this one. */
   #run(title: string, task: Task): void {
-    if (task.bytes < WORTH_SHARING || this.threads === 1) return this.#runner!.run(task);
+    const runner = this.#runnerOf(title);
+    if (task.bytes < WORTH_SHARING || this.threads === 1) return runner.run(task);
     const begin = now();
     if (this.#gain < 0) {
-      this.#runner!.run(task);
+      runner.run(task);
       this.#lastEnd = now();
       this.#gain = Math.min(0, this.#gain + (this.#lastEnd - begin) / TIMES_ALONE);
       return;
     }
-    const chunks = this.#publish(task, begin - this.#lastEnd < AWAKE_MS);
+    const chunks = this.#publish(runner, task, begin - this.#lastEnd < AWAKE_MS);
     let own = 0;
     let slowest = 0;
     let end = begin;
-    for (; this.#runner!.claim(); own++) {
+    for (; runner.claim(); own++) {
       const start = end;
       end = now();
       slowest = Math.max(slowest, end - start);
@@ -174,7 +175,7 @@ export class Pool {
     if (own > 1) this.#timesAlone.set(task, ((end - begin - slowest) / (own - 1)) * chunks);
     const watch = new StallDetector();
     for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
-      this.#runner!.wait(PENDING, pending, WAIT_MS);
+      runner.wait(PENDING, pending, WAIT_MS);
     }
     this.#lastEnd = now();
     const taken = this.#lastEnd - begin;
@@ -182,17 +183,24 @@ export class Pool {
   }
 
   async #runInTurns(title: string, task: Task): Promise<void> {
-    const chunks = this.#publish(task);
+    const runner = this.#runnerOf(title);
+    const chunks = this.#publish(runner, task);
     const chunkBytes = task.bytes / chunks;
     const watch = new StallDetector();
     for (let pending = chunks; pending > 0; pending = this.#pending(title, watch)) {
       const end = now() + TURN_MS;
       let bytes = 0;
-      while (bytes < TURN_BYTES && now() < end && this.#runner!.claim()) bytes += chunkBytes;
+      while (bytes < TURN_BYTES && now() < end && runner.claim()) bytes += chunkBytes;
       pending = Atomics.load(this.#control, PENDING);
-      if (bytes === 0 && pending > 0) this.#runner!.wait(PENDING, pending, 1); // others work on the last chunks
+      if (bytes === 0 && pending > 0) runner.wait(PENDING, pending, 1); // others work on the last chunks
       if (Atomics.load(this.#control, PENDING) > 0) await nextTurn();
     }
+  }
+
+  /** Throws an Error if the arena was freed between two tasks of a step. */
+  #runnerOf(title: string): Runner {
+    if (this.#runner === undefined) throw refusal(title, FREED);
+    return this.#runner;
   }
 
   /** Takes the arena for a step. */
@@ -207,8 +215,8 @@ export class Pool {
   }
 
   /** Offers a task to all threads, and wakes them if it is worth it: if it is large, or others follow at once. */
-  #publish(task: Task, isFollowing = false): number {
-    const chunks = this.#runner!.publish(task);
+  #publish(runner: Runner, task: Task, isFollowing = false): number {
+    const chunks = runner.publish(task);
     if (isFollowing || task.bytes >= WORTH_WAKING) {
       Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
     }
