@@ -273,7 +273,7 @@ describe("free() between any two turns of an asynchronous step ends it with an e
   };
   test.each(Object.entries(starts))("%s", async (_, start) => {
     for (let turns = 0; turns < 40; turns++) {
-      const arena = createArenaSync({ threads: 1 + (turns % 2), maxBytes: 2 ** 20 });
+      const arena = createArenaSync({ threads: 1 + (turns % 2), maxBytes: 2 ** 23 });
       const tensors = arena.tensors({ a: [40, 50], b: [30, 20] });
       for (const { data, grad } of Object.values(tensors)) grad.set(data.fill(0.5));
       const done = start(tensors)().catch((error: Error) => error);

@@ -41,7 +41,7 @@ export interface Work<Given> {
 }
 
 export class Pool {
-  /** Undefined after `free`. What a thread that ends later still holds is the pool, and must not be the memory. */
+  /** Undefined after `free`: threads that have not ended hold the pool, and must not hold the memory. */
   #runner: Runner | undefined;
   #control: Int32Array;
   readonly #threads = new Set<Thread>();
@@ -85,7 +85,8 @@ export class Pool {
   /** Ends the threads. After this, every step is an error. */
   free(): void {
     this.#freed = true;
-    if (this.#ownsThreads) Atomics.store(this.#control, STATE, FREED);
+    if (!this.#ownsThreads) return; // a step that is under way is completed, because others use the memory
+    Atomics.store(this.#control, STATE, FREED);
     this.end();
     this.#runner = undefined;
     this.#control = freedControl;
