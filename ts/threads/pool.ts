@@ -8,13 +8,13 @@ import { PROTOCOL, type Task } from "./task.js";
 import { source } from "./worker-source.js";
 
 /**
- * The number of milliseconds that an asynchronous step works before the event loop gets a turn: a quarter of a frame at
- * 60 frames per second.
+ * The number of milliseconds that asynchronous steps work before the event loop gets a turn: a quarter of a frame at 60
+ * frames per second.
  */
 const TURN_MS = 4;
 
 /**
- * The largest number of bytes that it reads and writes in a turn, for clocks that are coarse or do not advance: four
+ * The largest number of bytes that they read and write in a turn, for clocks that are coarse or do not advance: four
  * milliseconds at the speed of a slow memory.
  */
 const TURN_BYTES = 2 ** 26;
@@ -57,6 +57,12 @@ export class Pool {
   readonly #timesAlone = new WeakMap<Task, number>();
   /** The time at which the last shared task ended. */
   #lastEnd = 0;
+  /**
+   * The time at which the event loop gets a turn, and the bytes that were read and written since its last one. They
+   * hold for all asynchronous steps together, because many small tasks or steps also take long.
+   */
+  #turnEnd = 0;
+  #turnBytes = 0;
   /** The number of asynchronous steps that are not done, and the last one. */
   #queued = 0;
   #last: Promise<void> = Promise.resolve();
@@ -189,13 +195,18 @@ export class Pool {
     const chunkBytes = task.bytes / chunks;
     const watch = new StallDetector();
     for (let pending = chunks; pending > 0; pending = this.#pending(title, watch)) {
-      const end = now() + TURN_MS;
-      let bytes = 0;
-      while (bytes < TURN_BYTES && now() < end && runner.claim()) bytes += chunkBytes;
+      while (!this.#isTurnOver && runner.claim()) this.#turnBytes += chunkBytes;
       pending = Atomics.load(this.#control, PENDING);
-      if (bytes === 0 && pending > 0) runner.wait(PENDING, pending, 1); // others work on the last chunks
-      if (Atomics.load(this.#control, PENDING) > 0) await nextTurn();
+      if (pending > 0 && !this.#isTurnOver) runner.wait(PENDING, pending, 1); // others work on the last chunks
+      if (Atomics.load(this.#control, PENDING) === 0 && !this.#isTurnOver) return;
+      await nextTurn();
+      this.#turnEnd = now() + TURN_MS;
+      this.#turnBytes = 0;
     }
+  }
+
+  get #isTurnOver(): boolean {
+    return this.#turnBytes >= TURN_BYTES || now() >= this.#turnEnd;
   }
 
   /** Throws an Error if the arena was freed between two tasks of a step. */
