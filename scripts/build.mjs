@@ -88,7 +88,7 @@ function annotate(file, others = []) {
 function withNames(text) {
   const factories = ts.createSourceFile("rule.d.ts", text, ts.ScriptTarget.ES2022).statements.flatMap((statement) => {
     const [declaration] = statement.declarationList?.declarations ?? [];
-    return declaration?.type?.qualifier?.text === "Factory" ? [declaration] : [];
+    return declaration?.type?.qualifier?.text === "RuleFactory" ? [declaration] : [];
   });
   for (const { name, type } of factories) {
     const textOf = ({ pos, end }) => text.slice(pos, end).trim();

@@ -39,8 +39,6 @@ test("tensors that are there are found by name, and in another thread", () => {
   expectTypeOf(arena.tensor("w")).toEqualTypeOf<Tensor>();
   expectTypeOf(arena.tensors()).toEqualTypeOf<Readonly<Record<string, Tensor>>>();
   expectTypeOf(attachArena(arena.share())).toEqualTypeOf<Arena>();
-  expectTypeOf(adam(arena.tensors()).stepAsync()).toEqualTypeOf<Promise<StepReport>>();
-  expectTypeOf(adam(arena.tensors()).step().gradNorm).toEqualTypeOf<number | undefined>();
   // @ts-expect-error a number
   createArena({ threads: "all" });
 });
@@ -106,6 +104,34 @@ test("wrappers keep the optimizer's types, and add their own", () => {
   sam(adam(model)).state(model.w).slow;
   // @ts-expect-error no such option
   lookahead(adam(model), { k: 5 });
+});
+
+test("the type of gradNorm says when it is there", async () => {
+  const { gradNorm } = adamw(model, { lr: 1, clipNorm: 1 }).step();
+  expectTypeOf(gradNorm).toEqualTypeOf<number>();
+  expectTypeOf((await adamw(model, { clipTensorNorm: 1 }).stepAsync()).gradNorm).toEqualTypeOf<number>();
+  expectTypeOf(adamw(model, { nonFinite: "skip" }).step().gradNorm).toEqualTypeOf<number>();
+  expectTypeOf(adamw(model, { lossScale: "dynamic" }).step().gradNorm).toEqualTypeOf<number>();
+  expectTypeOf(sam(lookahead(adamw(model, { clipNorm: 1 }))).step(() => 1).gradNorm).toEqualTypeOf<number>();
+  expectTypeOf(adamw(model).step().gradNorm).toEqualTypeOf<undefined>();
+  expectTypeOf(adamw(model, { lr: 1 }).step().gradNorm).toEqualTypeOf<undefined>();
+
+  // Whether these need the norm is known only when the program runs.
+  type Unsure = number | undefined;
+  const given = {} as NonNullable<Parameters<typeof adamw>[1]>;
+  const flag = Math.random() < 0.5;
+  expectTypeOf(adamw(model, { clipNorm: Infinity }).step().gradNorm).toEqualTypeOf<Unsure>();
+  expectTypeOf(adamw(model, { clipNorm: flag ? 1 : undefined }).step().gradNorm).toEqualTypeOf<Unsure>();
+  expectTypeOf(adamw(model, { ...(flag && { clipNorm: 1 }) }).step().gradNorm).toEqualTypeOf<Unsure>();
+  expectTypeOf(adamw(model, { clipNorm: 1, accumulate: 2 }).step().gradNorm).toEqualTypeOf<Unsure>();
+  expectTypeOf(adamw(model, given).step().gradNorm).toEqualTypeOf<Unsure>();
+  expectTypeOf(adamw(model, { lr: 1, ...given }).step().gradNorm).toEqualTypeOf<Unsure>();
+  const report: Promise<StepReport> = adamw(model, { clipNorm: 1 }).stepAsync();
+  expectTypeOf(await report).toEqualTypeOf<StepReport>();
+  // @ts-expect-error no such option
+  adamw(model, { clipNorm: 1, learningRate: 1 });
+  // @ts-expect-error no such word
+  adamw(model, { nonFinite: "skipped" });
 });
 
 test("closures return the loss", () => {

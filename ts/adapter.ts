@@ -1,6 +1,8 @@
-/** The type of the factories for other libraries: those of the rules, without the params. */
+/** The factories for other libraries: those of the rules, without the params. */
 
 import type { Rule } from "./optimizer/definition.js";
+import type { Values } from "./optimizer/hyper.js";
+import { checkRecord, show } from "./option.js";
 
 export type AnyFactory = ((params: any, options?: any) => { readonly hyper: unknown }) & { readonly rule: Rule };
 
@@ -17,4 +19,27 @@ export interface AdapterFactory<Factory extends AnyFactory, Group, Optimizer> {
   ): Optimizer;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;
+}
+
+/**
+ * The options and the groups that a factory was given.
+ * @param members the property of a group that has its arrays
+ * @throws a TypeError for anything but options
+ */
+export function adapterOptions(rule: Rule, library: string, members: string, given: unknown) {
+  checkRecord(rule.name, Object.keys(rule.hyper)[0]!, given);
+  const { groups = [], ...options } = given;
+  if (options.zeroGrad) refuseZeroGrad(rule, library);
+  if (!Array.isArray(groups)) {
+    throw new TypeError(
+      `${rule.name}: groups must be a list of groups { ${members}, ...options }, got ${show(groups)}`,
+    );
+  }
+  return { groups: groups as readonly unknown[], options: options as Values };
+}
+
+export function refuseZeroGrad(rule: Rule, library: string): never {
+  throw new TypeError(
+    `${rule.name}: zeroGrad has no use here, ${library} makes new gradients for each step; leave it out`,
+  );
 }

@@ -189,9 +189,7 @@ export function resolve(
   besides: readonly string[] = [],
 ): Record<string, unknown> {
   const names = Object.keys(options);
-  if (!isRecord(given)) {
-    throw new TypeError(`${title}: options must be an object such as { ${names[0]}: … }, got ${show(given)}`);
-  }
+  checkRecord(title, names[0]!, given);
   const unknown = Object.keys(given).find((name) => !names.includes(name) && !besides.includes(name));
   if (unknown !== undefined) throw noOption(title, path, unknown, names);
   const values = { ...others };
@@ -200,6 +198,23 @@ export function resolve(
     if (value !== undefined) values[name] = accept(`${title}: ${path}${name}`, option, value);
   }
   return values;
+}
+
+/** Throws a TypeError for options that are not an object. @param first the name of an option */
+export function checkRecord(
+  title: string,
+  first: string,
+  given: unknown,
+): asserts given is Readonly<Record<string, unknown>> {
+  if (isRecord(given)) return;
+  throw new TypeError(`${title}: options must be an object such as { ${first}: … }, got ${show(given)}`);
+}
+
+/** Gives a factory its name, and properties. `console.log` shows only the name. */
+/* @__NO_SIDE_EFFECTS__ */
+export function factoryOf(name: string, make: Function, properties: object): unknown {
+  for (const [key, value] of Object.entries({ name, ...properties })) Object.defineProperty(make, key, { value });
+  return make;
 }
 
 /**

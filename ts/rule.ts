@@ -1,15 +1,11 @@
 /** The function `rule`. It makes a typed factory, such as `adamw`, from a rule's definition. */
 
-import {
-  groupOptions,
-  type Definition,
-  type sharedOptions,
-  type Rule,
-  type SlotShapes,
-} from "./optimizer/definition.js";
+import { groupOptions, type Definition, sharedOptions, type Rule, type SlotShapes } from "./optimizer/definition.js";
+import type { GradNorm, Inferred, NormOptions } from "./optimizer/gradNorm.js";
+import { refusing } from "./optimizer/hyper.js";
 import { Optimizer } from "./optimizer/optimizer.js";
 import type { Params } from "./optimizer/params.js";
-import type { Options, ValueOf } from "./option.js";
+import { factoryOf, type Options, type ValueOf } from "./option.js";
 import type { Schedule } from "./schedules/schedule.js";
 
 type Given<O extends Options> = { -readonly [Name in keyof O]?: ValueOf<O[Name]> };
@@ -36,18 +32,34 @@ export type StateOf<Slots extends string, Added extends string> = { readonly [Sl
 
 /** Makes an optimizer of tensors, a record or a list, or of groups that each have their own options. */
 export interface OptimizerFactory<Hyper, State, GroupOptions, AllOptions> {
-  (params: Params<GroupOptions>, options?: AllOptions): Optimizer<Hyper, State, GroupOptions>;
+  <const Norm extends NormOptions = Record<never, never>>(
+    params: Params<GroupOptions>,
+    options?: Readonly<AllOptions> & Inferred<Norm>,
+  ): Optimizer<Hyper, State, GroupOptions, GradNorm<Norm>>;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;
 }
 
 /** A factory by the parts of its literal. The build gives each a name, so that editors show `AdamwOptions`. */
-export interface Factory<
+export interface RuleFactory<
   Hyper extends Options,
   Fixed extends Options,
   Slots extends string,
   Added extends string,
 > extends OptimizerFactory<Live<Hyper>, StateOf<Slots, Added>, GroupOptions<Hyper, Fixed>, AllOptions<Hyper, Fixed>> {}
+
+/** The type of variables that hold factories: `Factory<any, any, any, any>` is that of every rule. */
+export interface Factory<
+  Hyper extends Options,
+  Fixed extends Options,
+  Slots extends string,
+  Added extends string,
+> extends Pick<RuleFactory<Hyper, Fixed, Slots, Added>, "rule"> {
+  (
+    params: Params<GroupOptions<Hyper, Fixed>>,
+    options?: AllOptions<Hyper, Fixed>,
+  ): Optimizer<Live<Hyper>, StateOf<Slots, Added>, GroupOptions<Hyper, Fixed>>;
+}
 
 /** TypeScript infers any options for a rule without fixed options; such a rule has none. */
 type Known<O extends Options> = string extends keyof O ? Record<never, never> : O;
@@ -63,7 +75,7 @@ type Made<
   Slots extends string,
   Added extends string,
   Shapes extends SlotShapes,
-> = Factory<Hyper, Known<Fixed>, Exclude<Slots, Missing<Slots, Shapes>>, Added | Missing<Slots, Shapes>>;
+> = RuleFactory<Hyper, Known<Fixed>, Exclude<Slots, Missing<Slots, Shapes>>, Added | Missing<Slots, Shapes>>;
 
 /* @__NO_SIDE_EFFECTS__ */
 export function rule<
@@ -110,8 +122,11 @@ export function rule<
     advance: advance ?? (({ before }) => before),
     conflict: conflict ?? (() => undefined),
   }) as unknown as Rule;
-  const factory = (params: Params<object>, options: object = {}) => new Optimizer(rule, params, options);
-  return Object.assign(factory, { rule }) as unknown as Made<Hyper, Fixed, Slots, Added, Shapes>;
+  const factory = (params: Params<object>, options: object = {}) => {
+    const RuleOptimizer = refusing(Optimizer, rule, "optimizer", { ...rule.fixed, ...sharedOptions });
+    return new RuleOptimizer(rule, params, options);
+  };
+  return factoryOf(name, factory, { rule }) as Made<Hyper, Fixed, Slots, Added, Shapes>;
 }
 
 /** Freezes a literal: the rule is public, and all optimizers share it. */

@@ -124,7 +124,7 @@ const others: readonly Entry[] = [
 ];
 
 /** Every rule of the package, with the options above if there are any. */
-const rules = Object.values(downhill)
+const rules = Object.values<unknown>(downhill)
   .filter((value): value is AnyFactory => typeof value === "function" && "rule" in value)
   .map((factory): Entry => {
     const { name, hyper, fixed, accepts } = factory.rule;

@@ -83,19 +83,20 @@ export function createArena(options: UnsharedOptions): Promise<Arena<Float32Arra
 export function createArena(options?: ArenaOptions): Promise<Arena>;
 export function createArena(given: ArenaOptions = {}): Promise<Arena> {
   const promise = makeArena(given);
-  const forgotten = (name: string) => () => {
-    promise.then(
-      (arena) => arena.free(),
-      () => {},
-    );
-    throw new TypeError(
-      `${name}: createArena() returns a promise; write \`const arena = await createArena()\`, or call createArenaSync()`,
-    );
-  };
-  return Object.defineProperties(promise, {
-    tensor: { value: forgotten("tensor") },
-    tensors: { value: forgotten("tensors") },
-  });
+  // Whoever forgets `await` reads a property of the arena.
+  for (const name of ["shared", ...Object.getOwnPropertyNames(Arena.prototype)]) {
+    const get = () => {
+      promise.then(
+        (arena) => arena.free(),
+        () => {},
+      );
+      throw new TypeError(
+        `${name}: createArena() returns a promise; write \`const arena = await createArena()\`, or call createArenaSync()`,
+      );
+    };
+    if (!(name in promise)) Object.defineProperty(promise, name, { get });
+  }
+  return promise;
 }
 
 async function makeArena(given: ArenaOptions): Promise<Arena> {

@@ -2,7 +2,7 @@
 
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
-import { show } from "../option.js";
+import { count, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
@@ -17,10 +17,17 @@ export type Shape = readonly number[];
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((size, i) => size === b[i]);
 
+const place = count(undefined, 0);
+
 /** A view whose `set` names the tensor if there are too few or too many values. With an offset, fewer are fine. */
 export function checkedView<Data extends Float32Array>(view: Data, title: string): Data {
   const set = (values: ArrayLike<number>, offset?: number) => {
-    const { length } = Object(values);
+    const { length, 0: first } = Object(values);
+    if (!Number.isInteger(length) || (length > 0 && typeof first !== "number")) {
+      const remedy = Array.isArray(first) ? "; write values.flat(Infinity)" : "";
+      throw new TypeError(`${title}.set: values must be a list of numbers, got ${show(values)}${remedy}`);
+    }
+    if (offset !== undefined) place.check(`${title}.set: offset`, offset);
     if (offset === undefined ? length !== view.length : length + offset > view.length) {
       const remedy = offset === undefined && length < view.length ? "; for a part, say where: set(values, offset)" : "";
       throw new RangeError(`${title}.set: there must be ${view.length} values, got ${length}${remedy}`);

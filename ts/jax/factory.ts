@@ -1,7 +1,9 @@
 /** The factory of a rule's optimizers for jax-js. */
 
 import type { AdapterFactory, AnyFactory } from "../adapter.js";
-import type { Values } from "../optimizer/hyper.js";
+import { sharedOptions } from "../optimizer/definition.js";
+import { refusing } from "../optimizer/hyper.js";
+import { factoryOf } from "../option.js";
 import { type ArrayGroup, Solver } from "./solver.js";
 
 export type JaxFactory<Factory extends AnyFactory> = AdapterFactory<
@@ -12,6 +14,9 @@ export type JaxFactory<Factory extends AnyFactory> = AdapterFactory<
 
 /* @__NO_SIDE_EFFECTS__ */
 export function jaxFactory<Factory extends AnyFactory>({ rule }: Factory): JaxFactory<Factory> {
-  const factory = (options: object = {}) => new Solver(rule, options as Values);
-  return Object.assign(factory, { rule }) as unknown as JaxFactory<Factory>;
+  const factory = (options: object = {}) => {
+    const RuleSolver = refusing(Solver, rule, "state", { ...rule.fixed, ...sharedOptions });
+    return new RuleSolver(rule, options);
+  };
+  return factoryOf(rule.name, factory, { rule }) as JaxFactory<Factory>;
 }

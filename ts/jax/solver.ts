@@ -4,13 +4,18 @@
  */
 
 import { Array as JaxArray, type JsTree, type JsTreeDef, numpy as np, tree } from "@jax-js/jax";
+import { adapterOptions, refuseZeroGrad } from "../adapter.js";
 import { createArenaSync } from "../arena/arena.js";
 import { sameShape, type Shape, Tensor } from "../arena/tensor.js";
 import type { Rule } from "../optimizer/definition.js";
-import { resolveAll, resolveGroup, type Values } from "../optimizer/hyper.js";
+import { refusing, resolveAll, resolveGroup, type Values } from "../optimizer/hyper.js";
+import { type Inspect, shownAs } from "../optimizer/inspect.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import type { StepReport } from "../optimizer/step.js";
 import { show } from "../option.js";
+import { INSPECT } from "../platform.js";
+
+const LIBRARY = "jax-js";
 
 /** A tree of arrays: an array, or a list or a record of trees. */
 export type ArrayTree = JsTree<JaxArray>;
@@ -39,25 +44,31 @@ interface Contents {
  */
 export class SolverState<Hyper = unknown> {
   #contents: Contents | undefined;
-  readonly #name: string;
+  readonly #rule: Rule;
 
   /** @internal */
-  constructor(name: string, contents: Contents) {
-    this.#name = name;
+  constructor(rule: Rule, contents: Contents) {
+    this.#rule = rule;
     this.#contents = contents;
+  }
+
+  /** The text that Node's `console.log` shows. @internal */
+  [INSPECT](depth: number, options: object, inspect: Inspect): string {
+    const optimizer = this.#contents?.optimizer;
+    return `state of ${optimizer ? optimizer[INSPECT](depth, options, inspect) : `${this.#rule.name} (consumed)`}`;
   }
 
   /** The contents, or an Error for a state that was consumed. @internal */
   contents(method: string): Contents {
     if (this.#contents) return this.#contents;
     throw new Error(
-      `${this.#name}: ${method}: the state was consumed by an earlier call or by dispose(); use the state that the call returned`,
+      `${this.#rule.name}: ${method}: the state was consumed by an earlier call or by dispose(); use the state that the call returned`,
     );
   }
 
   /** Gives the contents to a new state. @internal */
   moved(): SolverState<Hyper> {
-    const next = new SolverState<Hyper>(this.#name, this.contents("move"));
+    const next = new (refusing(SolverState, this.#rule, "state"))<Hyper>(this.#rule, this.contents("move"));
     this.#contents = undefined;
     return next;
   }
@@ -107,17 +118,10 @@ export class Solver<Hyper = unknown> {
   readonly #groups: readonly (ArrayGroup & Values)[];
 
   /** @internal */
-  constructor(rule: Rule, { groups = [], ...options }: Values) {
-    if (options.zeroGrad) {
-      throw new TypeError(
-        `${rule.name}: zeroGrad has no use here, jax-js makes new gradients for each step; leave it out`,
-      );
-    }
-    if (!Array.isArray(groups)) {
-      throw new TypeError(`${rule.name}: groups must be a list of groups { params, ...options }, got ${show(groups)}`);
-    }
+  constructor(rule: Rule, given: object) {
+    const { groups, options } = adapterOptions(rule, LIBRARY, "params", given);
     groups.forEach((group, i) => {
-      const { params, ...own } = group ?? {};
+      const { params, ...own } = (group ?? {}) as { readonly params?: unknown };
       if (!(params instanceof RegExp) && !(Array.isArray(params) && params.every((name) => typeof name === "string"))) {
         throw new TypeError(
           `${rule.name}: groups[${i}].params must be a pattern such as /bias$/ or a list of names, got ${show(params)}`,
@@ -128,7 +132,23 @@ export class Solver<Hyper = unknown> {
     resolveGroup(rule, resolveAll(rule, options));
     this.#rule = rule;
     this.#options = options;
-    this.#groups = groups;
+    this.#groups = groups as readonly (ArrayGroup & Values)[];
+  }
+
+  /** The text that Node's `console.log` shows. @internal */
+  [INSPECT](_: unknown, options: object, inspect: Inspect): string {
+    const groups = this.#groups.length > 0 ? { groups: this.#groups } : {};
+    return shownAs(this.#rule.name, { ...this.#options, ...groups }, options, inspect);
+  }
+
+  /** For those who come from PyTorch. @internal */
+  zeroGrad(): never {
+    return refuseZeroGrad(this.#rule, LIBRARY);
+  }
+
+  /** The hyper-parameters are those of a state. @internal */
+  get hyper(): never {
+    throw new TypeError(`${this.#rule.name}: hyper is a property of the state; write state.hyper`);
   }
 
   /**
@@ -148,7 +168,12 @@ export class Solver<Hyper = unknown> {
       );
       const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
       tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
-      return new SolverState(name, { optimizer, tensors, structure, last: leaves });
+      return new (refusing(SolverState, this.#rule, "state"))<Hyper>(this.#rule, {
+        optimizer,
+        tensors,
+        structure,
+        last: leaves,
+      });
     } catch (error) {
       arena.free();
       throw error;

@@ -4,7 +4,9 @@ import type { Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Tensor } from "../arena/tensor.js";
+import { groupContents, type Inspect, shownAs } from "../optimizer/inspect.js";
 import type { Vector, Vectors } from "../optimizer/vectors.js";
+import { INSPECT } from "../platform.js";
 
 /**
  * `s` is a change of the parameters, `y` the change of the gradient over it, and `rho` the inverse of their product.
@@ -46,6 +48,11 @@ export class History<Hyper> implements CheckpointableGroup {
     this.#size = size;
     const [direction, gradient] = vectors.allocated as [Vector, Vector];
     this.state = { iterations: 0, evaluations: 0, t: 0, direction, gradient, pairs: [], hDiag: 1 };
+  }
+
+  /** The text that Node's `console.log` shows. */
+  [INSPECT](_: unknown, options: object, inspect: Inspect): string {
+    return shownAs("Group", groupContents(this), options, inspect);
   }
 
   /** The number of vectors that a history of `size` pairs needs. */

@@ -3,7 +3,7 @@
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
 import { groupOptions } from "../optimizer/definition.js";
-import { liveHyper, refuseHyper, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
+import { liveHyper, refusing, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, named, type Tensors } from "../optimizer/params.js";
 import { count, flag, nonNegative, oneOf } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
@@ -70,7 +70,7 @@ const rule = {
  * @throws a TypeError or RangeError for wrong arguments, a RangeError if memory runs out.
  */
 export function lbfgs(params: Tensors, options: LBFGSOptions = {}): LBFGS {
-  return new LBFGS(params, options);
+  return new (refusing(LBFGS, rule, "optimizer"))(params, options);
 }
 
 /** Minimizes a function by L-BFGS. Made by `lbfgs(params, options)`. */
@@ -109,7 +109,6 @@ export class LBFGS extends Checkpointable {
     const fixed = { maxIter, maxEval, historySize, lineSearchFn, maximize };
     this.#history = new History(tensors, hyper, fixed, this.#vectors, historySize);
     this.groups = [this.#history];
-    refuseHyper(this, rule);
     Object.freeze(this);
   }
 

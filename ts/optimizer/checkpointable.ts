@@ -4,6 +4,7 @@ import { INSPECT } from "../platform.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Rule, Scalars } from "./definition.js";
 import type { Values } from "./hyper.js";
+import { changedOptions, groupContents, type Inspect, shownAs } from "./inspect.js";
 import type { TensorViews } from "./segment.js";
 
 /** Tensors that share hyper-parameters. */
@@ -49,20 +50,24 @@ export abstract class Checkpointable {
   };
 
   /** The text that Node's `console.log` shows. @internal */
-  [INSPECT](_: unknown, options: object, inspect: (value: unknown, options: object) => string): string {
-    return `${this.internals.rule.name} ${inspect({ steps: this.steps, groups: this.groups.map(described) }, options)}`;
+  [INSPECT](_: unknown, options: object, inspect: Inspect): string {
+    const { rule, step, wrappers } = this.internals;
+    const contents = {
+      steps: this.steps,
+      ...changedOptions(step.shared),
+      ...Object.fromEntries([...wrappers].map(([name, { options }]) => [name, options])),
+      groups: this.groups.map(groupContents),
+    };
+    return shownAs(rule.name, contents, options, inspect);
   }
 
   /** For those who come from PyTorch. @internal */
   zeroGrad(): never {
-    throw new TypeError(
-      `${this.internals.rule.name}: there is no zeroGrad(); make the optimizer with zeroGrad: true, which zeroes the gradients after each step, or write grad.fill(0)`,
-    );
+    const { rule, step } = this.internals;
+    const remedy =
+      "zeroGrad" in step.shared
+        ? "make the optimizer with zeroGrad: true, which zeroes the gradients after each step, or write grad.fill(0)"
+        : "write grad.fill(0) in the closure";
+    throw new TypeError(`${rule.name}: there is no zeroGrad(); ${remedy}`);
   }
 }
-
-/** A group as `console.log` shows it. */
-const described = ({ params, hyper }: CheckpointableGroup) => ({
-  params: params.map(({ name, shape }) => `${name} [${shape.join(", ")}]`),
-  ...(hyper as object),
-});

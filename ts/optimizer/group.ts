@@ -6,9 +6,11 @@ import type { Tensor } from "../arena/tensor.js";
 import type { Kernel } from "../wasm/kernels.js";
 import type { Program } from "../matrix/program.js";
 import { count } from "../option.js";
+import { INSPECT } from "../platform.js";
 import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
+import { groupContents, type Inspect, shownAs } from "./inspect.js";
 import { BLOCK_BYTES, extent, floatsIn, Segment, segmentsOf } from "./segment.js";
 
 /** A group before it has memory. */
@@ -130,6 +132,11 @@ export class Group<Hyper = unknown> {
     this.sign = values.maximize ? -1 : 1;
     arena.onFree(this);
     Object.freeze(this);
+  }
+
+  /** The text that Node's `console.log` shows. @internal */
+  [INSPECT](_: unknown, options: object, inspect: Inspect): string {
+    return shownAs("Group", groupContents(this), options, inspect);
   }
 
   /** The hyper-parameters now, for any step. @internal */

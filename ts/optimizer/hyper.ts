@@ -216,15 +216,47 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
   return { hyper: proxy, stage };
 }
 
-/** Makes `optimizer.lr` an error that names `optimizer.hyper.lr`. */
-export function refuseHyper(optimizer: object, rule: Pick<Optioned, "name" | "hyper">): void {
-  for (const name of Object.keys(rule.hyper)) {
-    const refuse = () => {
-      throw new TypeError(`${rule.name}: ${name} is not a property of the optimizer; write optimizer.hyper.${name}`);
-    };
-    if (!(name in optimizer)) Object.defineProperty(optimizer, name, { get: refuse, set: refuse });
+type Class = new (...args: any[]) => any;
+
+/** The classes that `refusing` made, by rule and by the class that they extend. */
+const classes = new WeakMap<object, Map<Class, Class>>();
+
+/**
+ * A class for the objects of a rule, in which options that are written to a wrong place are errors that name the remedy:
+ * `optimizer.lr` names `optimizer.hyper.lr`. There is one for each rule, because objects with many accessors of their own are slow.
+ */
+export function refusing<Base extends Class>(base: Base, rule: Refused, owner: string, fixed?: object): Base {
+  const known = classes.get(rule) ?? new Map<Class, Class>();
+  if (!known.has(base)) {
+    const made = class extends base {};
+    Object.defineProperty(made, "name", { value: base.name });
+    refuseOptions(made.prototype, rule, owner, fixed);
+    classes.set(rule, known.set(base, made));
   }
+  return known.get(base) as Base;
 }
+
+type Refused = Pick<Optioned, "name" | "hyper" | "fixed">;
+
+/**
+ * Defines the errors of `refusing` in a prototype.
+ * @param owner the variable whose property `hyper` has the hyper-parameters
+ * @param fixed the options that cannot change
+ */
+export function refuseOptions(prototype: object, rule: Refused, owner: string, fixed: object = rule.fixed): void {
+  const refuse = (name: string, isRead: boolean, what: string) => {
+    const fail = () => {
+      throw new TypeError(`${rule.name}: ${name} ${what}`);
+    };
+    if (!(name in prototype)) Object.defineProperty(prototype, name, { get: isRead ? fail : undefined, set: fail });
+  };
+  for (const name of Object.keys(rule.hyper)) {
+    refuse(name, true, `is a property of ${owner}.hyper; write ${owner}.hyper.${name}`);
+  }
+  for (const name of Object.keys(fixed)) refuse(name, false, FIXED);
+}
+
+const FIXED = "is fixed when the optimizer is made; make a new optimizer to change it";
 
 function checkConflict(rule: Optioned, values: Values): void {
   const conflict = rule.conflict(values);
@@ -235,5 +267,5 @@ function refuse(rule: Optioned, name: string, values: Values): never {
   if (!Object.hasOwn(values, name)) {
     throw noOption(rule.name, "", name, Object.keys(optionsOf(rule)));
   }
-  throw new TypeError(`${rule.name}: ${name} is fixed when the optimizer is made; make a new optimizer to change it`);
+  throw new TypeError(`${rule.name}: ${name} ${FIXED}`);
 }

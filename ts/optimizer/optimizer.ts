@@ -7,7 +7,7 @@ import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
 import { Group, type Plan, planGroup } from "./group.js";
-import { boundsOf, refuseHyper, resolveAll, resolveGroup, type Values } from "./hyper.js";
+import { boundsOf, refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import type { Segment, TensorViews } from "./segment.js";
@@ -15,7 +15,7 @@ import { type Asked, Step, type StepReport } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
 
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
-export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointable {
+export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | undefined> extends Checkpointable {
   readonly #rule: Rule;
   readonly #arena: Arena;
   readonly #step: Step;
@@ -56,7 +56,6 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
     this.#step = new Step(arena, rule, plans[0]!.values, (group) => this.#separate(group));
     this.#driver = new ClosureDriver(rule.name, arena);
     this.#addGroups(plans, address);
-    refuseHyper(this, rule);
     Object.freeze(this);
   }
 
@@ -83,9 +82,10 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   #addGroups(plans: readonly Plan[], address: number): void {
+    const RuleGroup = refusing(Group, this.#rule, "group");
     let next = address + scratchOf(plans);
     const groups = plans.map((plan) => {
-      const group = new Group<Hyper>(this.#arena, this.#rule, plan, next, address, this.steps);
+      const group = new RuleGroup<Hyper>(this.#arena, this.#rule, plan, next, address, this.steps);
       next += plan.bytes;
       this.#plans.push(plan);
       this.#mapSegments(plan, group);
@@ -187,12 +187,12 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * for a closure that returns no number. An error of the closure is thrown again. After an error, parameters and
    * state are as before, unless a thread died during the step (`arena.torn`).
    */
-  step(closure?: Closure): StepReport {
+  step(closure?: Closure): StepReport<GradNorm> {
     const { pool } = this.#arena.internals(this.#rule.name);
     this.#checkReady(this.#rule.name);
-    if (closure !== undefined) return this.#driver.run(this.#computation(), closure);
-    pool.step(this.#rule.name, this.#step);
-    return this.#step.report;
+    if (closure !== undefined) this.#driver.run(this.#computation(), closure);
+    else pool.step(this.#rule.name, this.#step);
+    return this.#step.report as StepReport<GradNorm>;
   }
 
   /**
@@ -201,13 +201,15 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
    * closure, which may be async, one call at a time is allowed.
    * @returns a promise of the step's report; it is rejected with the errors of `step`
    */
-  async stepAsync(closure?: AsyncClosure): Promise<StepReport> {
+  async stepAsync(closure?: AsyncClosure): Promise<StepReport<GradNorm>> {
     const { pool } = this.#arena.internals(this.#rule.name);
     this.#checkReady(this.#rule.name);
     const asked = this.#step.ask(closure !== undefined);
+    const report = () => ({ ...this.#step.report }) as StepReport<GradNorm>;
     try {
-      if (closure !== undefined) return { ...(await this.#driver.runAsync(this.#computation(asked), closure)) };
-      return await pool.stepAsync(this.#rule.name, this.#step, asked, () => ({ ...this.#step.report }));
+      if (closure === undefined) return await pool.stepAsync(this.#rule.name, this.#step, asked, report);
+      await this.#driver.runAsync(this.#computation(asked), closure);
+      return report();
     } finally {
       this.#step.answer();
     }
@@ -241,7 +243,7 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
   }
 
   /** A step that calls a closure. */
-  *#computation(asked?: Asked): ClosureComputation<StepReport> {
+  *#computation(asked?: Asked): ClosureComputation<void> {
     const perturbations = this.#perturbations;
     this.#checkNotPerturbed(this.#rule.name);
     const loss = (yield EVALUATE) as number;
@@ -257,7 +259,6 @@ export class Optimizer<Hyper, State, GroupOptions = object> extends Checkpointab
       throw error;
     }
     this.#step.loss = loss;
-    return this.#step.report;
   }
 
   /**

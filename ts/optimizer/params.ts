@@ -1,6 +1,6 @@
 /** The `params` of an optimizer: tensors, or groups of tensors. */
 
-import type { Arena } from "../arena/arena.js";
+import { Arena } from "../arena/arena.js";
 import { tensorKinds, type Rule } from "./definition.js";
 import { classOf, isRecord, show } from "../option.js";
 import { Tensor } from "../arena/tensor.js";
@@ -54,7 +54,8 @@ const expected = "must be tensors, by name or in a list, or a list of groups { p
 export function listTensors(expected: string, params: Tensors): readonly Tensor[] {
   if (typeof params !== "object" || params === null) throw new TypeError(`${expected}, got ${show(params)}`);
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
-  if (!Array.isArray(params) && Symbol.iterator in params) throw new TypeError(`${expected}, got ${show(params)}`);
+  if ((params as unknown) instanceof Arena) throw new TypeError(`${expected}, got an arena; write arena.tensors()`);
+  if (!Array.isArray(params) && !isRecord(params)) throw new TypeError(`${expected}, got ${show(params)}`);
   const tensors: readonly Tensor[] = Array.isArray(params) ? Array.from(params) : Object.values(params);
   if (tensors.length === 0) throw new RangeError(`${expected}, got none`);
   for (const tensor of tensors) {

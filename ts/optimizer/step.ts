@@ -20,13 +20,14 @@ import type { Segment, StepNumbers } from "./segment.js";
 
 type SharedOptions = { readonly [Name in keyof typeof sharedOptions]: ValueOf<(typeof sharedOptions)[Name]> };
 
-/** The result of a step. */
-export interface StepReport {
+/** The result of a step. `GradNorm` is the type of the norm, which follows from the optimizer's options. */
+export interface StepReport<GradNorm = number | undefined> {
   /**
-   * The norm of the gradients over all tensors, after scaling and accumulation, before clipping. Undefined if no option
-   * requires the norm, and for a micro-batch that does not complete a step.
+   * The norm of the gradients over all tensors, after scaling and accumulation, before clipping. It is a number with one of
+   * the options `clipNorm`, `clipTensorNorm`, `nonFinite: "skip"` or `"throw"`, and `lossScale: "dynamic"`. Undefined
+   * without these options, and for a micro-batch that does not complete a step.
    */
-  readonly gradNorm: number | undefined;
+  readonly gradNorm: GradNorm;
   /** Whether the step was skipped because a gradient was not finite. */
   readonly skipped: boolean;
   /** The loss that the closure returned, if `step` was given one. */

@@ -1,6 +1,7 @@
 /** A schedule: a number as a function of the step, which can also be written as data. */
 
-import { type Chosen, type Option, type Options, resolve, show, type ValueOf } from "../option.js";
+import { INSPECT } from "../platform.js";
+import { type Chosen, factoryOf, type Option, type Options, resolve, show, type ValueOf } from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {
@@ -31,6 +32,11 @@ export class Schedule {
   /** Returns the schedule as JSON data. `scheduleFrom(data)` makes the schedule again. */
   toJSON(): Readonly<Record<string, unknown>> {
     return { schedule: this.name, ...(plain(this.options) as typeof this.options) };
+  }
+
+  /** The text that Node's `console.log` shows. @internal */
+  [INSPECT](): string {
+    return `${this}`;
   }
 
   /** The call that makes the schedule, as code. */
@@ -91,7 +97,7 @@ export function schedule<const O extends Options>(
     if (wrong !== undefined) throw new RangeError(`${name}: ${wrong}`);
     return new Schedule(name, values, at(values));
   };
-  return Object.assign(factory, { options }) as unknown as ScheduleFactory<O>;
+  return factoryOf(name, factory, { options }) as ScheduleFactory<O>;
 }
 
 /**

@@ -2,7 +2,9 @@
 
 import { serialization } from "@tensorflow/tfjs-core";
 import type { AdapterFactory, AnyFactory } from "../adapter.js";
-import type { Values } from "../optimizer/hyper.js";
+import { sharedOptions } from "../optimizer/definition.js";
+import { refuseOptions } from "../optimizer/hyper.js";
+import { factoryOf } from "../option.js";
 import { optionsFrom } from "./config.js";
 import { TfjsOptimizer, type VariableGroup } from "./optimizer.js";
 
@@ -17,7 +19,7 @@ export function tfjsFactory<Factory extends AnyFactory>({ rule }: Factory): Tfjs
   class RuleOptimizer extends TfjsOptimizer {
     static className = `Downhill${rule.name[0]!.toUpperCase()}${rule.name.slice(1)}`;
 
-    constructor(options: Values) {
+    constructor(options: object) {
       super(rule, options);
     }
 
@@ -28,7 +30,8 @@ export function tfjsFactory<Factory extends AnyFactory>({ rule }: Factory): Tfjs
       return new cls(optionsFrom(config));
     }
   }
+  refuseOptions(RuleOptimizer.prototype, rule, "optimizer", { ...rule.fixed, ...sharedOptions });
   serialization.registerClass(RuleOptimizer);
-  const factory = (options: object = {}) => new RuleOptimizer(options as Values);
-  return Object.assign(factory, { rule }) as unknown as TfjsFactory<Factory>;
+  const factory = (options: object = {}) => new RuleOptimizer(options);
+  return factoryOf(rule.name, factory, { rule }) as TfjsFactory<Factory>;
 }

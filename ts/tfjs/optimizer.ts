@@ -9,19 +9,24 @@ import {
   tidy,
   Variable,
 } from "@tensorflow/tfjs-core";
+import { adapterOptions, refuseZeroGrad } from "../adapter.js";
 import { Arena } from "../arena/arena.js";
 import type { Space } from "../arena/memory.js";
 import { padded, sameShape, Tensor } from "../arena/tensor.js";
 import { sharedOptions, type Rule, type Scalars, tensorKinds } from "../optimizer/definition.js";
-import { liveHyper, resolveAll, resolveGroup, type Values, variantOf } from "../optimizer/hyper.js";
+import { liveHyper, refuseOptions, resolveAll, resolveGroup, type Values, variantOf } from "../optimizer/hyper.js";
+import { type Inspect, shownAs } from "../optimizer/inspect.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import type { Counts, StepReport } from "../optimizer/step.js";
 import { classOf, show } from "../option.js";
+import { INSPECT } from "../platform.js";
 import { CONTROL_BYTES, THREADS } from "../threads/control.js";
 import { configOf } from "./config.js";
 import { type Host, hostOf } from "./host.js";
 import { type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
+
+const LIBRARY = "TensorFlow.js";
 
 /** A group of variables that share options. A variable belongs to the first group that matches its name. */
 export interface VariableGroup {
@@ -83,32 +88,37 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   readonly #exported = new Map<string, Variable>();
 
   /** @internal */
-  constructor(rule: Rule, { groups = [], ...options }: Values & { readonly groups?: unknown }) {
+  constructor(rule: Rule, given: object) {
     super();
-    if (options.zeroGrad) {
-      throw new TypeError(
-        `${rule.name}: zeroGrad has no use here, TensorFlow.js makes new gradients for each step; leave it out`,
-      );
-    }
-    if (!Array.isArray(groups)) {
-      throw new TypeError(
-        `${rule.name}: groups must be a list of groups { variables, ...options }, got ${show(groups)}`,
-      );
-    }
+    const { groups, options } = adapterOptions(rule, LIBRARY, "variables", given);
     const group = (own: Values, variables: VariableGroup["variables"] | undefined, path: string): TfjsGroup<Hyper> => {
       const values = resolveGroup(rule, resolveAll(rule, options), own, path);
       const { hyper } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
-      return { hyper: hyper as Hyper, variables, values, own };
+      const made = { hyper: hyper as Hyper, variables, values, own, [INSPECT]: () => ({ variables, ...hyper }) };
+      refuseOptions(made, rule, "group");
+      return made;
     };
     this.#rule = rule;
     this.#options = options;
     this.#groups = Object.freeze([
-      ...groups.map((given: unknown, i) => {
+      ...groups.map((given, i) => {
         const { variables, ...own } = checkGroup(`${rule.name}: groups[${i}]`, given);
         return group(own, variables, `groups[${i}].`);
       }),
       group({}, undefined, ""),
     ]);
+  }
+
+  /** The text that Node's `console.log` shows. @internal */
+  [INSPECT](_: unknown, options: object, inspect: Inspect): string {
+    const variables = this.#entries.map(({ name }) => name);
+    const contents = { iterations: this.iterations, variables, ...this.#shared, groups: this.#groups };
+    return shownAs(this.#rule.name, contents, options, inspect);
+  }
+
+  /** For those who come from PyTorch. @internal */
+  zeroGrad(): never {
+    return refuseZeroGrad(this.#rule, LIBRARY);
   }
 
   /** The groups in the order in which they were given; then the group of the other variables. */

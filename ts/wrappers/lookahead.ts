@@ -29,10 +29,10 @@ export interface LookaheadOptions {
  * @returns the optimizer itself
  * @throws a TypeError or RangeError for wrong arguments, and for an optimizer that `lookahead` already wraps.
  */
-export function lookahead<Hyper, State>(
-  optimizer: Optimizer<Hyper, State>,
+export function lookahead<Hyper, State, GroupOptions, GradNorm>(
+  optimizer: Optimizer<Hyper, State, GroupOptions, GradNorm>,
   options: LookaheadOptions = {},
-): Optimizer<Hyper, State & { readonly slow: Float32Array }> {
+): Optimizer<Hyper, State & { readonly slow: Float32Array }, GroupOptions, GradNorm> {
   const values = checkWrappable(
     "lookahead",
     optimizer,
@@ -64,5 +64,5 @@ export function lookahead<Hyper, State>(
     last: [() => (isDue() ? follow() : undefined), () => (isDue() ? vectors.combine(params, 1, slow) : undefined)],
   };
   wrap("lookahead", { options: values, phases, state });
-  return optimizer as Optimizer<Hyper, State & { readonly slow: Float32Array }>;
+  return optimizer as Optimizer<Hyper, State & { readonly slow: Float32Array }, GroupOptions, GradNorm>;
 }

@@ -30,10 +30,10 @@ export interface SamOptions {
  * @returns the optimizer itself
  * @throws a TypeError or RangeError for wrong arguments, and for an optimizer that `sam` already wraps.
  */
-export function sam<Hyper, State>(
-  optimizer: Optimizer<Hyper, State>,
+export function sam<Hyper, State, GroupOptions, GradNorm>(
+  optimizer: Optimizer<Hyper, State, GroupOptions, GradNorm>,
   options: SamOptions = {},
-): Optimizer<Hyper, State> {
+): Optimizer<Hyper, State, GroupOptions, GradNorm> {
   const values = checkWrappable("sam", optimizer, { rho: nonNegative(0.05) }, options);
   const { arena, step, wrap } = optimizer.internals;
   const { rule } = optimizer.internals;

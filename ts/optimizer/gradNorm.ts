@@ -1,0 +1,37 @@
+/** The type of the norm that a step reports, by the options that were given. */
+
+import type { ValueOf } from "../option.js";
+import type { sharedOptions } from "./definition.js";
+
+type Shared = { readonly [Name in keyof typeof sharedOptions]?: ValueOf<(typeof sharedOptions)[Name]> };
+
+/** The options on which it depends whether a step computes the norm of the gradients. */
+export interface NormOptions extends Pick<
+  Shared,
+  "clipNorm" | "clipTensorNorm" | "nonFinite" | "lossScale" | "accumulate"
+> {}
+
+/** TypeScript infers these options from those that are given. The empty type accepts them: they are checked elsewhere. */
+export type Inferred<Norm> = { readonly [Name in keyof Norm & keyof NormOptions]: Norm[Name] } | Record<never, never>;
+
+/** The type of `clipNorm` and `clipTensorNorm`. */
+type Clip<Norm> = Norm extends { readonly clipNorm: infer Clip } | { readonly clipTensorNorm: infer Clip }
+  ? Clip
+  : unknown;
+
+/** Whether a type is that of literals such as 1. The type `number` includes Infinity. */
+type IsLiteral<N> = [N] extends [number] ? (number extends N ? false : true) : false;
+
+/**
+ * The type of `gradNorm`: a number if the options are known to need it, undefined if none of them is given. Micro-batches have no
+ * norm.
+ */
+export type GradNorm<Norm> = keyof Norm extends never
+  ? undefined
+  : "accumulate" extends keyof Norm
+    ? number | undefined
+    : Norm extends { readonly nonFinite: "throw" | "skip" } | { readonly lossScale: "dynamic" }
+      ? number
+      : IsLiteral<Clip<Norm>> extends true
+        ? number
+        : number | undefined;
