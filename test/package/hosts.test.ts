@@ -1,6 +1,7 @@
 /** The packed package in fresh projects: a training loop with a checkpoint and threads, on every host that people have. */
 
 import { spawn } from "node:child_process";
+import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { pack, project, report, run, visit } from "./hosts.js";
@@ -56,14 +57,23 @@ describe("TypeScript, without skipLibCheck", () => {
   test.each(cases)(
     "%s, moduleResolution %s",
     (version, moduleResolution, module) => {
-      const compiler = join(path, "node_modules", version, "bin/tsc");
-      const options = "--noEmit --strict --target es2022 --lib es2022,dom --types".split(" ");
-      const deprecated = version === "typescript6" && module === "commonjs" ? ["--ignoreDeprecations", "6.0"] : [];
-      const resolution = ["--module", module, "--moduleResolution", moduleResolution, ...deprecated];
-      // An empty list of types; a module, as the package is.
+      // A module in the terms of the setting, as the package is.
       const program = moduleResolution === "nodenext" ? "program.mts" : "program.ts";
-      run(path, "cp", "program.ts", "program.mts");
-      expect(run(path, process.execPath, compiler, ...options, "", ...resolution, program)).toBe("");
+      cpSync(join(path, "program.ts"), join(path, "program.mts"));
+      const compilerOptions = {
+        ...{
+          module,
+          moduleResolution,
+          strict: true,
+          noEmit: true,
+          types: [],
+          target: "es2022",
+          lib: ["es2022", "dom"],
+        },
+        ...(version === "typescript6" && moduleResolution === "node10" && { ignoreDeprecations: "6.0" }),
+      };
+      writeFileSync(join(path, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [program] }));
+      expect(run(path, process.execPath, join(path, "node_modules", version, "bin/tsc"), "-p", ".")).toBe("");
     },
     PATIENCE,
   );

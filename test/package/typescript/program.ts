@@ -2,7 +2,7 @@ import {
   adamw,
   type Arena,
   batches,
-  cosineAnnealingLr,
+  cosineAnnealingLR,
   createArena,
   createArenaSync,
   load,
@@ -16,9 +16,9 @@ export async function main(): Promise<number> {
   const arena: Arena = await createArena({ threads: 1 });
   const model = arena.tensors({ w: [3, 2], b: [2] });
   const w: Tensor = model.w;
-  const optimizer = adamw(model, { lr: cosineAnnealingLr(1e-3, { tMax: 10 }), clipNorm: 1 });
+  const optimizer = adamw(model, { lr: cosineAnnealingLR({ lr: 1e-3, TMax: 10 }), clipNorm: 1 });
   for (const batch of batches(10, 2)) w.grad.fill(batch[0]!);
-  const { gradNorm } = optimizer.step();
+  const { gradNorm } = optimizer.step(); // a number, because clipNorm needs it
   optimizer.hyper.weightDecay = 0.1;
   const file: Uint8Array = save(model, optimizer);
   load(file, model, optimizer);
@@ -26,5 +26,5 @@ export async function main(): Promise<number> {
   const unshared = createArenaSync({ shared: false }).tensor("u", [3]);
   sgd([unshared]);
   new Blob([unshared.data]);
-  return (gradNorm ?? 0) + optimizer.state(model.w).expAvg.length;
+  return gradNorm + optimizer.state(model.w).expAvg.length;
 }
