@@ -1,9 +1,16 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+const ts = fileURLToPath(new URL("ts/", import.meta.url));
+
 export default defineConfig({
-  // The example imports the package by its name.
-  resolve: { alias: { downhill: fileURLToPath(new URL("ts/index.ts", import.meta.url)) } },
+  // Examples import the package by its names.
+  resolve: {
+    alias: [
+      { find: /^downhill$/, replacement: `${ts}index.ts` },
+      { find: /^downhill\/(tfjs|jax|torch)$/, replacement: `${ts}$1/index.ts` },
+    ],
+  },
   test: {
     include: ["test/**/*.test.ts"],
     exclude: ["test/package/*/**"], // programs of other projects

@@ -88,6 +88,17 @@ describe("every rule", () => {
   });
 });
 
+test("with downhill/jax, whose parameters are arrays of jax-js", () => {
+  const flags = ["--data", folder, "--hidden", "8", "--batch", "32", "--epochs", "5"];
+  const output = execFileSync(process.execPath, ["--import", "tsx", "examples/mnist/jax.ts", ...flags], {
+    cwd: root,
+    encoding: "utf8",
+  });
+  const losses = [...output.matchAll(/^epoch \d: loss (\S+), test accuracy \S+ %, norm of the last gradients \d/gm)];
+  expect(losses).toHaveLength(5);
+  expect(Number(losses[4]![1])).toBeLessThan(Number(losses[0]![1]));
+});
+
 test("a run may have several optimizers, each with some of the tensors", async () => {
   const both: Entry = {
     name: "both",

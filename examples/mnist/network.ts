@@ -1,6 +1,6 @@
 /** A network of dense layers and its gradients, by jax-js. This is the part of training that downhill does not do. */
 
-import { defaultDevice, init, jit, nn, numpy as np, random, valueAndGrad } from "@jax-js/jax";
+import { defaultDevice, init, jit, nn, numpy as np, random, tree, valueAndGrad } from "@jax-js/jax";
 import type { Shape, Tensor } from "downhill";
 import type { Split } from "./data.js";
 
@@ -52,21 +52,38 @@ export class Network {
   }
 
   /** Weights uniform within the square root of 6 over a layer's inputs (He et al., 2015), biases zero. */
-  initialize(model: Model, seed: number): void {
+  initial(seed: number): np.Array[] {
     const keys = random.split(random.key(seed), this.#layers);
-    for (let i = 1; i <= this.#layers; i++) {
-      const { data, shape } = model[`w${i}`]!;
+    const arrays = Object.values(this.shapes).map((shape, i) => {
+      if (i % 2 === 1) return np.zeros([...shape]);
       const bound = Math.sqrt(6 / shape[0]!);
-      const key = keys.ref.slice(i - 1);
-      data.set(random.uniform(key, [...shape], { minval: -bound, maxval: bound }).dataSync() as Float32Array);
-      model[`b${i}`]!.data.fill(0);
-    }
+      return random.uniform(keys.ref.slice(i / 2), [...shape], { minval: -bound, maxval: bound });
+    });
     keys.dispose();
+    return arrays;
+  }
+
+  /** Writes the initial parameters to the tensors' `data`. */
+  initialize(model: Model, seed: number): void {
+    const arrays = this.initial(seed);
+    Object.values(model).forEach(({ data }, i) => {
+      data.set(arrays[i]!.dataSync() as Float32Array);
+    });
+  }
+
+  /** The parameters as arrays, in the order of `shapes`. */
+  arrays(model: Model): np.Array[] {
+    return Object.values(model).map(({ data, shape }) => np.array(data).reshape([...shape]));
+  }
+
+  /** The mean loss of some samples, and its gradients. The parameters are consumed. */
+  valueAndGrad(params: np.Array[], split: Split, samples: Uint32Array): [loss: np.Array, grads: np.Array[]] {
+    return this.#gradient(params, ...this.#batch(split, samples));
   }
 
   /** Returns the mean loss of some samples, and writes its gradient to the tensors' `grad`. */
   gradient(model: Model, split: Split, samples: Uint32Array): number {
-    const [loss, grads] = this.#gradient(this.#arrays(model), ...this.#batch(split, samples));
+    const [loss, grads] = this.valueAndGrad(this.arrays(model), split, samples);
     Object.values(model).forEach(({ grad }, i) => {
       grad.set(grads[i]!.dataSync() as Float32Array);
     });
@@ -80,8 +97,8 @@ export class Network {
   curvature(model: Model, split: Split, samples: Uint32Array, seed: number): void {
     const [x, labels] = this.#batch(split, samples);
     labels.dispose();
-    const drawn = random.categorical(random.key(seed), this.#logits(this.#arrays(model), x.ref));
-    const [loss, grads] = this.#gradient(this.#arrays(model), x, drawn);
+    const drawn = random.categorical(random.key(seed), this.#logits(this.arrays(model), x.ref));
+    const [loss, grads] = this.#gradient(this.arrays(model), x, drawn);
     loss.dispose();
     Object.values(model).forEach(({ grad }, i) => {
       grad.set((grads[i]!.dataSync() as Float32Array).map((g) => samples.length * g * g));
@@ -107,21 +124,18 @@ export class Network {
     return loss;
   }
 
-  /** The mean loss, and the fraction of samples whose most likely class is the right one. */
-  evaluate(model: Model, split: Split): { loss: number; accuracy: number } {
+  /** The mean loss, and the fraction of samples whose most likely class is the right one. The parameters are consumed. */
+  evaluate(params: np.Array[], split: Split): { loss: number; accuracy: number } {
     let [loss, right] = [0, 0];
     for (const samples of chunks(split.count)) {
       const [x, labels] = this.#batch(split, samples);
-      const logits = this.#logits(this.#arrays(model), x);
+      const logits = this.#logits(tree.ref(params), x);
       const likelihood = nn.logSoftmax(logits.ref).mul(nn.oneHot(labels.ref, logits.shape[1]!));
       loss -= likelihood.sum().js() as number;
       right += np.argmax(logits, 1).equal(labels).astype(np.int32).sum().js() as number;
     }
+    tree.dispose(params);
     return { loss: loss / split.count, accuracy: right / split.count };
-  }
-
-  #arrays(model: Model): np.Array[] {
-    return Object.values(model).map(({ data, shape }) => np.array(data).reshape([...shape]));
   }
 
   #batch(split: Split, samples: Uint32Array): [x: np.Array, labels: np.Array] {

@@ -110,7 +110,7 @@ export async function train(
   let { gradientTime, updateTime } = course ?? { gradientTime: 0, updateTime: 0 };
   const evaluate = (split: Split) => {
     for (const optimizer of rules) optimizer.eval();
-    const figures = network.evaluate(model, split);
+    const figures = network.evaluate(network.arrays(model), split);
     for (const optimizer of rules) optimizer.train();
     return figures;
   };

@@ -75,7 +75,7 @@ async function train(count: number, { train, test }: Data) {
     loss = losses.reduce((sum, one, i) => sum + weights[i]! * one, 0);
   }
   const seconds = (performance.now() - start) / 1000;
-  const { accuracy } = network.evaluate(model, test);
+  const { accuracy } = network.evaluate(network.arrays(model), test);
   await Promise.all(workers.map((worker) => worker.terminate()));
   arena.free();
   return [`${count}`, `${optimizer.steps}`, seconds.toFixed(2), loss.toFixed(4), `${(100 * accuracy).toFixed(2)} %`];

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test, vi } from "vitest";
+import { root } from "../../scripts/project.mjs";
 import { pack, project, report, run, visit } from "./hosts.js";
 
 const THREADS = "trained, on several threads";
@@ -152,6 +153,27 @@ test(
       expect(await text("train")).toBe(THREADS);
       expect(await text("edge")).toBe("trained, on one thread");
       expect(await visit([`${origin}/`])).toEqual(["trained, on one thread"]); // it sends no headers
+    } finally {
+      server.kill();
+    }
+  },
+  PATIENCE,
+);
+
+test(
+  "the page of examples/tfjs",
+  async () => {
+    const server = spawn(process.execPath, ["--import", "tsx", "examples/tfjs/serve.ts", "--port", "44813"], {
+      cwd: root,
+      stdio: "ignore",
+    });
+    try {
+      const url = "http://localhost:44813/?samples=128&epochs=1";
+      await vi.waitUntil(() => fetch(url).then(Boolean, () => false), { timeout: 60_000, interval: 200 });
+      const [text] = await visit([url], "/done/.test(document.body.innerText) && document.body.innerText");
+      const losses = [...text!.matchAll(/epoch 1, loss (\S+)/g)].map(([, loss]) => loss);
+      expect(losses).toHaveLength(2);
+      expect(losses[1]).toBe(losses[0]); // TensorFlow.js's Adam, and downhill's
     } finally {
       server.kill();
     }

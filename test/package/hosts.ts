@@ -83,7 +83,7 @@ export async function report(path: string, pages: readonly string[]): Promise<st
 }
 
 /** The reports of pages in Chromium. */
-export async function visit(urls: readonly string[]): Promise<string[]> {
+export async function visit(urls: readonly string[], expression = "globalThis.report"): Promise<string[]> {
   const args = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split(" ");
   const browser = await puppeteer.launch({ executablePath: browsers().Chromium, args, protocolTimeout: 120_000 });
   try {
@@ -95,9 +95,9 @@ export async function visit(urls: readonly string[]): Promise<string[]> {
       page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
       await page.goto(url);
       await page
-        .waitForFunction("!!globalThis.report", { timeout: 60_000 })
+        .waitForFunction(`!!(${expression})`, { timeout: 60_000 })
         .catch(() => Promise.reject(new Error(`${url} reports nothing: ${problems.join("; ")}`)));
-      reports.push((await page.evaluate("report")) as string);
+      reports.push((await page.evaluate(expression)) as string);
       await page.close();
     }
     return reports;

@@ -3,6 +3,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import * as layers from "@tensorflow/tfjs-layers";
 import { describe, expect, test } from "vitest";
+import { train } from "../../examples/tfjs/train.js";
 import { examples } from "../registry.js";
 import * as downhill from "../../ts/tfjs/index.js";
 import { adam, adamw, scheduleFreeAdamw } from "../../ts/tfjs/index.js";
@@ -24,6 +25,20 @@ function model(optimizer: tf.Optimizer) {
   model.compile({ optimizer, loss }); // compiles without a cast
   return model;
 }
+
+test("the example trains a convolutional network with both optimizers", async () => {
+  await use("cpu");
+  const images = (count: number) => ({
+    ...{ count, pixels: 784, images: numbers(count * 784, 3) },
+    labels: Int32Array.from({ length: count }, (_, i) => i % 10),
+  });
+  const lines: string[] = [];
+  const say = (line: string) => void lines.push(line);
+  await train({ train: images(64), test: images(16), samples: 64, epochs: 1, say });
+  const losses = lines.flatMap((line) => /(epoch 1,|test) loss \S+/.exec(line)?.[0] ?? []);
+  expect(losses).toHaveLength(4);
+  expect(losses.slice(2)).toEqual(losses.slice(0, 2));
+});
 
 /** A place in memory for a saved model. */
 function storage() {
