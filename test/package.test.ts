@@ -110,10 +110,10 @@ async function bundled(contents: string): Promise<string> {
 }
 
 test.each([
-  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 25_400],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 24_400],
-  ["everything", `export * from "downhill"`, 77_200],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 91_000],
+  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 25_900],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 24_900],
+  ["everything", `export * from "downhill"`, 77_700],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 91_500],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });
@@ -160,7 +160,7 @@ test("an editor shows each rule's options with their ranges and defaults", () =>
   for (const { rule } of factories) {
     const call = source.indexOf(`${rule.name}(model, {`);
     const { displayParts, documentation = [], tags = [] } = service.getQuickInfoAtPosition(file, call)!;
-    expect(ts.displayPartsToString(displayParts).length, rule.name).toBeLessThan(300);
+    expect(ts.displayPartsToString(displayParts).length, rule.name).toBeLessThan(330);
     const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);
     const inside = call + `${rule.name}(model, {`.length;
     for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...sharedOptions })) {

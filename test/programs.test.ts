@@ -35,7 +35,7 @@ const tried = [
 /** Rules that PyTorch's files are tried with. */
 const inTorch: readonly string[] = ["sgd", "adamw", "nadam", "radam", "adagrad"];
 
-/** What a program does. Numbers choose among what there is. */
+/** A program, in data. Its numbers choose among the tensors, groups and options that there are. */
 const action = fc.oneof(
   { weight: 6, arbitrary: fc.record({ do: fc.constant("step" as const), asynchronously: fc.boolean() }) },
   {

@@ -115,7 +115,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     }
   });
 
-  test("each around the other, and what rides along with a step", () => {
+  test("each around the other, and with the options of a step", () => {
     const options = { accumulate: 2, clipNorm: 0.5, ema: 0.9, lossScale: 4 };
     const [plain, one, other] = [made(factory, options), made(factory, options), made(factory, options)];
     lookahead(sam(one.optimizer), { syncPeriod: 2 });

@@ -66,7 +66,7 @@ export const shampoo = rule("shampoo", {
       const all = scratch.map((matrix) => ({ ...matrix, rows: size, columns: size })) as Four;
       const [sum, , root] = all;
       const load = [matrices.copy(root, { ...slot, at: `${name}Root` })];
-      const gather = [
+      const accumulate = [
         matrices.copy(sum, slot),
         matrices.product(sum, factor, factor, { addend: sum, symmetric: true, least: MIN_NORMAL_F32 }),
         matrices.copy(slot, sum),
@@ -74,7 +74,7 @@ export const shampoo = rule("shampoo", {
       const renewed = inverseFourthRoot(matrices, all, size);
       const keep = matrices.copy({ ...slot, at: `${name}Root` }, root);
       const isDue = ({ step }: { step: number }) => (step - 1) % preconditionFrequency === 0;
-      return { root, gather, load, renew: { when: isDue, then: [...renewed, keep] } };
+      return { root, accumulate, load, renew: { when: isDue, then: [...renewed, keep] } };
     };
     const left = side("left", rows, turned);
     const right = side("right", columns, g);
@@ -82,9 +82,9 @@ export const shampoo = rule("shampoo", {
       "measure",
       matrices.copy(g, direction),
       matrices.copy(turned, direction, { transposed: true }),
-      ...left.gather,
+      ...left.accumulate,
       left.renew,
-      ...right.gather,
+      ...right.accumulate,
       right.renew,
       ...left.load,
       matrices.product(turned, g, left.root),

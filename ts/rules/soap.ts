@@ -81,7 +81,7 @@ export const soap = rule("soap", {
     const [g, turned] = [matrices.matrix(rows, columns), matrices.matrix(columns, rows)];
     const [other, otherTurned] = [matrices.matrix(rows, columns), matrices.matrix(columns, rows)];
     const grad = matrices.row(rows * columns).at;
-    const work = room(matrices, Math.max(rows, columns));
+    const work = scratch(matrices, Math.max(rows, columns));
     const left = side(matrices, work, "left", rows, turned);
     const right = side(matrices, work, "right", columns, g);
     /** `to = transpose(QL) * from * QR`, or with `transposed` the way back. */
@@ -121,8 +121,8 @@ export const soap = rule("soap", {
         ],
       },
       "update",
-      ...left.gather,
-      ...right.gather,
+      ...left.accumulate,
+      ...right.accumulate,
       {
         when: ({ step }) => step === 1,
         then: [...left.begin, ...repeated(left.improve), ...right.begin, ...repeated(right.improve)],
@@ -136,7 +136,7 @@ export const soap = rule("soap", {
 });
 
 /** Scratch memory that both sides share. */
-function room(matrices: Matrices<any>, size: number) {
+function scratch(matrices: Matrices<any>, size: number) {
   const [gg, q, p] = [matrices.matrix(size, size), matrices.matrix(size, size), matrices.matrix(size, size)];
   return { gg, q, p, sums: matrices.row(size), order: matrices.row(size) };
 }
@@ -144,22 +144,22 @@ function room(matrices: Matrices<any>, size: number) {
 /** The preconditioner and the basis of one side. */
 function side<Now extends { readonly betas: readonly [number, number]; readonly trace: number }>(
   matrices: Matrices<Now>,
-  work: ReturnType<typeof room>,
+  work: ReturnType<typeof scratch>,
   name: "left" | "right",
   size: number,
   factor: Matrix,
 ) {
   const square = { rows: size, columns: size };
   const [gg, q, p] = [work.gg, work.q, work.p].map((matrix) => ({ ...matrix, ...square })) as [Matrix, Matrix, Matrix];
-  const [held, basis] = [
+  const [average, basis] = [
     { ...square, at: name },
     { ...square, at: `${name}Basis` },
   ];
   return {
     q,
     load: (transposed: boolean) => matrices.copy(q, basis, { transposed }),
-    gather: [
-      matrices.copy(gg, held),
+    accumulate: [
+      matrices.copy(gg, average),
       matrices.product(gg, factor, factor, {
         alpha: ({ betas }) => 1 - betas[1],
         beta: ({ betas }) => betas[1],
@@ -167,12 +167,12 @@ function side<Now extends { readonly betas: readonly [number, number]; readonly 
         symmetric: true,
         least: MIN_NORMAL_F32,
       }),
-      matrices.copy(held, gg),
+      matrices.copy(average, gg),
     ],
-    begin: [matrices.copy(basis, held, { scale: 0, shift: 1 })],
+    begin: [matrices.copy(basis, average, { scale: 0, shift: 1 })],
     improve: [
       // Eigenvectors do not depend on the scale.
-      matrices.copy(gg, held, {
+      matrices.copy(gg, average, {
         scale: ({ trace }) => 1 / Math.max(trace, MIN_NORMAL_F32),
         least: SQRT_MIN_NORMAL_F32,
       }),
