@@ -110,7 +110,7 @@ async function makeArena(given: ArenaOptions): Promise<Arena> {
       const worker = workerUrl === undefined ? "a worker" : `the worker ${show(String(workerUrl))}`;
       const remedy =
         workerUrl === undefined
-          ? "if a content security policy forbids workers from blob: URLs, serve the package's dist/worker.js and name its URL as workerUrl"
+          ? "if a content security policy forbids workers from blob: URLs, serve the package's dist/worker.js and pass its URL as workerUrl"
           : "workerUrl must be the URL of this version's dist/worker.js";
       throw new Error(
         `createArena: ${threads} threads are unavailable, ${worker} does not start (${(cause as Error).message}); ${remedy}; or leave threads out`,
