@@ -112,10 +112,10 @@ async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<
   if (old) checkRegular(old);
   const prefix = temporaryPrefix(basename(target));
   removeLeftovers(folder, prefix);
-  const temporary = join(folder, `${prefix}${process.pid}-${crypto.randomUUID().slice(0, 13)}.partial`);
+  const temporary = join(folder, `${prefix}${nodeProcess().pid}-${crypto.randomUUID().slice(0, 13)}.partial`);
   try {
     // Node's permission model forbids fsync: each write reaches the disk then before it returns.
-    const isRestricted = process.permission !== undefined;
+    const isRestricted = nodeProcess().permission !== undefined;
     const { O_WRONLY, O_CREAT, O_EXCL, O_SYNC = 0 } = fs.constants;
     const flags = O_WRONLY | O_CREAT | O_EXCL | (isRestricted ? O_SYNC : 0);
     const file = fs.openSync(temporary, flags, old ? old.mode & 0o777 : 0o666);
@@ -139,8 +139,15 @@ async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<
   await entries?.close();
 }
 
-/** Node's global, as far as this module needs it. */
-declare const process: { readonly pid: number; readonly permission?: object; kill(pid: number, signal: 0): void };
+/** The part of Node's `process` that this module uses. */
+interface Process {
+  readonly pid: number;
+  readonly permission?: object;
+  kill(pid: number, signal: 0): void;
+}
+
+/** Returns Node's `process`. If the code named it directly, Parcel would add a polyfill to the user's project. */
+const nodeProcess = () => (globalThis as unknown as { process: Process }).process;
 
 /**
  * The prefix of the names of temporary files for a target. It has checksums of the target's name and of the host's
@@ -167,7 +174,7 @@ function removeLeftovers(folder: string, prefix: string): void {
 
 function isRunning(pid: number): boolean {
   try {
-    process.kill(pid, 0);
+    nodeProcess().kill(pid, 0);
     return true;
   } catch (error) {
     return (error as { code?: string }).code !== "ESRCH"; // another user's process is running, too
