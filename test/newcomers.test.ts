@@ -28,7 +28,7 @@ beforeAll(async () => {
 
 const small = () => createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
 
-/** Assigns, as JavaScript does without types. */
+/** Assigns to a property, whatever its type. */
 const assign = (target: object, name: string, value: unknown) => () => {
   (target as Record<string, unknown>)[name] = value;
 };

@@ -1,8 +1,14 @@
 /** The function `rule`. It makes a typed factory, such as `adamw`, from a rule's definition. */
 
-import { groupOptions, type Definition, sharedOptions, type Rule, type SlotShapes } from "./optimizer/definition.js";
+import {
+  groupOptions,
+  type Definition,
+  type sharedOptions,
+  type Rule,
+  type SlotShapes,
+} from "./optimizer/definition.js";
 import type { GradNorm, Inferred, NormOptions } from "./optimizer/gradNorm.js";
-import { refusing } from "./optimizer/hyper.js";
+import { fixedOptions, refusing } from "./optimizer/hyper.js";
 import { Optimizer } from "./optimizer/optimizer.js";
 import type { Params } from "./optimizer/params.js";
 import { factoryOf, type Options, type ValueOf } from "./option.js";
@@ -123,7 +129,7 @@ export function rule<
     conflict: conflict ?? (() => undefined),
   }) as unknown as Rule;
   const factory = (params: Params<object>, options: object = {}) => {
-    const RuleOptimizer = refusing(Optimizer, rule, "optimizer", { ...rule.fixed, ...sharedOptions });
+    const RuleOptimizer = refusing(Optimizer, rule, "optimizer", fixedOptions(rule));
     return new RuleOptimizer(rule, params, options);
   };
   return factoryOf(name, factory, { rule }) as Made<Hyper, Fixed, Slots, Added, Shapes>;

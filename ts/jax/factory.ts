@@ -1,8 +1,7 @@
 /** The factory of a rule's optimizers for jax-js. */
 
 import type { AdapterFactory, AnyFactory } from "../adapter.js";
-import { sharedOptions } from "../optimizer/definition.js";
-import { refusing } from "../optimizer/hyper.js";
+import { fixedOptions, refusing } from "../optimizer/hyper.js";
 import { factoryOf } from "../option.js";
 import { type ArrayGroup, Solver } from "./solver.js";
 
@@ -15,7 +14,7 @@ export type JaxFactory<Factory extends AnyFactory> = AdapterFactory<
 /* @__NO_SIDE_EFFECTS__ */
 export function jaxFactory<Factory extends AnyFactory>({ rule }: Factory): JaxFactory<Factory> {
   const factory = (options: object = {}) => {
-    const RuleSolver = refusing(Solver, rule, "state", { ...rule.fixed, ...sharedOptions });
+    const RuleSolver = refusing(Solver, rule, "state", fixedOptions(rule));
     return new RuleSolver(rule, options);
   };
   return factoryOf(rule.name, factory, { rule }) as JaxFactory<Factory>;

@@ -68,7 +68,7 @@ export class SolverState<Hyper = unknown> {
 
   /** Gives the contents to a new state. @internal */
   moved(): SolverState<Hyper> {
-    const next = new (refusing(SolverState, this.#rule, "state"))<Hyper>(this.#rule, this.contents("move"));
+    const next = makeState<Hyper>(this.#rule, this.contents("move"));
     this.#contents = undefined;
     return next;
   }
@@ -110,6 +110,10 @@ export class SolverState<Hyper = unknown> {
     this.#contents = undefined;
   }
 }
+
+/** Makes a state in which options that are written to a wrong place are errors. */
+const makeState = <Hyper>(rule: Rule, contents: Contents) =>
+  new (refusing(SolverState, rule, "state"))<Hyper>(rule, contents);
 
 /** The functions of a rule. As everywhere in jax-js, arrays that are given are consumed; `tree.ref(params)` keeps them. */
 export class Solver<Hyper = unknown> {
@@ -168,12 +172,7 @@ export class Solver<Hyper = unknown> {
       );
       const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
       tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
-      return new (refusing(SolverState, this.#rule, "state"))<Hyper>(this.#rule, {
-        optimizer,
-        tensors,
-        structure,
-        last: leaves,
-      });
+      return makeState<Hyper>(this.#rule, { optimizer, tensors, structure, last: leaves });
     } catch (error) {
       arena.free();
       throw error;

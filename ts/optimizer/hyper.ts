@@ -238,22 +238,25 @@ export function refusing<Base extends Class>(base: Base, rule: Refused, owner: s
 
 type Refused = Pick<Optioned, "name" | "hyper" | "fixed">;
 
+/** The options that are fixed when an optimizer is made: the rule's own, and those of every optimizer. */
+export const fixedOptions = (rule: Optioned): object => ({ ...rule.fixed, ...sharedOptions });
+
 /**
  * Defines the errors of `refusing` in a prototype.
  * @param owner the variable whose property `hyper` has the hyper-parameters
  * @param fixed the options that cannot change
  */
 export function refuseOptions(prototype: object, rule: Refused, owner: string, fixed: object = rule.fixed): void {
-  const refuse = (name: string, isRead: boolean, what: string) => {
+  const define = (name: string, isRead: boolean, what: string) => {
     const fail = () => {
       throw new TypeError(`${rule.name}: ${name} ${what}`);
     };
     if (!(name in prototype)) Object.defineProperty(prototype, name, { get: isRead ? fail : undefined, set: fail });
   };
   for (const name of Object.keys(rule.hyper)) {
-    refuse(name, true, `is a property of ${owner}.hyper; write ${owner}.hyper.${name}`);
+    define(name, true, `is a property of ${owner}.hyper; write ${owner}.hyper.${name}`);
   }
-  for (const name of Object.keys(fixed)) refuse(name, false, FIXED);
+  for (const name of Object.keys(fixed)) define(name, false, FIXED);
 }
 
 const FIXED = "is fixed when the optimizer is made; make a new optimizer to change it";

@@ -2,8 +2,7 @@
 
 import { serialization } from "@tensorflow/tfjs-core";
 import type { AdapterFactory, AnyFactory } from "../adapter.js";
-import { sharedOptions } from "../optimizer/definition.js";
-import { refuseOptions } from "../optimizer/hyper.js";
+import { fixedOptions, refuseOptions } from "../optimizer/hyper.js";
 import { factoryOf } from "../option.js";
 import { optionsFrom } from "./config.js";
 import { TfjsOptimizer, type VariableGroup } from "./optimizer.js";
@@ -30,7 +29,7 @@ export function tfjsFactory<Factory extends AnyFactory>({ rule }: Factory): Tfjs
       return new cls(optionsFrom(config));
     }
   }
-  refuseOptions(RuleOptimizer.prototype, rule, "optimizer", { ...rule.fixed, ...sharedOptions });
+  refuseOptions(RuleOptimizer.prototype, rule, "optimizer", fixedOptions(rule));
   serialization.registerClass(RuleOptimizer);
   const factory = (options: object = {}) => new RuleOptimizer(options);
   return factoryOf(rule.name, factory, { rule }) as TfjsFactory<Factory>;
