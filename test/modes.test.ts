@@ -9,6 +9,7 @@ import { factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
 const { params, grads } = inputs(37, 4);
+const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength);
 
 describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
   const { rule } = factory;
@@ -40,6 +41,34 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     expect([...w.data]).toEqual([...trained]);
     optimizer.step();
     expect(optimizer.steps).toBe(5);
+  });
+
+  test.runIf(rule.evalParams)("evalAsync and trainAsync queue after steps, and give the same bits", async () => {
+    const arena = small();
+    const [now, later] = [0, 1].map((i) => {
+      const w = arena.tensor(`w${i}`, [10_007]);
+      w.data.forEach((_, j) => (w.data[j] = Math.sin(j)));
+      w.grad.forEach((_, j) => (w.grad[j] = Math.cos(j)));
+      return { w, optimizer: factory([w], { box: [-0.9, 0.9] }) };
+    }) as [any, any];
+    for (let i = 0; i < 3; i++) now.optimizer.step();
+    const trained = now.w.data.slice();
+    now.optimizer.eval();
+    later.optimizer.step();
+    later.optimizer.step();
+    const message = `${rule.name}: the parameters are those of eval(); call train() first`;
+    const calls = [later.optimizer.stepAsync(), later.optimizer.evalAsync(), later.optimizer.evalAsync()];
+    await expect(later.optimizer.stepAsync()).rejects.toThrow(message);
+    expect(() => later.optimizer.train()).toThrow(`${rule.name}: train: a stepAsync() is under way`);
+    await Promise.all(calls);
+    expect(Buffer.compare(bytes(later.w.data), bytes(now.w.data))).toBe(0);
+    expect(() => later.optimizer.step()).toThrow(message);
+    const restored = later.optimizer.trainAsync();
+    await Promise.all([restored, later.optimizer.stepAsync()]);
+    now.optimizer.train();
+    expect(Buffer.compare(bytes(now.w.data), bytes(trained))).toBe(0);
+    now.optimizer.step();
+    expect(Buffer.compare(bytes(later.w.data), bytes(now.w.data))).toBe(0);
   });
 
   test.runIf(rule.hessian === undefined)("hessian is refused", () => {
@@ -94,5 +123,33 @@ test("after arena.free() both are errors", () => {
   const arena = small();
   const optimizer = adamw([arena.tensor("w", [3])]);
   arena.free();
-  for (const call of ["eval", "train"] as const) expect(() => optimizer[call]()).toThrow("adamw: the arena was freed");
+  for (const call of ["eval", "train"] as const) {
+    expect(() => optimizer[call]()).toThrow(`adamw: ${call}: the arena was freed`);
+  }
+});
+
+test("an arena that is freed during evalAsync ends it", async () => {
+  const arena = small();
+  const optimizer = scheduleFreeSgd([arena.tensor("w", [10_007])]);
+  optimizer.step();
+  const evaluated = optimizer.evalAsync();
+  arena.free();
+  await expect(evaluated).rejects.toThrow("scheduleFreeSgd: evalAsync: the arena was freed");
+});
+
+test("swapAveragesAsync exchanges as swapAverages does, after the steps that were called before", async () => {
+  const w = small().tensor("w", [10_007]);
+  w.grad.fill(1);
+  const optimizer = adamw([w], { ema: 0.5 });
+  optimizer.step();
+  const step = optimizer.stepAsync();
+  const swap = optimizer.swapAveragesAsync();
+  await expect(optimizer.stepAsync()).rejects.toThrow("the parameters are the averages");
+  await Promise.all([step, swap]);
+  const [data, average] = [w.data.slice(), optimizer.average(w).slice()];
+  expect(Buffer.compare(bytes(data), bytes(average))).not.toBe(0);
+  optimizer.swapAverages();
+  expect(Buffer.compare(bytes(w.data), bytes(average))).toBe(0);
+  expect(Buffer.compare(bytes(optimizer.average(w)), bytes(data))).toBe(0);
+  optimizer.step();
 });

@@ -5,7 +5,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import { classOf, isCallable, show } from "../option.js";
-import type { Work } from "../threads/pool.js";
+import type { PAUSE, Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import type { Computation } from "./vectors.js";
 
@@ -21,7 +21,7 @@ export const EVALUATE = Symbol("evaluate");
  * A computation that also calls the closure. An error in a task or in the closure is thrown into the generator, which then
  * restores its changes without tasks.
  */
-export type ClosureComputation<Result> = Generator<Task | typeof EVALUATE, Result, unknown>;
+export type ClosureComputation<Result> = Generator<Task | typeof PAUSE | typeof EVALUATE, Result, unknown>;
 
 /**
  * Runs the computations of an optimizer, one at a time, because each assumes that nothing else changes the parameters.
@@ -44,10 +44,16 @@ export class ClosureDriver {
   }
 
   /** Runs a computation that calls no closure. */
-  runTasks<Result>(computation: Computation<Result>): Result {
+  runTasks<Result>(title: string, computation: Computation<Result>): Result {
     const tasks = new TasksUntilClosure(computation);
-    this.#arena.internals(this.#name).pool.step(this.#name, tasks);
+    this.#arena.internals(title).pool.step(title, tasks);
     return tasks.result!.value;
+  }
+
+  /** Runs a computation that calls no closure between turns of the event loop. */
+  runTasksAsync<Result>(title: string, computation: Computation<Result>): Promise<Result> {
+    const tasks = new TasksUntilClosure(computation);
+    return this.#arena.internals(title).pool.stepAsync(title, tasks, undefined, () => tasks.result!.value);
   }
 
   /** Runs a computation. */
@@ -112,7 +118,7 @@ class TasksUntilClosure<Result> implements Work<void> {
 
   begin(): void {}
 
-  next(): Task | undefined {
+  next(): Task | typeof PAUSE | undefined {
     const { done, value } = this.#computation.next(this.loss);
     if (done) this.result = { value };
     return done || value === EVALUATE ? undefined : value;

@@ -7,9 +7,10 @@ import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
 import { Group, type Plan, planGroup } from "./group.js";
-import { boundsOf, refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
+import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
+import { byEachOther, byEvaluated, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
 import { type Asked, Step, type StepReport } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
@@ -274,7 +275,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     if (perturbation === undefined) throw new TypeError(`${name}: perturb() is for optimizers that sam() wrapped`);
     this.#arena.internals(name);
     this.#checkTraining(`${name}: perturb`);
-    return this.#driver.runTasks(perturbation.apply());
+    return this.#driver.runTasks(name, perturbation.apply());
   }
 
   /**
@@ -293,43 +294,29 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
   /**
    * Sets the parameters to the values for evaluation, for rules that train other values: the schedule-free rules use a
    * mean. Other rules have nothing to do. Until `train()` is called, the optimizer neither steps nor is saved.
-   * @throws an Error during a step.
+   * @throws an Error during a step; a RangeError if there is no memory for a copy of the parameters. Nothing changes then.
    */
   eval(): void {
-    const { name, evalParams } = this.#rule;
-    const { pool } = this.#arena.internals(name);
-    if (evalParams === undefined || this.#training !== undefined) return;
-    this.#checkTraining(`${name}: eval`);
-    pool.exclusively(`${name}: eval`, () => {
-      const training = new Map<Tensor, Float32Array>();
-      for (const { params, snapshot } of this.groups) {
-        const options = snapshot(Math.max(0, this.steps - 1));
-        for (const tensor of params) {
-          const { data } = tensor;
-          training.set(tensor, data.slice());
-          // The state is a copy of the parameters from the tensor's first step on.
-          if (this.steps === this.#segments.get(tensor)!.since) continue;
-          evalParams(data, this.internals.viewsOf(tensor).state, options);
-          limit(data, boundsOf(options));
-        }
-      }
-      this.#training = training;
-    });
+    this.#replace(this.#evaluation("eval"));
+  }
+
+  /** Like `eval`, but does not block the event loop, as `stepAsync`. */
+  async evalAsync(): Promise<void> {
+    await this.#replaceAsync(this.#evaluation("evalAsync"));
   }
 
   /**
    * Restores the parameters of training exactly, after `eval()` or `perturb()`. Changes of the parameters since then
    * are lost.
+   * @throws an Error during a step.
    */
   train(): void {
-    const { name } = this.#rule;
-    const { pool } = this.#arena.internals(name);
-    this.#driver.check(`${name}: train`);
-    pool.exclusively(`${name}: train`, () => {
-      for (const perturbation of this.#perturbations) perturbation.undo();
-      for (const [{ data }, values] of this.#training ?? []) data.set(values);
-      this.#training = undefined;
-    });
+    this.#replace(this.#restoration("train"));
+  }
+
+  /** Like `train`, but does not block the event loop, as `stepAsync`. */
+  async trainAsync(): Promise<void> {
+    await this.#replaceAsync(this.#restoration("trainAsync"));
   }
 
   /**
@@ -355,26 +342,12 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
    * @throws an Error during a step, and after `eval()` or `perturb()`.
    */
   swapAverages(): void {
-    const title = `${this.#rule.name}: swapAverages`;
-    if (!this.#isSwapped) this.#checkTraining(title);
-    const pairs = this.groups.flatMap(({ params }) =>
-      params.map((tensor) => [tensor.data, this.average(tensor)] as const),
-    );
-    this.#arena.internals(this.#rule.name).pool.exclusively(title, () => {
-      const values = new Float32Array(SWAPPED);
-      for (const [data, average] of pairs) {
-        for (let begin = 0; begin < data.length; begin += SWAPPED) {
-          const [a, b] = [data, average].map((view) => view.subarray(begin, begin + SWAPPED)) as [
-            Float32Array,
-            Float32Array,
-          ];
-          values.set(a);
-          a.set(b);
-          b.set(values.subarray(0, b.length));
-        }
-      }
-      this.#isSwapped = !this.#isSwapped;
-    });
+    this.#replace(this.#exchange("swapAverages"));
+  }
+
+  /** Like `swapAverages`, but does not block the event loop, as `stepAsync`. */
+  async swapAveragesAsync(): Promise<void> {
+    await this.#replaceAsync(this.#exchange("swapAveragesAsync"));
   }
 
   /**
@@ -403,6 +376,71 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
         this.#step.wrap(wrapper.phases ?? {});
       },
     };
+  }
+
+  #evaluation(call: string): Replacement | undefined {
+    const { name, evalParams } = this.#rule;
+    const title = `${name}: ${call}`;
+    this.#arena.internals(title);
+    if (evalParams === undefined || this.#training !== undefined) return undefined;
+    this.#checkTraining(title);
+    const kept = new Map<Tensor, Float32Array>();
+    const evaluated = () =>
+      this.groups.flatMap(({ params, snapshot }) => {
+        const options = snapshot(Math.max(0, this.steps - 1));
+        return params.map((tensor) => {
+          // The state is a copy of the parameters from the tensor's first step on.
+          const hasState = this.steps > this.#segments.get(tensor)!.since;
+          return { tensor, state: hasState ? this.internals.viewsOf(tensor).state : undefined, options };
+        });
+      });
+    return {
+      title,
+      pieces: byEvaluated(evalParams, evaluated, kept),
+      mark: () => (this.#training = kept),
+      unmark: () => (this.#training = undefined),
+    };
+  }
+
+  #restoration(call: string): Replacement {
+    const title = `${this.#rule.name}: ${call}`;
+    this.#arena.internals(title);
+    this.#driver.check(title);
+    const kept = this.#training;
+    return {
+      title,
+      pieces: byKept(this.#perturbations, kept ?? new Map()),
+      mark: () => (this.#training = undefined),
+      unmark: () => (this.#training = kept),
+    };
+  }
+
+  #exchange(call: string): Replacement {
+    const title = `${this.#rule.name}: ${call}`;
+    if (!this.#isSwapped) this.#checkTraining(title);
+    const tensors = this.groups.flatMap(({ params }) => params);
+    for (const tensor of tensors) this.average(tensor);
+    const flip = () => (this.#isSwapped = !this.#isSwapped);
+    const pairs = () => tensors.map((tensor) => [tensor.data, this.average(tensor)] as const);
+    return { title, pieces: byEachOther(pairs), mark: flip, unmark: flip };
+  }
+
+  #replace(replacement: Replacement | undefined): void {
+    if (replacement === undefined) return;
+    this.#driver.runTasks(replacement.title, replacement.pieces);
+    replacement.mark();
+  }
+
+  async #replaceAsync(replacement: Replacement | undefined): Promise<void> {
+    if (replacement === undefined) return;
+    // The next calls find the parameters as they will be then, because steps run in the order of their calls.
+    replacement.mark();
+    try {
+      await this.#driver.runTasksAsync(replacement.title, replacement.pieces);
+    } catch (error) {
+      replacement.unmark();
+      throw error;
+    }
   }
 
   get #perturbations(): readonly Perturbation[] {
@@ -442,17 +480,6 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     }
   }
 }
-
-/** Limits numbers to their bounds. A NaN stays. */
-function limit(numbers: Float32Array, [low, high]: readonly [number, number]): void {
-  for (let i = 0; i < numbers.length; i++) {
-    if (numbers[i]! < low) numbers[i] = low;
-    else if (numbers[i]! > high) numbers[i] = high;
-  }
-}
-
-/** The number of elements that `swapAverages` exchanges at once: few enough for the cache. */
-const SWAPPED = 4096;
 
 /** The scratch memory that groups share. */
 const scratchOf = (plans: readonly Plan[]) => Math.max(...plans.map(({ scratch }) => scratch));

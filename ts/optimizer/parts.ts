@@ -109,15 +109,16 @@ export class Parts {
   /** The rule's sums over some parts, by name. */
   measured(parts: readonly Part[]): Record<string, number> {
     const { sums: names, program } = this.#rule;
-    const sum = (k: number) => {
+    const measured: Record<string, number> = {};
+    for (let k = 0; k < names.length; k++) {
       let total = 0;
       for (const { sums, segment } of parts) {
         // The task of a single segment begins with a chunk of its own.
         const end = program ? sums[0] + sumsRange(0, 0, segment.update.length)[1] : sums[1];
         for (let i = sums[0]; i < end; i++) total += this.#sums[i * names.length + k]!;
       }
-      return total;
-    };
-    return Object.fromEntries(names.map((name, k) => [name, sum(k)]));
+      measured[names[k]!] = total;
+    }
+    return measured;
   }
 }

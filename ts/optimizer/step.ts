@@ -7,7 +7,7 @@ import type { Arena } from "../arena/arena.js";
 import type { PlacedInstruction } from "../matrix/program.js";
 import { show, type ValueOf } from "../option.js";
 import { freed } from "../threads/control.js";
-import type { Work } from "../threads/pool.js";
+import { PAUSE, type Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import { AverageWeights } from "./averages.js";
 import { type Rule, sharedOptions } from "./definition.js";
@@ -34,8 +34,11 @@ export interface StepReport<GradNorm = number | undefined> {
   readonly loss: number | undefined;
 }
 
-/** A task, or a function that may return one. */
-export type Phase = Task | (() => Task | void);
+/** A task, or a function that may return one, or a pause. */
+export type Phase = Task | (() => Task | typeof PAUSE | void);
+
+/** The largest number of tensors whose scalars are computed without a pause. */
+const ADVANCED = 256;
 
 /** The phases that a wrapper adds to a step, by their place in it. */
 export interface WrapperPhases {
@@ -65,6 +68,9 @@ const isResting = ({ requiresGrad }: Tensor) => !requiresGrad;
 const participation = ({ hasGrad, isDue }: Segment): number => Number(hasGrad) + 2 * Number(isDue);
 
 const listOf = (task: Task | undefined): Task[] => (task ? [task] : []);
+
+const slicesOf = <Item>(list: readonly Item[], length: number): Item[][] =>
+  Array.from({ length: Math.ceil(list.length / length) }, (_, i) => list.slice(i * length, (i + 1) * length));
 
 /** The options and tensors of an asynchronous step at the time of its call. */
 export interface Asked {
@@ -219,7 +225,13 @@ export class Step implements Work<Asked> {
 
   /** The phases of a rule of single elements: over all parts at once. */
   #elementwise({ measure, update }: Tasks): Phase[] {
-    const advance = Object.keys(this.#rule.scalars).length > 0 ? [() => this.#advance()] : [];
+    if (Object.keys(this.#rule.scalars).length === 0) return [...listOf(measure), ...listOf(update)];
+    const { due } = this.#parts!;
+    const slices = this.#rule.perTensor ? slicesOf(due, ADVANCED) : [due];
+    const advance = slices.map((slice) => () => {
+      this.#advance(slice);
+      return PAUSE;
+    });
     return [...listOf(measure), ...advance, ...listOf(update)];
   }
 
@@ -358,7 +370,7 @@ export class Step implements Work<Asked> {
     this.#result.loss = loss;
   }
 
-  next(): Task | undefined {
+  next(): Task | typeof PAUSE | undefined {
     while (this.#next < this.#phases.length) {
       const phase = this.#phases[this.#next++]!;
       const task = typeof phase === "function" ? phase() : phase;
@@ -411,7 +423,7 @@ export class Step implements Work<Asked> {
   }
 
   /** Computes the scalars of this step, from the sums of each part or of all. */
-  #advance(due: readonly Part[] = this.#parts!.due): void {
+  #advance(due: readonly Part[]): void {
     const { sums, perTensor } = this.#rule;
     const all = perTensor ? {} : this.#parts!.measured(due);
     // Scalars from sums over all groups are those of all tensors.

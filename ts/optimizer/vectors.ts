@@ -6,6 +6,7 @@
 import type { Arena } from "../arena/arena.js";
 import type { Tensor } from "../arena/tensor.js";
 import { combine, dot, magnitude } from "../kernels/vector.js";
+import type { PAUSE } from "../threads/pool.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
 import { adjacentTensors, BLOCK_BYTES, extent, FIRST_SLOT, POINTERS_OFFSET } from "./segment.js";
@@ -14,7 +15,7 @@ import { adjacentTensors, BLOCK_BYTES, extent, FIRST_SLOT, POINTERS_OFFSET } fro
 export type Vector = Float32Array[];
 
 /** A generator that yields tasks. It goes on when the task is done. */
-export type Computation<Result> = Generator<Task, Result, unknown>;
+export type Computation<Result> = Generator<Task | typeof PAUSE, Result, unknown>;
 
 /**
  * The largest weight of a vector. A larger weight may be infinite in float32. Its product with the zeros of padding

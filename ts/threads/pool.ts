@@ -32,12 +32,15 @@ const MAX_GAIN_MS = 10;
 /** After a loss, the caller works alone for so many times as long: losses add a twentieth at most. */
 const TIMES_ALONE = 20;
 
+/** A place in a step, between tasks, at which the event loop may get a turn. */
+export const PAUSE = Symbol("pause");
+
 /** A step, as the pool makes it. */
 export interface Work<Given> {
   /** Begins the step. `given` is what an asynchronous step got at its call; undefined for the present values. */
   begin(given?: Given): void;
-  /** Returns the next task, after the task before is done. Undefined at the end of the step. */
-  next(): Task | undefined;
+  /** Returns the next task, after the task before is done, or a pause. Undefined at the end of the step. */
+  next(): Task | typeof PAUSE | undefined;
 }
 
 export class Pool {
@@ -118,7 +121,9 @@ export class Pool {
   step<Given>(title: string, work: Work<Given>): void {
     this.exclusively(title, () => {
       work.begin();
-      for (let task = work.next(); task; task = work.next()) this.#run(title, task);
+      for (let task = work.next(); task; task = work.next()) {
+        if (task !== PAUSE) this.#run(title, task);
+      }
     });
   }
 
@@ -140,7 +145,11 @@ export class Pool {
         this.#enter(title);
         try {
           work.begin(given);
-          for (let task = work.next(); task; task = work.next()) await this.#runInTurns(title, task);
+          for (let task = work.next(); task; task = work.next()) {
+            if (task !== PAUSE) await this.#runInTurns(title, task);
+            else if (this.#isTurnOver) await this.#giveTurn();
+            this.#runnerOf(title);
+          }
           return result();
         } finally {
           this.#leave();
@@ -199,10 +208,14 @@ export class Pool {
       pending = Atomics.load(this.#control, PENDING);
       if (pending > 0 && !this.#isTurnOver) runner.wait(PENDING, pending, 1); // others work on the last chunks
       if (Atomics.load(this.#control, PENDING) === 0 && !this.#isTurnOver) return;
-      await nextTurn();
-      this.#turnEnd = now() + TURN_MS;
-      this.#turnBytes = 0;
+      await this.#giveTurn();
     }
+  }
+
+  async #giveTurn(): Promise<void> {
+    await nextTurn();
+    this.#turnEnd = now() + TURN_MS;
+    this.#turnBytes = 0;
   }
 
   get #isTurnOver(): boolean {
