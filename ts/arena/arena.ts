@@ -1,7 +1,16 @@
 /** The arena: one WebAssembly memory, the tensors in it, and the threads that work on it. */
 
 import { type Code, moduleFor, encode, isModule, type Kernel, type Whole } from "../wasm/kernels.js";
-import { ALIGNMENT, MAX_BYTES, allocateSpace, PAGE, type Space, spaceIn, suggestCollection } from "./memory.js";
+import {
+  ALIGNMENT,
+  MAX_BYTES,
+  allocateSpace,
+  PAGE,
+  type Space,
+  spaceIn,
+  suggestCollection,
+  withGap,
+} from "./memory.js";
 import { classOf, flag, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
@@ -283,7 +292,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     }
     const sizes = entries.map(([name, shape]) => sizeOf(name, shape));
     const bytes = sizes.map((size) => 4 * padded(size));
-    const total = bytes.reduce((sum, length) => sum + length, 0);
+    const total = withGap(bytes.reduce((sum, length) => sum + length, 0));
     let at = this.reserve(2 * total, `tensors ${entries.map(([name]) => name).join(", ")}`);
     const tensors = entries.map(([name, shape], index) => {
       const tensor = this.#add(name, shape, sizes[index]!, at, at + total);

@@ -35,6 +35,17 @@ export interface Space {
 /** The size of a cache line in bytes. */
 export const ALIGNMENT = 64;
 export const PAGE = 65536;
+/** The least number of bytes of an array that a gap follows, and the bytes of the gap. */
+const LARGE_ARRAY = 2 ** 22;
+const GAP = 100 * 1024;
+
+/**
+ * The number of bytes of an array, with the gap behind it. A step reads its arrays side by side. If the distance between
+ * them is close to a large power of two, they compete for the same places in the processor's caches.
+ * docs/decisions/06-whole-cache-lines.md has the measurements.
+ */
+export const withGap = (bytes: number): number => (bytes < LARGE_ARRAY ? bytes : bytes + GAP);
+
 /** The first address that can be reserved. */
 const FIRST_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;
 /** The size of the 32-bit address space. */

@@ -11,7 +11,7 @@ import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { groupContents, type Inspect, shownAs } from "./inspect.js";
-import { BLOCK_BYTES, extent, floatsIn, Segment, segmentsOf } from "./segment.js";
+import { arrayBytes, BLOCK_BYTES, extent, Segment, segmentsOf } from "./segment.js";
 
 /** A group before it has memory. */
 export interface Plan {
@@ -40,7 +40,7 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
   const programs = segments.flatMap((tensors) => {
     // Without memory for the state, there is none for the program, which may be long.
     if (rule.planProgram === undefined || state > MAX_BYTES) return [];
-    const slots = rule.scratch.reduce((sum, slot) => sum + 4 * floatsIn(slot, variant, tensors), 0);
+    const slots = rule.scratch.reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
     return rule.planProgram(rule, tensors[0]!.shape, slots, values);
   });
   const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;

@@ -1,6 +1,7 @@
 /** A segment: tensors of a group that are adjacent in memory, with their state. One kernel call updates all of them. */
 
 import type { Arena } from "../arena/arena.js";
+import { withGap } from "../arena/memory.js";
 import { padded, type Shape, type Tensor } from "../arena/tensor.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
@@ -93,9 +94,9 @@ export class Segment {
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
     const { slots, hasAverage, hasAccumulator } = variant;
     if (holderOf(tensors)) return Segment.blockBytes(tensors, variant);
-    const state = Object.keys(slots).reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0);
+    const state = Object.keys(slots).reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
-    return Segment.blockBytes(tensors, variant) + (state + arrays * extent(tensors)) * 4;
+    return Segment.blockBytes(tensors, variant) + state + arrays * withGap(4 * extent(tensors));
   }
 
   /** The kernels of a segment. */
@@ -154,10 +155,10 @@ export class Segment {
      * Returns the address of an array of state: in the segment's own bytes, unless it exists (`placed`) or another
      * library allocates state.
      */
-    const array = (name: string, start: number | "params", floats = length) =>
+    const array = (name: string, start: number | "params", bytes = withGap(4 * length)) =>
       places[name]?.byteOffset ??
       stateOf?.(first, name, variant.shapes[name]?.(first.shape) ?? first.shape, start) ??
-      take(4 * floats);
+      take(bytes);
     const gradPointers: Uint32Array[] = [];
     /** Writes a `Segment` struct that neither scales nor clips nor averages. */
     const struct = (pointers: readonly number[]) => {
@@ -179,9 +180,9 @@ export class Segment {
     let nextScratch = scratch;
     const addresses = new Map<string, number>();
     for (const slot of [...Object.keys(slots), ...variant.scratch]) {
-      const bytes = 4 * floatsIn(slot, variant, tensors);
+      const bytes = arrayBytes(slot, variant, tensors);
       if (bytes === 0) addresses.set(slot, 0);
-      else if (slot in slots) addresses.set(slot, array(slot, slots[slot]!, bytes / 4));
+      else if (slot in slots) addresses.set(slot, array(slot, slots[slot]!, bytes));
       else {
         addresses.set(slot, nextScratch);
         nextScratch += bytes;
@@ -334,8 +335,12 @@ export function adjacentTensors(tensors: readonly Tensor[]): Tensor[][] {
   return lists;
 }
 
+/** The number of bytes of a slot, with the gap behind it. */
+export const arrayBytes = (slot: string, variant: Variant, tensors: readonly Tensor[]): number =>
+  withGap(4 * floatsIn(slot, variant, tensors));
+
 /** The number of floats of a slot, padding included. */
-export function floatsIn(slot: string, { shapes }: Variant, tensors: readonly Tensor[]): number {
+function floatsIn(slot: string, { shapes }: Variant, tensors: readonly Tensor[]): number {
   const shapeOf = shapes[slot];
   if (shapeOf === undefined) return extent(tensors);
   const shape = shapeOf(tensors[0]!.shape);
