@@ -56,7 +56,7 @@ describe("instructions and bytes per parameter", () => {
 });
 
 /** Bytes of short-lived objects that a step may make. Rules with scalars allocate an object for them in each step. */
-const MOST_ALLOCATED = { elements: 256, clipped: 512, scalars: 2048 };
+const MOST_ALLOCATED = { elements: 64, clipped: 192, scalars: 2048 };
 
 describe("allocations", () => {
   setFlagsFromString("--expose-gc");

@@ -397,8 +397,8 @@ export class Step implements Work<Asked> {
     const { gradScale: given, clipNorm, clipTensorNorm, clipValue, nonFinite, accumulateBy } = this.shared;
     let gradScale = given / this.lossScale.value / (accumulateBy === "mean" ? this.#summed : 1);
     if (needsNorm) {
-      const [norm, clipped] = this.#norms(gradScale, clipTensorNorm);
-      this.#result.gradNorm = norm;
+      const clipped = this.#norms(gradScale, clipTensorNorm);
+      const norm = this.#result.gradNorm!;
       if (!Number.isFinite(norm) && (this.lossScale.isDynamic || nonFinite !== "ignore")) return this.#skip(norm);
       // As in PyTorch, 1e-6 prevents a division by zero.
       if (clipNorm < Infinity) gradScale *= Math.min(1, clipNorm / (clipped + 1e-6));
@@ -436,9 +436,10 @@ export class Step implements Work<Asked> {
     }
   }
 
-  /** The norm over all tensors, and the same after each tensor is clipped by its own norm. */
-  #norms(gradScale: number, clipTensorNorm: number): readonly [norm: number, clipped: number] {
-    let [squares, clipped] = [0, 0];
+  /** Reports the norm over all tensors, and returns the same after each tensor is clipped by its own norm. */
+  #norms(gradScale: number, clipTensorNorm: number): number {
+    let squares = 0;
+    let clipped = 0;
     for (const part of this.#parts!.due) {
       const own = this.#parts!.squares(part);
       squares += own;
@@ -446,7 +447,8 @@ export class Step implements Work<Asked> {
       part.clipScale = norm > clipTensorNorm ? clipTensorNorm / norm : 1;
       clipped += own * part.clipScale * part.clipScale;
     }
-    return [gradScale * Math.sqrt(squares), gradScale * Math.sqrt(clipped)];
+    this.#result.gradNorm = gradScale * Math.sqrt(squares);
+    return gradScale * Math.sqrt(clipped);
   }
 
   /** Skips the step, or throws, because a gradient is not finite. */

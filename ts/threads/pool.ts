@@ -117,20 +117,22 @@ export class Pool {
     return Atomics.load(this.#control, STATE) === TORN;
   }
 
-  /** Makes a step. */
+  /** Makes a step. It has no closure, because that would be allocated at each step. */
   step<Given>(title: string, work: Work<Given>): void {
-    this.exclusively(title, () => {
+    this.#enterAtOnce(title);
+    try {
       work.begin();
       for (let task = work.next(); task; task = work.next()) {
         if (task !== PAUSE) this.#run(title, task);
       }
-    });
+    } finally {
+      this.#leave();
+    }
   }
 
   /** Calls `act` while no step can run. */
   exclusively<Result>(title: string, act: () => Result): Result {
-    if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
-    this.#enter(title);
+    this.#enterAtOnce(title);
     try {
       return act();
     } finally {
@@ -226,6 +228,12 @@ export class Pool {
   #runnerOf(title: string): Runner {
     if (this.#runner === undefined) throw refusal(title, FREED);
     return this.#runner;
+  }
+
+  /** Takes the arena, unless asynchronous steps are under way. */
+  #enterAtOnce(title: string): void {
+    if (this.#queued > 0) throw new Error(`${title}: a stepAsync() is under way in this arena; await it first`);
+    this.#enter(title);
   }
 
   /** Takes the arena for a step. */
