@@ -27,6 +27,8 @@ export interface NodeStats {
   isSymbolicLink(): boolean;
 }
 
+type TextClasses = Pick<typeof globalThis, "TextDecoder" | "TextEncoder">;
+
 interface NodeModules {
   worker_threads: {
     parentPort: Port | null;
@@ -62,6 +64,7 @@ interface NodeModules {
     resolve(...paths: string[]): string;
   };
   url: { fileURLToPath(url: string): string };
+  util: TextClasses;
   /** Without `crc32` before Node 20.15 and 22.2. */
   zlib: { crc32?(bytes: Uint8Array): number };
 }
@@ -69,22 +72,33 @@ interface NodeModules {
 /** Returns a module of Node, or undefined in browsers. Bundlers for browsers do not see this import. */
 export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModules[Name] | undefined {
   const { process } = globalThis as { process?: { getBuiltinModule?(id: string): NodeModules[Name] } };
+  return allowed(() => process?.getBuiltinModule?.(`node:${name}`));
+}
+
+/** Calls `use`; undefined if that throws, as functions of Node do in the edge runtime of Next.js. */
+function allowed<Result>(use: () => Result): Result | undefined {
   try {
-    return process?.getBuiltinModule?.(`node:${name}`);
+    return use();
   } catch {
-    return undefined; // Next.js's edge runtime has a `process` that throws
+    return undefined;
   }
 }
 
 /** The version of Node, if it is too old for `nodeModule`. */
 export function outdatedNode(): string | undefined {
   const { process } = globalThis as { process?: { versions?: { node?: string }; getBuiltinModule?: unknown } };
-  try {
-    return process?.getBuiltinModule === undefined ? process?.versions?.node : undefined;
-  } catch {
-    return undefined;
-  }
+  return allowed(() => (process?.getBuiltinModule === undefined ? process?.versions?.node : undefined));
 }
+
+/** The classes for UTF-8. jsdom has none, so in Jest they are Node's. */
+const textClasses = (): TextClasses => ("TextEncoder" in globalThis ? globalThis : nodeModule("util")!);
+
+/** The text in UTF-8. */
+export const encodeText = (text: string): Uint8Array => new (textClasses().TextEncoder)().encode(text);
+
+/** A decoder of UTF-8. It keeps a byte order mark if `isStrict`, and throws a TypeError for bytes that are no text. */
+export const textDecoder = (isStrict = false): TextDecoder =>
+  new (textClasses().TextDecoder)("utf-8", { fatal: isStrict, ignoreBOM: isStrict });
 
 /** The method by which Node's `console.log` shows an object. */
 export const INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom") as never;
@@ -110,9 +124,10 @@ export const now = (): number => clock.call(performance);
 export function nextTurn(): Promise<void> {
   const { MessageChannel } = nodeModule("worker_threads") ?? globalThis;
   return new Promise((resolve) => {
-    if (MessageChannel === undefined) return void setTimeout(resolve);
     // A channel for each turn: Node takes many messages of one channel in the same turn.
-    const { port1, port2 } = new MessageChannel();
+    const channel = allowed(() => MessageChannel && new MessageChannel());
+    if (channel === undefined) return void setTimeout(resolve);
+    const { port1, port2 } = channel;
     port1.onmessage = () => {
       port1.close();
       resolve();

@@ -2,6 +2,7 @@
 
 import type { Tensors } from "../optimizer/params.js";
 import { show } from "../option.js";
+import { encodeText } from "../platform.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
 import { crc32 } from "./crc32.js";
@@ -87,7 +88,7 @@ export function saveParts<Result>(
     }
     if (more !== undefined) metadata.set("extra", more);
     const header = encodeHeader(title, { metadata, tensors: new Map(entries) });
-    header.set(new TextEncoder().encode(hex(crc32(header))), CHECKSUM);
+    header.set(encodeText(hex(crc32(header))), CHECKSUM);
 
     return write([header, ...[...arrays.values()].map(({ view }) => bytesOf(view))]);
   });
@@ -240,7 +241,7 @@ function readHeader(file: Uint8Array, size: number) {
     );
   }
   const saved = text(header.subarray(CHECKSUM, CHECKSUM + DIGITS));
-  header.set(new TextEncoder().encode(BLANK), CHECKSUM);
+  header.set(encodeText(BLANK), CHECKSUM);
   checkChecksum("the header", saved, hex(crc32(header)));
   const { metadata, tensors, start } = decode(file, size);
   const unknown = [...metadata.keys()].find((key) => !KEYS.includes(key));

@@ -1,6 +1,6 @@
 /** Files that are never half written: on disk in Node, Bun and Deno; in the origin's private file system in browsers. */
 
-import { nodeModule, type NodeStats } from "../platform.js";
+import { encodeText, nodeModule, type NodeStats } from "../platform.js";
 import { show } from "../option.js";
 import { crc32 } from "./crc32.js";
 
@@ -154,7 +154,7 @@ const nodeProcess = () => (globalThis as unknown as { process: Process }).proces
  * name, because a file name may have at most 255 bytes. The writer's process follows.
  */
 function temporaryPrefix(target: string): string {
-  const sum = (text: string) => crc32(new TextEncoder().encode(text)).toString(16).padStart(8, "0");
+  const sum = (text: string) => crc32(encodeText(text)).toString(16).padStart(8, "0");
   return `.downhill-${sum(target)}-${sum(nodeModule("os")!.hostname())}-`;
 }
 

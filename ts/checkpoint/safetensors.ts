@@ -1,6 +1,7 @@
 /** The safetensors format: https://huggingface.co/docs/safetensors. Nothing in a file is trusted before it is checked. */
 
 import { show } from "../option.js";
+import { encodeText, textDecoder } from "../platform.js";
 import type { Shape } from "../arena/tensor.js";
 import type { OpenFile } from "./files.js";
 
@@ -47,7 +48,7 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
     if (wrong) throw new RangeError(`${title}: a tensor's name must be writable, got ${show(name)}, which ${wrong}`);
     add(name, { dtype, shape, data_offsets: [begin, end] });
   }
-  const text = new TextEncoder().encode(`{${header.join(",")}}`);
+  const text = encodeText(`{${header.join(",")}}`);
   const length = Math.ceil(text.length / LENGTH_BYTES) * LENGTH_BYTES; // so that what follows is aligned
   if (length > MAX_HEADER_BYTES) {
     throw new RangeError(
@@ -117,7 +118,7 @@ export function decode(file: Uint8Array, size = file.length): Contents & { reado
   const start = headerEnd(file, size);
   let text: string;
   try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(file.slice(LENGTH_BYTES, start));
+    text = textDecoder(true).decode(file.slice(LENGTH_BYTES, start));
   } catch {
     throw new RangeError("the header must be UTF-8");
   }

@@ -4,6 +4,7 @@ import type { Shape } from "../arena/tensor.js";
 import { bytesOf } from "../checkpoint/loading.js";
 import { refuseOtherFiles } from "../checkpoint/safetensors.js";
 import { show } from "../option.js";
+import { encodeText } from "../platform.js";
 import { pickle, Stored, type Writable } from "./pickle.js";
 import { storageBytes, storageDtype, torchResolver } from "./rebuild.js";
 import { isDict, unpickle, type Value } from "./unpickle.js";
@@ -106,13 +107,12 @@ export function writeArchive(
     numbers.push(bytesOf(view));
     return new Stored(String(numbers.length - 1), shape);
   });
-  const text = (text: string) => new TextEncoder().encode(text);
   return zip(
     new Map([
       ["archive/data.pkl", pickle(value)],
-      ["archive/byteorder", text("little")],
+      ["archive/byteorder", encodeText("little")],
       ...numbers.map((bytes, i) => [`archive/data/${i}`, bytes] as const),
-      ["archive/version", text("3\n")],
+      ["archive/version", encodeText("3\n")],
     ]),
   );
 }

@@ -1,6 +1,7 @@
 /** Writes Python's pickle format (protocol 2), as `torch.load(weights_only=True)` reads it. */
 
 import { stridesOf } from "./tensor.js";
+import { encodeText } from "../platform.js";
 
 /** A tensor to write: its storage's key, and its shape. */
 export class Stored {
@@ -36,11 +37,11 @@ function write(value: Writable, out: number[]): void {
     set(view);
     out.push(...new Uint8Array(view.buffer));
   };
-  const name = (module: string, name: string) => out.push(code("c"), ...encode(`${module}\n${name}\n`));
+  const name = (module: string, name: string) => out.push(code("c"), ...encodeText(`${module}\n${name}\n`));
   if (value === null) op("N");
   else if (typeof value === "boolean") out.push(value ? 0x88 : 0x89);
   else if (typeof value === "string") {
-    const text = encode(value);
+    const text = encodeText(value);
     op("X");
     bytes(4, (view) => view.setUint32(0, text.length, true));
     for (const byte of text) out.push(byte);
@@ -85,5 +86,3 @@ function write(value: Writable, out: number[]): void {
     op("e");
   }
 }
-
-const encode = (text: string) => new TextEncoder().encode(text);

@@ -4,7 +4,7 @@ import { withFile } from "../checkpoint/files.js";
 import { asBytes } from "../checkpoint/loading.js";
 import { decode, readHeader } from "../checkpoint/safetensors.js";
 import { show } from "../option.js";
-import { nodeModule } from "../platform.js";
+import { nodeModule, textDecoder } from "../platform.js";
 import { FileTensor, LazyBytes } from "./tensor.js";
 import { isDict, newDict } from "./unpickle.js";
 
@@ -65,7 +65,7 @@ export async function readSafetensorsFile(path: string | URL): Promise<Safetenso
   const place = String(path);
   if (!place.endsWith(".json")) return openOne(title, path);
   const text = await withFile(title, path, ({ size, read }) => read(0, size));
-  const shards = within(title, () => shardsIn(new TextDecoder().decode(text)));
+  const shards = within(title, () => shardsIn(textDecoder().decode(text)));
   const files = new Map<string, Safetensors>();
   for (const name of new Set(shards.values())) {
     const beside = place.slice(0, place.length - baseName(place).length) + name;

@@ -4,6 +4,7 @@
  */
 
 import { show } from "../option.js";
+import { textDecoder } from "../platform.js";
 import type { FileTensor } from "./tensor.js";
 
 /**
@@ -76,7 +77,7 @@ export function unpickle(
 }
 
 const NO_ITEMS: Value[] = Object.freeze([]) as unknown as Value[];
-const decoder = new TextDecoder();
+const decoder = textDecoder();
 
 class Unpickler {
   #at = 0;

@@ -3,6 +3,7 @@
 import { crc32 } from "../checkpoint/crc32.js";
 import { concat } from "../checkpoint/files.js";
 import { show } from "../option.js";
+import { encodeText, textDecoder } from "../platform.js";
 
 const LOCAL = 0x04034b50;
 const CENTRAL = 0x02014b50;
@@ -40,7 +41,7 @@ export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
     ) as [number, number, number];
     const nameAt = at + CENTRAL_BYTES;
     within(nameAt, nameLength + extraLength, "its directory");
-    const name = new TextDecoder().decode(bytes.slice(nameAt, nameAt + nameLength));
+    const name = textDecoder().decode(bytes.slice(nameAt, nameAt + nameLength));
     if (method !== 0) throw new RangeError(`${show(name)} must be stored as it is, got it compressed`);
     // In zip64, the sizes and the place that are too large are in the extra field, in this order.
     let more = extra64(view, nameAt + nameLength, extraLength);
@@ -114,7 +115,7 @@ export function zip(files: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuf
     at += part.length;
   };
   for (const [name, content] of files) {
-    const title = new TextEncoder().encode(name);
+    const title = encodeText(name);
     const { length } = content;
     // zip64 fields: the sizes of a file of 4 GiB or more, and in the directory the offset of a file that begins beyond
     // 4 GiB.

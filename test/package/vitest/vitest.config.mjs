@@ -1,0 +1,2 @@
+// Without it, Vitest would use the one of the folder above.
+export default {};
