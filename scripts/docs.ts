@@ -14,7 +14,7 @@ import type { Shape } from "../ts/arena/tensor.js";
 import { code, made, table } from "./markdown.js";
 import { libraries, portingPage, ruleIn } from "./porting.js";
 import { root } from "./project.mjs";
-import { allSpeeds, fewSpeeds, peers } from "./speed.js";
+import { allSpeeds, besidePyTorch, fewSpeeds, peers } from "./speed.js";
 import { functionProse, optionProse, ruleProse, scheduleProse, sharedProse } from "./prose.js";
 
 /** A generated file. */
@@ -35,7 +35,7 @@ export function documents(): Document[] {
   const list = listed();
   const pages = new Map([
     ["README.md", filled("README.md", { speed: fewSpeeds() })],
-    ["docs/performance.md", filled("docs/performance.md", { "speed of all rules": allSpeeds(), peers: peers() })],
+    ["docs/performance.md", filled("docs/performance.md", { "speed of all rules": allSpeeds(), peers: peers(), "beside PyTorch": besidePyTorch() })],
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
     ["ts/tfjs/rules.ts", factories("tfjsFactory")],

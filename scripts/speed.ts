@@ -8,21 +8,25 @@ import { titleOf } from "../bench/work.js";
 import { code, table } from "./markdown.js";
 import { root } from "./project.mjs";
 
-/** The run that the tables show; `npm run bench -- --json FILE` writes one. */
-const RECORD = "bench/records/2026-11-23-xeon.json";
+/** The runs that the tables show; `npm run bench -- --json FILE` writes one. The first has all rules, the second has peers. */
+const [RULES, PEERS] = ["bench/records/2026-11-26-epyc-rules.json", "bench/records/2026-11-26-epyc-peers.json"];
 
-const record = JSON.parse(readFileSync(join(root, RECORD), "utf8")) as BenchRecord;
-const rules = record.measured.filter((work) => work.case === "rules");
+const recordIn = (path: string) => JSON.parse(readFileSync(join(root, path), "utf8")) as BenchRecord;
+const [withRules, withPeers] = [recordIn(RULES), recordIn(PEERS)];
+const rules = withRules.measured.filter((work) => work.case === "rules");
+const sizes = withPeers.measured.filter((work) => work.case === "sizes");
 
 /** The measurement of a rule at a size. */
-function measured(rule: string, size: number): Measured {
-  const found = rules.find((work) => titleOf(work) === rule && work.size === size);
-  if (found === undefined) throw new Error(`${RECORD} has no ${rule} at ${size} parameters`);
+function measured(works: readonly Measured[], rule: string, size: number): Measured {
+  const found = works.find((work) => titleOf(work) === rule && work.size === size);
+  if (found === undefined) throw new Error(`the records have no ${rule} at ${size} parameters`);
   return found;
 }
 
 const [SMALL, MIDDLE, LARGE, HUGE] = [1000, 2 ** 16, 2 ** 20, 2 ** 24];
-const measuredOn = `One thread, medians, ${record.date}, ${machineLine(record.machine)}; from \`${RECORD}\`, made by \`npm run bench\`. × is the time as a multiple of downhill's.`;
+const source = ({ date, machine }: BenchRecord, path: string) =>
+  `${date}, ${machineLine(machine)}; from \`${path}\`, made by \`npm run bench\``;
+const TIMES = "× is the time as a multiple of downhill's.";
 
 /** Returns the median, in nanoseconds, of the arm with one thread whose name begins with `name`. */
 const timeOf = ({ arms }: Measured, name: string) =>
@@ -34,8 +38,10 @@ const each = (work: Measured) => (timeOf(work, "downhill")! / work.size).toFixed
 /** The time of a peer, divided by that of downhill. */
 function times(work: Measured, peer: string): string {
   const ratio = (timeOf(work, peer) ?? NaN) / timeOf(work, "downhill")!;
-  return Number.isNaN(ratio) ? "" : `${ratio.toPrecision(ratio < 10 ? 2 : 3).replace(/e.*/, "")} ×`;
+  return Number.isNaN(ratio) ? "" : multiple(ratio);
 }
+
+const multiple = (ratio: number) => `${ratio.toPrecision(ratio < 10 ? 2 : 3).replace(/e.*/, "")} ×`;
 
 const bandwidth = (work: Measured) => (work.bytes / timeOf(work, "downhill")!).toFixed(0);
 
@@ -51,7 +57,7 @@ const columns: Readonly<Record<string, string>> = {
 };
 
 /** The columns of peers that the record has. */
-const measuredPeers = Object.keys(columns).filter((peer) => rules.some((work) => timeOf(work, peer) !== undefined));
+const measuredPeers = Object.keys(columns).filter((peer) => sizes.some((work) => timeOf(work, peer) !== undefined));
 
 /** The README's table: some rules, compared with peers. */
 export function fewSpeeds(): string {
@@ -59,34 +65,58 @@ export function fewSpeeds(): string {
     measuredPeers.includes(peer),
   );
   const rows = ["sgd", "sgd, momentum", "adam", "adamw"].map((rule) => {
-    const [large, huge] = [measured(rule, LARGE), measured(rule, HUGE)];
+    const [large, huge] = [measured(sizes, rule, LARGE), measured(sizes, rule, HUGE)];
     return [code(rule), each(large), ...peers.map((peer) => times(large, peer)), each(huge), bandwidth(huge)];
   });
   const head = ["ns per parameter, of 1 M", ...peers.map((peer) => `${columns[peer]} takes`)];
   return `${table(["update", ...head, "ns per parameter, of 16.7 M", "GB/s"], rows)}
-${measuredOn} \`adamw\` is compared with TensorFlow.js's Adam.
+One thread, medians, ${source(withPeers, PEERS)}. ${TIMES} \`adamw\` is compared with TensorFlow.js's Adam.
 `;
 }
 
-const names = [...new Set(rules.map(titleOf))];
-
 /** All updates that have peers, beside them. */
 export function peers(): string {
-  const rows = names
+  const rows = [...new Set(sizes.map(titleOf))]
     .map((rule) => {
-      const large = measured(rule, LARGE);
+      const large = measured(sizes, rule, LARGE);
       return [code(rule), each(large), ...measuredPeers.map((peer) => times(large, peer))];
     })
     .filter((cells) => cells.slice(2).some((cell) => cell !== ""));
   return `${table(["update", "ns per parameter", ...measuredPeers.map((peer) => `${columns[peer]} takes`)], rows)}
-${measuredOn}
+One thread, medians, ${source(withPeers, PEERS)}. ${TIMES}
+`;
+}
+
+/** The works that PyTorch's optimizers with `fused=True` are compared in: the cases of `npm run bench` and their sizes. */
+const besides: readonly (readonly [kind: string, tensors: readonly string[]])[] = [
+  ["sizes", [SMALL, 2 ** 18, LARGE, HUGE].map(String)],
+  ["whole", [SMALL, LARGE, HUGE].map(String)],
+  ["models", ["100 of 64 x 64"]],
+];
+
+/** Steps beside PyTorch's, on one thread and on two. */
+export function besidePyTorch(): string {
+  const works = besides.flatMap(([kind, tensors]) =>
+    withPeers.measured.filter((work) => work.case === kind && tensors.includes(work.tensors)),
+  );
+  const rows = works.flatMap((work) => {
+    const cells = ["1 thread", "2 threads"].flatMap((threads) => {
+      const [ours, theirs] = [`downhill, ${threads}`, `PyTorch fused, ${threads}`].map((arm) => work.arms[arm]?.median);
+      if (ours === undefined || theirs === undefined) return [];
+      return [(ours / work.size).toFixed(2), (theirs / work.size).toFixed(2), multiple(theirs / ours)];
+    });
+    return cells.length === 6 ? [[code(titleOf(work)), work.tensors, ...cells]] : [];
+  });
+  const head = [1, 2].flatMap((threads) => [`downhill, ${threads}`, `PyTorch, ${threads}`, "PyTorch takes"]);
+  return `${table(["update", "parameters", ...head], rows)}
+Nanoseconds per parameter, medians: ${withPeers.peers.find((peer) => peer.startsWith("PyTorch"))!} with \`fused=True\`, ${source(withPeers, PEERS)}.
 `;
 }
 
 /** All updates, at every size. */
 export function allSpeeds(): string {
-  const rows = names.map((rule) => {
-    const [small, middle, large, huge] = [SMALL, MIDDLE, LARGE, HUGE].map((size) => measured(rule, size)) as [
+  const rows = [...new Set(rules.map(titleOf))].map((rule) => {
+    const [small, middle, large, huge] = [SMALL, MIDDLE, LARGE, HUGE].map((size) => measured(rules, rule, size)) as [
       Measured,
       Measured,
       Measured,
@@ -96,6 +126,6 @@ export function allSpeeds(): string {
     return [code(rule), perStep, ...[middle, large, huge].map(each), bandwidth(huge), times(huge, "copy")];
   });
   return `${table(["update", "1 K: µs per step", "64 K: ns per parameter", "1 M", "16.7 M", "16.7 M: GB/s", "16.7 M: a copy takes"], rows)}
-${measuredOn}
+One thread, medians, ${source(withRules, RULES)}. ${TIMES}
 `;
 }
