@@ -68,6 +68,23 @@ test("a fresh project imports it, and requires it", () => {
   );
 });
 
+test("Node loads a few files, which all entries share", () => {
+  const entries = ["downhill", "downhill/torch", "downhill/jax", "downhill/tfjs"];
+  writeFileSync(
+    join(project, "resolve.mjs"),
+    `console.log(JSON.stringify(${JSON.stringify(entries)}.map((entry) => import.meta.resolve(entry))));`,
+  );
+  const files = JSON.parse(node("resolve.mjs")) as string[];
+  const shared = files.map((file) =>
+    [...readFileSync(new URL(file), "utf8").matchAll(/shared-\w+\.js/g)].map(([name]) => name),
+  );
+  expect(files.every((file) => file.includes("/dist/node/"))).toBe(true);
+  for (const names of shared) {
+    expect(names.length).toBeLessThan(8);
+    expect(names.some((name) => shared[0]!.includes(name))).toBe(true);
+  }
+});
+
 test("downhill/torch writes files for PyTorch, and shares classes with downhill", () => {
   const torch = `
     import { adamw, createArenaSync, loadFile, saveFile } from "downhill";
