@@ -35,7 +35,14 @@ export function documents(): Document[] {
   const list = listed();
   const pages = new Map([
     ["README.md", filled("README.md", { speed: fewSpeeds() })],
-    ["docs/performance.md", filled("docs/performance.md", { "speed of all rules": allSpeeds(), peers: peers(), "beside PyTorch": besidePyTorch() })],
+    [
+      "docs/performance.md",
+      filled("docs/performance.md", {
+        "speed of all rules": allSpeeds(),
+        peers: peers(),
+        "beside PyTorch": besidePyTorch(),
+      }),
+    ],
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
     ["ts/tfjs/rules.ts", factories("tfjsFactory")],

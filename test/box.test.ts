@@ -24,8 +24,11 @@ function model({ rule }: AnyFactory) {
   return { w, neighbours: [low, high] };
 }
 
-const limit = ({ data }: Tensor, low: number, high: number) =>
+/** Limits parameters to bounds that are rounded to float32: -5e-324 is a zero there. */
+function limit({ data }: Tensor, ...bounds: [low: number, high: number]): void {
+  const [low, high] = bounds.map(Math.fround) as typeof bounds;
   data.forEach((x, i) => (data[i] = x < low ? low : x > high ? high : x));
+}
 
 const bitsOf = (optimizer: any, tensor: Tensor) => bits({ params: tensor.data, state: optimizer.state(tensor) });
 

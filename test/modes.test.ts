@@ -43,33 +43,41 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     expect(optimizer.steps).toBe(5);
   });
 
-  test.runIf(rule.evalParams)("evalAsync and trainAsync queue after steps, and give the same bits", async () => {
-    const arena = small();
-    const [now, later] = [0, 1].map((i) => {
-      const w = arena.tensor(`w${i}`, [10_007]);
-      w.data.forEach((_, j) => (w.data[j] = Math.sin(j)));
-      w.grad.forEach((_, j) => (w.grad[j] = Math.cos(j)));
-      return { w, optimizer: factory([w], { box: [-0.9, 0.9] }) };
-    }) as [any, any];
-    for (let i = 0; i < 3; i++) now.optimizer.step();
-    const trained = now.w.data.slice();
-    now.optimizer.eval();
-    later.optimizer.step();
-    later.optimizer.step();
-    const message = `${rule.name}: the parameters are those of eval(); call train() first`;
-    const calls = [later.optimizer.stepAsync(), later.optimizer.evalAsync(), later.optimizer.evalAsync()];
-    await expect(later.optimizer.stepAsync()).rejects.toThrow(message);
-    expect(() => later.optimizer.train()).toThrow(`${rule.name}: train: a stepAsync() is under way`);
-    await Promise.all(calls);
-    expect(Buffer.compare(bytes(later.w.data), bytes(now.w.data))).toBe(0);
-    expect(() => later.optimizer.step()).toThrow(message);
-    const restored = later.optimizer.trainAsync();
-    await Promise.all([restored, later.optimizer.stepAsync()]);
-    now.optimizer.train();
-    expect(Buffer.compare(bytes(now.w.data), bytes(trained))).toBe(0);
-    now.optimizer.step();
-    expect(Buffer.compare(bytes(later.w.data), bytes(now.w.data))).toBe(0);
-  });
+  test.runIf(rule.evalParams)(
+    "evalAsync and trainAsync run after the steps before them, and give the same bits",
+    async () => {
+      const arena = small();
+      const [now, later] = [0, 1].map((i) => {
+        const w = arena.tensor(`w${i}`, [10_007]);
+        w.data.forEach((_, j) => (w.data[j] = Math.sin(j)));
+        w.grad.forEach((_, j) => (w.grad[j] = Math.cos(j)));
+        return { w, optimizer: factory([w], { box: [-0.9, 0.9] }) };
+      }) as [any, any];
+      for (let i = 0; i < 3; i++) now.optimizer.step();
+      const trained = now.w.data.slice();
+      now.optimizer.eval();
+      later.optimizer.step();
+      later.optimizer.step();
+      const message = `${rule.name}: the parameters are those of eval(); call train() first`;
+      const calls = [later.optimizer.stepAsync(), later.optimizer.evalAsync()];
+      const isUnderWay = `${rule.name}: evalAsync() is under way; await it first`;
+      for (const call of ["stepAsync", "evalAsync", "trainAsync", "flushAsync"]) {
+        await expect(later.optimizer[call]()).rejects.toThrow("evalAsync() is under way; await it first");
+      }
+      expect(() => later.optimizer.step()).toThrow(isUnderWay);
+      expect(() => save([later.w], later.optimizer)).toThrow("evalAsync() is under way; await it first");
+      await Promise.all(calls);
+      await later.optimizer.evalAsync();
+      expect(Buffer.compare(bytes(later.w.data), bytes(now.w.data))).toBe(0);
+      expect(() => later.optimizer.step()).toThrow(message);
+      await later.optimizer.trainAsync();
+      await later.optimizer.stepAsync();
+      now.optimizer.train();
+      expect(Buffer.compare(bytes(now.w.data), bytes(trained))).toBe(0);
+      now.optimizer.step();
+      expect(Buffer.compare(bytes(later.w.data), bytes(now.w.data))).toBe(0);
+    },
+  );
 
   test.runIf(rule.hessian === undefined)("hessian is refused", () => {
     const optimizer = factory([small().tensor("w", fitting(rule, [3]))]);
@@ -128,6 +136,30 @@ test("after arena.free() both are errors", () => {
   }
 });
 
+test.each([1, 2])("if a copy cannot be allocated (%d), evalAsync changes nothing", async (at) => {
+  const { a, b } = small().tensors({ a: [5000], b: [5000] });
+  for (const { data, grad } of [a, b]) for (const view of [data, grad]) view.fill(1);
+  const optimizer = scheduleFreeSgd([a, b], { lr: 0.5 });
+  optimizer.step();
+  optimizer.step();
+  const before = [a, b].map(({ data }) => data.slice());
+  const { Float32Array: Original } = globalThis;
+  let allocations = 0;
+  globalThis.Float32Array = new Proxy(Original, {
+    construct(target, args) {
+      if (args[0] === 5000 && ++allocations === at) throw new RangeError("Array buffer allocation failed");
+      return Reflect.construct(target, args);
+    },
+  });
+  const evaluated = optimizer.evalAsync();
+  await expect(evaluated).rejects.toThrow("Array buffer allocation failed");
+  globalThis.Float32Array = Original;
+  expect([a, b].map(({ data }) => data.slice())).toEqual(before);
+  await optimizer.trainAsync();
+  optimizer.step();
+  expect(optimizer.steps).toBe(3);
+});
+
 test("an arena that is freed during evalAsync ends it", async () => {
   const arena = small();
   const optimizer = scheduleFreeSgd([arena.tensor("w", [10_007])]);
@@ -144,8 +176,9 @@ test("swapAveragesAsync exchanges as swapAverages does, after the steps that wer
   optimizer.step();
   const step = optimizer.stepAsync();
   const swap = optimizer.swapAveragesAsync();
-  await expect(optimizer.stepAsync()).rejects.toThrow("the parameters are the averages");
+  await expect(optimizer.stepAsync()).rejects.toThrow("adamw: swapAveragesAsync() is under way; await it first");
   await Promise.all([step, swap]);
+  await expect(optimizer.stepAsync()).rejects.toThrow("the parameters are the averages");
   const [data, average] = [w.data.slice(), optimizer.average(w).slice()];
   expect(Buffer.compare(bytes(data), bytes(average))).not.toBe(0);
   optimizer.swapAverages();

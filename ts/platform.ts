@@ -90,15 +90,16 @@ export function outdatedNode(): string | undefined {
   return allowed(() => (process?.getBuiltinModule === undefined ? process?.versions?.node : undefined));
 }
 
-/** The classes for UTF-8. jsdom has none, so in Jest they are Node's. */
-const textClasses = (): TextClasses => ("TextEncoder" in globalThis ? globalThis : nodeModule("util")!);
+/** A class for UTF-8. jsdom has none, so in Jest it is Node's. */
+const textClass = <Name extends keyof TextClasses>(name: Name): TextClasses[Name] =>
+  name in globalThis ? globalThis[name] : nodeModule("util")![name];
 
 /** The text in UTF-8. */
-export const encodeText = (text: string): Uint8Array => new (textClasses().TextEncoder)().encode(text);
+export const encodeText = (text: string): Uint8Array => new (textClass("TextEncoder"))().encode(text);
 
 /** A decoder of UTF-8. It keeps a byte order mark if `isStrict`, and throws a TypeError for bytes that are no text. */
 export const textDecoder = (isStrict = false): TextDecoder =>
-  new (textClasses().TextDecoder)("utf-8", { fatal: isStrict, ignoreBOM: isStrict });
+  new (textClass("TextDecoder"))("utf-8", { fatal: isStrict, ignoreBOM: isStrict });
 
 /** The method by which Node's `console.log` shows an object. */
 export const INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom") as never;

@@ -50,7 +50,7 @@ export class ClosureDriver {
     return tasks.result!.value;
   }
 
-  /** Runs a computation that calls no closure between turns of the event loop. */
+  /** Like `runTasks`, but does not block the event loop. */
   runTasksAsync<Result>(title: string, computation: Computation<Result>): Promise<Result> {
     const tasks = new TasksUntilClosure(computation);
     return this.#arena.internals(title).pool.stepAsync(title, tasks, undefined, () => tasks.result!.value);

@@ -10,7 +10,7 @@ import { Group, type Plan, planGroup } from "./group.js";
 import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
-import { byEachOther, byEvaluated, byKept, type Replacement } from "./replace.js";
+import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
 import { type Asked, Step, type StepReport } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
@@ -34,6 +34,8 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
   #isSwapped = false;
   /** The parameters of training, between `eval()` and `train()`. */
   #training: ReadonlyMap<Tensor, Float32Array> | undefined;
+  /** The asynchronous call that is replacing the parameters. */
+  #replacing: string | undefined;
 
   /** @internal */
   constructor(rule: Rule, params: Params<object>, options: object) {
@@ -300,7 +302,11 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     this.#replace(this.#evaluation("eval"));
   }
 
-  /** Like `eval`, but does not block the event loop, as `stepAsync`. */
+  /**
+   * Like `eval`, but does not block the event loop, as `stepAsync`. Until the promise is fulfilled, some parameters are
+   * replaced and others are not, and other calls of the optimizer are errors.
+   * @returns a promise that is rejected with the errors of `eval`
+   */
   async evalAsync(): Promise<void> {
     await this.#replaceAsync(this.#evaluation("evalAsync"));
   }
@@ -314,7 +320,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     this.#replace(this.#restoration("train"));
   }
 
-  /** Like `train`, but does not block the event loop, as `stepAsync`. */
+  /** Like `train`, but does not block the event loop. The same holds as for `evalAsync`. */
   async trainAsync(): Promise<void> {
     await this.#replaceAsync(this.#restoration("trainAsync"));
   }
@@ -325,14 +331,8 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
    * @throws a RangeError if there is no average, or for a tensor that is not among the params.
    */
   average(tensor: Tensor): Float32Array {
-    const view = this.#findViews(tensor)?.average;
-    if (view === undefined) {
-      throw new RangeError(
-        `${this.#rule.name}: average requires the option ema or swa, and a tensor of this optimizer, got ${named(tensor)}`,
-      );
-    }
-    const { joined } = this.#segments.get(tensor)!;
-    if (this.#step.averages.included(this.steps, joined) === 0) view.set(tensor.data);
+    const view = this.#findAverage(tensor);
+    if (!this.#hasAverage(tensor)) view.set(tensor.data);
     return view;
   }
 
@@ -345,7 +345,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     this.#replace(this.#exchange("swapAverages"));
   }
 
-  /** Like `swapAverages`, but does not block the event loop, as `stepAsync`. */
+  /** Like `swapAverages`, but does not block the event loop. The same holds as for `evalAsync`. */
   async swapAveragesAsync(): Promise<void> {
     await this.#replaceAsync(this.#exchange("swapAveragesAsync"));
   }
@@ -381,7 +381,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
   #evaluation(call: string): Replacement | undefined {
     const { name, evalParams } = this.#rule;
     const title = `${name}: ${call}`;
-    this.#arena.internals(title);
+    this.#checkNotReplacing(title);
     if (evalParams === undefined || this.#training !== undefined) return undefined;
     this.#checkTraining(title);
     const kept = new Map<Tensor, Float32Array>();
@@ -394,53 +394,68 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
           return { tensor, state: hasState ? this.internals.viewsOf(tensor).state : undefined, options };
         });
       });
-    return {
-      title,
-      pieces: byEvaluated(evalParams, evaluated, kept),
-      mark: () => (this.#training = kept),
-      unmark: () => (this.#training = undefined),
-    };
+    return { title, pieces: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
   }
 
   #restoration(call: string): Replacement {
     const title = `${this.#rule.name}: ${call}`;
-    this.#arena.internals(title);
+    this.#checkNotReplacing(title);
     this.#driver.check(title);
-    const kept = this.#training;
-    return {
-      title,
-      pieces: byKept(this.#perturbations, kept ?? new Map()),
-      mark: () => (this.#training = undefined),
-      unmark: () => (this.#training = kept),
-    };
+    const pieces = byKept(this.#perturbations, this.#training ?? new Map());
+    return { title, pieces, done: () => (this.#training = undefined) };
   }
 
   #exchange(call: string): Replacement {
     const title = `${this.#rule.name}: ${call}`;
+    this.#checkNotReplacing(title);
     if (!this.#isSwapped) this.#checkTraining(title);
     const tensors = this.groups.flatMap(({ params }) => params);
-    for (const tensor of tensors) this.average(tensor);
-    const flip = () => (this.#isSwapped = !this.#isSwapped);
-    const pairs = () => tensors.map((tensor) => [tensor.data, this.average(tensor)] as const);
-    return { title, pieces: byEachOther(pairs), mark: flip, unmark: flip };
+    for (const tensor of tensors) this.#findAverage(tensor);
+    const averaged = () =>
+      tensors.map((tensor) => ({
+        data: tensor.data,
+        average: this.#findAverage(tensor),
+        hasBegun: this.#hasAverage(tensor),
+      }));
+    return { title, pieces: byAverages(averaged), done: () => (this.#isSwapped = !this.#isSwapped) };
   }
 
   #replace(replacement: Replacement | undefined): void {
     if (replacement === undefined) return;
     this.#driver.runTasks(replacement.title, replacement.pieces);
-    replacement.mark();
+    replacement.done();
   }
 
   async #replaceAsync(replacement: Replacement | undefined): Promise<void> {
     if (replacement === undefined) return;
-    // The next calls find the parameters as they will be then, because steps run in the order of their calls.
-    replacement.mark();
+    this.#replacing = replacement.title;
     try {
       await this.#driver.runTasksAsync(replacement.title, replacement.pieces);
-    } catch (error) {
-      replacement.unmark();
-      throw error;
+      replacement.done();
+    } finally {
+      this.#replacing = undefined;
     }
+  }
+
+  /** Throws after `arena.free()`, and while the parameters are being replaced. */
+  #checkNotReplacing(title: string): void {
+    this.#arena.internals(title);
+    if (this.#replacing) throw new Error(`${title}: ${this.#replacing}() is under way; await it first`);
+  }
+
+  #findAverage(tensor: Tensor): Float32Array {
+    const view = this.#findViews(tensor)?.average;
+    if (view === undefined) {
+      throw new RangeError(
+        `${this.#rule.name}: average requires the option ema or swa, and a tensor of this optimizer, got ${named(tensor)}`,
+      );
+    }
+    return view;
+  }
+
+  /** Whether the average includes parameters of the tensor. */
+  #hasAverage(tensor: Tensor): boolean {
+    return this.#step.averages.included(this.steps, this.#segments.get(tensor)!.joined) > 0;
   }
 
   get #perturbations(): readonly Perturbation[] {
@@ -461,6 +476,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
 
   /** Throws unless a step can begin: from the parameters of training, or from those that `perturb()` moved. */
   #checkReady(title: string): void {
+    this.#checkNotReplacing(title);
     if (this.#training) throw new Error(`${title}: the parameters are those of eval(); call train() first`);
     if (this.#isSwapped) {
       throw new Error(`${title}: the parameters are the averages; call swapAverages() again first`);

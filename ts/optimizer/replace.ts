@@ -1,7 +1,6 @@
 /**
  * Computations that replace the parameters in place: by those for evaluation, by those of training, by their averages. Each
- * works on a piece of an array at a time. Pieces are few enough numbers for the cache. The event loop gets turns between
- * them.
+ * works on a piece of an array at a time. A piece fits the cache. Asynchronous calls give turns between pieces.
  */
 
 import type { Tensor } from "../arena/tensor.js";
@@ -18,9 +17,8 @@ const PIECE = 4096;
 export interface Replacement {
   readonly title: string;
   readonly pieces: Computation<void>;
-  /** Marks the parameters as replaced. */
-  readonly mark: () => void;
-  readonly unmark: () => void;
+  /** Notes that the parameters are replaced. */
+  readonly done: () => void;
 }
 
 /** A tensor whose parameters are replaced by those for evaluation. */
@@ -37,17 +35,19 @@ export function* byEvaluated(
   evaluated: () => readonly Evaluated[],
   kept: Map<Tensor, Float32Array>,
 ): Computation<void> {
-  const list = evaluated();
-  // All memory is allocated before anything changes.
-  for (const { tensor } of list) kept.set(tensor, new Float32Array(tensor.size));
-  for (const { tensor, state, options } of list) {
-    const { data } = tensor;
-    const slots = Object.entries(state ?? {});
+  // All memory is allocated before anything changes. Views outlive `free()` of an attached arena, as the step does.
+  const list = evaluated().map(({ tensor, ...others }) => {
+    const copy = new Float32Array(tensor.size);
+    kept.set(tensor, copy);
+    return { data: tensor.data, copy, ...others };
+  });
+  for (const { data, copy, state, options } of list) {
     for (let begin = 0; begin < data.length; begin += PIECE) {
-      const piece = data.subarray(begin, begin + PIECE);
-      kept.get(tensor)!.set(piece, begin);
-      const stateOfPiece = slots.map(([slot, values]) => [slot, values.subarray(begin, begin + PIECE)]);
+      const pieceOf = (view: Float32Array) => view.subarray(begin, begin + PIECE);
+      const piece = pieceOf(data);
+      copy.set(piece, begin);
       if (state) {
+        const stateOfPiece = Object.entries(state).map(([slot, view]) => [slot, pieceOf(view)]);
         evalParams(piece, Object.fromEntries(stateOfPiece), options);
         limit(piece, boundsOf(options));
       }
@@ -62,7 +62,8 @@ export function* byKept(
   kept: ReadonlyMap<Tensor, Float32Array>,
 ): Computation<void> {
   for (const perturbation of perturbations) perturbation.undo();
-  for (const [{ data }, values] of kept) {
+  const list = [...kept].map(([{ data }, values]) => ({ data, values }));
+  for (const { data, values } of list) {
     for (let begin = 0; begin < data.length; begin += PIECE) {
       data.set(values.subarray(begin, begin + PIECE), begin);
       yield PAUSE;
@@ -70,14 +71,21 @@ export function* byKept(
   }
 }
 
-/** Exchanges the arrays of each pair. */
-export function* byEachOther(pairs: () => readonly (readonly [Float32Array, Float32Array])[]): Computation<void> {
+/** Parameters and their average. An average that has not begun equals the parameters. */
+interface Averaged {
+  readonly data: Float32Array;
+  readonly average: Float32Array;
+  readonly hasBegun: boolean;
+}
+
+/** Exchanges parameters with their averages. */
+export function* byAverages(averaged: () => readonly Averaged[]): Computation<void> {
   const values = new Float32Array(PIECE);
-  for (const pair of pairs()) {
-    for (let begin = 0; begin < pair[0].length; begin += PIECE) {
-      const [a, b] = [pair[0].subarray(begin, begin + PIECE), pair[1].subarray(begin, begin + PIECE)];
+  for (const { data, average, hasBegun } of averaged()) {
+    for (let begin = 0; begin < data.length; begin += PIECE) {
+      const [a, b] = [data.subarray(begin, begin + PIECE), average.subarray(begin, begin + PIECE)];
       values.set(a);
-      a.set(b);
+      if (hasBegun) a.set(b);
       b.set(values.subarray(0, b.length));
       yield PAUSE;
     }

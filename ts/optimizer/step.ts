@@ -34,7 +34,7 @@ export interface StepReport<GradNorm = number | undefined> {
   readonly loss: number | undefined;
 }
 
-/** A task, or a function that may return one, or a pause. */
+/** A task, or a function that may return a task or a pause. */
 export type Phase = Task | (() => Task | typeof PAUSE | void);
 
 /** The largest number of tensors whose scalars are computed without a pause. */

@@ -19,6 +19,9 @@ const TURN_MS = 4;
  */
 const TURN_BYTES = 2 ** 26;
 
+/** The bytes that the work before a pause is taken to read and write. */
+const PAUSE_BYTES = 2 ** 16;
+
 /**
  * The numbers of bytes from which on a task is shared with threads that are awake, and from which on it also wakes
  * those that sleep. docs/decisions/05-threads.md has the measurements.
@@ -117,7 +120,7 @@ export class Pool {
     return Atomics.load(this.#control, STATE) === TORN;
   }
 
-  /** Makes a step. It has no closure, because that would be allocated at each step. */
+  /** Makes a step. Does not call `exclusively`, because the function for it would be allocated at each step. */
   step<Given>(title: string, work: Work<Given>): void {
     this.#enterAtOnce(title);
     try {
@@ -150,6 +153,7 @@ export class Pool {
           for (let task = work.next(); task; task = work.next()) {
             if (task !== PAUSE) await this.#runInTurns(title, task);
             else if (this.#isTurnOver) await this.#giveTurn();
+            else this.#turnBytes += PAUSE_BYTES;
             this.#runnerOf(title);
           }
           return result();
