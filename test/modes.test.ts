@@ -64,7 +64,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
       for (const call of ["stepAsync", "evalAsync", "trainAsync", "flushAsync"]) {
         await expect(later.optimizer[call]()).rejects.toThrow("evalAsync() is under way; await it first");
       }
-      expect(() => later.optimizer.step()).toThrow(isUnderWay);
+      expect(() => later.optimizer.step()).toThrow(new Error(isUnderWay)); // exactly: one title
       expect(() => save([later.w], later.optimizer)).toThrow("evalAsync() is under way; await it first");
       await Promise.all(calls);
       await later.optimizer.evalAsync();

@@ -394,7 +394,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
           return { tensor, state: hasState ? this.internals.viewsOf(tensor).state : undefined, options };
         });
       });
-    return { title, pieces: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
+    return { call, pieces: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
   }
 
   #restoration(call: string): Replacement {
@@ -402,7 +402,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     this.#checkNotReplacing(title);
     this.#driver.check(title);
     const pieces = byKept(this.#perturbations, this.#training ?? new Map());
-    return { title, pieces, done: () => (this.#training = undefined) };
+    return { call, pieces, done: () => (this.#training = undefined) };
   }
 
   #exchange(call: string): Replacement {
@@ -417,20 +417,20 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
         average: this.#findAverage(tensor),
         hasBegun: this.#hasAverage(tensor),
       }));
-    return { title, pieces: byAverages(averaged), done: () => (this.#isSwapped = !this.#isSwapped) };
+    return { call, pieces: byAverages(averaged), done: () => (this.#isSwapped = !this.#isSwapped) };
   }
 
   #replace(replacement: Replacement | undefined): void {
     if (replacement === undefined) return;
-    this.#driver.runTasks(replacement.title, replacement.pieces);
+    this.#driver.runTasks(`${this.#rule.name}: ${replacement.call}`, replacement.pieces);
     replacement.done();
   }
 
   async #replaceAsync(replacement: Replacement | undefined): Promise<void> {
     if (replacement === undefined) return;
-    this.#replacing = replacement.title;
+    this.#replacing = replacement.call;
     try {
-      await this.#driver.runTasksAsync(replacement.title, replacement.pieces);
+      await this.#driver.runTasksAsync(`${this.#rule.name}: ${replacement.call}`, replacement.pieces);
       replacement.done();
     } finally {
       this.#replacing = undefined;

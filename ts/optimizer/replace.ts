@@ -15,7 +15,8 @@ import type { Perturbation } from "./wrapper.js";
 const PIECE = 4096;
 
 export interface Replacement {
-  readonly title: string;
+  /** The name of the method that was called. */
+  readonly call: string;
   readonly pieces: Computation<void>;
   /** Notes that the parameters are replaced. */
   readonly done: () => void;
