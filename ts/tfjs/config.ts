@@ -4,7 +4,7 @@ import type { Rule } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { revived } from "../schedules/data.js";
 import { Schedule } from "../schedules/schedule.js";
-import type { TfjsGroup } from "./optimizer.js";
+import type { TfjsGroup } from "./groups.js";
 
 type Data = unknown;
 

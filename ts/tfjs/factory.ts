@@ -5,7 +5,8 @@ import type { AdapterFactory, AnyFactory } from "../adapter.js";
 import { fixedOptions, refuseOptions } from "../optimizer/hyper.js";
 import { factoryOf } from "../option.js";
 import { optionsFrom } from "./config.js";
-import { TfjsOptimizer, type VariableGroup } from "./optimizer.js";
+import type { VariableGroup } from "./groups.js";
+import { TfjsOptimizer } from "./optimizer.js";
 
 export type TfjsFactory<Factory extends AnyFactory> = AdapterFactory<
   Factory,

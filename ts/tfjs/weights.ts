@@ -13,7 +13,8 @@ import { count, show } from "../option.js";
 import { revived } from "../schedules/data.js";
 import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
 import { plain } from "../schedules/schedule.js";
-import type { Entry, TfjsGroup } from "./optimizer.js";
+import type { Entry } from "./entries.js";
+import type { Settings, TfjsGroup } from "./groups.js";
 
 export type NamedTensor = Awaited<ReturnType<Optimizer["getWeights"]>>[number];
 
@@ -40,8 +41,6 @@ const factors: Readonly<Record<string, (lr: number) => number>> = {
 const ITERATIONS = "iter";
 /** The name of the tensor with all progress besides steps and state: JSON, one character per number. */
 const PROGRESS = "downhill";
-
-type GroupOf = (name: string) => TfjsGroup;
 
 /** The slots that a variable of a group has, by their names in files, in the order of files. */
 function slotsOf(rule: Rule, { values }: TfjsGroup): ReadonlyMap<string, string> {
@@ -74,13 +73,7 @@ interface Weight {
   readonly isOwn: boolean;
 }
 
-export function writeWeights(
-  rule: Rule,
-  groups: readonly TfjsGroup[],
-  entries: readonly Entry[],
-  groupOf: GroupOf,
-  counts: Counts,
-): Weight[] {
+export function writeWeights({ rule, groups, groupOf }: Settings, entries: readonly Entry[], counts: Counts): Weight[] {
   const names = new Set(entries.flatMap(({ name }) => [...slotsOf(rule, groupOf(name)).keys()]));
   const state = [...names].flatMap((suffix) =>
     entries.flatMap((entry): Weight[] => {
@@ -140,9 +133,7 @@ function progressOf(
 
 /** Reads weights. All are checked before anything is made or assigned. */
 export async function readWeights(
-  rule: Rule,
-  groups: readonly TfjsGroup[],
-  groupOf: GroupOf,
+  { rule, groups, groupOf }: Settings,
   weights: readonly NamedTensor[],
 ): Promise<{ entries: Entry[]; counts: Counts }> {
   const title = `${rule.name}: setWeights`;

@@ -1,0 +1,123 @@
+/** The optimizer of the package (`core`) that steps on the arrays of variables. */
+
+import type { Variable } from "@tensorflow/tfjs-core";
+import { Arena } from "../arena/arena.js";
+import type { Space } from "../arena/memory.js";
+import { padded, Tensor } from "../arena/tensor.js";
+import type { Values } from "../optimizer/hyper.js";
+import { Optimizer } from "../optimizer/optimizer.js";
+import type { Counts } from "../optimizer/step.js";
+import { classOf } from "../option.js";
+import { CONTROL_BYTES, THREADS } from "../threads/control.js";
+import type { Entry } from "./entries.js";
+import type { Settings, TfjsGroup } from "./groups.js";
+import type { Host } from "./host.js";
+
+type Core = Optimizer<Values, unknown>;
+
+/** The arrays of some variables and of their state. */
+export interface Arrays {
+  readonly host: Host;
+  readonly entries: readonly Entry[];
+  readonly arrays: readonly Variable[];
+  readonly addresses: readonly number[];
+}
+
+/** An optimizer over some arrays, as long as they have the same addresses. */
+export interface Built extends Arrays {
+  readonly buffer: ArrayBufferLike;
+  readonly core: Core;
+  /** The tensor of each entry, and the address for a copy of its gradient, or 0. */
+  readonly tensors: readonly Tensor[];
+  readonly copies: readonly number[];
+}
+
+/**
+ * Makes an optimizer over some arrays.
+ * @param counts the counts of the steps before, if there were some
+ */
+export function build(settings: Settings, over: Arrays, counts: Counts | undefined): Built {
+  const { host, entries, arrays, addresses } = over;
+  const { agc, accumulate } = settings.groups[0]!.values as { agc: number; accumulate: number };
+  const addressOf = new Map(arrays.map((variable, i) => [variable, addresses[i]!]));
+  const bytes = (entry: Entry) => {
+    const { size } = entry.variable!;
+    return host.copies(size) || (agc < Infinity && accumulate === 1) ? 4 * padded(size) : 0;
+  };
+  const total = entries.reduce((sum, entry) => sum + bytes(entry), 0);
+  let next = total > 0 ? host.region("gradients", total) : 0;
+  const copies = entries.map((entry) => (bytes(entry) > 0 ? (next += bytes(entry)) - bytes(entry) : 0));
+  const entryOf = new Map<Tensor, Entry>();
+  const space: Space = {
+    memory: host.memory,
+    shared: classOf(host.memory.buffer) === "SharedArrayBuffer",
+    control: new Int32Array(CONTROL_BYTES / 4),
+    left: Infinity,
+    used: 0,
+    close() {},
+    reserve: (bytes) => host.region("workspace", bytes),
+    stateOf: (tensor, slot) => addressOf.get(entryOf.get(tensor)!.state.get(slot)!)!,
+  };
+  space.control[THREADS] = 1;
+  // Allocating the workspace can make the memory grow, which detaches views. So views are made afterwards.
+  for (;;) {
+    const { buffer } = host.memory;
+    const arena = new Arena(space, { memory: host.memory });
+    const tensors = entries.map((entry, i) => {
+      const { name, shape, size } = entry.variable!;
+      const data = host.floats(addressOf.get(entry.variable!)!, size);
+      const tensor = new Tensor(arena, name, shape, data, copies[i] === 0 ? data : host.floats(copies[i]!, size));
+      entryOf.set(tensor, entry);
+      return tensor;
+    });
+    try {
+      const core = coreOf(settings, entries, tensors, counts);
+      if (host.memory.buffer === buffer) return { ...over, buffer, core, tensors, copies };
+    } catch (error) {
+      if (host.memory.buffer === buffer) throw error;
+    }
+  }
+}
+
+function coreOf(
+  { rule, groups, groupOf, shared }: Settings,
+  entries: readonly Entry[],
+  tensors: readonly Tensor[],
+  counts: Counts | undefined,
+): Core {
+  const parts = new Map<string, { group: TfjsGroup; members: number[] }>();
+  entries.forEach((entry, i) => {
+    const group = groupOf(entry.name);
+    const key = `${groups.indexOf(group)} ${entry.since}`;
+    const known = parts.get(key);
+    if (known) known.members.push(i);
+    else parts.set(key, { group, members: [i] });
+  });
+  const params = [...parts.values()].map(({ group, members }) => {
+    const options = Object.keys(rule.fixed).map((name) => [name, group.values[name]]);
+    return { ...Object.fromEntries(options), ...(group.hyper as Values), params: members.map((i) => tensors[i]!) };
+  });
+  const core: Core = new Optimizer<Values, unknown>(rule, params, shared);
+  if (counts) core.internals.step.counts = counts;
+  // Scalars that follow from sums over all variables are the same for all.
+  const common = rule.sums.length > 0 && !rule.perTensor ? entries.find(({ scalars }) => scalars) : undefined;
+  [...parts.values()].forEach(({ members }, i) => {
+    const group = core.groups[i]!;
+    const known = members.map((i) => entries[i]!);
+    group.since = known.map(({ since }) => since);
+    group.joined = known[0]!.since;
+    group.scalars = group.scalars.map((scalars, i) => (common ?? known[i]!).scalars ?? scalars);
+  });
+  return core;
+}
+
+/** Gives the core's groups the present hyper-parameters. */
+export function applyHyper({ groupOf }: Settings, { core }: Built): void {
+  const known = new Map<TfjsGroup, Values>();
+  for (const group of core.groups) {
+    const own = groupOf(group.params[0]!.name);
+    const values = known.get(own) ?? { ...(own.hyper as Values) };
+    known.set(own, values);
+    group.stage(values)();
+  }
+}

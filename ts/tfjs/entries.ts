@@ -1,0 +1,130 @@
+/** The variables that an optimizer updates, with their state. State belongs to the optimizer and is variables, too. */
+
+import { engine, type Variable } from "@tensorflow/tfjs-core";
+import { sameShape } from "../arena/tensor.js";
+import type { Scalars } from "../optimizer/definition.js";
+import { variantOf } from "../optimizer/hyper.js";
+import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
+import { show } from "../option.js";
+import type { Settings } from "./groups.js";
+import type { Host } from "./host.js";
+
+/** A variable that the optimizer updates, with its state. */
+export interface Entry {
+  name: string;
+  /** Undefined for state that was loaded, until the first step. */
+  variable: Variable | undefined;
+  /** State, averages and sums, by the names of the slots. */
+  readonly state: Map<string, Variable>;
+  /** The number of steps of the optimizer in which this variable did not take part. */
+  since: number;
+  scalars: Scalars | undefined;
+}
+
+export class Entries {
+  readonly #settings: Settings;
+  #all: readonly Entry[] = [];
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+  }
+
+  get all(): readonly Entry[] {
+    return this.#all;
+  }
+
+  /** The state of all variables. */
+  get state(): Variable[] {
+    return this.#all.flatMap(({ state }) => [...state.values()]);
+  }
+
+  /** Disposes the state, and takes other entries instead. */
+  replace(entries: readonly Entry[] = []): void {
+    for (const variable of this.state) variable.dispose();
+    this.#all = entries;
+  }
+
+  /**
+   * The entries of some variables, in order. Variables that are disposed lose their state.
+   * @param since the number of steps before this one, for new entries
+   * @param beforeChange called before entries are added or removed
+   */
+  bind(variables: readonly Variable[], since: number, beforeChange: () => void): Entry[] {
+    this.#bindLoaded(variables);
+    const gone = this.#all.filter(({ variable, state }) =>
+      [variable, ...state.values()].some((variable) => variable?.isDisposed),
+    );
+    const known = new Map(this.#all.filter((entry) => !gone.includes(entry)).map((entry) => [entry.variable, entry]));
+    const added = variables
+      .filter((variable) => !known.has(variable))
+      .map((variable): Entry => ({ name: variable.name, variable, state: new Map(), since, scalars: undefined }));
+    if (gone.length > 0 || added.length > 0) {
+      beforeChange();
+      for (const { state } of gone) for (const variable of state.values()) variable.dispose();
+      this.#all = [...this.#all.filter((entry) => !gone.includes(entry)), ...added];
+      for (const entry of added) known.set(entry.variable, entry);
+    }
+    return variables.map((variable) => known.get(variable)!);
+  }
+
+  /** Returns the arrays of a variable and of its state. State that does not exist yet is made. */
+  arraysOf(host: Host, { name, variable, state }: Entry): Variable[] {
+    const { slots, hasAverage, hasAccumulator, shapes } = this.#variantOf(name);
+    const start = (slot: string, from: number | "params") => {
+      const shape = shapes[slot] ? shapes[slot](variable!.shape) : variable!.shape;
+      if (shape !== undefined && !state.has(slot))
+        state.set(slot, host.make(shape, from === "params" ? variable! : from));
+    };
+    for (const [slot, from] of Object.entries(slots)) start(slot, from);
+    if (hasAverage) start(AVERAGE, "params");
+    if (hasAccumulator) start(GRAD_SUM, 0);
+    return [variable!, ...state.values()];
+  }
+
+  /**
+   * Gives state that was loaded to the variables of a step: by name, or if no name is the same, by order, because a model that is
+   * loaded a second time has other names.
+   */
+  #bindLoaded(variables: readonly Variable[]): void {
+    const loaded = this.#all.filter(({ variable }) => variable === undefined);
+    if (loaded.length === 0) return;
+    const named = variables.flatMap((variable) => {
+      const entry = loaded.find(({ name }) => name === variable.name);
+      return entry ? [[entry, variable] as const] : [];
+    });
+    const ordered = loaded.map((entry, i) => [entry, variables[i]!] as const);
+    const isOrdered =
+      named.length === 0 &&
+      loaded.length === variables.length &&
+      ordered.every(([entry, variable]) => this.#misfit(entry, variable) === undefined);
+    const strangers = loaded.filter(({ name }) => engine().registeredVariables[name] === undefined);
+    if (named.length === 0 && !isOrdered && strangers.length > 0) {
+      throw new RangeError(
+        `${this.#settings.rule.name}: the state that was loaded must fit the variables of the step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
+      );
+    }
+    const pairs = isOrdered ? ordered : named;
+    for (const [entry, variable] of pairs) {
+      const misfit = this.#misfit(entry, variable);
+      if (misfit) throw new RangeError(`${this.#settings.rule.name}: ${misfit}`);
+    }
+    for (const [entry, variable] of pairs) Object.assign(entry, { variable, name: variable.name });
+  }
+
+  /** The reason why state that was loaded does not fit a variable. */
+  #misfit({ name, state }: Entry, variable: Variable): string | undefined {
+    const { slots, shapes } = this.#variantOf(name);
+    for (const slot of new Set([...state.keys(), ...Object.keys(slots)])) {
+      const expected = shapes[slot] ? shapes[slot](variable.shape) : variable.shape;
+      const shape = state.get(slot)?.shape;
+      if (expected === shape || (expected && shape && sameShape(shape, expected))) continue;
+      return `the state ${slot} that was loaded for ${show(name)} has shape ${show(shape)}, variable ${show(variable.name)} needs ${show(expected)}`;
+    }
+    return undefined;
+  }
+
+  #variantOf(name: string) {
+    const { rule, groupOf } = this.#settings;
+    return variantOf(rule, groupOf(name).values);
+  }
+}

@@ -1,0 +1,57 @@
+/** The gradients of a step, checked. */
+
+import { engine, type NamedTensorMap, Tensor as TfTensor, Variable } from "@tensorflow/tfjs-core";
+import { sameShape } from "../arena/tensor.js";
+import { type Rule, tensorKinds } from "../optimizer/definition.js";
+import { show } from "../option.js";
+import type { NamedTensor } from "./weights.js";
+
+/**
+ * The variables with a gradient, in the order in which they were given.
+ * @throws a TypeError or RangeError for what does not fit.
+ */
+export function listGradients(title: string, given: unknown): Map<Variable, TfTensor> {
+  if (typeof given !== "object" || given === null) {
+    throw new TypeError(
+      `${title}: gradients must be a record by name, or a list of { name, tensor }, got ${show(given)}`,
+    );
+  }
+  const list = Array.isArray(given)
+    ? (given as (NamedTensor | undefined)[]).map((item) => [item?.name, item?.tensor] as const)
+    : Object.entries(given as NamedTensorMap);
+  const grads = new Map<Variable, TfTensor>();
+  for (const [name, grad] of list) {
+    const variable = typeof name === "string" ? engine().registeredVariables[name] : undefined;
+    const what = `${title}: variable ${show(name)}`;
+    if (variable === undefined)
+      throw new RangeError(`${what} must be registered with TensorFlow.js, there is none of this name`);
+    if (grad === null || grad === undefined) continue;
+    if (!(grad instanceof TfTensor))
+      throw new TypeError(`${what} must have a tensor as its gradient, got ${show(grad)}`);
+    if (grad.isDisposed) throw new RangeError(`${what} must have a gradient, got a tensor that is disposed`);
+    for (const { dtype } of [variable, grad]) {
+      if (dtype !== "float32") throw new TypeError(`${what} and its gradient must be float32, got ${dtype}`);
+    }
+    if (!sameShape(variable.shape, grad.shape)) {
+      throw new RangeError(
+        `${what} has shape ${show(variable.shape)}, its gradient must have the same, got ${show(grad.shape)}`,
+      );
+    }
+    const other = grads.get(variable);
+    if (other && other.dataId !== grad.dataId) {
+      throw new RangeError(`${what} must have one gradient, got two; add them, or apply one after the other`);
+    }
+    grads.set(variable, grad);
+  }
+  return grads;
+}
+
+/** Throws a RangeError for a variable whose shape the rule does not accept. */
+export function checkKind({ name, accepts }: Rule, variable: Variable): void {
+  if (accepts === undefined) return;
+  const { fits, is, other } = tensorKinds[accepts];
+  if (fits(variable.shape)) return;
+  throw new RangeError(
+    `${name}: variable ${show(variable.name)} must be ${is}, got shape ${show(variable.shape)}; give it to another optimizer, such as ${other}`,
+  );
+}
