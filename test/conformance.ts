@@ -219,6 +219,9 @@ export interface Published {
   }[];
 }
 
+/** The numbers of threads for which every engine must compute the same bits. */
+export const THREAD_COUNTS = [1, 2, 3, 4, 8, 16];
+
 /** Returns the number of hashes that `conform` compares. */
 export const hashesOf = ({ cases, others }: Published, counts: number): number =>
   1 + cases.length + counts * (cases.length + Object.keys(others).length);

@@ -4,8 +4,9 @@ import { createArena } from "../../ts/arena/arena.js";
 import published from "../bits.json" with { type: "json" };
 import { conform, type Report } from "../conformance.js";
 
-/** Everything that is published, on each number of threads. */
-export const all = (workerUrl?: string): Promise<Report> => conform(published, [1, 2, 3, 4, 8, 16], workerUrl);
+/** Everything that is published, for each number of threads in `counts`. */
+export const all = (counts: readonly number[], workerUrl?: string): Promise<Report> =>
+  conform(published, counts, workerUrl);
 
 /** Returns the error of `createArena` on a page whose policy forbids workers from `blob:` URLs. */
 export async function blocked(): Promise<{ threads: number; shared: boolean; message: string }> {

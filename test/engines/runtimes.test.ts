@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { writeFileSync } from "node:fs";
 import { beforeAll, expect, test } from "vitest";
 import published from "../bits.json" with { type: "json" };
-import { hashesOf } from "../conformance.js";
+import { hashesOf, THREAD_COUNTS } from "../conformance.js";
 import { bundle, runtimes } from "./setup.js";
 
 /** The time limit of a runtime in milliseconds. On an idle machine a runtime takes a minute. */
@@ -16,7 +16,10 @@ let program: string;
 beforeAll(async () => {
   const module = await bundle();
   program = join(module, "../run.mjs");
-  writeFileSync(program, `import { all } from "./page.mjs"; console.log(JSON.stringify(await all()));`);
+  writeFileSync(
+    program,
+    `import { all } from "./page.mjs"; console.log(JSON.stringify(await all([${THREAD_COUNTS}])));`,
+  );
 });
 
 test.each(Object.entries(engines))(
@@ -28,7 +31,7 @@ test.each(Object.entries(engines))(
     });
     expect(JSON.parse(report)).toEqual({
       failures: [],
-      compared: hashesOf(published, 6),
+      compared: hashesOf(published, THREAD_COUNTS.length),
       shared: true,
       threads: expect.any(Number),
     });

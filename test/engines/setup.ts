@@ -7,6 +7,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { root } from "../../scripts/project.mjs";
+import { THREAD_COUNTS } from "../conformance.js";
 
 const folder = join(root, "target/engines");
 
@@ -78,32 +79,47 @@ const isolation = {
 const policy =
   "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; base-uri 'none'";
 
-/** The pages, by path, and the expression that each evaluates. The words of the path select the headers. */
-export const pages = {
-  "/isolated": "all()",
-  "/isolated/worker": "inWorker",
-  "/plain": "all()",
-  "/isolated/strict": "all('/worker.js')",
-  "/isolated/strict/blocked": "blocked()",
-  "/plain/strict": "all()",
+interface Page {
+  /** The numbers of threads, where threads can share memory. */
+  readonly counts: readonly number[];
+  readonly inWorker?: true;
+  readonly workerUrl?: string;
+}
+
+/**
+ * The pages with published results, by path. The words of the path select the headers. One page in each browser tries many numbers
+ * of threads; the others start threads in another way.
+ */
+export const pages: Readonly<Record<string, Page>> = {
+  "/isolated": { counts: THREAD_COUNTS },
+  "/isolated/worker": { counts: [3], inWorker: true },
+  "/plain": { counts: [1] },
+  "/isolated/strict": { counts: [3], workerUrl: "/worker.js" },
+  "/plain/strict": { counts: [1] },
 };
+/** A page whose policy forbids the package's own workers. */
+export const BLOCKED = "/isolated/strict/blocked";
 
 /** Serves the pages. Returns the origin, and a function that stops the server. */
 export async function serve(module: string): Promise<{ origin: string; close(): void }> {
-  const script = (code: string) =>
-    code === "inWorker"
-      ? `const worker = new Worker("/in-worker.js", { type: "module" });
-         globalThis.report = new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });`
-      : `import { all, blocked } from "/page.mjs"; globalThis.report = ${code}.then(JSON.stringify, String);`;
+  const all = ({ counts, workerUrl }: Page) => `all([${counts}], ${JSON.stringify(workerUrl)})`;
+  const script = (expression: string) =>
+    `import { all, blocked } from "/page.mjs"; globalThis.report = ${expression}.then(JSON.stringify, String);`;
+  const asking = `const worker = new Worker("/in-worker.js", { type: "module" });
+    globalThis.report = new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });`;
   const files: Readonly<Record<string, () => string>> = {
     "/page.mjs": () => readFileSync(module, "utf8"),
     "/worker.js": () => readFileSync(join(root, "dist/worker.js"), "utf8"),
-    "/in-worker.js": () => `import { all } from "/page.mjs"; postMessage(await all().then(JSON.stringify, String));`,
-    ...Object.fromEntries(Object.entries(pages).map(([path, code]) => [`${path}.js`, () => script(code)])),
+    "/in-worker.js": () =>
+      `import { all } from "/page.mjs"; postMessage(await ${all(pages["/isolated/worker"]!)}.then(JSON.stringify, String));`,
+    [`${BLOCKED}.js`]: () => script("blocked()"),
+    ...Object.fromEntries(
+      Object.entries(pages).map(([path, page]) => [`${path}.js`, () => (page.inWorker ? asking : script(all(page)))]),
+    ),
   };
   const server = createServer(({ url = "" }, response) => {
     const file = files[url]?.();
-    const page = url in pages;
+    const page = url in pages || url === BLOCKED;
     if (file === undefined && !page) return response.writeHead(404).end();
     response.writeHead(200, {
       "Content-Type": page ? "text/html" : "text/javascript",
