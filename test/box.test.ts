@@ -147,6 +147,10 @@ test("wrong bounds are refused", () => {
   expect(make({ box: [-2, -1], nonNegative: true })).toThrow(
     new RangeError("sgd: box with nonNegative must have a low end that is not above the high one, got [0, -1]"),
   );
+  expect(make({ box: [1e39, Infinity] })).toThrow(
+    new RangeError("sgd: box must contain a finite float32 number, got [1e+39, Infinity]"),
+  );
+  expect(make({ box: [-Infinity, -1e39] })).toThrow("sgd: box must contain a finite float32 number");
   expect(make({ box: [NaN, 1] })).toThrow(new RangeError("sgd: box[0] must be in [-∞, ∞], got NaN"));
   expect(make({ box: 1 })).toThrow(new TypeError("sgd: box must be a list of 2 numbers, got 1"));
   expect(make({ box: [0] })).toThrow(new RangeError("sgd: box must have 2 numbers, got 1"));

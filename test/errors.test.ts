@@ -358,14 +358,42 @@ describe("tensors", () => {
       RangeError,
       `out of memory: tensors w, b takes 8000128 bytes, 1047232 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
     ],
+    [
+      "100,000 names",
+      () =>
+        arena.tensors(Object.fromEntries(Array.from({ length: 1e5 }, (_, i) => [`n${i}`, i === 0 ? [2 ** 31] : [1]]))),
+      RangeError,
+      "out of memory: tensors n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11, n12, n13, n14, n15, … takes",
+    ],
+    [
+      "65 dimensions",
+      () => arena.tensor("x", Array(65).fill(1)),
+      RangeError,
+      `tensor "x": shape must have at most 64 dimensions, got 65`,
+    ],
   ])("%s", (_, act, type, message) => {
     refuses(arena, act, type, message);
+  });
+
+  test("a shape is read once", () => {
+    let reads = 0;
+    const shape = Object.defineProperty([0, 3], 0, { get: () => 2 * ++reads });
+    const { shape: read, size } = arena.tensor("read once", shape);
+    expect([read, size]).toEqual([[2, 3], 6]);
   });
 
   test("after an error, the name of a tensor is still free", () => {
     expect(() => arena.tensors({ free: [1], taken: [1] })).toThrow();
     expect(arena.tensor("free", [1]).name).toBe("free");
   });
+});
+
+test("scales whose quotient is no float32 number", () => {
+  const { w } = small().tensors({ w: [1] });
+  for (const options of [{ gradScale: 1e300 }, { gradScale: 1e30, lossScale: 1e-30 }]) {
+    expect(() => sgd([w], options)).toThrow("sgd: gradScale / lossScale must be a float32 number, got ");
+  }
+  sgd([w], { gradScale: 1e300, lossScale: 1e300 });
 });
 
 test("an optimizer whose state does not fit", () => {

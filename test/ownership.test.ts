@@ -76,6 +76,20 @@ describe("options", () => {
     }
   });
 
+  test("a proxy that was revoked is neither options nor params", () => {
+    const { proxy, revoke } = Proxy.revocable<object>({}, {});
+    revoke();
+    const list = Proxy.revocable<object[]>([], {});
+    list.revoke();
+    for (const value of [proxy, list.proxy] as any[]) {
+      expect(() => adamw([w], value)).toThrow("adamw: options must be an object such as { lr: … }, got an object");
+      expect(() => adamw([w], { lr: value })).toThrow("adamw: lr must be a number");
+      expect(() => adamw(value)).toThrow("adamw: params must be tensors, by name or in a list");
+      expect(() => adamw([value])).toThrow("adamw: params must be tensors, by name or in a list");
+      expect(() => createArenaSync(value)).toThrow("createArenaSync: options must be an object");
+    }
+  });
+
   test("a getter is read once; its later values have no effect", () => {
     fc.assert(
       fc.property(fc.constantFrom(...factories), fc.double({ min: 2, max: 9, noNaN: true }), ({ rule }, later) => {

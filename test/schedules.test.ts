@@ -154,6 +154,33 @@ test.each<[() => unknown, string]>([
     "multiplicativeLR: lrLambda at step 1 must be in [0, ∞], got -1",
   ],
   [
+    () =>
+      factories.multiplicativeLR({
+        lr: 1,
+        lrLambda: factories.chained({ lr: 1, schedules: [reduceLROnPlateau({ lr: 1 })] }),
+      }),
+    "multiplicativeLR: lrLambda must return the same number each time, got a schedule with reduceLROnPlateau",
+  ],
+  [
+    () => factories.chained({ lr: 0.1, schedules: [stepLR({ lr: 1, stepSize: 2 })] }),
+    "chained: schedules must be made with the same lr, 0.1, got stepLR with 1",
+  ],
+  [() => reduceLROnPlateau({ lr: 1, factor: 1 }), "reduceLROnPlateau: factor must be in [0, 1), got 1"],
+  [
+    () => (reduceLROnPlateau({ lr: 1 }).observed = null as never),
+    "reduceLROnPlateau: observed must be that of another schedule, got null",
+  ],
+  [
+    () => {
+      let data: object = stepLR({ lr: 1, stepSize: 1 }).toJSON();
+      for (let i = 0; i < 5000; i++) data = { schedule: "chained", lr: 1, schedules: [data] };
+      scheduleFrom(data);
+    },
+    "scheduleFrom: data must be at most 64 levels deep, got more",
+  ],
+  [() => ((stepLR.options as any).gamma = 1), "read only"],
+  [() => ((reduceLROnPlateau.options as any).factor.default = 1), "read only"],
+  [
     () => scheduleFrom({ ...stepLR({ lr: 1, stepSize: 1 }).toJSON(), observed: {} }),
     "scheduleFrom: stepLR observes nothing, got observed",
   ],

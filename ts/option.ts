@@ -228,7 +228,20 @@ export const isRecord = (value: unknown): value is Record<string, unknown> =>
  * The class of a built-in object; "Object" for others, and for primitives their type. It works for objects of other
  * realms (iframes, `vm` contexts), where `instanceof` fails.
  */
-export const classOf = (value: unknown): string => Object.prototype.toString.call(value).slice(8, -1);
+export function classOf(value: unknown): string {
+  try {
+    return Object.prototype.toString.call(value).slice(8, -1);
+  } catch {
+    return REVOKED;
+  }
+}
+const REVOKED = "revoked Proxy";
+
+/** Whether a value is a proxy that was revoked. `Array.isArray`, `instanceof` and the like throw for it. */
+export const isRevoked = (value: unknown): boolean => classOf(value) === REVOKED;
+
+/** Whether a value is a list. */
+export const isList = (value: unknown): value is readonly unknown[] => !isRevoked(value) && Array.isArray(value);
 
 export const defaults = (options: Options): Record<string, unknown> =>
   Object.fromEntries(Object.entries(options).map(([name, option]) => [name, option.default]));
@@ -248,8 +261,9 @@ const MAX_DEPTH = 4;
 const MAX_LENGTH = 2 ** 20;
 
 function frozenCopy(value: unknown, depth = MAX_DEPTH): unknown {
+  if (isRevoked(value)) return new RevokedProxy();
   if (depth === 0) return value;
-  if (Array.isArray(value)) {
+  if (isList(value)) {
     if (value.length > MAX_LENGTH) return value;
     return Object.freeze(Array.from(value, (item) => frozenCopy(item, depth - 1)));
   }
@@ -258,6 +272,9 @@ function frozenCopy(value: unknown, depth = MAX_DEPTH): unknown {
     Object.fromEntries(Object.entries(value).map(([key, item]) => [key, frozenCopy(item, depth - 1)])),
   );
 }
+
+/** An object that no check accepts, instead of a proxy that was revoked. */
+class RevokedProxy {}
 
 /** Whether a value is an object literal, of any realm. */
 function isPlain(value: unknown): value is Record<string, unknown> {
@@ -327,11 +344,15 @@ function shown(value: unknown, depth: number, room: number): string {
     return value.length > room ? `${JSON.stringify(value.slice(0, room))}…` : JSON.stringify(value);
   if (typeof value === "bigint")
     return value < 1n << 64n && value > -1n << 64n ? `${value}n` : "a bigint beyond 64 bits";
-  if (Array.isArray(value)) return depth === 0 ? "[…]" : `[${listed(value, depth - 1, room)}]`;
+  if (isList(value)) return depth === 0 ? "[…]" : `[${listed(value, depth - 1, room)}]`;
   if (typeof value === "function") return isClass(value) ? "a class" : "a function";
   if (typeof value === "object" && value !== null) return `an object (${constructorName(value)})`;
   return String(value);
 }
+
+/** The text of names for a message: those that fit, or "none". */
+export const listNames = (names: Iterable<string>): string =>
+  listed(Array.from(names), 0, MAX_SHOWN, (name) => name.slice(0, MAX_SHOWN)) || "none";
 
 /** The name of an object's class. Reading it may run a getter of the object, which may throw. */
 function constructorName(value: object): string {
@@ -344,12 +365,17 @@ function constructorName(value: object): string {
 }
 
 /** A list's first items. */
-function listed(list: readonly unknown[], depth: number, room: number): string {
+function listed<Item>(
+  list: readonly Item[],
+  depth: number,
+  room: number,
+  text: (item: Item, depth: number, room: number) => string = shown,
+): string {
   const items: string[] = [];
   let length = 0;
   for (let i = 0; i < list.length; i++) {
     if (i === MAX_ITEMS || length > room) return [...items, "…"].join(", ");
-    items.push(shown(list[i], depth, room - length));
+    items.push(text(list[i]!, depth, room - length));
     length += items[i]!.length + 2;
   }
   return items.join(", ");

@@ -20,8 +20,11 @@ interface NodeFile {
 }
 
 export interface NodeStats {
+  readonly dev: number;
+  readonly ino: number;
   readonly size: number;
   readonly mode: number;
+  readonly mtimeMs: number;
   isFile(): boolean;
   isDirectory(): boolean;
   isSymbolicLink(): boolean;
@@ -50,6 +53,7 @@ interface NodeModules {
     writeSync(file: number, bytes: Uint8Array): number;
     fsync(file: number, done: (error: Error | null) => void): void;
     closeSync(file: number): void;
+    fstatSync(file: number): NodeStats;
     promises: {
       stat(path: string): Promise<NodeStats>;
       open(path: string, flags: string): Promise<NodeFile>;

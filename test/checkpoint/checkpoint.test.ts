@@ -783,6 +783,28 @@ describe("files", () => {
     await expect(saveFile(new URL("http://a/b"), model)).rejects.toThrow(
       'saveFile: path must be a file: URL, got "http://a/b"',
     );
+    await expect(saveFile(new URL("file:///a%2Fb"), model)).rejects.toThrow(
+      'saveFile: path must be the URL of a file on this machine, got "file:///a%2Fb"',
+    );
+    await expect(saveFile(`${folder}/a/`, model)).rejects.toThrow("its name ends as that of a folder");
+    const long = await saveFile("x".repeat(1e6), model).catch(({ message }: Error) => message);
+    expect(long?.length).toBeLessThan(1000);
+  });
+
+  test("what is given to loadFile may change during the call", async () => {
+    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const { w, v } = arena.tensors({ w: [3], v: [2] });
+    const path = join(folder, "changing");
+    await saveFile(path, [w, v]);
+    const [model, options] = [[w], { strict: false }];
+    const names: string[] = [];
+    const rename = (name: string) => (names.push(name), name);
+    const loaded = loadFile(path, model, undefined, Object.assign(options, { rename }));
+    model.push(v);
+    options.strict = true;
+    expect((await loaded).leftOut).toEqual(['tensor "v" is in the file, but not in the program']);
+    expect(names.toSorted()).toEqual(["v", "w"]);
+    arena.free();
   });
 
   test("that cannot be written or read are an error, and the old one stays", async () => {

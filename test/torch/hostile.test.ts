@@ -108,6 +108,47 @@ describe("objects that take more than their bytes", () => {
     expect(process.memoryUsage().rss - before).toBeLessThan(40 * bytes.length + 200 * MB);
   });
 
+  // The arguments are in the file once. Calls that read them again and again take time, even if they make little.
+  const entries = Array.from({ length: 20_000 }, (_, i) => `M${String.fromCharCode(i & 255, i >> 8)}N`).join("");
+  const args = (given: string) =>
+    `\x80\x02}q\0(${entries}u0(K\x01N\x86q\x01${"h\x01".repeat(20_000)}tq\x02${given}q\x03`;
+  const tensorArgs = (hooks: string, metadata: string) =>
+    `(${storage("FloatStorage", "0", "K\x04")}K\0))\x89${hooks}${metadata}t`;
+  const calls = (callee: string, given: string, count = 20_000) =>
+    `${args(given)}c${callee}\nq\x04${"h\x04h\x03R0".repeat(count)}N.`;
+  test.each([
+    ["a metadata", calls("torch._utils\n_rebuild_tensor_v2", tensorArgs("}", "h\0"))],
+    ["hooks", calls("torch._utils\n_rebuild_tensor_v2", tensorArgs("h\0", "N"))],
+    [
+      "a metadata within another call",
+      calls(
+        "torch._tensor\n_rebuild_from_type_v2",
+        `(ctorch._utils\n_rebuild_tensor_v2\nctorch\nTensor\n${tensorArgs("}", "h\0")}Nt`,
+      ),
+    ],
+    ["the same pair 20,000 times", calls("collections\nOrderedDict", "h\x02\x85")],
+    ["a set of the same value", calls("__builtin__\nset", "h\x02\x85")],
+  ])("%s that many calls read", (_, text) => {
+    const message = messageOf(() => readTorch(pickled(text)));
+    expect(message).toMatch(/values of at most 24 times its size|arguments that are not understood/);
+  });
+
+  test("a dictionary that is in another one many times is looked at once", () => {
+    let looks = 0;
+    const shared = new Proxy({}, { ownKeys: () => (looks++, []), getPrototypeOf: () => null });
+    const file = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [i, shared]));
+    expect(messageOf(() => loadModel(file as never, [small().tensor("w", [1])]))).toContain("the file must contain");
+    expect(looks).toBe(1);
+  });
+
+  test("a state of many entries, which many tensors can have", () => {
+    const state = Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`slot${i}`, 1]));
+    const file = { state: { 0: state }, param_groups: [{ params: [0] }] };
+    expect(messageOf(() => loadOptimizer(file, adamw([small().tensor("w", [1])])))).toContain(
+      'the state of "w" must have at most 64 entries, got 65',
+    );
+  });
+
   test("a pickle of 17 MB", () => {
     expect(messageOf(() => readTorch(pickled(`\x80\x02${"N".repeat(17 * MB)}.`)))).toContain(
       "the pickle must have at most 16777216 bytes",

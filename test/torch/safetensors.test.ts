@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { loadModel, readSafetensors, readSafetensorsFile } from "../../ts/torch/index.js";
+import { saveFile } from "../../ts/checkpoint/index.js";
 import { file } from "../checkpoint/files.js";
 import { small } from "../small.js";
 
@@ -64,9 +65,44 @@ test("a file on disk is read where it is asked for", async () => {
   expect(tensors.w!.item()).toBe(0);
   expect(loadModel({ w: tensors.w! }, [small().tensor("w", [1])])).toEqual({ leftOut: [] });
   truncateSync(path, 100);
-  expect(() => tensors.w!.read()).toThrow(/^readSafetensorsFile: .*sparse.safetensors must have \d+ bytes, got fewer$/);
+  expect(() => tensors.w!.read()).toThrow(
+    /^readSafetensorsFile: .*sparse.safetensors cannot be read: it was replaced or changed; open it again$/,
+  );
   rmSync(path);
   expect(() => tensors.w!.read()).toThrow(/^readSafetensorsFile: .*sparse.safetensors cannot be read: ENOENT/);
+});
+
+test("a file that was replaced is an error, and a model keeps all its values", async () => {
+  for (const [name, bytes] of Object.entries(shards)) writeFileSync(join(folder, name), bytes);
+  const path = join(folder, "replaced.json");
+  writeFileSync(path, JSON.stringify(index));
+  const read = await readSafetensorsFile(path);
+  const model = small().tensors({ a: [2], b: [1] });
+  await saveFile(join(folder, "two.safetensors"), model);
+  expect(() => loadModel(read, model)).toThrow("two.safetensors cannot be read: it was replaced or changed");
+  expect([...model.a.data, ...model.b.data]).toEqual([0, 0, 0]);
+});
+
+test("a path is that of the time of the call, and a URL may be another realm's", async () => {
+  const bytes = shards["one.safetensors"];
+  writeFileSync(join(folder, "relative.safetensors"), bytes);
+  const before = process.cwd();
+  process.chdir(folder);
+  const read = await readSafetensorsFile("relative.safetensors").finally(() => process.chdir(before));
+  expect([...read.tensors.a!.read()]).toEqual([1, 2]);
+  const { href } = pathToFileURL(join(folder, "relative.safetensors"));
+  const url = { href, toString: () => href } as URL;
+  expect([...(await readSafetensorsFile(url)).tensors.a!.read()]).toEqual([1, 2]);
+  await expect(readSafetensorsFile(Object.create(null))).rejects.toThrow("readSafetensorsFile: path must be a path");
+});
+
+test("an index is not read if it is larger than any", async () => {
+  const path = join(folder, "large.json");
+  writeFileSync(path, "");
+  truncateSync(path, 2 ** 33);
+  await expect(readSafetensorsFile(path)).rejects.toThrow(
+    "readSafetensorsFile: an index must have at most 67108864 bytes, got 8589934592",
+  );
 });
 
 test("prefixes", () => {

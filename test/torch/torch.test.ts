@@ -13,7 +13,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { load, save } from "../../ts/checkpoint/index.js";
 import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
 import { lookahead } from "../../ts/wrappers/lookahead.js";
-import { adam, adamw, momentum, muon, sgd } from "../../ts/rules/index.js";
+import { adam, adamw, momentum, muon, nadam, sgd } from "../../ts/rules/index.js";
 import { stepLR } from "../../ts/schedules/index.js";
 import type { Tensor } from "../../ts/arena/tensor.js";
 import {
@@ -379,6 +379,41 @@ describe("what does not fit", () => {
       "steps that are none",
       () => loadOptimizer(adamwFile, adamw(groups(model())), { steps: -1 }),
       "loadOptimizer: steps must be a whole number in [0, ∞), got -1",
+    ],
+    [
+      "options that are a promise",
+      () => loadOptimizer(adamwFile, adamw(groups(model())), Promise.resolve({ strict: false }) as never),
+      "loadOptimizer: options must be an object such as { strict: … }, got an object (Promise)",
+    ],
+    [
+      "options that are null",
+      () => loadOptimizer(adamwFile, adamw(groups(model())), null as never),
+      "loadOptimizer: options must be an object such as { strict: … }, got null",
+    ],
+    ...["step", "exp_avg_sq"].map((name): [string, () => unknown, string] => [
+      `state without ${name}`,
+      () => {
+        const file = readTorch(adamwFile) as any;
+        return loadOptimizer(
+          { ...file, state: { ...file.state, 1: { ...file.state[1], [name]: null } } },
+          adamw(groups(model())),
+        );
+      },
+      name === "step"
+        ? 'the state of "scale" has no "step" in the file'
+        : 'tensor "scale.exp_avg_sq" is missing in the file',
+    ]),
+    [
+      "NAdam's state without mu_product",
+      () => {
+        const w = small().tensor("w", [1]);
+        const optimizer = nadam([w]);
+        optimizer.step();
+        const file = readTorch(saveOptimizer(optimizer)) as any;
+        delete file.state[0].mu_product;
+        loadOptimizer(file, optimizer);
+      },
+      'the state of "w" has no "mu_product" in the file',
     ],
     ["no file", () => readTorch("optimizer.pt" as never), 'readTorch: expected a file\'s bytes, got "optimizer.pt"'],
     [

@@ -11,7 +11,7 @@ import {
   suggestCollection,
   withGap,
 } from "./memory.js";
-import { classOf, flag, type Option, resolve, show, whole } from "../option.js";
+import { classOf, flag, listNames, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
 import { checkedView, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
@@ -284,7 +284,10 @@ export class Arena<Data extends Float32Array = Float32Array> {
     if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
       throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
     }
-    const entries = Object.entries(shapes);
+    // Shapes are read once, because a getter may return another size each time.
+    const entries = Object.entries(shapes).map(
+      ([name, shape]) => [name, Array.isArray(shape) ? Array.from(shape) : shape] as const,
+    );
     if (entries.length === 0) throw new RangeError("tensors: expected at least one name and shape, got none");
     const taken = entries.find(([name]) => this.#tensors.has(name));
     if (taken) {
@@ -293,7 +296,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     const sizes = entries.map(([name, shape]) => sizeOf(name, shape));
     const bytes = sizes.map((size) => 4 * padded(size));
     const total = withGap(bytes.reduce((sum, length) => sum + length, 0));
-    let at = this.reserve(2 * total, `tensors ${entries.map(([name]) => name).join(", ")}`);
+    let at = this.reserve(2 * total, `tensors ${listNames(Object.keys(shapes))}`);
     const tensors = entries.map(([name, shape], index) => {
       const tensor = this.#add(name, shape, sizes[index]!, at, at + total);
       at += bytes[index]!;
@@ -312,7 +315,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     this.internals("tensor");
     const tensor = this.#tensors.get(name);
     if (tensor === undefined) {
-      const names = [...this.#tensors.keys()].join(", ") || "none";
+      const names = listNames(this.#tensors.keys());
       throw new RangeError(
         `tensor ${show(name)}: there is no tensor of this name (there are: ${names}); pass a shape to make one`,
       );
@@ -342,7 +345,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
   /** The text that Node's `console.log` shows. @internal */
   [INSPECT](): string {
     if (!this.#internals) return "Arena (freed)";
-    const names = [...this.#tensors.keys()].join(", ") || "none";
+    const names = listNames(this.#tensors.keys());
     return `Arena { threads: ${this.threads}, shared: ${this.shared}, bytesLeft: ${this.bytesLeft}, tensors: ${names} }`;
   }
 

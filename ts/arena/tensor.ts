@@ -121,6 +121,9 @@ export class Tensor<Data extends Float32Array = Float32Array> {
   }
 }
 
+/** The largest number of dimensions, as in PyTorch and NumPy. */
+export const MAX_DIMENSIONS = 64;
+
 /**
  * The number of elements of a shape.
  * @throws a TypeError or RangeError for an invalid shape.
@@ -128,6 +131,11 @@ export class Tensor<Data extends Float32Array = Float32Array> {
 export function sizeOf(name: string, shape: Shape): number {
   if (!Array.isArray(shape)) {
     throw new TypeError(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128], got ${show(shape)}`);
+  }
+  if (shape.length > MAX_DIMENSIONS) {
+    throw new RangeError(
+      `tensor ${show(name)}: shape must have at most ${MAX_DIMENSIONS} dimensions, got ${shape.length}`,
+    );
   }
   let size = 1;
   for (const [index, dimension] of shape.entries()) {

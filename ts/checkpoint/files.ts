@@ -7,6 +7,8 @@ import { crc32 } from "./crc32.js";
 /** A file that is open for reading. */
 export interface OpenFile {
   readonly size: number;
+  /** Text that differs for another file at the same path, and for the same file after a change. */
+  readonly version: string;
   /** Reads the bytes from `begin` to `end`: fewer if the file has become shorter. */
   read(begin: number, end: number): Promise<Uint8Array>;
 }
@@ -55,7 +57,8 @@ export async function withFile<Result>(
   };
   const file = await attempt(() => (nodeModule("fs") ? openOnDisk(name) : openInOrigin(name)));
   try {
-    return await use({ size: file.size, read: (begin, end) => attempt(() => file.read(begin, end)) });
+    const { size, version } = file;
+    return await use({ size, version, read: (begin, end) => attempt(() => file.read(begin, end)) });
   } finally {
     await file.close();
   }
@@ -70,11 +73,22 @@ export function pathOf(title: string, path: unknown): string {
   }
   const url = nodeModule("url");
   if (!href.startsWith("file:")) throw new TypeError(`${title}: path must be a file: URL, got ${show(href)}`);
-  return url ? url.fileURLToPath(href) : decodeURIComponent(href.slice("file://".length));
+  try {
+    return url ? url.fileURLToPath(href) : decodeURIComponent(href.slice("file://".length));
+  } catch (cause) {
+    throw new TypeError(`${title}: path must be the URL of a file on this machine, got ${show(href)}`, { cause });
+  }
 }
 
-const fileError = (title: string, path: string, verb: string, cause: unknown) =>
-  new Error(`${title}: ${path} cannot be ${verb}: ${(cause as Error).message}`, { cause });
+/** The longest path, and the longest message of the system, in an error. */
+const MAX_TEXT = 300;
+
+const fileError = (title: string, path: string, verb: string, cause: unknown) => {
+  const [file, why] = [path, (cause as Error).message].map((text) =>
+    text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text,
+  );
+  return new Error(`${title}: ${file} cannot be ${verb}: ${why}`, { cause });
+};
 
 /** The file that a path names, with all links followed; it need not exist. */
 function followLinks(path: string): string {
@@ -105,6 +119,7 @@ function checkRegular(stats: NodeStats): void {
 async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<void> {
   const fs = nodeModule("fs")!;
   const { dirname, basename, join } = nodeModule("path")!;
+  if (path.endsWith("/")) throw new Error("its name ends as that of a folder");
   const target = followLinks(path);
   const folder = dirname(target);
   if (!fs.existsSync(folder)) throw new Error(`there is no folder ${folder}; make it first`);
@@ -181,6 +196,9 @@ function isRunning(pid: number): boolean {
   }
 }
 
+/** The version of a file on disk. */
+export const versionOf = ({ dev, ino, size, mtimeMs }: NodeStats): string => `${[dev, ino, size, mtimeMs]}`;
+
 /** Bytes per read: many, because each read costs one turn of the event loop. */
 const READ_BYTES = 2 ** 24;
 
@@ -189,9 +207,10 @@ async function openOnDisk(path: string): Promise<OpenFile & { close(): Promise<v
   // Before it is opened: opening a pipe waits for a writer.
   checkRegular(await promises.stat(path));
   const file = await promises.open(path, "r");
-  const { size } = await file.stat();
+  const stats = await file.stat();
   return {
-    size,
+    size: stats.size,
+    version: versionOf(stats),
     async read(begin, end) {
       const bytes = new Uint8Array(end - begin);
       for (let at = 0; at < bytes.length;) {
@@ -210,6 +229,7 @@ async function openInOrigin(path: string): Promise<OpenFile & { close(): Promise
   const file = await (await folder.getFileHandle(name)).getFile();
   return {
     size: file.size,
+    version: `${file.lastModified}`,
     read: async (begin, end) => new Uint8Array(await file.slice(begin, end).arrayBuffer()),
     close: async () => {},
   };

@@ -2,7 +2,7 @@ import type { Tensors } from "../optimizer/params.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { type Loaded, loadFrom, partsToRead, saveParts } from "./checkpoint.js";
 import { withFile, writeAtomically } from "./files.js";
-import type { LoadOptions } from "./loading.js";
+import { listModel, type LoadOptions, resolveLoad } from "./loading.js";
 import { readHeader } from "./safetensors.js";
 
 export { load, type Loaded, save } from "./checkpoint.js";
@@ -34,12 +34,21 @@ export async function loadFile(
   optimizer?: Checkpointable,
   options: LoadOptions = {},
 ): Promise<Loaded> {
-  return withFile("loadFile", path, async (file) => {
+  const title = "loadFile";
+  // The caller may change them while the file is read.
+  const tensors = [...listModel(title, model).values()];
+  const chosen = resolveLoad(title, options);
+  return withFile(title, path, async (file) => {
     const header = await readHeader(file);
     const parts = new Map<number, Uint8Array>();
-    for (const { begin, end } of partsToRead("loadFile", header, file.size, model, optimizer, options)) {
+    for (const { begin, end } of partsToRead(title, header, file.size, tensors, optimizer, chosen)) {
       parts.set(begin, await file.read(begin, end));
     }
-    return loadFrom("loadFile", header, file.size, (begin) => parts.get(begin)!, model, optimizer, options);
+    const partAt = (begin: number) => {
+      const part = parts.get(begin);
+      if (part) return part;
+      throw new RangeError("the optimizer must stay as it is while the file is read, got other groups");
+    };
+    return loadFrom(title, header, file.size, partAt, tensors, optimizer, chosen);
   });
 }

@@ -8,14 +8,22 @@ export type Json = unknown;
 export const isObject = (value: Json): value is Readonly<Record<string, Json>> =>
   typeof value === "object" && value !== null;
 
+/** The most items of a list or an object of the file that are named, if the program does not have them. */
+const MOST_STRANGE = 100;
+
 /** One sentence for each place where two JSON values differ. */
 export function* differences(path: string, there: Json, here: Json): Generator<string> {
   if (!isObject(there) || !isObject(here) || Array.isArray(there) !== Array.isArray(here)) {
     if (there !== here) yield `${path} is ${brief(there)} in the file, ${brief(here)} here`;
     return;
   }
-  for (const key of new Set([...Object.keys(there), ...Object.keys(here)])) {
+  let strange = 0;
+  for (const key of new Set([...Object.keys(here), ...Object.keys(there)])) {
     if (key === "observed") continue; // the progress of a schedule, which is among the counts
+    if (!Object.hasOwn(here, key) && ++strange > MOST_STRANGE) {
+      yield `${path === "" ? "the optimizer" : path} has more in the file`;
+      return;
+    }
     const own = (value: Readonly<Record<string, Json>>) => (Object.hasOwn(value, key) ? value[key] : undefined);
     const name = key.length > 40 ? `${key.slice(0, 40)}…` : key;
     const inside = Array.isArray(there) ? `${path}[${key}]` : path === "" ? name : `${path}.${name}`;
@@ -30,7 +38,7 @@ function brief(value: Json): string {
     if (room <= 0 || (depth === 0 && isObject(value))) return "…";
     if (!isObject(value)) {
       const written = typeof value === "string" ? show(value) : (JSON.stringify(value) ?? "nothing");
-      room -= written.length;
+      room -= written.length + 1; // and a comma
       return written;
     }
     const parts: string[] = [];

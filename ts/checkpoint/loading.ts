@@ -4,7 +4,7 @@ import type { Group } from "../optimizer/group.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { listTensors, type Tensors } from "../optimizer/params.js";
-import { flag, type Option, resolve, show } from "../option.js";
+import { type Chosen, flag, type Option, type Options, resolve, show } from "../option.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
@@ -74,9 +74,12 @@ export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
 /** A file's bytes as a plain Uint8Array: the `slice` of Node's Buffer is not a copy. */
 export function asBytes(title: string, file: unknown): Uint8Array {
   if (!isBytes(file)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
-  return ArrayBuffer.isView(file)
-    ? new Uint8Array(file.buffer, file.byteOffset, file.byteLength)
-    : new Uint8Array(file);
+  const [buffer, at] = ArrayBuffer.isView(file) ? [file.buffer, file.byteOffset] : [file, 0];
+  try {
+    return new Uint8Array(buffer, at, file.byteLength);
+  } catch (cause) {
+    throw new TypeError(`${title}: expected a file's bytes, got a buffer that was given to another thread`, { cause });
+  }
 }
 
 /**
@@ -89,6 +92,30 @@ export function betweenSteps<Result>(title: string, tensors: Iterable<Tensor>, a
 }
 
 /**
+ * The options of a loader, each read once. A function `rename` is called once for each name.
+ * @param more options that only this loader has
+ */
+export function resolveLoad<More extends Options>(
+  title: string,
+  options: LoadOptions,
+  more = {} as More,
+): LoadOptions & Chosen<More> {
+  const all = { strict: flag(true), rename: renameOption, ...more };
+  const { rename, ...others } = resolve(title, all, options) as LoadOptions & Chosen<More>;
+  return { ...others, rename: typeof rename === "function" ? remembered(rename) : rename } as LoadOptions &
+    Chosen<More>;
+}
+
+function remembered(rename: (name: string) => string): (name: string) => string {
+  const known = new Map<string, string>();
+  return (name) => {
+    const now = known.has(name) ? known.get(name)! : rename(name);
+    known.set(name, now);
+    return now;
+  };
+}
+
+/**
  * Loads between two steps.
  * @param check checks everything, changes nothing, and returns the function that writes
  */
@@ -98,10 +125,7 @@ export function loadChecked<Result extends object>(
   options: LoadOptions,
   check: (loading: Loading) => () => Result,
 ): Result & { readonly leftOut: readonly string[] } {
-  const { strict, rename } = resolve(title, { strict: flag(true), rename: renameOption }, options) as {
-    strict: boolean;
-    rename: LoadOptions["rename"];
-  };
+  const { strict, rename } = resolveLoad(title, options);
   const leftOut: string[] = [];
   const report = (what: string) => {
     if (strict) throw new RangeError(`${what} (strict: false loads the rest)`);

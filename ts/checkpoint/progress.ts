@@ -2,10 +2,9 @@
 
 import { sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
-import { count, defaults, flag, type Option, type Options, show, whole, within } from "../option.js";
+import { count, defaults, flag, isRecord, type Option, type Options, show, whole, within } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
-import { Schedule } from "../schedules/schedule.js";
-import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
+import { checkObserved, type Observed, type Plateau, plateausIn } from "../schedules/plateau.js";
 import { GOOD_STEPS } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -74,15 +73,26 @@ export function restore(
   for (const [plateau, seen] of observed) plateau.observed = seen;
 }
 
-/** Adds the defaults of options that did not exist when the file was written. */
+/**
+ * The settings in a file, with the defaults of options that did not exist when the file was written, and with the names
+ * that tensors have here. Groups that the program does not have stay as they are.
+ */
 function completed(
   { groups, ...rest }: Record<string, Json>,
-  { rule, step }: Checkpointable["internals"],
+  optimizer: Checkpointable,
+  rename: (name: string) => string,
 ): Record<string, Json> {
+  const { rule, step } = optimizer.internals;
   const defaultsOf = (options: Options) => parseObject(toJson(defaults(options)), "rule");
   const own = defaultsOf({ ...rule.hyper, ...rule.fixed });
-  const all = Array.isArray(groups) ? groups.map((group) => ({ ...own, ...group })) : groups;
   const shared = Object.entries(sharedOptions).filter(([name]) => Object.hasOwn(step.shared, name));
+  const names = (params: unknown) =>
+    Array.isArray(params) ? params.map((name: unknown) => (typeof name === "string" ? rename(name) : name)) : params;
+  const all = Array.isArray(groups)
+    ? groups.map((group: unknown, i) =>
+        i < optimizer.groups.length && isRecord(group) ? { ...own, ...group, params: names(group.params) } : group,
+      )
+    : groups;
   return { ...defaultsOf(Object.fromEntries(shared)), ...rest, groups: all };
 }
 
@@ -99,7 +109,7 @@ export function progressIn(
     return undefined;
   }
   const here = parseObject(toJson(settingsOf(optimizer)), "rule");
-  const there = withNames(completed(parseObject(rule, "rule"), optimizer.internals), rename);
+  const there = completed(parseObject(rule, "rule"), optimizer, rename);
   if (there.rule !== here.rule) {
     report(`the optimizer is ${show(there.rule)} in the file, ${show(here.rule)} here`);
     return undefined;
@@ -115,6 +125,9 @@ export function progressIn(
   const groups = optimizer.groups.map((group, i) => {
     const place = placesIn(there.groups, i, group.params);
     const of = (list: unknown): unknown => (Array.isArray(list) && place ? list[i] : undefined);
+    for (const [name, list] of Object.entries({ since, isDue, scalars })) {
+      checkLength(`groups[${i}].${name}`, of(list), there.groups, i);
+    }
     const dues = of(isDue);
     const areDue = group.params.map((_, k) => {
       const own: unknown = place?.[k] === undefined ? false : Array.isArray(dues) ? dues[place[k]] : true;
@@ -209,18 +222,6 @@ function adapted(
   };
 }
 
-/** The settings in a file, with the names that tensors have here. */
-function withNames(settings: Record<string, Json>, rename: (name: string) => string): Record<string, Json> {
-  const { groups } = settings;
-  if (!Array.isArray(groups)) return settings;
-  const names = (params: unknown) =>
-    Array.isArray(params) ? params.map((name: unknown) => (typeof name === "string" ? rename(name) : name)) : params;
-  return {
-    ...settings,
-    groups: groups.map((group: unknown) => (isObject(group) ? { ...group, params: names(group.params) } : group)),
-  };
-}
-
 /**
  * Returns the indices of tensors in a group of the file, by their names; undefined if the file does not have the group.
  */
@@ -229,6 +230,13 @@ function placesIn(groups: Json, i: number, params: readonly Tensor[]): readonly 
   const names: unknown = isObject(groups[i]) ? groups[i].params : undefined;
   const places = new Map(Array.isArray(names) ? names.map((name, k) => [name as unknown, k] as const) : []);
   return params.map(({ name }) => places.get(name));
+}
+
+/** Throws a RangeError for a list that does not have an item for each tensor of a group of the file. */
+function checkLength(title: string, list: unknown, groups: Json, i: number): void {
+  const names: unknown = Array.isArray(groups) && isObject(groups[i]) ? groups[i].params : undefined;
+  if (!Array.isArray(list) || !Array.isArray(names) || list.length === names.length) return;
+  throw new RangeError(`${title} must have one item for each of ${names.length} params, got ${list.length}`);
 }
 
 /** Reads `count` records of scalars: one of the group, or one of each of its tensors. */
@@ -265,11 +273,5 @@ function observedIn(observed: Json, i: number): Observed | undefined {
 }
 
 /** All `reduceLROnPlateau` schedules, in the order of the groups and their options. */
-function plateausOf(optimizer: Checkpointable): Plateau[] {
-  const inside = (value: unknown): Plateau[] => {
-    if (value instanceof Plateau) return [value];
-    if (value instanceof Schedule) return Object.values(value.options).flatMap(inside);
-    return Array.isArray(value) ? value.flatMap(inside) : [];
-  };
-  return optimizer.groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(inside));
-}
+const plateausOf = (optimizer: Checkpointable): Plateau[] =>
+  optimizer.groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(plateausIn));

@@ -2,7 +2,7 @@
 
 import { show } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
-import type { Shape } from "../arena/tensor.js";
+import { MAX_DIMENSIONS, type Shape } from "../arena/tensor.js";
 import type { OpenFile } from "./files.js";
 
 /** A tensor in a file. `begin` and `end` count bytes from the end of the header. */
@@ -21,8 +21,6 @@ export interface Contents {
 /** Limits on a header's bytes and entries: far above any model, far below what would take noticeable time. */
 const MAX_HEADER_BYTES = 2 ** 24;
 const MAX_ENTRIES = 2 ** 16;
-/** NumPy's limit. */
-export const MAX_DIMENSIONS = 64;
 /** The bytes of the length before the header. */
 const LENGTH_BYTES = 8;
 const METADATA = "__metadata__";

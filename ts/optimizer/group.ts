@@ -121,7 +121,7 @@ export class Group<Hyper = unknown> {
     );
     this.#hyperBlocks = hyperBlocks;
     this.params = params;
-    this.fixed = Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]]));
+    this.fixed = Object.freeze(Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]])));
     const { hyper, stage } = liveHyper(rule, values, () => {
       arena.internals(rule.name);
       this.#snapshot = undefined;

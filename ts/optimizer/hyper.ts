@@ -44,11 +44,16 @@ export function resolveGroup(rule: Rule, all: Values, group: object = {}, path =
     );
   }
   const [low, high] = boundsOf(values);
-  if (low > high) {
+  const isEmpty = low > high;
+  if (isEmpty || Math.fround(low) === Infinity || Math.fround(high) === -Infinity) {
     const where = values.nonNegative ? " with nonNegative" : "";
-    throw new RangeError(
-      `${rule.name}: ${path}box${where} must have a low end that is not above the high one, got [${low}, ${high}]`,
-    );
+    const expected = isEmpty ? "have a low end that is not above the high one" : "contain a finite float32 number";
+    throw new RangeError(`${rule.name}: ${path}box${where} must ${expected}, got [${low}, ${high}]`);
+  }
+  const { gradScale, lossScale } = values as { gradScale: number; lossScale: number | "dynamic" };
+  const scale = gradScale / (lossScale === "dynamic" ? 1 : lossScale);
+  if (Math.fround(scale) === Infinity) {
+    throw new RangeError(`${rule.name}: gradScale / lossScale must be a float32 number, got ${scale}`);
   }
   return values;
 }

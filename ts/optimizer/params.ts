@@ -2,7 +2,7 @@
 
 import { Arena } from "../arena/arena.js";
 import { tensorKinds, type Rule } from "./definition.js";
-import { classOf, isRecord, show } from "../option.js";
+import { classOf, isList, isRecord, isRevoked, show } from "../option.js";
 import { Tensor } from "../arena/tensor.js";
 
 /** Tensors, by name or in a list. */
@@ -22,13 +22,13 @@ export interface Given {
 
 /** The groups of the params. Plain tensors are one group. */
 export function listGroups(rule: Rule, params: Params<object>): Given[] {
-  if (!Array.isArray(params) && isGroup(params) && !(params.params instanceof Tensor)) {
+  if (!isList(params) && isGroup(params) && !(params.params instanceof Tensor)) {
     throw new TypeError(`${rule.name}: groups must be a list, [{ params, ...options }], got one group without it`);
   }
-  if (!(Array.isArray(params) && params.some(isGroup))) {
+  if (!(isList(params) && params.some(isGroup))) {
     return [{ tensors: listTensors(`${rule.name}: params ${expected}`, params as Tensors), options: {}, path: "" }];
   }
-  return Array.from(params, (item: unknown, index) => listGroup(rule, item, index));
+  return Array.from<unknown, Given>(params, (item, index) => listGroup(rule, item, index));
 }
 
 /** One group of a list. */
@@ -46,20 +46,24 @@ export function listGroup(rule: Rule, item: unknown, index: number): Given {
 }
 
 const isGroup = (item: unknown): item is { params: Tensors } =>
-  typeof item === "object" && item !== null && !(item instanceof Tensor) && "params" in item;
+  typeof item === "object" && item !== null && !isRevoked(item) && !(item instanceof Tensor) && "params" in item;
 
 const expected = "must be tensors, by name or in a list, or a list of groups { params, ...options }";
 
 /** The tensors of a record or a list, or else a TypeError or RangeError that begins with `expected`. */
 export function listTensors(expected: string, params: Tensors): readonly Tensor[] {
-  if (typeof params !== "object" || params === null) throw new TypeError(`${expected}, got ${show(params)}`);
+  if (typeof params !== "object" || params === null || isRevoked(params)) {
+    throw new TypeError(`${expected}, got ${show(params)}`);
+  }
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
   if ((params as unknown) instanceof Arena) throw new TypeError(`${expected}, got an arena; write arena.tensors()`);
   if (!Array.isArray(params) && !isRecord(params)) throw new TypeError(`${expected}, got ${show(params)}`);
   const tensors: readonly Tensor[] = Array.isArray(params) ? Array.from(params) : Object.values(params);
   if (tensors.length === 0) throw new RangeError(`${expected}, got none`);
   for (const tensor of tensors) {
-    if (!(tensor instanceof Tensor)) throw new TypeError(`${expected}, got ${show(tensor)} among them`);
+    if (isRevoked(tensor) || !(tensor instanceof Tensor)) {
+      throw new TypeError(`${expected}, got ${show(tensor)} among them`);
+    }
   }
   return Object.freeze(tensors);
 }

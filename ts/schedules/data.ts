@@ -11,6 +11,13 @@ import * as factories from "./index.js";
  * @throws a TypeError or RangeError for other data, and for options that the schedule's own factory refuses.
  */
 export function scheduleFrom(data: unknown): Schedule {
+  return scheduleIn(data, 0);
+}
+
+/** The largest depth of schedules and lists in each other. */
+const MAX_DEPTH = 64;
+
+function scheduleIn(data: unknown, depth: number): Schedule {
   if (typeof data !== "object" || data === null || !("schedule" in data)) {
     throw new TypeError(
       `scheduleFrom: expected what a schedule's toJSON gave, such as { schedule: "stepLR", … }, got ${show(data)}`,
@@ -21,7 +28,9 @@ export function scheduleFrom(data: unknown): Schedule {
   if (typeof name !== "string" || !Object.hasOwn(all, name)) {
     throw noOption("scheduleFrom", "", typeof name === "string" ? name : show(name), Object.keys(all), "schedule");
   }
-  const schedule = all[name]!(Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value)])));
+  const schedule = all[name]!(
+    Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value, depth)])),
+  );
   if (observed !== undefined) {
     if (!(schedule instanceof Plateau)) throw new TypeError(`scheduleFrom: ${name} observes nothing, got observed`);
     schedule.observed = revived(observed) as Observed;
@@ -30,10 +39,11 @@ export function scheduleFrom(data: unknown): Schedule {
 }
 
 /** Converts an option from JSON: data of schedules become schedules, and "Infinity" a number. */
-export function revived(value: unknown): unknown {
+export function revived(value: unknown, depth = 0): unknown {
+  if (depth > MAX_DEPTH) throw new RangeError(`scheduleFrom: data must be at most ${MAX_DEPTH} levels deep, got more`);
   if (typeof value === "string" && /^(-?Infinity|NaN)$/.test(value)) return Number(value);
-  if (Array.isArray(value)) return value.map(revived);
+  if (Array.isArray(value)) return value.map((item) => revived(item, depth + 1));
   if (typeof value !== "object" || value === null) return value ?? undefined;
-  if ("schedule" in value) return scheduleFrom(value);
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revived(item)]));
+  if ("schedule" in value) return scheduleIn(value, depth + 1);
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revived(item, depth + 1)]));
 }

@@ -1,7 +1,7 @@
 /** `reduceLROnPlateau`: a schedule that follows an observed number, such as the loss. */
 
-import { nonNegative, oneOf, show, whole } from "../option.js";
-import { complete, type Given, plain, Schedule } from "./schedule.js";
+import { isRecord, nonNegative, oneOf, show, unit, whole } from "../option.js";
+import { complete, frozen, type Given, plain, Schedule } from "./schedule.js";
 
 const options = {
   /** The first rate. */
@@ -9,7 +9,7 @@ const options = {
   /** Whether the observed number should fall ("min") or rise ("max"). */
   mode: oneOf("min", "max"),
   /** Factor of each change. */
-  factor: nonNegative(0.1),
+  factor: unit(0.1),
   /** Number of observations without improvement before the rate changes. */
   patience: whole(10, 0, Infinity),
   /** Smallest change that counts as an improvement. */
@@ -37,8 +37,10 @@ export interface Observed {
  * Checks the progress of a `reduceLROnPlateau`.
  * @throws a TypeError or RangeError if it is not valid.
  */
-export function checkObserved({ rate, best, bad, cooling }: Observed): Observed {
+export function checkObserved(given: Observed): Observed {
   const title = "reduceLROnPlateau: observed";
+  if (!isRecord(given)) throw new TypeError(`${title} must be that of another schedule, got ${show(given)}`);
+  const { rate, best, bad, cooling } = given;
   nonNegative(0).check(`${title}.rate`, rate);
   for (const [name, value] of Object.entries({ bad, cooling })) whole(0, 0, Infinity).check(`${title}.${name}`, value);
   if (typeof best !== "number" || Number.isNaN(best))
@@ -99,8 +101,15 @@ export class Plateau extends Schedule {
   }
 }
 
+/** All `reduceLROnPlateau` schedules in a value: itself, or those in its options. */
+export function plateausIn(value: unknown): Plateau[] {
+  if (value instanceof Plateau) return [value];
+  if (value instanceof Schedule) return Object.values(value.options).flatMap(plateausIn);
+  return Array.isArray(value) ? value.flatMap(plateausIn) : [];
+}
+
 /** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, for example after each epoch. Its JSON contains what it observed. The number may be negative; PyTorch's never reduces the rate then. */
 export const reduceLROnPlateau = Object.assign(
   (given: Given<typeof options>): Plateau => new Plateau(complete("reduceLROnPlateau", options, given)),
-  { options },
+  { options: frozen(options) },
 );

@@ -97,7 +97,14 @@ export function schedule<const O extends Options>(
     if (wrong !== undefined) throw new RangeError(`${name}: ${wrong}`);
     return new Schedule(name, values, at(values));
   };
-  return factoryOf(name, factory, { options }) as ScheduleFactory<O>;
+  return factoryOf(name, factory, { options: frozen(options) }) as ScheduleFactory<O>;
+}
+
+/** Freezes options, because a factory hands them out. */
+/* @__NO_SIDE_EFFECTS__ */
+export function frozen<O extends Options>(options: O): O {
+  for (const option of Object.values(options)) Object.freeze(option);
+  return Object.freeze(options);
 }
 
 /**

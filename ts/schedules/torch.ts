@@ -2,6 +2,7 @@
 
 import { cosPi, pow } from "../math.js";
 import { count, flag, listOf, nonNegative, oneOf, type Option, show, unit, whole, within } from "../option.js";
+import { plateausIn } from "./plateau.js";
 import { inTurn, lerp, ordered, Schedule, schedule, scheduleOption, times } from "./schedule.js";
 
 const rate = {
@@ -296,6 +297,10 @@ export const chained = schedule(
   ({ lr, schedules }) =>
     (i) =>
       lr === 0 ? 0 : schedules.reduce((rate, schedule) => times(rate, schedule.at(i) / lr), lr),
+  ({ lr, schedules }) => {
+    const other = schedules.find(({ options }) => options.lr !== undefined && options.lr !== lr);
+    return other && `schedules must be made with the same lr, ${lr}, got ${other.name} with ${other.options.lr}`;
+  },
 );
 
 /** Goes from `lr` to `swaLr` in `annealEpochs` steps, and stays there: the rate for averaging the weights, with the option `swa`. To begin later, use it in `sequentialLR`. */
@@ -357,6 +362,10 @@ function factors(): Option<Schedule | ((step: number) => number), string, undefi
     check(title, value) {
       if (typeof value !== "function" && !(value instanceof Schedule)) {
         throw new TypeError(`${title} must be ${range}, got ${show(value)}`);
+      }
+      // Its rate follows what it observes, and the product would need the rates of all steps.
+      if (plateausIn(value).length > 0) {
+        throw new TypeError(`${title} must return the same number each time, got a schedule with reduceLROnPlateau`);
       }
     },
   };

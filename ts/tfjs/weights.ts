@@ -11,7 +11,7 @@ import { LossScale } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
 import { count, show } from "../option.js";
 import { revived } from "../schedules/data.js";
-import { checkObserved, type Observed, Plateau } from "../schedules/plateau.js";
+import { checkObserved, type Observed, plateausIn } from "../schedules/plateau.js";
 import { plain } from "../schedules/schedule.js";
 import type { Entry } from "./entries.js";
 import type { Settings, TfjsGroup } from "./groups.js";
@@ -110,7 +110,7 @@ interface Progress {
 }
 
 const plateaus = (groups: readonly TfjsGroup[]) =>
-  groups.flatMap(({ hyper }) => Object.values(hyper as Values)).filter((value) => value instanceof Plateau);
+  groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(plateausIn));
 
 /** The progress that files of TensorFlow.js cannot store. Undefined if there is none. */
 function progressOf(

@@ -12,6 +12,7 @@ import {
   type LoadOptions,
   matchTensors,
   renamed,
+  resolveLoad,
 } from "../checkpoint/loading.js";
 import { LBFGS } from "../lbfgs/lbfgs.js";
 import type { Tensors } from "../optimizer/params.js";
@@ -77,9 +78,11 @@ export function loadModel(file: TorchFile, model: Tensors, options: LoadOptions 
       const tensor = there.has(name) || tensors.has(name) ? undefined : asTensor(value);
       if (tensor && FLOATS.includes(tensor.dtype) && !known.has(identity(tensor))) there.set(name, tensor);
     }
-    const pairs = matchTensors(here, there, FLOATS, report);
+    const pairs = matchTensors(here, there, FLOATS, report).map(
+      ([{ data }, tensor]) => [data, tensor.inMemory()] as const,
+    );
     return () => {
-      for (const [{ data }, tensor] of pairs) tensor.readInto(data);
+      for (const [data, tensor] of pairs) tensor.readInto(data);
       return {};
     };
   });
@@ -106,12 +109,12 @@ export interface LoadOptimizerOptions extends LoadOptions {
 export function loadOptimizer(
   file: TorchFile,
   optimizer: AnyOptimizer | LBFGS,
-  { steps, ...options }: LoadOptimizerOptions = {},
+  options: LoadOptimizerOptions = {},
 ): LoadedTorch {
   checkOptimizer("loadOptimizer", optimizer);
-  if (steps !== undefined) count(0, 0).check("loadOptimizer: steps", steps);
+  const { steps, ...chosen } = resolveLoad("loadOptimizer", options, { steps: count(undefined, 0) });
   const tensors = optimizer.groups.flatMap(({ params }): readonly Tensor[] => params);
-  return loadChecked("loadOptimizer", tensors, options, (loading) => {
+  return loadChecked("loadOptimizer", tensors, chosen, (loading) => {
     const dict = contentOf(file);
     const write =
       optimizer instanceof LBFGS
@@ -171,8 +174,14 @@ function tensorsIn(file: TorchFile): Found {
     return { values: new Map(Object.entries(content.tensors)), aliases: content.aliases };
   }
   const dict = contentOf(content);
-  const hasTensor = (value: Value) =>
-    isDict(value) && Object.values(value).some((item) => asTensor(item) !== undefined);
+  // A dictionary is looked at once, even if the file has it in many places.
+  const known = new Map<Value, boolean>();
+  const hasTensor = (value: Value) => {
+    const has =
+      known.get(value) ?? (isDict(value) && Object.values(value).some((item) => asTensor(item) !== undefined));
+    known.set(value, has);
+    return has;
+  };
   const part = isDict(dict) ? Object.keys(dict).find((key) => hasTensor(dict[key]!)) : undefined;
   const refuse = () => {
     const remedy = part === undefined ? "the part that has it" : `its part ${show(part)}`;

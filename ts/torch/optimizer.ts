@@ -136,17 +136,19 @@ export function checkStateDict(
     }
     for (const [slot, value] of slots) found.set(`${tensor.name}.${slot}`, value);
   }
-  const pairs = matchTensors(views, found, FLOATS, report);
+  const pairs = matchTensors(views, found, FLOATS, report).map(
+    ([{ view }, tensor]) => [view, tensor.inMemory()] as const,
+  );
 
   return () => {
     separateGroups(optimizer, ownSteps);
     for (const { group } of loads) {
       for (const tensor of group.params) if (fresh.has(tensor)) resetState(optimizer, group, tensor);
     }
-    for (const [{ view }, tensor] of pairs) tensor.readInto(view);
+    for (const [view, tensor] of pairs) tensor.readInto(view);
     for (const { writeOptions } of loads) writeOptions();
     writeSteps(optimizer, tensors, made, ownSteps);
-    startFromParams(optimizer, new Set(pairs.map(([{ view }]) => view)));
+    startFromParams(optimizer, new Set(pairs.map(([view]) => view)));
   };
 }
 
@@ -182,10 +184,21 @@ function pairParams(
   });
 }
 
+/** The largest number of entries in the state of a tensor. PyTorch's optimizers have at most six. */
+const MAX_STATE = 64;
+
 /** Reads what a file has for a tensor. */
-function stateOf(tensor: Tensor, saved: Value, { scalarSlots = [] }: TorchRule, report: Report): SavedState {
+function stateOf(
+  tensor: Tensor,
+  saved: Value,
+  { scalarSlots = [], hasNoStep = false }: TorchRule,
+  report: Report,
+): SavedState {
   const title = `the state of ${show(tensor.name)}`;
   if (!isDict(saved)) throw new RangeError(`${title} must be by name, got ${described(saved)}`);
+  // Many tensors can have the same dictionary, so its size is limited.
+  const { length } = Object.keys(saved);
+  if (length > MAX_STATE) throw new RangeError(`${title} must have at most ${MAX_STATE} entries, got ${length}`);
   const slots = new Map<string, FileTensor>();
   const scalars: Record<string, number> = {};
   let steps: number | undefined;
@@ -200,6 +213,9 @@ function stateOf(tensor: Tensor, saved: Value, { scalarSlots = [] }: TorchRule, 
     } else if (tensorThere) slots.set(slot, tensorThere);
     else report(`${title} has ${show(slot)} in the file, which must be a tensor, got ${described(value)}`);
   }
+  const needed = [...(hasNoStep ? [] : ["step"]), ...scalarSlots.map(snake)];
+  const missing = slots.size > 0 ? needed.find((slot) => saved[slot] === undefined || saved[slot] === null) : undefined;
+  if (missing !== undefined) report(`${title} has no ${show(missing)} in the file`);
   return { tensor, slots, scalars, steps };
 }
 

@@ -53,7 +53,7 @@ const isWhole = (value: Value | undefined): value is number => isShape([value]);
 const isFlag = (value: Value | undefined): boolean => typeof value === "boolean";
 /** Whether there are no hooks: PyTorch saves an empty dictionary. */
 const isEmpty = (value: Value | undefined): boolean =>
-  value === undefined || value === null || (typeof value === "object" && Object.keys(value).length === 0);
+  value === undefined || value === null || ((Array.isArray(value) || isDict(value)) && Object.keys(value).length === 0);
 
 /** Makes the value of a call. Returns undefined for invalid arguments. */
 type Call = (args: readonly Value[]) => Value | undefined;

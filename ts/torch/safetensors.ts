@@ -1,6 +1,6 @@
 /** safetensors files as data. */
 
-import { withFile } from "../checkpoint/files.js";
+import { pathOf, versionOf, withFile } from "../checkpoint/files.js";
 import { asBytes } from "../checkpoint/loading.js";
 import { decode, readHeader } from "../checkpoint/safetensors.js";
 import { show } from "../option.js";
@@ -62,42 +62,51 @@ export function readSafetensors(
  */
 export async function readSafetensorsFile(path: string | URL): Promise<Safetensors> {
   const title = "readSafetensorsFile";
-  const place = String(path);
-  if (!place.endsWith(".json")) return openOne(title, path);
-  const text = await withFile(title, path, ({ size, read }) => read(0, size));
+  const place = pathOf(title, path);
+  if (!place.endsWith(".json")) return openOne(title, place);
+  const text = await withFile(title, place, ({ size, read }) => {
+    if (size <= MAX_INDEX_BYTES) return read(0, size);
+    throw new RangeError(`${title}: an index must have at most ${MAX_INDEX_BYTES} bytes, got ${size}`);
+  });
   const shards = within(title, () => shardsIn(textDecoder().decode(text)));
   const files = new Map<string, Safetensors>();
   for (const name of new Set(shards.values())) {
     const beside = place.slice(0, place.length - baseName(place).length) + name;
-    files.set(name, await openOne(title, path instanceof URL ? new URL(name, path) : beside));
+    files.set(name, await openOne(title, beside));
   }
   return within(title, () => joinShards(shards, (name) => files.get(name)!));
 }
 
+/** The limit on an index's bytes: many times the index of any model. */
+const MAX_INDEX_BYTES = 2 ** 26;
+
 const baseName = (path: string) => path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1);
 
-async function openOne(title: string, path: string | URL): Promise<Safetensors> {
-  return withFile(title, path, async (file) => {
+async function openOne(title: string, path: string): Promise<Safetensors> {
+  // The program may change its folder before an element is read.
+  const place = nodeModule("path")?.resolve(path) ?? path;
+  return withFile(title, place, async (file) => {
     const header = await readHeader(file);
-    const fs = nodeModule("fs");
-    const all = fs ? undefined : await file.read(0, file.size);
-    const at = fs && path instanceof URL ? nodeModule("url")!.fileURLToPath(path.href) : String(path);
+    const all = nodeModule("fs") ? undefined : await file.read(0, file.size);
     return within(title, () =>
       parseSafetensors(header, file.size, (begin, end) =>
-        all ? all.subarray(begin, end) : new LazyBytes(end - begin, () => readNow(title, at, begin, end)),
+        all
+          ? all.subarray(begin, end)
+          : new LazyBytes(end - begin, () => readNow(title, place, file.version, begin, end)),
       ),
     );
   });
 }
 
-/** Reads a part of a file on disk at once. */
-function readNow(title: string, path: string, begin: number, end: number): Uint8Array {
-  const { openSync, readSync, closeSync } = nodeModule("fs")!;
+/** Reads a part of a file on disk at once. The header's positions hold only for the file that was opened. */
+function readNow(title: string, path: string, version: string, begin: number, end: number): Uint8Array {
+  const { openSync, readSync, closeSync, fstatSync } = nodeModule("fs")!;
   const bytes = new Uint8Array(end - begin);
   let at = 0;
   try {
     const file = openSync(path, "r");
     try {
+      if (versionOf(fstatSync(file)) !== version) throw new Error("it was replaced or changed; open it again");
       for (let read = -1; at < bytes.length && read !== 0; at += read) {
         read = readSync(file, bytes, at, bytes.length - at, begin + at);
       }

@@ -1,8 +1,7 @@
 /** A tensor in a file: a view of the file's bytes, converted to numbers when it is read. */
 
-import { sameShape, type Shape } from "../arena/tensor.js";
+import { MAX_DIMENSIONS, sameShape, type Shape } from "../arena/tensor.js";
 import { bytesOf, isBytes } from "../checkpoint/loading.js";
-import { MAX_DIMENSIONS } from "../checkpoint/safetensors.js";
 import { powerOfTwo } from "../math.js";
 import { show } from "../option.js";
 import { isDict } from "./unpickle.js";
@@ -190,6 +189,15 @@ export class FileTensor {
         at[d] = 0;
       }
     }
+  }
+
+  /**
+   * The tensor with its bytes in memory.
+   * @throws an Error if they cannot be read.
+   * @internal
+   */
+  inMemory(): FileTensor {
+    return this.bytes instanceof LazyBytes ? new FileTensor(this.dtype, this.shape, this.#data(), this) : this;
   }
 
   #data(): Uint8Array {

@@ -34,7 +34,8 @@ export class GlobalName extends Opaque {}
 /** Evaluates calls and persistent identities in a pickle. */
 export interface Resolver {
   /**
-   * The result of a call, or undefined if it is not known.
+   * The result of a call, or undefined if it is not known. It takes time in proportion to the arguments, to a depth of
+   * `READ_DEPTH`.
    * @throws a RangeError for arguments that are wrong.
    */
   call(name: string, args: readonly Value[]): Value | undefined;
@@ -58,6 +59,12 @@ const MAX_PICKLE_BYTES = 2 ** 24;
 /** The memory that values may take: `MEMORY_FACTOR` times the bytes of the pickle, and `MEMORY_BASE` bytes. */
 const MEMORY_FACTOR = 24;
 const MEMORY_BASE = 2 ** 22;
+
+/**
+ * The depth to which a call reads its arguments: a list of arguments, a list of pairs in it, and the pairs. What it reads
+ * counts as if it were copied, because many calls can have one large argument.
+ */
+const READ_DEPTH = 3;
 
 /** The approximate number of bytes of values in JavaScript engines. */
 const COST = { dict: 56, entry: 24, list: 32, item: 8, set: 160, object: 48, memo: 32, call: 64, storage: 128 };
@@ -302,7 +309,8 @@ class Unpickler {
 
   #call(callee: Value, args: Value): void {
     if (!(callee instanceof Opaque) || !Array.isArray(args)) throw this.#wrong("a call of a function by its name");
-    this.#charge(COST.call + COST.item * args.length);
+    this.#charge(COST.call);
+    this.#chargeRead(args, READ_DEPTH);
     const result = callee instanceof GlobalName ? this.#resolver.call(callee.type, args) : undefined;
     if (result === undefined) return this.#opaque(callee);
     if (asShaped(result)) this.#charge(2 * COST.item * result.shape.length);
@@ -311,6 +319,15 @@ class Unpickler {
     else if (result instanceof Uint8Array) this.#charge(result.length);
     else if (isDict(result)) this.#charge(COST.dict + COST.entry * Object.keys(result).length);
     this.#push(result);
+  }
+
+  /** Counts a value that a call reads. */
+  #chargeRead(value: Value, depth: number): void {
+    if (typeof value === "string" || value instanceof Uint8Array) this.#charge(value.length);
+    else if (Array.isArray(value)) {
+      this.#charge(COST.item * value.length);
+      if (depth > 0) for (const item of value) this.#chargeRead(item, depth - 1);
+    } else if (isDict(value)) this.#charge(COST.item * Object.keys(value).length);
   }
 
   #opaque(type: Value): void {

@@ -27,6 +27,7 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
         let [momentum, zero] = [self.momentum, 0.0].map(V::splat);
         let average = Average::new(self.alpha);
         let least = V::splat(least_squared());
+        let most = V::splat(f64::from(f32::MAX));
         move |p, g, mut slots| {
             let g = g + decay * p;
             slots[0] = average.of(slots[0], g * g);
@@ -35,7 +36,8 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
                 slots[1] = average.of(slots[1], g);
                 // Rounding can make the variance of a steady gradient slightly negative.
                 let mean = slots[1].zero_below(least);
-                variance = (variance - mean * mean).max(zero);
+                // A square beyond float32 is less than the mean square, which is infinite then.
+                variance = (variance - (mean * mean).min(most)).max(zero);
             }
             let mut direction = g / ((variance + inside).sqrt() + eps);
             if N == 2 + CENTERED as usize {
