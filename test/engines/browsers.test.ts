@@ -9,7 +9,7 @@ import { Builder } from "selenium-webdriver"; // the W3C protocol's reference cl
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import published from "../bits.json" with { type: "json" };
 import { hashesOf } from "../conformance.js";
-import { BLOCKED, browsers, bundle, pages, serve } from "./setup.js";
+import { BLOCKED, browsers, bundle, LISTENING, pages, serve } from "./setup.js";
 
 /** A running browser: what a page reports. */
 interface Browser {
@@ -116,6 +116,10 @@ describe.each(engines)("%s", (name, launch, shares) => {
       shared,
       threads: shared ? expect.toSatisfy((threads: number) => threads > 1) : 1,
     });
+  });
+
+  test("listeners of a page see no messages of steps", async () => {
+    expect(await ask(LISTENING)).toEqual(["of the page"]);
   });
 
   test("a policy that forbids the package's own workers", async () => {

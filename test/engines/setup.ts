@@ -97,14 +97,16 @@ export const pages: Readonly<Record<string, Page>> = {
   "/isolated/strict": { counts: [3], workerUrl: "/worker.js" },
   "/plain/strict": { counts: [1] },
 };
-/** A page whose policy forbids the package's own workers. */
+/** Other pages, and what each calls: one whose policy forbids the package's own workers, and one with listeners. */
 export const BLOCKED = "/isolated/strict/blocked";
+export const LISTENING = "/plain/listening";
+const others: Readonly<Record<string, string>> = { [BLOCKED]: "blocked()", [LISTENING]: "messages()" };
 
 /** Serves the pages. Returns the origin, and a function that stops the server. */
 export async function serve(module: string): Promise<{ origin: string; close(): void }> {
   const all = ({ counts, workerUrl }: Page) => `all([${counts}], ${JSON.stringify(workerUrl)})`;
   const script = (expression: string) =>
-    `import { all, blocked } from "/page.mjs"; globalThis.report = ${expression}.then(JSON.stringify, String);`;
+    `import { all, blocked, messages } from "/page.mjs"; globalThis.report = ${expression}.then(JSON.stringify, String);`;
   const asking = `const worker = new Worker("/in-worker.js", { type: "module" });
     globalThis.report = new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });`;
   const files: Readonly<Record<string, () => string>> = {
@@ -112,14 +114,14 @@ export async function serve(module: string): Promise<{ origin: string; close(): 
     "/worker.js": () => readFileSync(join(root, "dist/worker.js"), "utf8"),
     "/in-worker.js": () =>
       `import { all } from "/page.mjs"; postMessage(await ${all(pages["/isolated/worker"]!)}.then(JSON.stringify, String));`,
-    [`${BLOCKED}.js`]: () => script("blocked()"),
+    ...Object.fromEntries(Object.entries(others).map(([path, call]) => [`${path}.js`, () => script(call)])),
     ...Object.fromEntries(
       Object.entries(pages).map(([path, page]) => [`${path}.js`, () => (page.inWorker ? asking : script(all(page)))]),
     ),
   };
   const server = createServer(({ url = "" }, response) => {
     const file = files[url]?.();
-    const page = url in pages || url === BLOCKED;
+    const page = url in pages || url in others;
     if (file === undefined && !page) return response.writeHead(404).end();
     response.writeHead(200, {
       "Content-Type": page ? "text/html" : "text/javascript",
