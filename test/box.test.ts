@@ -141,11 +141,9 @@ test("checkpoints know it, and those from before it have none", () => {
 test("wrong bounds are refused", () => {
   const { w } = model(sgd);
   const make = (options: object) => () => sgd([w], options);
-  expect(make({ box: [1, 0] })).toThrow(
-    new RangeError("sgd: box must have a low end that is not above the high one, got [1, 0]"),
-  );
+  expect(make({ box: [1, 0] })).toThrow(new RangeError("sgd: box must contain a finite float32 number, got [1, 0]"));
   expect(make({ box: [-2, -1], nonNegative: true })).toThrow(
-    new RangeError("sgd: box with nonNegative must have a low end that is not above the high one, got [0, -1]"),
+    new RangeError("sgd: box with nonNegative must contain a finite float32 number, got [0, -1]"),
   );
   expect(make({ box: [1e39, Infinity] })).toThrow(
     new RangeError("sgd: box must contain a finite float32 number, got [1e+39, Infinity]"),
@@ -155,7 +153,7 @@ test("wrong bounds are refused", () => {
   expect(make({ box: 1 })).toThrow(new TypeError("sgd: box must be a list of 2 numbers, got 1"));
   expect(make({ box: [0] })).toThrow(new RangeError("sgd: box must have 2 numbers, got 1"));
   expect(make({ nonNegative: 1 })).toThrow(TypeError);
-  expect(() => sgd([{ params: [w], box: [3, 2] }])).toThrow("sgd: groups[0].box must have");
+  expect(() => sgd([{ params: [w], box: [3, 2] }])).toThrow("sgd: groups[0].box must contain");
   expect(() => lbfgs([w], { box: [0, 1] } as object)).toThrow("lbfgs: there is no box");
   expect(() => lbfgs([w], { nonNegative: true } as object)).toThrow("lbfgs: there is no nonNegative");
 });

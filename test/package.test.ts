@@ -128,7 +128,7 @@ async function bundled(contents: string): Promise<string> {
 
 test.each([
   ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 26_800],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 25_800],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 25_900],
   ["everything", `export * from "downhill"`, 79_300],
   ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 93_400],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {

@@ -261,7 +261,7 @@ const MAX_DEPTH = 4;
 const MAX_LENGTH = 2 ** 20;
 
 function frozenCopy(value: unknown, depth = MAX_DEPTH): unknown {
-  if (isRevoked(value)) return new RevokedProxy();
+  if (isRevoked(value)) return Symbol(REVOKED); // no check accepts it
   if (depth === 0) return value;
   if (isList(value)) {
     if (value.length > MAX_LENGTH) return value;
@@ -272,9 +272,6 @@ function frozenCopy(value: unknown, depth = MAX_DEPTH): unknown {
     Object.fromEntries(Object.entries(value).map(([key, item]) => [key, frozenCopy(item, depth - 1)])),
   );
 }
-
-/** An object that no check accepts, instead of a proxy that was revoked. */
-class RevokedProxy {}
 
 /** Whether a value is an object literal, of any realm. */
 function isPlain(value: unknown): value is Record<string, unknown> {

@@ -151,7 +151,7 @@ export function nextTurn(): Promise<void> {
   });
 }
 
-const TURN = "downhill: the next turn";
+const TURN = "downhill turn";
 
 /**
  * Sends a message to the page itself, and calls `resolve` when it arrives. WebKit has no `postTask`, and sends messages of a

@@ -44,11 +44,11 @@ export function resolveGroup(rule: Rule, all: Values, group: object = {}, path =
     );
   }
   const [low, high] = boundsOf(values);
-  const isEmpty = low > high;
-  if (isEmpty || Math.fround(low) === Infinity || Math.fround(high) === -Infinity) {
+  if (low > high || Math.fround(low) === Infinity || Math.fround(high) === -Infinity) {
     const where = values.nonNegative ? " with nonNegative" : "";
-    const expected = isEmpty ? "have a low end that is not above the high one" : "contain a finite float32 number";
-    throw new RangeError(`${rule.name}: ${path}box${where} must ${expected}, got [${low}, ${high}]`);
+    throw new RangeError(
+      `${rule.name}: ${path}box${where} must contain a finite float32 number, got [${low}, ${high}]`,
+    );
   }
   const { gradScale, lossScale } = values as { gradScale: number; lossScale: number | "dynamic" };
   const scale = gradScale / (lossScale === "dynamic" ? 1 : lossScale);
