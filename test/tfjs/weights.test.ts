@@ -2,7 +2,7 @@
 
 import * as tf from "@tensorflow/tfjs-core";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { reduceLROnPlateau } from "../../ts/schedules/index.js";
+import { chained, reduceLROnPlateau } from "../../ts/schedules/index.js";
 import * as downhill from "../../ts/tfjs/index.js";
 import { numbers, use } from "./backends.js";
 
@@ -201,6 +201,83 @@ test("weights have the progress of plateaus, also before they observe; if one is
   const before = other.lr.observed;
   await expect(other.optimizer.setWeights(wrong)).rejects.toThrow("reduceLROnPlateau: observed.bad must be");
   expect(other.lr.observed).toBe(before);
+});
+
+/** Weights whose last tensor, the progress, has changed. */
+async function changed(optimizer: Optimizer, change: (progress: any) => void) {
+  const weights = await optimizer.getWeights();
+  const { name, tensor } = weights.at(-1)!;
+  const progress = JSON.parse(String.fromCharCode(...tensor.dataSync()));
+  change(progress);
+  const codes = Array.from(JSON.stringify(progress), (character) => character.charCodeAt(0));
+  return [...weights.slice(0, -1), { name, tensor: tf.tensor1d(codes, "int32") }];
+}
+
+test("a plateau within another schedule is found", async () => {
+  const make = () => {
+    const plateau = reduceLROnPlateau({ lr: 0.1, patience: 0 });
+    return { plateau, optimizer: downhill.sgd({ lr: chained({ lr: 0.1, schedules: [plateau] }) }) };
+  };
+  const [saved, loaded] = [make(), make()];
+  train(saved.optimizer, 0, 1);
+  saved.plateau.observe(1);
+  saved.plateau.observe(1);
+  await loaded.optimizer.setWeights(await saved.optimizer.getWeights());
+  expect(loaded.plateau.observed).toEqual(saved.plateau.observed);
+});
+
+test("numbers of a rule that are not finite come back", async () => {
+  const [w] = variables as [tf.Variable];
+  const [saved, loaded] = [downhill.lamb(), downhill.lamb()];
+  saved.applyGradients({ w: tf.fill(w.shape, Number.NaN) });
+  const weights = await saved.getWeights();
+  await loaded.setWeights(weights);
+  const text = (tensor: tf.Tensor) => String.fromCharCode(...tensor.dataSync());
+  expect(text(weights.at(-1)!.tensor)).toContain('"NaN"');
+  expect(text((await loaded.getWeights()).at(-1)!.tensor)).toBe(text(weights.at(-1)!.tensor));
+});
+
+test.each<[string, (progress: any) => void, string]>([
+  [
+    "steps of a variable",
+    ({ since }) => (since.w = 9),
+    'lamb: setWeights: since of "w" must be a whole number in [0, 1], got 9',
+  ],
+  [
+    "micro-batches",
+    ({ counts }) => (counts.microBatches = 1),
+    "lamb: setWeights: microBatches must be a whole number in [0, 0], got 1",
+  ],
+  [
+    "an average",
+    ({ counts }) => (counts.averaged = 1),
+    "lamb: setWeights: averaged must be a whole number in [0, 0], got 1",
+  ],
+  [
+    "a scale",
+    ({ counts }) => (counts.lossScale = 2),
+    "lamb: setWeights: counts.lossScale must be the option's 1, got 2",
+  ],
+  ["a number", ({ scalars }) => (scalars.w = {}), "lamb: setWeights: trustRatio must be a number, got undefined"],
+  [
+    "a number that is text",
+    ({ scalars }) => (scalars.w.trustRatio = "x"),
+    'lamb: setWeights: trustRatio must be a number, got "x"',
+  ],
+  ["parts", (progress) => (progress.since = null), 'lamb: setWeights: the tensor "downhill" is damaged'],
+])("progress that contradicts itself is refused: %s", async (_, change, message) => {
+  const optimizer = downhill.lamb();
+  const [w] = variables as [tf.Variable];
+  optimizer.applyGradients({ w: tf.onesLike(w) });
+  await expect(downhill.lamb().setWeights(await changed(optimizer, change))).rejects.toThrow(message);
+});
+
+test("variables that are disposed have no weights", async () => {
+  const optimizer = downhill.adam();
+  const gone = tf.variable(tf.zeros([2]), true, "gone");
+  optimizer.applyGradients({ gone: tf.onesLike(gone) });
+  gone.dispose();
+  expect((await optimizer.getWeights()).map(({ name }) => name)).toEqual(["iter"]);
 });
 
 test("state of other shapes is refused at the step", async () => {

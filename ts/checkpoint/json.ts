@@ -77,6 +77,10 @@ export function numberFrom(title: string, value: unknown): number {
   return value;
 }
 
+/** Converts numbers by name to JSON without loss. */
+export const exactNumbers = (numbers: Readonly<Record<string, number>>): Record<string, number | string> =>
+  Object.fromEntries(Object.entries(numbers).map(([name, x]) => [name, exactNumber(x)]));
+
 export function asJson(title: string, extra: unknown): string {
   const expected = `${title}: extra must be what JSON can hold`;
   let text: string | undefined;

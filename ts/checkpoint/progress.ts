@@ -2,13 +2,13 @@
 
 import { sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
-import { count, defaults, flag, isRecord, type Option, type Options, show, whole, within } from "../option.js";
+import { defaults, flag, isRecord, type Options, show, whole } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { checkObserved, type Observed, type Plateau, plateausIn } from "../schedules/plateau.js";
-import { GOOD_STEPS } from "../optimizer/lossScale.js";
+import { countsIn } from "./counts.js";
 import type { Counts } from "../optimizer/step.js";
 import type { Tensor } from "../arena/tensor.js";
-import { differences, exactNumber, isObject, type Json, numberFrom, parseObject, short, toJson } from "./json.js";
+import { differences, exactNumbers, isObject, type Json, numberFrom, parseObject, short, toJson } from "./json.js";
 import { type Report, startFromParams } from "./loading.js";
 
 /** The rule, all options and the groups: they must be the same in the file and in the program. */
@@ -24,9 +24,7 @@ export function settingsOf(optimizer: Checkpointable): Json {
 /** The progress of an optimizer, as JSON holds it. */
 export function countsOf(optimizer: Checkpointable): Json {
   const scalars = optimizer.groups.map(({ scalars }) => {
-    const exact = scalars.map((record) =>
-      Object.fromEntries(Object.entries(record).map(([name, x]) => [name, exactNumber(x)])),
-    );
+    const exact = scalars.map(exactNumbers);
     return exact.length === 1 ? exact[0] : exact;
   });
   const { counts } = optimizer.internals.step;
@@ -116,7 +114,7 @@ export function progressIn(
   }
   for (const difference of differences("", there, here)) report(difference);
   const { observed, scalars, since, joined, isDue, ...numbers } = parseObject(metadata.get("counts"), "counts");
-  const saved = readCounts(numbers, optimizer, there);
+  const saved = countsIn("", numbers, Object.keys(optimizer.internals.step.counts), there);
   const schedules = plateausOf(optimizer);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
     const got = Array.isArray(observed) ? observed.length : "none";
@@ -170,39 +168,6 @@ export function progressIn(
     groups,
     observed: schedules.map((plateau, i) => [plateau, observedIn(observed, i) ?? plateau.observed] as const),
   };
-}
-
-/** Reads the counters, which must agree with each other and with the options in the file. */
-function readCounts(
-  numbers: Record<string, Json>,
-  { internals: { step } }: Checkpointable,
-  there: Record<string, Json>,
-) {
-  const { steps, lossScale, accumulate } = { ...numbers, ...there } as Record<string, unknown>;
-  count(0, 0).check("steps", numbers.steps);
-  const most = steps as number;
-  const isDynamic = there.lossScale === "dynamic";
-  const { maxConsecutiveErrors } = there;
-  const mostSkipped = typeof maxConsecutiveErrors === "number" ? maxConsecutiveErrors : Infinity;
-  const range: Readonly<Record<string, Option>> = {
-    steps: count(0, 0),
-    lossScale: within("(0, ∞)", 1),
-    goodSteps: whole(0, 0, isDynamic ? GOOD_STEPS - 1 : 0),
-    microBatches: whole(0, 0, typeof accumulate === "number" ? Math.max(0, accumulate - 1) : 0),
-    averaged: whole(0, 0, there.ema || there.swa ? most : 0),
-    skipped: whole(0, 0, isDynamic || there.nonFinite === "skip" ? mostSkipped : 0),
-  };
-  const counts = Object.fromEntries(
-    Object.keys(step.counts).map((name) => {
-      const value = name === "skipped" ? (numbers[name] ?? 0) : numbers[name]; // earlier versions did not count them
-      range[name]!.check(name, value);
-      return [name, value];
-    }),
-  ) as unknown as Counts;
-  if ("lossScale" in counts && !isDynamic && counts.lossScale !== lossScale) {
-    throw new RangeError(`counts.lossScale must be the option's ${show(lossScale)}, got ${show(counts.lossScale)}`);
-  }
-  return counts;
 }
 
 /** The counters. Those of an option that differs get their initial values. */

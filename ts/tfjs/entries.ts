@@ -45,25 +45,34 @@ export class Entries {
   }
 
   /**
-   * The entries of some variables, in order. Variables that are disposed lose their state.
+   * Drops the entries of variables that are disposed, and disposes their state.
+   * @param beforeChange called before entries are removed
+   */
+  dropDisposed(beforeChange: () => void): void {
+    const gone = this.#all.filter(({ variable, state }) =>
+      [variable, ...state.values()].some((variable) => variable?.isDisposed),
+    );
+    if (gone.length === 0) return;
+    beforeChange();
+    for (const { state } of gone) for (const variable of state.values()) variable.dispose();
+    this.#all = this.#all.filter((entry) => !gone.includes(entry));
+  }
+
+  /**
+   * The entries of some variables, in order.
    * @param since the number of steps before this one, for new entries
    * @param beforeChange called before entries are added or removed
    */
   bind(variables: readonly Variable[], since: number, beforeChange: () => void): Entry[] {
     this.#bindLoaded(variables);
-    const gone = this.#all.filter(({ variable, state }) =>
-      [variable, ...state.values()].some((variable) => variable?.isDisposed),
-    );
-    const known = new Map(this.#all.filter((entry) => !gone.includes(entry)).map((entry) => [entry.variable, entry]));
+    this.dropDisposed(beforeChange);
+    const known = new Map(this.#all.map((entry) => [entry.variable, entry]));
     const added = variables
       .filter((variable) => !known.has(variable))
       .map((variable): Entry => ({ name: variable.name, variable, state: new Map(), since, scalars: undefined }));
-    if (gone.length > 0 || added.length > 0) {
-      beforeChange();
-      for (const { state } of gone) for (const variable of state.values()) variable.dispose();
-      this.#all = [...this.#all.filter((entry) => !gone.includes(entry)), ...added];
-      for (const entry of added) known.set(entry.variable, entry);
-    }
+    if (added.length > 0) beforeChange();
+    this.#all = [...this.#all, ...added];
+    for (const entry of added) known.set(entry.variable, entry);
     return variables.map((variable) => known.get(variable)!);
   }
 

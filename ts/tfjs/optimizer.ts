@@ -218,6 +218,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    */
   override async getWeights(): Promise<NamedTensor[]> {
     this.#harvest();
+    this.#entries.dropDisposed(() => this.#forget());
     this.#host?.publish(this.#entries.state);
     const counts = this.#counts ?? startCounts(this.#groups);
     const weights = writeWeights(this.#settings, this.#entries.all, counts);

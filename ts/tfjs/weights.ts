@@ -9,7 +9,9 @@ import { type Values, valuesAt, variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import { LossScale } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
-import { count, show } from "../option.js";
+import { countsIn } from "../checkpoint/counts.js";
+import { exactNumbers, numberFrom } from "../checkpoint/json.js";
+import { count, isRecord, show, whole } from "../option.js";
 import { revived } from "../schedules/data.js";
 import { checkObserved, type Observed, plateausIn } from "../schedules/plateau.js";
 import { plain } from "../schedules/schedule.js";
@@ -105,7 +107,7 @@ interface Progress {
   readonly counts: Omit<Counts, "steps">;
   /** By the names of variables. Those that are missing are 0, or before the first step. */
   readonly since: Readonly<Record<string, number>>;
-  readonly scalars: Readonly<Record<string, Scalars>>;
+  readonly scalars: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   readonly observed: readonly unknown[];
 }
 
@@ -124,7 +126,7 @@ function progressOf(
     Object.fromEntries(entries.flatMap((entry) => (value(entry) ? [[entry.name, value(entry)!]] : [])));
   const since = record(({ since }) => since);
   const hasScalars = Object.keys(rule.scalars).length > 0;
-  const scalars = hasScalars ? record(({ scalars }) => scalars) : {};
+  const scalars = hasScalars ? record(({ scalars }) => scalars && exactNumbers(scalars)) : {};
   const observed = plateaus(groups).map(({ observed }) => plain(observed));
   const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
   if (isPlain && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
@@ -167,6 +169,17 @@ export async function readWeights(
     const missing = [...slotsOf(rule, groupOf(name))].find(([, slot]) => isMissing(slot));
     if (missing) throw new RangeError(`${title}: ${show(`${name}/${missing[0]}`)} is missing`);
   }
+  const counts = progress
+    ? countsIn(`${title}: `, { ...progress.counts, steps }, Object.keys(startCounts(groups)), groups[0]!.values)
+    : { ...startCounts(groups), steps };
+  const scalars = new Map<string, Scalars>();
+  for (const name of found.keys()) {
+    whole(0, 0, steps).check(`${title}: since of ${show(name)}`, progress?.since[name] ?? 0);
+    const saved = progress?.scalars[name];
+    if (saved === undefined) continue;
+    const numbers = Object.keys(rule.scalars).map((key) => [key, numberFrom(`${title}: ${key}`, saved[key])]);
+    scalars.set(name, Object.fromEntries(numbers) as Scalars);
+  }
   const observing = plateaus(groups).flatMap((plateau, i) => {
     const observed = revived(progress?.observed[i]) as Observed | undefined;
     return observed ? [{ plateau, observed: checkObserved(observed) }] : [];
@@ -183,9 +196,9 @@ export async function readWeights(
       state.set(slot, engine().makeVariable(values, false) as Variable);
       if (values !== tensor) values.dispose();
     }
-    return { name, variable: undefined, state, since: progress?.since[name] ?? 0, scalars: progress?.scalars[name] };
+    return { name, variable: undefined, state, since: progress?.since[name] ?? 0, scalars: scalars.get(name) };
   });
-  return { entries, counts: { ...startCounts(groups), ...progress?.counts, steps } };
+  return { entries, counts };
 }
 
 const isNeeded = (rule: Rule, { values }: TfjsGroup, slot: string) =>
@@ -199,13 +212,11 @@ export function startCounts(groups: readonly TfjsGroup[]): Counts {
 
 function parse(title: string, codes: ArrayLike<number>): Progress {
   try {
-    const {
-      counts = {},
-      since = {},
-      scalars = {},
-      observed = [],
-    } = JSON.parse(String.fromCharCode(...Array.from(codes)));
-    return { counts, since, scalars, observed };
+    const text = Array.from(codes, (code) => String.fromCharCode(code)).join("");
+    const { counts = {}, since = {}, scalars = {}, observed = [] } = JSON.parse(text);
+    const records = [counts, since, scalars, ...Object.values(scalars)];
+    if (!records.every(isRecord) || !Array.isArray(observed)) throw new TypeError("it has other parts");
+    return { counts, since, scalars, observed } as Progress;
   } catch (cause) {
     throw new RangeError(`${title}: the tensor "${PROGRESS}" is damaged`, { cause });
   }
