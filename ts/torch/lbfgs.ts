@@ -79,7 +79,7 @@ function readHistory(state: Dict, { groups: [group] }: LBFGS) {
     if (!tensor || !FLOATS.includes(tensor.dtype) || tensor.shape.length !== 1 || tensor.shape[0] !== size) {
       throw new RangeError(`${title} must be a tensor of ${size} numbers, got ${described(value)}`);
     }
-    return tensor;
+    return tensor.inMemory();
   };
   const [dirs, steps, ro] = [list("old_dirs"), list("old_stps"), list("ro")];
   const most = group.fixed.historySize as number;
