@@ -272,6 +272,18 @@ test.each<[string, (progress: any) => void, string]>([
   await expect(downhill.lamb().setWeights(await changed(optimizer, change))).rejects.toThrow(message);
 });
 
+test("progress may be long", async () => {
+  const optimizer = downhill.lamb();
+  const [w] = variables as [tf.Variable];
+  optimizer.applyGradients({ w: tf.onesLike(w) });
+  const long = await changed(optimizer, ({ since }) => {
+    for (let i = 0; i < 20_000; i++) since[`other${i}`] = 0;
+  });
+  const loaded = downhill.lamb();
+  await loaded.setWeights(long);
+  expect(loaded.iterations).toBe(1);
+});
+
 test("variables that are disposed have no weights", async () => {
   const optimizer = downhill.adam();
   const gone = tf.variable(tf.zeros([2]), true, "gone");
