@@ -40,6 +40,7 @@ interface NodeModules {
   };
   os: { availableParallelism(): number; hostname(): string };
   perf_hooks: { performance: { now(): number } };
+  timers: { setImmediate(task: () => void): unknown };
   fs: {
     existsSync(path: string): boolean;
     realpathSync(path: string): string;
@@ -80,7 +81,7 @@ export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModu
 }
 
 /** Calls `use`; undefined if that throws, as functions of Node do in the edge runtime of Next.js. */
-function allowed<Result>(use: () => Result): Result | undefined {
+export function allowed<Result>(use: () => Result): Result | undefined {
   try {
     return use();
   } catch {
@@ -115,58 +116,6 @@ export const sharingAllowed = (): boolean =>
 /** Returns the number of threads that the machine can run in parallel. */
 export const cores = (): number =>
   nodeModule("os")?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
-
-// Tests often replace timers and clocks by fakes that do not advance (Jest, Vitest, sinon). Steps depend on neither:
-// they use tasks and messages, and Node's own clock, which fakes do not replace, or the clock at the time of import.
-
-const { performance } = nodeModule("perf_hooks") ?? globalThis;
-const clock = performance.now;
-
-/** Milliseconds, for intervals. */
-export const now = (): number => clock.call(performance);
-
-/** The globals with which a program outside Node gives a turn. */
-interface Turns {
-  readonly scheduler?: { postTask?(task: () => void): Promise<void> };
-  readonly document?: { readonly defaultView: Window | null };
-  readonly MessageChannel?: NodeModules["worker_threads"]["MessageChannel"];
-}
-
-/** Returns a promise that is fulfilled in the next turn of the event loop. A timer would wait for some milliseconds. */
-export function nextTurn(): Promise<void> {
-  const node = nodeModule("worker_threads");
-  const { scheduler, document, MessageChannel } = (node ?? globalThis) as Turns;
-  if (scheduler?.postTask) return scheduler.postTask(() => {});
-  return new Promise((resolve) => {
-    if (document?.defaultView) return sendToItself(document.defaultView, resolve);
-    // A channel for each turn: Node takes many messages of one channel in the same turn.
-    const channel = allowed(() => MessageChannel && new MessageChannel());
-    if (channel === undefined) return void setTimeout(resolve);
-    const { port1, port2 } = channel;
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(0);
-  });
-}
-
-const TURN = "downhill turn";
-
-/**
- * Sends a message to the page itself, and calls `resolve` when it arrives. WebKit has no `postTask`, and sends messages of a
- * channel through another process, which takes a millisecond.
- */
-function sendToItself(page: Window, resolve: () => void): void {
-  const listener = (event: MessageEvent) => {
-    if (event.data !== TURN || event.source !== page) return;
-    event.stopImmediatePropagation(); // the page's own listeners do not expect it
-    page.removeEventListener("message", listener, { capture: true });
-    resolve();
-  };
-  page.addEventListener("message", listener, { capture: true });
-  page.postMessage(TURN, "*");
-}
 
 /** A thread that was started. */
 export interface Thread {

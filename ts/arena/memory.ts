@@ -2,7 +2,7 @@
 
 import { classOf } from "../option.js";
 import { checkAvailable } from "../wasm/kernels.js";
-import { nextTurn } from "../platform.js";
+import { nextTurn } from "../time.js";
 import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
 import type { Shape, Tensor } from "./tensor.js";
 

@@ -6,6 +6,7 @@
 import type { Arena } from "../arena/arena.js";
 import type { PlacedInstruction } from "../matrix/program.js";
 import { show, type ValueOf } from "../option.js";
+import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 import { PAUSE, type Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
@@ -536,6 +537,6 @@ function readOnlyView<Properties extends object>(properties: Properties): Readon
     return [name, { enumerable: true, get: () => properties[name as keyof Properties] }] as const;
   });
   // Node's console would print getters as [Getter].
-  const inspect = { [Symbol.for("nodejs.util.inspect.custom")]: { value: () => ({ ...properties }) } };
+  const inspect = { [INSPECT]: { value: () => ({ ...properties }) } };
   return Object.freeze(Object.defineProperties({}, { ...Object.fromEntries(getters), ...inspect }) as Properties);
 }

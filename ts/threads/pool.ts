@@ -1,7 +1,8 @@
 /** The threads of an arena. They make one step at a time. The result does not depend on their number. */
 
 import type { Code } from "../wasm/kernels.js";
-import { nextTurn, now, startThread, type Thread } from "../platform.js";
+import { startThread, type Thread } from "../platform.js";
+import { nextTurn, now } from "../time.js";
 import { CONTROL_BYTES, FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
 import { AWAKE_MS, type Runner } from "./runner.js";
 import { PROTOCOL, type Task } from "./task.js";
