@@ -10,7 +10,6 @@ import { fields, variantOf } from "../ts/optimizer/hyper.js";
 import {
   conform,
   hashesOf,
-  THREAD_COUNTS,
   hashOf,
   LENGTH,
   otherHashes,
@@ -55,10 +54,10 @@ test("every kernel, step and schedule, to the bit", async () => {
   await expect(text, remedy).toMatchFileSnapshot("bits.json");
 });
 
-test("the same on 1, 2, 3, 4, 8 and 16 threads", async () => {
-  const { failures, compared } = await conform(published, THREAD_COUNTS);
+test("the same on 3 threads; test/engines has every number of them", async () => {
+  const { failures, compared } = await conform(published, [3]);
   expect(failures).toEqual([]);
-  expect(compared).toBe(hashesOf(published, THREAD_COUNTS.length));
+  expect(compared).toBe(hashesOf(published, 1));
 });
 
 test("the check that other threads work fails with one thread", async () => {

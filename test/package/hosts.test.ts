@@ -103,7 +103,9 @@ describe("bundlers", () => {
     "vite's development server",
     async () => {
       const path = project("vite", tarball);
-      const server = spawn(process.execPath, ["node_modules/vite/bin/vite.js", "--port", "44811", "--strictPort"], {
+      // Vite keeps what it made of a package's version; `--force` makes it again.
+      const options = ["--port", "44811", "--strictPort", "--force"];
+      const server = spawn(process.execPath, ["node_modules/vite/bin/vite.js", ...options], {
         cwd: path,
         stdio: "ignore",
       });
