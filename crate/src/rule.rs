@@ -61,6 +61,17 @@ pub trait Rule<const N: usize> {
 
     /// Takes a parameter, its gradient and its state, and returns the new parameter and state. `step` counts from 1.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]);
+
+    /// Whether the options that [`Rule::plain_update`] leaves out are off.
+    fn is_plain(&self) -> bool {
+        false
+    }
+
+    /// [`Rule::update`] without some options. A rule that has it gets a second loop, for gradients that are not clipped by
+    /// value, one lane per iteration. It is faster, and takes more bytes.
+    fn plain_update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+        self.update(step)
+    }
 }
 
 /// A rule that reads whole tensors before it updates: `K` sums over their elements, each of products of two numbers.
@@ -109,10 +120,17 @@ pub const LINE: usize = 16;
 /// - No two arrays overlap.
 #[inline(always)]
 pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segment<N>, begin: usize, end: usize) {
-    if R::UNROLL == 2 {
-        unsafe { run_unrolled::<V, R, N, 2>(rule, segment, begin, end) }
+    let (least, step) = (rule.least_gradient(), segment.step);
+    // `apply` makes the closures: made here, they would take more bytes.
+    if rule.is_plain() && segment.clip == f64::INFINITY {
+        let gradients = || scaled_gradients::<V, N>(least, segment);
+        unsafe { apply(rule, segment, begin, end, gradients, || rule.plain_update(step)) }
+    } else if R::UNROLL == 2 {
+        let gradients = || gradients::<V, N, 2>(least, segment);
+        unsafe { apply(rule, segment, begin, end, gradients, || rule.update(step)) }
     } else {
-        unsafe { run_unrolled::<V, R, N, 1>(rule, segment, begin, end) }
+        let gradients = || gradients::<V, N, 1>(least, segment);
+        unsafe { apply(rule, segment, begin, end, gradients, || rule.update(step)) }
     }
 }
 
@@ -122,16 +140,20 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segme
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn run_unrolled<V: Lane, R: Rule<N>, const N: usize, const L: usize>(
+unsafe fn apply<V: Lane, R: Rule<N>, G, U, const N: usize, const L: usize>(
     rule: &R,
     segment: &Segment<N>,
     begin: usize,
     end: usize,
-) {
+    gradients: impl Fn() -> G,
+    update: impl Fn() -> U,
+) where
+    G: Fn([V; L]) -> [V; L],
+    U: Fn(V, V, [V; N]) -> (V, [V; N]),
+{
     let Segment { step, params, grads, slots, .. } = *segment;
-    let (add_noise, update) = (rule.add_noise::<V>(step), rule.update::<V>(step));
-    let gradients = gradients::<V, N, L>(rule.least_gradient(), segment);
-    let load = rule.load::<V>();
+    let (add_noise, update) = (rule.add_noise::<V>(step), update());
+    let (gradients, load) = (gradients(), rule.load::<V>());
     let written = R::MEASURED..N - R::READ_ONLY;
     let guard = unsafe { guards::<V, R, N>(rule, segment, written.clone()) };
     let has_extras = segment.blend > 0.0 || segment.zero_grad != 0 || segment.bounded != 0;
@@ -242,6 +264,17 @@ fn gradients<V: Lane, const N: usize, const L: usize>(
             g
         }
     }
+}
+
+/// [`gradients`] without clipping.
+#[inline(always)]
+fn scaled_gradients<V: Lane, const N: usize>(
+    least: f64,
+    segment: &Segment<N>,
+) -> impl Fn([V; 1]) -> [V; 1] + use<V, N> {
+    let scale = segment.grad_scale;
+    let [least, scale] = [least / scale.abs(), scale].map(V::splat);
+    move |[g]| [g.zero_below(least) * scale]
 }
 
 /// Turns a gradient in memory into a scaled and clipped one, for kernels that run before the update of a rule whose

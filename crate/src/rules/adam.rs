@@ -11,7 +11,7 @@ hyper! {
 }
 
 impl<const N: usize> Rule<N> for Adam {
-    const UNROLL: usize = 2;
+    const UNROLL: usize = if N == 2 { 1 } else { 2 }; // AMSGrad has no plain loop
     const FADING: Range<usize> = 0..1;
 
     fn least_gradient(&self) -> f64 {
@@ -22,21 +22,37 @@ impl<const N: usize> Rule<N> for Adam {
         from_fn(|slot| if slot < 2 { self.betas[slot] } else { 1.0 })
     }
 
-    /// Weight decay is added to the gradient.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        let decay = V::splat(self.weight_decay);
-        let moments = self.moments(step);
-        move |p, g, slots| moments(p, g + decay * p, slots)
+        self.decayed::<V, N, true>(step)
+    }
+
+    fn is_plain(&self) -> bool {
+        N == 2 && self.nesterov == 0.0 && self.eps_root == 0.0
+    }
+
+    fn plain_update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+        self.decayed::<V, N, false>(step)
     }
 }
 
 impl Adam {
-    /// The update without weight decay: a step along the mean gradient over the root of its mean square.
-    #[inline(always)]
-    pub(super) fn moments<V: Lane, const N: usize>(
+    /// Weight decay is added to the gradient.
+    fn decayed<V: Lane, const N: usize, const OPTIONS: bool>(
         &self,
         step: f64,
-    ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, N> {
+    ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, N, OPTIONS> {
+        let decay = V::splat(self.weight_decay);
+        let moments = self.moments::<V, N, OPTIONS>(step);
+        move |p, g, slots| moments(p, g + decay * p, slots)
+    }
+
+    /// The update without weight decay: a step along the mean gradient over the root of its mean square. Without `OPTIONS`,
+    /// it has none of those that `is_plain` names.
+    #[inline(always)]
+    pub(super) fn moments<V: Lane, const N: usize, const OPTIONS: bool>(
+        &self,
+        step: f64,
+    ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, N, OPTIONS> {
         let b1 = self.betas[0];
         let [first, second] =
             if self.bias_correction != 0.0 { self.betas.map(|beta| powi(beta, step)) } else { [0.0; 2] };
@@ -48,7 +64,7 @@ impl Adam {
         let scale = sqrt(late);
         let eps = V::splat(eps_scalar(if self.eps_hat != 0.0 { self.eps / scale } else { self.eps }) * scale);
         let [early, root] = [late / second, self.eps_root * late].map(V::splat);
-        let (nesterov, has_root) = (self.nesterov != 0.0, self.eps_root != 0.0);
+        let [nesterov, has_root] = [self.nesterov, self.eps_root].map(|option| OPTIONS && option != 0.0);
         let lr = self.lr * scale / first;
         let ahead = if nesterov { self.lr * scale * b1 / next } else { lr };
         let [ahead, now] = [ahead, lr * (1.0 - b1)].map(V::splat);
