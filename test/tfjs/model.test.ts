@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { train } from "../../examples/tfjs/train.js";
 import { examples } from "../registry.js";
 import * as downhill from "../../ts/tfjs/index.js";
-import { adam, adamw, scheduleFreeAdamw } from "../../ts/tfjs/index.js";
+import { adam, adamw, scheduleFreeAdamw, sgd } from "../../ts/tfjs/index.js";
 import { warmupCosineDecay } from "../../ts/schedules/index.js";
 import { configOf, optionsFrom } from "../../ts/tfjs/config.js";
 import { backends, counted, numbers, use } from "./backends.js";
@@ -122,6 +122,39 @@ test("the parameters of evaluation, and those of training again", async () => {
   await fit(network, 1);
 });
 
+describe("a model that was loaded beside the one that was saved, whose variables have other names", () => {
+  async function savedAndLoaded(optimizer: tf.Optimizer) {
+    const network = model(optimizer);
+    await fit(network, 2);
+    const place = storage();
+    await network.save(place, { includeOptimizer: true });
+    return [network, await layers.loadLayersModel(place)] as const;
+  }
+
+  test("has the same groups", async () => {
+    await use("cpu");
+    const [network, loaded] = await savedAndLoaded(adam({ groups: [{ variables: /bias$/, lr: 0 }] }));
+    expect(loaded.trainableWeights.map(({ name }) => name)).not.toEqual(
+      network.trainableWeights.map(({ name }) => name),
+    );
+    await fit(network, 2);
+    await fit(loaded, 2);
+    expect(weightsOf(loaded)).toEqual(weightsOf(network));
+  });
+
+  test("refuses eval() before its first step, and is not saved before train()", async () => {
+    await use("cpu");
+    const [, loaded] = await savedAndLoaded(scheduleFreeAdamw({ lr: 0.05 }));
+    const optimizer = loaded.optimizer as ReturnType<typeof scheduleFreeAdamw>;
+    expect(() => optimizer.eval()).toThrow("gets its variables at the next step; make it first");
+    await fit(loaded, 1);
+    optimizer.eval();
+    await expect(optimizer.getWeights()).rejects.toThrow("call train() first");
+    optimizer.train();
+    await optimizer.getWeights();
+  });
+});
+
 test("copies of a model's weights stay as they are", async () => {
   for (const backend of backends) {
     await use(backend);
@@ -194,5 +227,18 @@ describe("options as data", () => {
     optimizer.hyper.lr = 0.2;
     optimizer.hyper.eps = 1e-6;
     expect(optimizer.getConfig()).toEqual({ lr: 0.2, eps: 1e-6 });
+    optimizer.hyper.lr = 1e-3; // the default
+    expect(optimizer.getConfig()).toEqual({ lr: 1e-3, eps: 1e-6 });
+  });
+
+  test("the present hyper-parameters of groups", () => {
+    const optimizer = sgd({ lr: 0.1, groups: [{ variables: ["a"], momentum: 0.9 }, { variables: ["b"] }] });
+    optimizer.groups[0]!.hyper.lr = 0.5;
+    optimizer.groups[2]!.hyper.lr = 0.2;
+    const groups = [
+      { variables: ["a"], lr: 0.5, momentum: 0.9 },
+      { variables: ["b"], lr: 0.1 },
+    ];
+    expect(optimizer.getConfig()).toEqual({ lr: 0.2, groups });
   });
 });

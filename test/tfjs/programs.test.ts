@@ -5,8 +5,9 @@
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-layers"; // registers the gradients of operations
 import fc from "fast-check"; // generates the programs, and shrinks those that fail
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { adagrad, adam, adamw, dog, muon, sgd, sophia } from "../../ts/tfjs/index.js";
+import { hostOf } from "../../ts/tfjs/host.js";
 import { type Backend, backends, counted, numbers, use } from "./backends.js";
 
 const sizes = [1, 5, 16, 33];
@@ -188,18 +189,58 @@ test("a step on the backend wasm copies nothing: the arrays stay where they are"
   tf.dispose([variable, gradient]);
 });
 
-test("on cpu a variable's values are the kernels' array, and stay it", async () => {
-  await use("cpu");
-  const cpu = tf.backend() as any;
-  const variable = tf.variable(tf.zeros([40]));
-  const optimizer = adamw();
-  const step = () => tf.tidy(() => optimizer.applyGradients({ [variable.name]: tf.ones([40]) }));
-  step();
-  const { values } = cpu.data.get(variable.dataId);
-  step();
-  expect(cpu.data.get(variable.dataId).values).toBe(values);
-  optimizer.dispose();
-  variable.dispose();
+describe.each(backends)("on %s", (backend) => {
+  /** Steps of gradient descent with a rate of 1 and gradients of ones. */
+  const descend = (optimizer: ReturnType<typeof sgd>, ...variables: tf.Variable[]) =>
+    tf.tidy(() => optimizer.applyGradients(Object.fromEntries(variables.map((v) => [v.name, tf.onesLike(v)]))));
+
+  test("arrays that dataSync() returned keep their values, and tensors made of them", async () => {
+    await use(backend);
+    const variable = tf.variable(tf.zeros([40]));
+    const optimizer = sgd({ lr: 1 });
+    descend(optimizer, variable);
+    const before = variable.dataSync();
+    const other = tf.variable(tf.tensor1d(before));
+    descend(optimizer, variable);
+    expect([before[0], other.dataSync()[0], variable.dataSync()[0]]).toEqual([-1, -1, -2]);
+    descend(optimizer, variable, other);
+    expect([other.dataSync()[0], variable.dataSync()[0]]).toEqual([-2, -3]);
+    optimizer.dispose();
+    tf.dispose([variable, other]);
+  });
+
+  test("variables that share data have their own updates", async () => {
+    await use(backend);
+    const zeros = tf.zeros([40]);
+    const [a, b] = [tf.variable(zeros), tf.variable(zeros)];
+    const optimizer = sgd({ lr: 1 });
+    descend(optimizer, a, b);
+    descend(optimizer, a);
+    expect([a, b].map((v) => v.dataSync()[0])).toEqual([-2, -1]);
+    b.assign(a);
+    descend(optimizer, a, b);
+    descend(optimizer, b);
+    expect([a, b].map((v) => v.dataSync()[0])).toEqual([-3, -4]);
+    optimizer.dispose();
+    tf.dispose([a, b, zeros]);
+  });
+
+  test("assignments and disposed variables take no more memory", async () => {
+    await use(backend);
+    const host = hostOf(tf.engine().backend);
+    const addresses = new Set<number>();
+    for (let i = 0; i < 500; i++) {
+      const variable = tf.tidy(() => tf.variable(tf.zeros([1000])));
+      for (let assignment = 0; assignment < 3; assignment++) {
+        addresses.add(host.address(variable));
+        host.publish([variable]);
+        tf.tidy(() => variable.assign(tf.fill([1000], i)));
+      }
+      variable.dispose();
+    }
+    expect(addresses.size).toBeLessThan(100);
+    host.dispose();
+  });
 });
 
 test("minimize: the loss, variables that do not take part, and variables that are listed twice", async () => {

@@ -8,10 +8,15 @@ import type { TfjsGroup } from "./groups.js";
 
 type Data = unknown;
 
-/** The options of an optimizer and of its groups. */
+/**
+ * The options of an optimizer and of its groups.
+ * @param options those of variables that are in no group; defaults may be missing
+ */
 export function configOf(rule: Rule, options: Values, groups: readonly TfjsGroup[]): Data {
+  const common = (name: string) => (name in options ? options[name] : rule.hyper[name]!.default);
   const listed = groups.map(({ hyper, variables, own }) => {
-    const changed = Object.fromEntries(Object.keys(own).map((name) => [name, (hyper as Values)[name] ?? own[name]]));
+    const present = Object.entries(hyper as Values).filter(([name, value]) => name in own || value !== common(name));
+    const changed = { ...own, ...Object.fromEntries(present) };
     const pattern = variables instanceof RegExp ? { pattern: variables.source, flags: variables.flags } : variables;
     return { variables: pattern, ...changed };
   });

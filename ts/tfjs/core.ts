@@ -64,9 +64,9 @@ export function build(settings: Settings, over: Arrays, counts: Counts | undefin
     const { buffer } = host.memory;
     const arena = new Arena(space, { memory: host.memory });
     const tensors = entries.map((entry, i) => {
-      const { name, shape, size } = entry.variable!;
+      const { shape, size } = entry.variable!;
       const data = host.floats(addressOf.get(entry.variable!)!, size);
-      const tensor = new Tensor(arena, name, shape, data, copies[i] === 0 ? data : host.floats(copies[i]!, size));
+      const tensor = new Tensor(arena, entry.name, shape, data, copies[i] === 0 ? data : host.floats(copies[i]!, size));
       entryOf.set(tensor, entry);
       return tensor;
     });

@@ -11,7 +11,11 @@ import type { Host } from "./host.js";
 
 /** A variable that the optimizer updates, with its state. */
 export interface Entry {
-  name: string;
+  /**
+   * The name of the variable, or the one that it had when its state was saved: TensorFlow.js gives the variables of a
+   * loaded model other names. Groups depend on it.
+   */
+  readonly name: string;
   /** Undefined for state that was loaded, until the first step. */
   variable: Variable | undefined;
   /** State, averages and sums, by the names of the slots. */
@@ -117,7 +121,7 @@ export class Entries {
       const misfit = this.#misfit(entry, variable);
       if (misfit) throw new RangeError(`${this.#settings.rule.name}: ${misfit}`);
     }
-    for (const [entry, variable] of pairs) Object.assign(entry, { variable, name: variable.name });
+    for (const [entry, variable] of pairs) entry.variable = variable;
   }
 
   /** The reason why state that was loaded does not fit a variable. */

@@ -1,6 +1,6 @@
 /** The arrays of a TensorFlow.js backend, as memory that the kernels can work on. */
 
-import { type BackendValues, engine, type Tensor, type Variable } from "@tensorflow/tfjs-core";
+import { engine, type Tensor, type Variable } from "@tensorflow/tfjs-core";
 import { allocateSpace } from "../arena/memory.js";
 import { padded, type Shape, sizeOf } from "../arena/tensor.js";
 
@@ -162,12 +162,36 @@ class WasmHost extends Host {
   }
 }
 
-/** Any other backend: the kernels work on memory of this package. */
-abstract class OwnHost extends Host {
+/** An array of this package with the values of a variable. */
+interface Copy {
+  readonly view: Float32Array;
+  /** The data of the variable that has the same values. */
+  dataId: object;
+}
+
+/**
+ * Any other backend: the kernels work on copies, in memory of this package. Arrays of the backend `cpu` are not used in
+ * place, because programs hold them: `variable.dataSync()` returns the array itself.
+ */
+class CopyingHost extends Host {
   readonly #space = allocateSpace("downhill/tfjs", undefined, false);
+  readonly #copies = new Map<Variable, Copy>();
+  /** Arrays of variables that are disposed, by their length. */
+  readonly #free = new Map<number, Float32Array[]>();
+  /** The number of copies at which disposed variables are looked for. */
+  #sweepAt = 64;
 
   get memory(): WebAssembly.Memory {
     return this.#space.memory;
+  }
+
+  address(variable: Variable): number {
+    const known = this.#copies.get(variable);
+    if (known?.dataId === variable.dataId) return known.view.byteOffset;
+    const view = known?.view ?? this.#array(variable.size);
+    view.set(variable.dataSync());
+    this.#copies.set(variable, { view, dataId: variable.dataId });
+    return view.byteOffset;
   }
 
   copies(): boolean {
@@ -179,77 +203,39 @@ abstract class OwnHost extends Host {
     return copy;
   }
 
+  publish(variables: Iterable<Variable>): void {
+    for (const variable of variables) {
+      const copy = this.#copies.get(variable);
+      if (copy === undefined) continue;
+      const tensor = engine().makeTensor(copy.view.slice(), variable.shape, "float32");
+      variable.assign(tensor);
+      tensor.dispose();
+      copy.dataId = variable.dataId;
+    }
+  }
+
   protected allocate(bytes: number): Region {
     return { address: this.#space.reserve(bytes, "an optimizer's state"), bytes, free() {} };
   }
 
-  /** A new array with the values of a variable. */
-  protected copyOf(variable: Variable): Float32Array {
-    const { address } = this.allocate(4 * padded(variable.size));
-    const view = this.floats(address, variable.size);
-    view.set(variable.dataSync());
-    return view;
+  #array(size: number): Float32Array {
+    if (this.#copies.size >= this.#sweepAt || this.#space.left < 4 * padded(size)) this.#sweep();
+    const free = this.#free.get(size)?.pop();
+    return free ?? this.floats(this.allocate(4 * padded(size)).address, size);
   }
 
-  /** Makes an array the data of a variable. */
-  protected alias(variable: Variable, view: Float32Array): void {
-    const tensor = engine().makeTensor(view, variable.shape, "float32");
-    variable.assign(tensor);
-    tensor.dispose();
-  }
-}
-
-/** The backend `cpu`: variables have the kernels' arrays as their values. */
-class CpuHost extends OwnHost {
-  readonly #own = new WeakSet<object>();
-
-  address(variable: Variable): number {
-    const { dataId } = variable;
-    const { data } = this.backend as unknown as { data: { get(dataId: object): { values: BackendValues } } };
-    const entry = data.get(dataId); // moves it from another backend
-    let view = entry.values as Float32Array;
-    if (!this.#own.has(view)) {
-      view = this.copyOf(variable);
-      this.#own.add(view);
-    } else if (this.backend.refCount(dataId) === 1) return view.byteOffset;
-    else entry.values = view.slice(); // for the other tensors
-    this.alias(variable, view);
-    return view.byteOffset;
-  }
-
-  publish(): void {}
-}
-
-/** GPU backends, and all others: a step downloads the gradients and uploads the parameters. */
-class RemoteHost extends OwnHost {
-  /** The arrays, by the data of the variables whose values they are. */
-  readonly #views = new WeakMap<object, Float32Array>();
-  readonly #arrays = new WeakMap<Variable, Float32Array>();
-
-  address(variable: Variable): number {
-    const known = this.#views.get(variable.dataId);
-    if (known !== undefined) return known.byteOffset;
-    const array = this.#arrays.get(variable);
-    if (array) array.set(variable.dataSync());
-    const view = array ?? this.copyOf(variable);
-    this.#arrays.set(variable, view);
-    this.#views.set(variable.dataId, view);
-    return view.byteOffset;
-  }
-
-  publish(variables: Iterable<Variable>): void {
-    for (const variable of variables) {
-      const view = this.#arrays.get(variable);
-      if (view === undefined) continue;
-      this.alias(variable, view.slice());
-      this.#views.set(variable.dataId, view);
+  #sweep(): void {
+    for (const [variable, { view }] of this.#copies) {
+      if (!variable.isDisposed) continue;
+      this.#copies.delete(variable);
+      this.#free.set(view.length, [...(this.#free.get(view.length) ?? []), view]);
     }
+    this.#sweepAt = 2 * this.#copies.size + 64;
   }
 }
 
 /** Makes the host of the backend in use. */
 export function hostOf(backend: Backend): Host {
   const memory = WasmHost.memoryOf(backend);
-  if (memory) return new WasmHost(backend, memory);
-  return engine().backendName === "cpu" && "data" in backend ? new CpuHost(backend) : new RemoteHost(backend);
+  return memory ? new WasmHost(backend, memory) : new CopyingHost(backend);
 }

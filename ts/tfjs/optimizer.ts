@@ -166,10 +166,16 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
 
   /**
    * Sets the parameters to the values for evaluation, for rules that train other values: the schedule-free rules use a mean.
-   * Other rules have nothing to do. Until `train()` is called, the optimizer makes no step.
+   * Other rules have nothing to do. Until `train()` is called, the optimizer makes no step, and is not saved.
+   * @throws an Error if state was loaded since the last step: it gets its variables at the next one.
    */
   eval(): void {
     if (this.#rule.evalParams === undefined || this.#training !== undefined) return;
+    if (this.#entries.all.some(({ variable }) => variable === undefined)) {
+      throw new Error(
+        `${this.#rule.name}: eval: the state that was loaded gets its variables at the next step; make it first`,
+      );
+    }
     const entries = this.#entries.all.filter(({ variable }) => variable !== undefined && !variable.isDisposed);
     if (entries.length === 0) return;
     tidy(() => {
@@ -201,7 +207,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * @throws a RangeError if there is none.
    */
   average(variable: Variable): TfTensor {
-    const entry = this.#entries.all.find((entry) => entry.variable === variable);
+    const entry = this.#entries.all.find(
+      (entry) =>
+        (entry.variable ?? variable) === variable && (entry.variable !== undefined || entry.name === variable?.name),
+    );
     const average = entry?.state.get(AVERAGE);
     if (average === undefined) {
       throw new RangeError(
@@ -215,8 +224,12 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   /**
    * The number of steps and the state, as TensorFlow.js's optimizers give it: `iter`, then each slot of all variables. The
    * tensors are the optimizer's own; do not dispose them.
+   * @throws an Error between `eval()` and `train()`: the variables have other values then.
    */
   override async getWeights(): Promise<NamedTensor[]> {
+    if (this.#training) {
+      throw new Error(`${this.#rule.name}: getWeights: the parameters are those of eval(); call train() first`);
+    }
     this.#harvest();
     this.#entries.dropDisposed(() => this.#forget());
     this.#host?.publish(this.#entries.state);
@@ -243,12 +256,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * @throws a TypeError for a function, which is not data.
    */
   getConfig(): serialization.ConfigDict {
-    const groups = this.#groups.slice(0, -1);
-    return configOf(
-      this.#rule,
-      { ...this.#options, ...this.#changed(this.#groups.at(-1)!) },
-      groups,
-    ) as serialization.ConfigDict;
+    const options = { ...this.#options, ...this.#present };
+    return configOf(this.#rule, options, this.#groups.slice(0, -1)) as serialization.ConfigDict;
   }
 
   /** Disposes the state. The variables stay. */
@@ -262,11 +271,12 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.#exported.clear();
   }
 
-  /** The hyper-parameters of a group that are not the defaults. */
-  #changed({ hyper }: TfjsGroup<Hyper>): Values {
+  /** The present hyper-parameters that were given, or are not the defaults. */
+  get #present(): Values {
     const { hyper: options } = this.#rule;
+    const isWanted = (name: string, value: unknown) => name in this.#options || value !== options[name]!.default;
     return Object.fromEntries(
-      Object.entries(hyper as Values).filter(([name, value]) => value !== options[name]!.default),
+      Object.entries(this.#groups.at(-1)!.hyper as Values).filter(([name, value]) => isWanted(name, value)),
     );
   }
 
