@@ -266,7 +266,7 @@ describe("params", () => {
       "two arenas",
       [w, other],
       RangeError,
-      `adam: params must be from one arena, but tensor "other" is of another than tensor "w"`,
+      `adam: params must be from one arena, but tensor "other" is from another one than tensor "w"`,
     ],
   ])("%s", (_, params, type, message) => {
     refuses(arena, () => adam(params as any), type, message);

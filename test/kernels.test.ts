@@ -63,10 +63,11 @@ describe("kernels own nothing", () => {
     }
   });
 
-  test("a kernel of single elements takes at most 1.5 kB, one that sees whole matrices 2, all 68", () => {
+  test("a kernel of single elements takes at most 1.5 kB, one with two loops or for whole matrices 2, all 68", () => {
     expect(whole.length).toBeLessThanOrEqual(68_000);
     const sizes = functionSizes(whole);
-    const matrices = new Set([
+    const large = new Set([
+      ...["adam", "adamw"], // they have two loops
       ...cases.flatMap(({ rule, values }) => (rule.program ? kernelsOf(rule, values) : [])),
       ...others,
     ]);
@@ -75,7 +76,7 @@ describe("kernels own nothing", () => {
     );
     expect(sizes.length).toBeGreaterThanOrEqual(kernelNames.length);
     sizes.forEach((size, i) => {
-      expect(size, names.get(i)).toBeLessThanOrEqual(matrices.has(names.get(i) ?? "") ? 2048 : 1536);
+      expect(size, names.get(i)).toBeLessThanOrEqual(large.has(names.get(i) ?? "") ? 2048 : 1536);
     });
   });
 });

@@ -229,7 +229,7 @@ describe("a tensor", () => {
   test("of another arena", () => {
     expect(() => adamw([w, small().tensor("x", [3])])).toThrow(
       new RangeError(
-        'adamw: params must be from one arena, but tensor "x" is of another than tensor "w"; make one optimizer for each',
+        'adamw: params must be from one arena, but tensor "x" is from another one than tensor "w"; make one optimizer for each',
       ),
     );
   });

@@ -352,9 +352,9 @@ test.each<[string, (of: (o?: object) => Any) => unknown, new (...args: never) =>
     "nothing to wrap",
     () => lookahead(undefined as never),
     TypeError,
-    "lookahead: optimizer must be one, such as adamw(model), got undefined",
+    "lookahead: expected an optimizer, such as adamw(model), got undefined",
   ],
-  ["a rule", () => sam(adam as never), TypeError, "sam: optimizer must be one, such as adamw(model), got a function"],
+  ["a rule", () => sam(adam as never), TypeError, "sam: expected an optimizer, such as adamw(model), got a function"],
   [
     "no steps",
     (of) => lookahead(of(), { syncPeriod: 0 }),

@@ -407,7 +407,7 @@ describe("refused", () => {
     );
     expect(() => save(7 as never)).toThrow(new TypeError("save: model must be tensors, by name or in a list, got 7"));
     expect(() => save(model, {} as never)).toThrow(
-      new TypeError("save: optimizer must be one, such as adamw(model), got an object (Object)"),
+      new TypeError("save: expected an optimizer, such as adamw(model), got an object (Object)"),
     );
     expect(() => save(model, optimizer, () => 0)).toThrow(
       new TypeError("save: extra must be what JSON can hold, got a function"),
@@ -774,10 +774,10 @@ describe("files", () => {
     const { model } = trained();
     for (const path of [7, "", undefined, null, {}, Symbol("x")]) {
       await expect(saveFile(path as never, model)).rejects.toThrow(
-        /^saveFile: path must be a path or a file: URL, got /,
+        /^saveFile: path, the first argument, must be a path or a file: URL, got /,
       );
       await expect(loadFile(path as never, model)).rejects.toThrow(
-        /^loadFile: path must be a path or a file: URL, got /,
+        /^loadFile: path, the first argument, must be a path or a file: URL, got /,
       );
     }
     await expect(saveFile(new URL("http://a/b"), model)).rejects.toThrow(

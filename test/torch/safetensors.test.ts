@@ -93,7 +93,9 @@ test("a path is that of the time of the call, and a URL may be another realm's",
   const { href } = pathToFileURL(join(folder, "relative.safetensors"));
   const url = { href, toString: () => href } as URL;
   expect([...(await readSafetensorsFile(url)).tensors.a!.read()]).toEqual([1, 2]);
-  await expect(readSafetensorsFile(Object.create(null))).rejects.toThrow("readSafetensorsFile: path must be a path");
+  await expect(readSafetensorsFile(Object.create(null))).rejects.toThrow(
+    "readSafetensorsFile: path, the first argument, must be a path",
+  );
 });
 
 test("an index is not read if it is larger than any", async () => {

@@ -419,7 +419,7 @@ describe("what does not fit", () => {
     [
       "no optimizer",
       () => saveOptimizer({} as never),
-      "saveOptimizer: optimizer must be one, such as adamw(model), got an object (Object)",
+      "saveOptimizer: expected an optimizer, such as adamw(model), got an object (Object)",
     ],
   ];
   test.each(table)("%s", (_, act, message) => expect(act).toThrow(message));

@@ -69,7 +69,7 @@ export function pathOf(title: string, path: unknown): string {
   if (typeof path === "string" && path !== "") return path;
   const { href } = Object(path) as { href?: unknown };
   if (typeof href !== "string") {
-    throw new TypeError(`${title}: path must be a path or a file: URL, got ${show(path)}`);
+    throw new TypeError(`${title}: path, the first argument, must be a path or a file: URL, got ${show(path)}`);
   }
   const url = nodeModule("url");
   if (!href.startsWith("file:")) throw new TypeError(`${title}: path must be a file: URL, got ${show(href)}`);

@@ -1,7 +1,7 @@
 import type { Tensors } from "../optimizer/params.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { type Loaded, loadFrom, partsToRead, saveParts } from "./checkpoint.js";
-import { withFile, writeAtomically } from "./files.js";
+import { pathOf, withFile, writeAtomically } from "./files.js";
 import { listModel, type LoadOptions, resolveLoad } from "./loading.js";
 import { readHeader } from "./safetensors.js";
 
@@ -20,7 +20,8 @@ export async function saveFile(
   optimizer?: Checkpointable,
   extra?: unknown,
 ): Promise<void> {
-  await saveParts("saveFile", model, optimizer, extra, (parts) => writeAtomically("saveFile", path, parts));
+  const name = pathOf("saveFile", path);
+  await saveParts("saveFile", model, optimizer, extra, (parts) => writeAtomically("saveFile", name, parts));
 }
 
 /**
@@ -35,10 +36,11 @@ export async function loadFile(
   options: LoadOptions = {},
 ): Promise<Loaded> {
   const title = "loadFile";
+  const name = pathOf(title, path);
   // The caller may change them while the file is read.
   const tensors = [...listModel(title, model).values()];
   const chosen = resolveLoad(title, options);
-  return withFile(title, path, async (file) => {
+  return withFile(title, name, async (file) => {
     const header = await readHeader(file);
     const parts = new Map<number, Uint8Array>();
     for (const { begin, end } of partsToRead(title, header, file.size, tensors, optimizer, chosen)) {

@@ -62,7 +62,7 @@ export const shapeOf = (optimizer: Checkpointable, slot: string, { shape }: Tens
 /** Throws unless this is an optimizer whose parameters are those of training, not of `eval()` or `perturb()`. */
 export function checkOptimizer(title: string, optimizer: Checkpointable): void {
   if (!(optimizer instanceof Checkpointable))
-    throw new TypeError(`${title}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
+    throw new TypeError(`${title}: expected an optimizer, such as adamw(model), got ${show(optimizer)}`);
   optimizer.internals.checkTraining(title);
 }
 

@@ -16,10 +16,14 @@ export class AverageWeights {
     this.#options = options;
   }
 
+  /** Whether parameters are averaged. */
+  get exist(): boolean {
+    return this.#options.ema > 0 || this.#options.swa > 0;
+  }
+
   /** Counts a step, counted from 1. */
   begin(step: number): void {
-    const { ema, swa } = this.#options;
-    if ((ema > 0 || swa > 0) && this.#due(step) > this.#due(step - 1)) this.count += 1;
+    if (this.exist && this.#due(step) > this.#due(step - 1)) this.count += 1;
   }
 
   /**
@@ -29,7 +33,7 @@ export class AverageWeights {
    */
   weight(step: number, joined: number): number {
     const { ema, emaWarmup, swa } = this.#options;
-    if (ema === 0 && swa === 0) return 0;
+    if (!this.exist) return 0;
     const count = this.included(step, joined);
     if (this.#due(step) === this.#due(step - 1)) return count === 0 ? 1 : 0;
     if (count === 1) return 1;

@@ -219,8 +219,8 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
   }
 
   /**
-   * Makes the step of the micro-batches that came since the last step, for the end of an epoch that is no multiple of the option
-   * `accumulate`: from the mean or the sum of those gradients. Without micro-batches it does nothing.
+   * Makes a step of the micro-batches since the last one, although they are fewer than the option `accumulate`: for the end of
+   * an epoch. It uses the mean or the sum of their gradients. Without micro-batches it does nothing.
    * @returns the report, as from `step`
    * @throws as `step`.
    */
@@ -410,7 +410,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     this.#checkNotReplacing(title);
     if (!this.#isSwapped) this.#checkTraining(title);
     const tensors = this.groups.flatMap(({ params }) => params);
-    for (const tensor of tensors) this.#findAverage(tensor);
+    if (!this.#step.averages.exist) throw new RangeError(`${title} requires the option ema or swa`);
     const averaged = () =>
       tensors.map((tensor) => ({
         data: tensor.data,

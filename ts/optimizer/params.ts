@@ -86,7 +86,7 @@ export function commonArena(
   for (const tensor of tensors) {
     if (tensor.arena !== arena) {
       throw new RangeError(
-        `${name}: params must be from one arena, but ${named(tensor)} is of another than ${named(first)}; make one optimizer for each`,
+        `${name}: params must be from one arena, but ${named(tensor)} is from another one than ${named(first)}; make one optimizer for each`,
       );
     }
     if (present.has(tensor) || seen.has(tensor))

@@ -32,7 +32,7 @@ export const adafactor = rule("adafactor", {
     lr: nonNegative(1e-2),
     /** The weight of a new square in the averages is the step to this power. */
     beta2Decay: within("(-∞, 0]", -0.8),
-    /** Lower bounds: the first of the mean of the rows' averages and of the root of the second moment, the second of the parameters' root mean square. */
+    /** Lower bounds. `eps[0]`: of the mean of the rows' averages, and of the root of the second moment. `eps[1]`: of the parameters' root mean square. */
     eps: nonNegative([1.1920928955078125e-7, 1e-3]),
     /** The largest root mean square of the update; a larger one is scaled down to it. */
     d: within("[1, ∞)", 1),

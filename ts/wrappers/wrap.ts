@@ -10,7 +10,7 @@ import { type Options, resolve, show, type ValueOf } from "../option.js";
  */
 export function checkWrappable<O extends Options>(name: string, optimizer: unknown, options: O, given: unknown) {
   if (!(optimizer instanceof Optimizer))
-    throw new TypeError(`${name}: optimizer must be one, such as adamw(model), got ${show(optimizer)}`);
+    throw new TypeError(`${name}: expected an optimizer, such as adamw(model), got ${show(optimizer)}`);
   const { arena, checkTraining, wrappers } = optimizer.internals;
   checkTraining(name);
   arena.internals(name).pool.exclusively(name, () => {}); // during a step this is an error, because the step goes through its list of phases
