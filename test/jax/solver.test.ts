@@ -185,6 +185,38 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => own.steps).toThrow("the state was consumed");
 });
 
+test("references that are missing, and states and trees that do not fit, are refused before a step", () => {
+  const solver = sgd({ lr: 1 });
+  const params = { a: np.array([1, 2]), b: np.array([3, 4]) };
+  const one = np.array([1, 1]);
+  expect(() => solver.init({ a: one, b: one })).toThrow("sgd: init: an array is given 2 times, but has 1 references");
+  expect(() => solver.init({ "a.b": np.array([1]), a: { b: np.array([1]) } })).toThrow('but "a.b" is there twice');
+  const state = solver.init(tree.ref(params));
+  expect(() => solver.step(params, { a: one, b: one }, state)).toThrow("write array.ref");
+  expect(() => solver.step({ a: one.ref, b: one }, { a: one, b: np.array([1, 1]) }, state)).toThrow("given 3 times");
+  expect(one.refCount).toBe(2);
+  const other = adamw().init(tree.ref(params));
+  for (const method of ["average", "evalParams"] as const) {
+    expect(() => solver[method](undefined as any)).toThrow(`sgd: ${method}: state must be what init(params) returned`);
+  }
+  expect(() => solver.step(params, params, other as any)).toThrow("got a state of adamw");
+  expect(() => applyUpdates(params, { a: one } as any)).toThrow("applyUpdates: updates must be a tree");
+  const [next] = solver.step(params, { a: one.ref, b: one }, state);
+  expect([[...next.a.dataSync()], [...next.b.dataSync()]]).toEqual([
+    [0, 1],
+    [2, 3],
+  ]);
+});
+
+test("groups are in the order in which they were given, also those that match no array", () => {
+  const groups = [
+    { params: ["none"], lr: 1 },
+    { params: ["w"], lr: 2 },
+  ];
+  const state = sgd({ lr: 0.5, groups }).init({ w: np.array([1]), b: np.array([1]) });
+  expect(state.groups.map(({ hyper }) => hyper.lr)).toEqual([1, 2, 0.5]);
+});
+
 test("an array with the gradient null stays as it is, and counts its own steps", () => {
   const solver = adamw({ lr: 0.1, weightDecay: 0.5 });
   const give = (b: boolean) => ({ a: np.array([1, 2]), b: b ? np.array([3]) : null });

@@ -165,6 +165,10 @@ export class Solver<Hyper = unknown> {
     const names = tree.leaves(namesIn(params)) as string[];
     if (leaves.length === 0) throw new RangeError(`${name}: init: params must be a tree of arrays, got none`);
     checkLeaves(`${name}: init: params`, leaves, names);
+    checkReferences(`${name}: init`, leaves);
+    const twice = names.find((name, i) => names.indexOf(name) < i);
+    if (twice)
+      throw new RangeError(`${name}: init: params must have different names, but ${show(twice)} is there twice`);
     const arena = createArenaSync({ threads: 1, shared: false });
     try {
       const tensors = Object.values(
@@ -218,7 +222,7 @@ export class Solver<Hyper = unknown> {
    * @throws a TypeError for other rules.
    */
   hessian(estimates: GradientTree, state: SolverState<Hyper>): SolverState<Hyper> {
-    const { optimizer, tensors, structure } = state.contents("hessian");
+    const { optimizer, tensors, structure } = this.#contents("hessian", state);
     if (this.#rule.hessian === undefined) optimizer.hessian(); // throws
     giveGradients(tensors, this.#gradients("hessian: estimates", estimates, tensors, structure));
     optimizer.hessian();
@@ -227,7 +231,7 @@ export class Solver<Hyper = unknown> {
 
   /** The averages of the parameters, by the option `ema` or `swa`. The state stays. */
   average(state: SolverState<Hyper>): ArrayTree {
-    const { optimizer, tensors, structure } = state.contents("average");
+    const { optimizer, tensors, structure } = this.#contents("average", state);
     return tree.unflatten(
       structure,
       tensors.map((tensor) => arrayOf(optimizer.average(tensor), tensor.shape)),
@@ -236,11 +240,21 @@ export class Solver<Hyper = unknown> {
 
   /** The parameters for evaluation: those of training, except for the schedule-free rules. The state stays. */
   evalParams(state: SolverState<Hyper>): ArrayTree {
-    const { optimizer, tensors, structure } = state.contents("evalParams");
+    const { optimizer, tensors, structure } = this.#contents("evalParams", state);
     optimizer.eval();
     const arrays = tensors.map(({ data, shape }) => arrayOf(data, shape));
     optimizer.train();
     return tree.unflatten(structure, arrays);
+  }
+
+  /** The contents of a state of this rule. */
+  #contents(method: string, state: SolverState<Hyper>): Contents {
+    const title = `${this.#rule.name}: ${method}: state must be what init(params) returned`;
+    if (!(state instanceof SolverState)) throw new TypeError(`${title}, got ${show(state)}`);
+    const contents = state.contents(method);
+    const { name } = contents.optimizer.internals.rule;
+    if (name !== this.#rule.name) throw new TypeError(`${title}, got a state of ${name}`);
+    return contents;
   }
 
   /** Makes a step. Returns the old parameters, which the caller must consume, and the new state. */
@@ -250,15 +264,11 @@ export class Solver<Hyper = unknown> {
     grads: GradientTree,
     state: SolverState<Hyper>,
   ): [readonly JaxArray[], SolverState<Hyper>] {
-    if (!(state instanceof SolverState)) {
-      throw new TypeError(
-        `${this.#rule.name}: ${method}: state must be what init(params) returned, got ${show(state)}`,
-      );
-    }
-    const contents = state.contents(method);
+    const contents = this.#contents(method, state);
     const { optimizer, tensors, structure, last } = contents;
     const old = this.#fitting(`${method}: params`, params, tensors, structure);
     const gradients = this.#gradients(`${method}: grads`, grads, tensors, structure);
+    checkReferences(`${this.#rule.name}: ${method}`, [...old, ...gradients]);
     giveGradients(
       tensors,
       gradients.map((gradient) => gradient?.ref ?? null),
@@ -281,8 +291,7 @@ export class Solver<Hyper = unknown> {
       matches: (name: string) => (params instanceof RegExp ? name.search(params) >= 0 : params.includes(name)),
     }));
     for (const tensor of tensors) groups.find(({ matches }) => matches(tensor.name))!.params.push(tensor);
-    const filled = groups.filter(({ params }) => params.length > 0);
-    return filled.map(({ matches: _, ...group }) => group);
+    return groups.map(({ matches: _, ...group }) => group);
   }
 
   /** The arrays of a tree that has the structure and the shapes of the parameters. */
@@ -331,8 +340,15 @@ function giveGradients(tensors: readonly Tensor[], gradients: readonly (JaxArray
   });
 }
 
-/** Adds updates to parameters, as optax's function of this name does. Both are consumed. */
+/**
+ * Adds updates to parameters, as optax's function of this name does. Both are consumed.
+ * @throws a TypeError for trees of different structures. Nothing is consumed then.
+ */
 export function applyUpdates<Params extends ArrayTree>(params: Params, updates: Params): Params {
+  const [expected, found] = [tree.structure(params as any), tree.structure(updates as any)];
+  if (!expected.equals(found)) {
+    throw new TypeError(`applyUpdates: updates must be a tree with the structure of params, ${expected}, got ${found}`);
+  }
   return tree.map((param: JaxArray, update: JaxArray) => param.add(update), params as any, updates as any) as Params;
 }
 
@@ -354,6 +370,16 @@ function checkLeaves(title: string, leaves: readonly unknown[], names: readonly 
         : `${title}: ${name} must be an array of jax-js, got ${show(leaf)}`,
     );
   });
+}
+
+/** Throws a RangeError for an array that is given more often than it has references. */
+function checkReferences(title: string, leaves: readonly (JaxArray | null)[]): void {
+  const uses = new Map<JaxArray, number>();
+  for (const leaf of leaves) if (leaf) uses.set(leaf, (uses.get(leaf) ?? 0) + 1);
+  for (const [{ refCount }, count] of uses) {
+    if (count <= refCount) continue;
+    throw new RangeError(`${title}: an array is given ${count} times, but has ${refCount} references; write array.ref`);
+  }
 }
 
 /** The tree with the path of each array in its place. */
