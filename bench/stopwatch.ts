@@ -34,7 +34,7 @@ export interface Budget {
  * The shortest duration of a sample in nanoseconds. A sample has so many runs that neither the resolution of the clock nor
  * the time to wake a thread matters.
  */
-const SAMPLE = 1e6;
+const SAMPLE = 8e6;
 /** Milliseconds of rest before each turn. In this time, the threads of the arm before stop looking for work. */
 const REST = 10;
 /** Samples of an arm. Slow arms have at least the first number, whatever the budget. */
