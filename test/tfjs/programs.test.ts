@@ -8,6 +8,7 @@ import fc from "fast-check"; // generates the programs, and shrinks those that f
 import { describe, expect, test } from "vitest";
 import { adagrad, adam, adamw, dog, muon, sgd, sophia } from "../../ts/tfjs/index.js";
 import { hostOf } from "../../ts/tfjs/host.js";
+import * as core from "../../ts/index.js";
 import { type Backend, backends, counted, numbers, use } from "./backends.js";
 
 const sizes = [1, 5, 16, 33];
@@ -165,6 +166,53 @@ test("programs", async () => {
   });
 });
 
+test("micro-batches that lack gradients of some variables update as in the core, also if state is saved between them", async () => {
+  await use("wasm");
+  const ids = [0, 1, 2];
+  const options = { lr: 0.1, weightDecay: 0.1, accumulate: 3, clipNorm: 1 };
+  // A step has a gradient of at least one variable. Variables that were loaded need one before they take part.
+  const microBatch = fc.subarray(ids, { minLength: 1 });
+  const run = async (microBatches: number[][], savedAfter: number) => {
+    const arena = await core.createArena();
+    const tensors = ids.map((id) => arena.tensor(`v${id}`, [sizes[id]!]));
+    tensors.forEach((tensor, id) => tensor.data.set(numbers(sizes[id]!, id)));
+    const expected = core.adamw(tensors, options);
+    const variables = ids.map((id) => tf.tidy(() => tf.variable(tf.tensor(numbers(sizes[id]!, id)), true, `v${id}`)));
+    let optimizer = adamw(options);
+    for (const [i, which] of microBatches.entries()) {
+      const grads = ids.map((id) => numbers(sizes[id]!, 10 * i + id));
+      tensors.forEach((tensor, id) => {
+        tensor.requiresGrad = which.includes(id);
+        if (tensor.requiresGrad) tensor.grad.set(grads[id]!);
+      });
+      expected.step();
+      tf.tidy(() => optimizer.applyGradients(Object.fromEntries(which.map((id) => [`v${id}`, tf.tensor(grads[id]!)]))));
+      expect(variables.map((variable) => [...variable.dataSync()])).toEqual(tensors.map(({ data }) => [...data]));
+      if (i !== savedAfter || !ids.every((id) => microBatches[i + 1]?.includes(id))) continue;
+      const weights = await optimizer.getWeights();
+      const next = adamw(options);
+      await next.setWeights(weights);
+      optimizer.dispose();
+      optimizer = next;
+    }
+    optimizer.dispose();
+    tf.dispose(variables);
+    arena.free();
+  };
+  await fc.assert(
+    fc
+      .asyncProperty(fc.array(microBatch, { minLength: 1, maxLength: 9 }), fc.nat(8), run)
+      .beforeEach(() => tf.disposeVariables()),
+    {
+      numRuns: 40,
+      examples: [
+        [[[0, 1], [1], [1]], 9],
+        [[[0], [0, 1, 2], [1]], 0],
+      ],
+    },
+  );
+});
+
 test("a step on the backend wasm copies nothing: the arrays stay where they are", async () => {
   await use("wasm");
   const wasm = tf.backend() as any;
@@ -251,6 +299,15 @@ test("minimize: the loss, variables that do not take part, and variables that ar
   expect(cost!.dataSync()[0]).toBe(9);
   expect([a, b, c].map((variable) => variable.dataSync()[0])).toEqual([3 - Math.fround(0.6), 4, 5].map(Math.fround));
   tf.dispose([a, b, c, cost!]);
+});
+
+test("a variable without elements", async () => {
+  await use("wasm");
+  const [empty, a] = [tf.variable(tf.zeros([0, 3])), tf.variable(tf.zeros([2]))];
+  const optimizer = sgd({ lr: 1 });
+  tf.tidy(() => optimizer.applyGradients({ [empty.name]: tf.zeros([0, 3]), [a.name]: tf.ones([2]) }));
+  expect([...a.dataSync()]).toEqual([-1, -1]);
+  tf.dispose([empty, a]);
 });
 
 test("a variable that is its own gradient", async () => {

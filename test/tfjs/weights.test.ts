@@ -176,6 +176,17 @@ test("wrong weights are refused, and change nothing", async () => {
   );
   await expect(optimizer.setWeights([iter, { name: "w/m", tensor: zero }])).rejects.toThrow('"w/v" is missing');
   await expect(optimizer.setWeights(undefined as any)).rejects.toThrow("weights must be a list");
+  for (const wrong of [null, 3, {}, { name: "w/m" }, { name: "w/m", tensor: [1] }, { tensor: zero }]) {
+    const weights = [iter, wrong] as any;
+    await expect(optimizer.setWeights(weights)).rejects.toThrow("weights[1] must be { name, tensor }, got");
+  }
+  const gone = { name: "w/m", tensor: tf.zeros([3, 5]) };
+  gone.tensor.dispose();
+  await expect(optimizer.setWeights([iter, gone])).rejects.toThrow('"w/m" must have its values');
+  const [m, v] = ["w/m", "w/v"].map((name) => ({ name, tensor: zero }));
+  await expect(optimizer.setWeights([iter, m!, v!, m!])).rejects.toThrow('"w/m" must come once, it came twice');
+  const two = { name: "iter", tensor: tf.tensor1d([1, 2], "int32") };
+  await expect(optimizer.setWeights([two])).rejects.toThrow('"iter" must be one number, got shape [2]');
   const after = (await optimizer.getWeights()).map(({ name, tensor }) => [name, ...tensor.dataSync()]);
   expect(after).toEqual(before);
 });

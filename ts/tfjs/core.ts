@@ -19,6 +19,8 @@ type Core = Optimizer<Values, unknown>;
 export interface Arrays {
   readonly host: Host;
   readonly entries: readonly Entry[];
+  /** The number of entries, counted from the first, that have a gradient. The others only have micro-batches that came before. */
+  readonly given: number;
   readonly arrays: readonly Variable[];
   readonly addresses: readonly number[];
 }
@@ -37,7 +39,7 @@ export interface Built extends Arrays {
  * @param counts the counts of the steps before, if there were some
  */
 export function build(settings: Settings, over: Arrays, counts: Counts | undefined): Built {
-  const { host, entries, arrays, addresses } = over;
+  const { host, entries, given, arrays, addresses } = over;
   const { agc, accumulate } = settings.groups[0]!.values as { agc: number; accumulate: number };
   const addressOf = new Map(arrays.map((variable, i) => [variable, addresses[i]!]));
   const bytes = (entry: Entry) => {
@@ -67,6 +69,7 @@ export function build(settings: Settings, over: Arrays, counts: Counts | undefin
       const { shape, size } = entry.variable!;
       const data = host.floats(addressOf.get(entry.variable!)!, size);
       const tensor = new Tensor(arena, entry.name, shape, data, copies[i] === 0 ? data : host.floats(copies[i]!, size));
+      tensor.requiresGrad = i < given;
       entryOf.set(tensor, entry);
       return tensor;
     });
@@ -88,7 +91,7 @@ function coreOf(
   const parts = new Map<string, { group: TfjsGroup; members: number[] }>();
   entries.forEach((entry, i) => {
     const group = groupOf(entry.name);
-    const key = `${groups.indexOf(group)} ${entry.since}`;
+    const key = `${groups.indexOf(group)} ${entry.since} ${entry.isDue} ${tensors[i]!.requiresGrad}`;
     const known = parts.get(key);
     if (known) known.members.push(i);
     else parts.set(key, { group, members: [i] });
@@ -106,6 +109,7 @@ function coreOf(
     const known = members.map((i) => entries[i]!);
     group.since = known.map(({ since }) => since);
     group.joined = known[0]!.since;
+    group.isDue = known.map(({ isDue }) => isDue);
     group.scalars = group.scalars.map((scalars, i) => (common ?? known[i]!).scalars ?? scalars);
   });
   return core;

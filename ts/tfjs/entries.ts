@@ -22,6 +22,8 @@ export interface Entry {
   readonly state: Map<string, Variable>;
   /** The number of steps of the optimizer in which this variable did not take part. */
   since: number;
+  /** Whether it has a gradient among the micro-batches of the next step that came. */
+  isDue: boolean;
   scalars: Scalars | undefined;
 }
 
@@ -63,7 +65,7 @@ export class Entries {
   }
 
   /**
-   * The entries of some variables, in order.
+   * The entries of some variables, in order, and then of those that have a gradient among the micro-batches that came.
    * @param since the number of steps before this one, for new entries
    * @param beforeChange called before entries are added or removed
    */
@@ -73,11 +75,20 @@ export class Entries {
     const known = new Map(this.#all.map((entry) => [entry.variable, entry]));
     const added = variables
       .filter((variable) => !known.has(variable))
-      .map((variable): Entry => ({ name: variable.name, variable, state: new Map(), since, scalars: undefined }));
+      .map((variable): Entry => ({
+        name: variable.name,
+        variable,
+        state: new Map(),
+        since,
+        isDue: false,
+        scalars: undefined,
+      }));
     if (added.length > 0) beforeChange();
     this.#all = [...this.#all, ...added];
     for (const entry of added) known.set(entry.variable, entry);
-    return variables.map((variable) => known.get(variable)!);
+    const bound = new Set(variables.map((variable) => known.get(variable)!));
+    for (const entry of this.#all) if (entry.isDue && entry.variable) bound.add(entry);
+    return [...bound];
   }
 
   /** Returns the arrays of a variable and of its state. State that does not exist yet is made. */

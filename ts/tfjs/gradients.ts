@@ -7,7 +7,7 @@ import { show } from "../option.js";
 import type { NamedTensor } from "./weights.js";
 
 /**
- * The variables with a gradient, in the order in which they were given.
+ * The variables with elements and a gradient, in the order in which they were given.
  * @throws a TypeError or RangeError for what does not fit.
  */
 export function listGradients(title: string, given: unknown): Map<Variable, TfTensor> {
@@ -41,7 +41,7 @@ export function listGradients(title: string, given: unknown): Map<Variable, TfTe
     if (other && other.dataId !== grad.dataId) {
       throw new RangeError(`${what} must have one gradient, got two; add them, or apply one after the other`);
     }
-    grads.set(variable, grad);
+    if (variable.size > 0) grads.set(variable, grad);
   }
   return grads;
 }

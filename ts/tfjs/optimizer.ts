@@ -293,20 +293,23 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       const read = [...grads.values()].map((grad) => (grad instanceof Variable ? grad.clone() : grad));
       let built: Built;
       do {
-        const { host, tensors, copies } = (built = this.#build(entries));
-        tensors.forEach((tensor, i) => {
-          tensor.moveGrad(host.floats(host.gradient(read[i]!, copies[i]!), tensor.size));
+        const { host, tensors, copies } = (built = this.#build(entries, read.length));
+        read.forEach((grad, i) => {
+          const tensor = tensors[i]!;
+          tensor.moveGrad(host.floats(host.gradient(grad, copies[i]!), tensor.size));
         });
       } while (built.host.memory.buffer !== built.buffer); // moving a gradient from another backend can make the memory grow
       const { core, host } = built;
       for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
       act(core);
-      host.publish(grads.keys());
+      const hasMicroBatches = core.internals.step.counts.microBatches > 0;
+      entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
+      host.publish(entries.map(({ variable }) => variable!));
     });
   }
 
   /** The optimizer of the core over some entries: the last one, if its arrays are where they were. */
-  #build(entries: readonly Entry[]): Built {
+  #build(entries: readonly Entry[], given = entries.length): Built {
     const { backend } = engine();
     if (this.#host?.backend !== backend) {
       this.#host?.publish(this.#entries.state);
@@ -317,9 +320,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const host = this.#host!;
     const last = this.#built;
     const same =
-      last !== undefined &&
-      entries.every((entry, i) => entry === last.entries[i]) &&
-      last.entries.length === entries.length;
+      last?.given === given &&
+      last.entries.length === entries.length &&
+      entries.every((entry, i) => entry === last.entries[i]);
     const arrays = same ? last.arrays : entries.flatMap((entry) => this.#entries.arraysOf(host, entry));
     const addresses = arrays.map((variable) => host.address(variable));
     if (same && last.buffer === host.memory.buffer && addresses.every((address, i) => address === last.addresses[i])) {
@@ -328,7 +331,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       return last;
     }
     this.#forget();
-    return (this.#built = build(this.#settings, { host, entries, arrays, addresses }, this.#counts));
+    return (this.#built = build(this.#settings, { host, entries, given, arrays, addresses }, this.#counts));
   }
 
   /** Reads the progress of the core's optimizer. */

@@ -3,7 +3,7 @@
  * optimizers, so that each can continue from a file of the other.
  */
 
-import { engine, mul, type Optimizer, scalar, type Tensor, tensor1d, type Variable } from "@tensorflow/tfjs-core";
+import { engine, mul, type Optimizer, scalar, Tensor, tensor1d, type Variable } from "@tensorflow/tfjs-core";
 import type { Rule, Scalars } from "../optimizer/definition.js";
 import { type Values, valuesAt, variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
@@ -108,6 +108,8 @@ interface Progress {
   /** By the names of variables. Those that are missing are 0, or before the first step. */
   readonly since: Readonly<Record<string, number>>;
   readonly scalars: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+  /** The names of variables with a gradient among the micro-batches that came. */
+  readonly due: readonly string[];
   readonly observed: readonly unknown[];
 }
 
@@ -130,7 +132,8 @@ function progressOf(
   const observed = plateaus(groups).map(({ observed }) => plain(observed));
   const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
   if (isPlain && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
-  return { counts: rest, since, scalars, observed };
+  const due = entries.filter(({ isDue }) => isDue).map(({ name }) => name);
+  return { counts: rest, since, scalars, due, observed };
 }
 
 /** Reads weights. All are checked before anything is made or assigned. */
@@ -141,12 +144,15 @@ export async function readWeights(
   const title = `${rule.name}: setWeights`;
   if (!Array.isArray(weights))
     throw new TypeError(`${title}: weights must be a list of { name, tensor }, got ${show(weights)}`);
+  weights.forEach((weight, i) => checkWeight(`${title}: weights[${i}]`, weight));
   const [first, ...rest] = weights as NamedTensor[];
   if (first?.name !== ITERATIONS) {
     throw new RangeError(
       `${title}: the first weight must be the number of steps, "${ITERATIONS}", got ${show(first?.name)}`,
     );
   }
+  if (first.tensor.size !== 1)
+    throw new RangeError(`${title}: "${ITERATIONS}" must be one number, got shape ${show(first.tensor.shape)}`);
   const steps = (await first.tensor.data())[0]!;
   count(0, 0).check(`${title}: ${ITERATIONS}`, steps);
   const last = rest.find(({ name }) => name === PROGRESS);
@@ -162,6 +168,7 @@ export async function readWeights(
     }
     if (tensor.dtype !== "float32") throw new TypeError(`${title}: ${show(name)} must be float32, got ${tensor.dtype}`);
     const slots = found.get(variable) ?? new Map<string, Tensor>();
+    if (slots.has(slot)) throw new RangeError(`${title}: ${show(name)} must come once, it came twice`);
     found.set(variable, slots.set(slot, tensor));
   }
   for (const [name, slots] of found) {
@@ -196,9 +203,18 @@ export async function readWeights(
       state.set(slot, engine().makeVariable(values, false) as Variable);
       if (values !== tensor) values.dispose();
     }
-    return { name, variable: undefined, state, since: progress?.since[name] ?? 0, scalars: scalars.get(name) };
+    const [since, isDue] = [progress?.since[name] ?? 0, progress?.due.includes(name) ?? false];
+    return { name, variable: undefined, state, since, isDue, scalars: scalars.get(name) };
   });
   return { entries, counts };
+}
+
+function checkWeight(what: string, weight: unknown): void {
+  const { name, tensor } = isRecord(weight) ? weight : {};
+  if (typeof name !== "string" || !(tensor instanceof Tensor))
+    throw new TypeError(`${what} must be { name, tensor }, got ${show(weight)}`);
+  if (tensor.isDisposed)
+    throw new RangeError(`${what}: ${show(name)} must have its values, got a tensor that is disposed`);
 }
 
 const isNeeded = (rule: Rule, { values }: TfjsGroup, slot: string) =>
@@ -213,10 +229,11 @@ export function startCounts(groups: readonly TfjsGroup[]): Counts {
 function parse(title: string, codes: ArrayLike<number>): Progress {
   try {
     const text = Array.from(codes, (code) => String.fromCharCode(code)).join("");
-    const { counts = {}, since = {}, scalars = {}, observed = [] } = JSON.parse(text);
+    const { counts = {}, since = {}, scalars = {}, due = [], observed = [] } = JSON.parse(text);
     const records = [counts, since, scalars, ...Object.values(scalars)];
-    if (!records.every(isRecord) || !Array.isArray(observed)) throw new TypeError("it has other parts");
-    return { counts, since, scalars, observed } as Progress;
+    if (!records.every(isRecord) || !Array.isArray(due) || !Array.isArray(observed))
+      throw new TypeError("it has other parts");
+    return { counts, since, scalars, due, observed } as Progress;
   } catch (cause) {
     throw new RangeError(`${title}: the tensor "${PROGRESS}" is damaged`, { cause });
   }
