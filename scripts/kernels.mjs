@@ -95,6 +95,7 @@ function build() {
   run(
     "wasm-opt",
     "-O3",
+    "--low-memory-unused", // no array is below the control words; so a lane's distance goes into the offset of a load
     ...flags,
     "--strip-debug",
     "--strip-producers",

@@ -35,8 +35,8 @@ macro_rules! kernels {
             rmsprop_momentum: rmsprop::Rmsprop<false>, 2;
             rmsprop_centered: rmsprop::Rmsprop<true>, 2;
             rmsprop_centered_momentum: rmsprop::Rmsprop<true>, 3;
-            adam: adam::Adam, 2;
-            adam_amsgrad: adam::Adam, 3;
+            adam: adam::Adam<false>, 2;
+            adam_amsgrad: adam::Adam<false>, 3;
             adamw: adamw::AdamW, 2;
             adamw_amsgrad: adamw::AdamW, 3;
             sign_sgd: sign_sgd::SignSgd, 0;

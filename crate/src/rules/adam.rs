@@ -4,13 +4,13 @@ use crate::{lane::Lane, rule::*, scalar::*};
 use core::array::from_fn;
 
 hyper! {
-    pub struct Adam {
+    pub struct Adam<const DECOUPLED: bool> {
         lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, bias_correction: f64, eps_root: f64, eps_hat: f64,
         nesterov: f64, amsgrad_corrected: f64,
     }
 }
 
-impl<const N: usize> Rule<N> for Adam {
+impl<const DECOUPLED: bool, const N: usize> Rule<N> for Adam<DECOUPLED> {
     const UNROLL: usize = if N == 2 { 1 } else { 2 }; // AMSGrad has no plain loop
     const FADING: Range<usize> = 0..1;
 
@@ -23,7 +23,7 @@ impl<const N: usize> Rule<N> for Adam {
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        self.decayed::<V, N, true>(step)
+        self.formula::<V, N, true>(step)
     }
 
     fn is_plain(&self) -> bool {
@@ -31,28 +31,18 @@ impl<const N: usize> Rule<N> for Adam {
     }
 
     fn plain_update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        self.decayed::<V, N, false>(step)
+        self.formula::<V, N, false>(step)
     }
 }
 
-impl Adam {
-    /// Weight decay is added to the gradient.
-    fn decayed<V: Lane, const N: usize, const OPTIONS: bool>(
-        &self,
-        step: f64,
-    ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, N, OPTIONS> {
-        let decay = V::splat(self.weight_decay);
-        let moments = self.moments::<V, N, OPTIONS>(step);
-        move |p, g, slots| moments(p, g + decay * p, slots)
-    }
-
-    /// The update without weight decay: a step along the mean gradient over the root of its mean square. Without `OPTIONS`,
-    /// it has none of those that `is_plain` names.
+impl<const DECOUPLED: bool> Adam<DECOUPLED> {
+    /// A step along the mean gradient, divided by the root of its mean square. Without `OPTIONS`, it has none of those that
+    /// `is_plain` names.
     #[inline(always)]
-    pub(super) fn moments<V: Lane, const N: usize, const OPTIONS: bool>(
+    fn formula<V: Lane, const N: usize, const OPTIONS: bool>(
         &self,
         step: f64,
-    ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, N, OPTIONS> {
+    ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, DECOUPLED, N, OPTIONS> {
         let b1 = self.betas[0];
         let [first, second] =
             if self.bias_correction != 0.0 { self.betas.map(|beta| powi(beta, step)) } else { [0.0; 2] };
@@ -69,7 +59,9 @@ impl Adam {
         let ahead = if nesterov { self.lr * scale * b1 / next } else { lr };
         let [ahead, now] = [ahead, lr * (1.0 - b1)].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
+        let decay = V::splat(if DECOUPLED { 1.0 - self.lr * self.weight_decay } else { self.weight_decay });
         move |p, g, mut slots| {
+            let (p, g) = if DECOUPLED { (decay * p, g) } else { (p, g + decay * p) };
             slots[0] = mean.of(slots[0], g);
             slots[1] = mean_square.of(slots[1], g * g);
             if N == 3 {

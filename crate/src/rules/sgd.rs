@@ -43,4 +43,16 @@ impl Rule<1> for Sgd {
             (p - lr * direction, [buffer])
         }
     }
+
+    fn is_plain(&self) -> bool {
+        self.dampening == 0.0 && self.nesterov == 0.0
+    }
+
+    fn plain_update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
+        move |p, g, [buffer]| {
+            let buffer = momentum * buffer + (g + decay * p);
+            (p - lr * buffer, [buffer])
+        }
+    }
 }
