@@ -19,7 +19,8 @@ export const peers: Readonly<Record<string, () => Peer>> = {
   "tfjs-cpu": () => tfjsPeer("cpu"),
   "tfjs-wasm": () => tfjsPeer("wasm"),
   "jax-js": jaxJsPeer,
-  c: nativePeer,
+  c: () => nativePeer(),
+  "c-128": () => nativePeer(128),
   pytorch: () => pythonPeer("pytorch_peer.py"),
   optax: () => pythonPeer("optax_peer.py"),
 };

@@ -18,7 +18,9 @@ const rules: Readonly<Record<string, string>> = {
   adamw: "adamw",
 };
 
-export function nativePeer(): Peer {
+/** @param width the bits of a vector, 128 as in WebAssembly; by default those that the compiler prefers */
+export function nativePeer(width?: number): Peer {
+  const flags = width === undefined ? FLAGS : [...FLAGS, `-mprefer-vector-width=${width}`];
   let child: ChildProcess;
   let answers: AsyncIterator<string>;
   let folder: string;
@@ -36,13 +38,13 @@ export function nativePeer(): Peer {
       let version: string;
       try {
         version = execFileSync(compiler, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
-        execFileSync(compiler, [...FLAGS, source, "-o", program, "-lm"], { stdio: ["ignore", "ignore", "pipe"] });
+        execFileSync(compiler, [...flags, source, "-o", program, "-lm"], { stdio: ["ignore", "ignore", "pipe"] });
       } catch (cause) {
         throw new Error(`no C compiler: ${compiler} (or CC): ${(cause as Error).message.split("\n")[0]}`);
       }
       child = spawn(program, { stdio: ["pipe", "pipe", "ignore"] });
       answers = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
-      return `C, ${version.split("\n")[0]} ${FLAGS.join(" ")}`;
+      return `C, ${version.split("\n")[0]} ${flags.join(" ")}`;
     },
     async arms(work) {
       const rule = rules[titleOf(work)];
@@ -51,7 +53,7 @@ export function nativePeer(): Peer {
       await ask(`make ${rule} ${sizes.length} ${sizes.join(" ")}`);
       return [
         {
-          name: "C, 1 thread",
+          name: `C${width === undefined ? "" : ` with vectors of ${width} bits`}, 1 thread`,
           time: async (count, pause) => Number(await ask(`time ${count} ${pause}`)),
           end: () => ask("end"),
         },
