@@ -50,7 +50,7 @@ pub trait Rule<const N: usize> {
     /// Loads the state of a lane, given the index of its first element in the segment. A rule whose elements share
     /// state by row or by column overrides it.
     #[inline(always)]
-    fn load<V: Lane>(&self) -> impl Fn([*mut f32; N], usize) -> [V; N] {
+    fn load<V: Lane>(&self) -> impl Fn(&[*mut f32; N], usize) -> [V; N] {
         |slots, index| slots.map(|slot| unsafe { V::load(slot.add(index)) })
     }
 
@@ -169,7 +169,7 @@ unsafe fn apply<V: Lane, R: Rule<N>, G, U, const N: usize, const L: usize>(
             for lane in 0..L {
                 unsafe {
                     let (param, g) = (params.add(at(lane)), add_noise(at(lane), g[lane]));
-                    let (next, state) = update(V::load(param), g, load(slots, at(lane)));
+                    let (next, state) = update(V::load(param), g, load(&slots, at(lane)));
                     next.store(param);
                     for slot in written.clone() {
                         state[slot].store(slots[slot].add(at(lane)));
@@ -311,7 +311,7 @@ pub unsafe fn measure<V: Lane, R: Measure<N, K>, const N: usize, const K: usize>
         while i < stop {
             unsafe {
                 let [g] = gradients([V::load(grads.add(i))]);
-                let (state, factors) = measure(V::load(params.add(i)), g, load(slots, i));
+                let (state, factors) = measure(V::load(params.add(i)), g, load(&slots, i));
                 for slot in 0..R::MEASURED {
                     state[slot].store(slots[slot].add(i));
                 }

@@ -35,16 +35,36 @@ export interface Space {
 /** The size of a cache line in bytes. */
 export const ALIGNMENT = 64;
 export const PAGE = 65536;
-/** The least number of bytes of an array that a gap follows, and the bytes of the gap. */
-const LARGE_ARRAY = 2 ** 22;
-const GAP = 100 * 1024;
 
 /**
- * The number of bytes of an array, with the gap behind it. A step reads its arrays side by side. If the distance between
- * them is close to a large power of two, they compete for the same places in the processor's caches.
+ * The distance of arrays that a step reads and writes side by side, modulo `PERIOD`. A processor takes a load for one of an earlier
+ * store if the last twelve bits of their addresses are the same, so a small distance makes loads wait.
  * docs/decisions/06-whole-cache-lines.md has the measurements.
  */
-export const withGap = (bytes: number): number => (bytes < LARGE_ARRAY ? bytes : bytes + GAP);
+const DISTANCE = 1024;
+const PERIOD = 4096;
+/** The least number of bytes of an array whose place matters; smaller ones would take much more memory. */
+const LARGE_ARRAY = 2 ** 16;
+/** The least number of bytes of an array that a gap follows, and the bytes of the gap: arrays whose distance is close to a large power of two compete for the same places in caches. */
+const HUGE_ARRAY = 2 ** 22;
+const GAP = 100 * 1024;
+
+/** The number of bytes from `address` to the next one that is `offset` modulo `PERIOD`. */
+const bytesUntil = (address: number, offset: number) => (((offset - address) % PERIOD) + PERIOD) % PERIOD;
+
+/** The number of bytes of an array, with the gap behind it: up to the next array. */
+export function withGap(bytes: number): number {
+  if (bytes < LARGE_ARRAY) return bytes;
+  const least = bytes < HUGE_ARRAY ? bytes : bytes + GAP;
+  return least + bytesUntil(least, DISTANCE);
+}
+
+/** The most bytes that `besideParams` leaves free. */
+export const roomBeside = (bytes: number): number => (bytes < LARGE_ARRAY ? 0 : PERIOD);
+
+/** The first address from `address` on for state of so many bytes: behind parameters and gradients, modulo `PERIOD`. */
+export const besideParams = (address: number, bytes: number, params: number): number =>
+  bytes < LARGE_ARRAY ? address : address + bytesUntil(address, params + 2 * DISTANCE);
 
 /** The first address that can be reserved. */
 const FIRST_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;

@@ -1,7 +1,7 @@
 /** A segment: tensors of a group that are adjacent in memory, with their state. One kernel call updates all of them. */
 
 import type { Arena } from "../arena/arena.js";
-import { withGap } from "../arena/memory.js";
+import { besideParams, roomBeside, withGap } from "../arena/memory.js";
 import { padded, type Shape, type Tensor } from "../arena/tensor.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
@@ -96,7 +96,8 @@ export class Segment {
     if (holderOf(tensors)) return Segment.blockBytes(tensors, variant);
     const state = Object.keys(slots).reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
-    return Segment.blockBytes(tensors, variant) + state + arrays * withGap(4 * extent(tensors));
+    const bytes = 4 * extent(tensors);
+    return Segment.blockBytes(tensors, variant) + roomBeside(bytes) + state + arrays * withGap(bytes);
   }
 
   /** The kernels of a segment. */
@@ -143,9 +144,9 @@ export class Segment {
     this.tensors = tensors;
     const { kernels, measure, slots, hasAverage, hasAccumulator, zeroGrad, bounds, agc, hessianSlot } = variant;
     const length = extent(tensors);
-    let next = address;
-    const take = (bytes: number) => (next += bytes) - bytes;
     const stateOf = holderOf(tensors);
+    let next = placed || stateOf ? address : besideParams(address, 4 * length, data.byteOffset);
+    const take = (bytes: number) => (next += bytes) - bytes;
     const places: Readonly<Record<string, Float32Array | undefined>> = {
       ...placed?.state,
       [AVERAGE]: placed?.average,

@@ -24,9 +24,9 @@ impl Rule<3> for Adafactor {
     const READ_ONLY: usize = 3;
 
     #[inline(always)]
-    fn load<V: Lane>(&self) -> impl Fn([*mut f32; 3], usize) -> [V; 3] {
+    fn load<V: Lane>(&self) -> impl Fn(&[*mut f32; 3], usize) -> [V; 3] {
         let (grid, one) = (Grid::new(self.rows, self.columns, self.size), V::splat(1.0));
-        move |[columns, elements, rows], index| unsafe {
+        move |&[columns, elements, rows], index| unsafe {
             if columns.is_null() {
                 return [one, V::load(elements.add(index)), one];
             }

@@ -17,9 +17,9 @@ impl Rule<3> for Sm3 {
     const FADING: Range<usize> = 0..1;
 
     #[inline(always)]
-    fn load<V: Lane>(&self) -> impl Fn([*mut f32; 3], usize) -> [V; 3] {
+    fn load<V: Lane>(&self) -> impl Fn(&[*mut f32; 3], usize) -> [V; 3] {
         let grid = Grid::new(self.size / self.columns, self.columns, self.size);
-        move |[average, rows, columns], index| unsafe {
+        move |&[average, rows, columns], index| unsafe {
             let [row, column] = grid.load(rows, columns, index);
             [V::load(average.add(index)), row, column]
         }
