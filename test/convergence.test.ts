@@ -15,7 +15,7 @@ const options: Record<RuleName, object> = {
   momentum: { lr: 1e-3 },
   adagrad: { lr: 1 },
   rmsprop: { lr: 5e-3 },
-  adam: { lr: 1e-1 },
+  adam: { lr: 3e-2 },
   adamw: { lr: 1e-1, weightDecay: 1e-4 },
   signSgd: { lr: 2e-3 },
   signum: { lr: exponentialLR({ lr: 1e-2, gamma: 0.9995 }) },

@@ -44,7 +44,8 @@ export const oracle = {
   },
 
   adam(options, t, p, g, state) {
-    return p - adamStep(options, t, g + options.weightDecay * p, state);
+    const decay = options.weightDecay === 0 ? 0 : options.weightDecay * p; // as in PyTorch, also for infinite parameters
+    return p - adamStep(options, t, g + decay, state);
   },
 
   adamw(options, t, p, g, state) {

@@ -67,9 +67,10 @@ pub trait Rule<const N: usize> {
         false
     }
 
-    /// [`Rule::update`] without some options. A rule that has it gets a second loop, for gradients that are not clipped by
-    /// value, one lane per iteration. It is faster, and takes more bytes.
-    fn plain_update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+    /// [`Rule::update`] without some options, of a gradient that is still to be scaled. A rule that has it gets a second
+    /// loop, for gradients that are not clipped by value, one lane per iteration. It is faster, and takes more bytes.
+    /// The square of `scale` is between 2^-80 and 2^80.
+    fn plain_update<V: Lane>(&self, step: f64, _scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         self.update(step)
     }
 }
@@ -120,11 +121,14 @@ pub const LINE: usize = 16;
 /// - No two arrays overlap.
 #[inline(always)]
 pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segment<N>, begin: usize, end: usize) {
-    let (least, step) = (rule.least_gradient(), segment.step);
+    let (least, step, scale) = (rule.least_gradient(), segment.step, segment.grad_scale);
     // `apply` makes the closures: made here, they would take more bytes.
-    if rule.is_plain() && segment.clip == f64::INFINITY {
-        let gradients = || scaled_gradients::<V, N>(least, segment);
-        unsafe { apply(rule, segment, begin, end, gradients, || rule.plain_update(step)) }
+    if rule.is_plain() && segment.clip == f64::INFINITY && (MOST_SCALE.recip()..=MOST_SCALE).contains(&scale.abs()) {
+        let gradients = || {
+            let least = V::splat(least / scale.abs());
+            move |[g]: [V; 1]| [g.zero_below(least)]
+        };
+        unsafe { apply(rule, segment, begin, end, gradients, || rule.plain_update(step, scale)) }
     } else if R::UNROLL == 2 {
         let gradients = || gradients::<V, N, 2>(least, segment);
         unsafe { apply(rule, segment, begin, end, gradients, || rule.update(step)) }
@@ -133,6 +137,9 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segme
         unsafe { apply(rule, segment, begin, end, gradients, || rule.update(step)) }
     }
 }
+
+/// The largest magnitude of a scale whose square can be a factor of a weight.
+const MOST_SCALE: f64 = (1u64 << 40) as f64;
 
 /// The one loop, with `L` lanes per iteration. Guards, averages and zeroed gradients follow block by block, while the
 /// block is in the first-level cache: still one pass over memory, and the loop is the same with and without them.
@@ -264,17 +271,6 @@ fn gradients<V: Lane, const N: usize, const L: usize>(
             g
         }
     }
-}
-
-/// [`gradients`] without clipping.
-#[inline(always)]
-fn scaled_gradients<V: Lane, const N: usize>(
-    least: f64,
-    segment: &Segment<N>,
-) -> impl Fn([V; 1]) -> [V; 1] + use<V, N> {
-    let scale = segment.grad_scale;
-    let [least, scale] = [least / scale.abs(), scale].map(V::splat);
-    move |[g]| [g.zero_below(least) * scale]
 }
 
 /// Turns a gradient in memory into a scaled and clipped one, for kernels that run before the update of a rule whose

@@ -55,13 +55,24 @@ pub struct Average<V> {
 
 impl<V: Lane> Average<V> {
     pub fn new(beta: f64) -> Self {
-        Self { beta: V::splat(beta), one_minus_beta: V::splat(1.0 - beta) }
+        Self::scaled(beta, 1.0)
+    }
+
+    /// The average of numbers times `scale`.
+    pub fn scaled(beta: f64, scale: f64) -> Self {
+        Self { beta: V::splat(beta), one_minus_beta: V::splat((1.0 - beta) * scale) }
     }
 
     /// `beta * average + (1 - beta) * x`.
     #[inline(always)]
     pub fn of(self, average: V, x: V) -> V {
         self.beta * average + self.one_minus_beta * x
+    }
+
+    /// `beta * average + (1 - beta) * x * x`. With a small `scale`, `x * x` alone could be infinite.
+    #[inline(always)]
+    pub fn of_square(self, average: V, x: V) -> V {
+        self.beta * average + self.one_minus_beta * x * x
     }
 }
 

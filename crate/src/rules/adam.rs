@@ -23,25 +23,26 @@ impl<const DECOUPLED: bool, const N: usize> Rule<N> for Adam<DECOUPLED> {
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        self.formula::<V, N, true>(step)
+        self.formula::<V, N, true>(step, 1.0)
     }
 
     fn is_plain(&self) -> bool {
-        N == 2 && self.nesterov == 0.0 && self.eps_root == 0.0
+        N == 2 && self.nesterov == 0.0 && self.eps_root == 0.0 && (DECOUPLED || self.weight_decay == 0.0)
     }
 
-    fn plain_update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        self.formula::<V, N, false>(step)
+    fn plain_update<V: Lane>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+        self.formula::<V, N, false>(step, scale)
     }
 }
 
 impl<const DECOUPLED: bool> Adam<DECOUPLED> {
     /// A step along the mean gradient, divided by the root of its mean square. Without `OPTIONS`, it has none of those that
-    /// `is_plain` names.
+    /// `is_plain` names. The gradients' `scale` is in the weights of the averages, so it takes no multiplication.
     #[inline(always)]
     fn formula<V: Lane, const N: usize, const OPTIONS: bool>(
         &self,
         step: f64,
+        scale: f64,
     ) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) + use<V, DECOUPLED, N, OPTIONS> {
         let b1 = self.betas[0];
         let [first, second] =
@@ -51,19 +52,21 @@ impl<const DECOUPLED: bool> Adam<DECOUPLED> {
         let late = if N == 3 && self.amsgrad_corrected != 0.0 { 1.0 } else { second };
         // Both sides of the division are multiplied by the root of the correction, which saves an operation per
         // element.
-        let scale = sqrt(late);
-        let eps = V::splat(eps_scalar(if self.eps_hat != 0.0 { self.eps / scale } else { self.eps }) * scale);
+        let late_root = sqrt(late);
+        let eps = V::splat(eps_scalar(if self.eps_hat != 0.0 { self.eps / late_root } else { self.eps }) * late_root);
         let [early, root] = [late / second, self.eps_root * late].map(V::splat);
         let [nesterov, has_root] = [self.nesterov, self.eps_root].map(|option| OPTIONS && option != 0.0);
-        let lr = self.lr * scale / first;
-        let ahead = if nesterov { self.lr * scale * b1 / next } else { lr };
+        let decays = OPTIONS && !DECOUPLED && self.weight_decay != 0.0;
+        let lr = self.lr * late_root / first;
+        let ahead = if nesterov { self.lr * late_root * b1 / next } else { lr };
         let [ahead, now] = [ahead, lr * (1.0 - b1)].map(V::splat);
-        let [mean, mean_square] = self.betas.map(Average::new);
+        let (mean, mean_square) = (Average::scaled(b1, scale), Average::scaled(self.betas[1], scale * scale));
         let decay = V::splat(if DECOUPLED { 1.0 - self.lr * self.weight_decay } else { self.weight_decay });
         move |p, g, mut slots| {
-            let (p, g) = if DECOUPLED { (decay * p, g) } else { (p, g + decay * p) };
+            let p = if DECOUPLED { decay * p } else { p };
+            let g = if decays { g + decay * p } else { g };
             slots[0] = mean.of(slots[0], g);
-            slots[1] = mean_square.of(slots[1], g * g);
+            slots[1] = mean_square.of_square(slots[1], g);
             if N == 3 {
                 slots[2] = (early * slots[1]).max(slots[2]);
             }

@@ -48,10 +48,10 @@ impl Rule<1> for Sgd {
         self.dampening == 0.0 && self.nesterov == 0.0
     }
 
-    fn plain_update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
+    fn plain_update<V: Lane>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let [lr, decay, momentum, scale] = [self.lr, self.weight_decay, self.momentum, scale].map(V::splat);
         move |p, g, [buffer]| {
-            let buffer = momentum * buffer + (g + decay * p);
+            let buffer = momentum * buffer + (scale * g + decay * p);
             (p - lr * buffer, [buffer])
         }
     }
