@@ -341,9 +341,9 @@ describe("tensors", () => {
       "2^40",
       () => arena.tensor("x", [2 ** 40]),
       RangeError,
-      "out of memory: tensors x takes 8796093227008 bytes, 1047232 of 1048576 are left; no arena is that large (4294967296 at most)",
+      "out of memory: tensors x takes 8796093229056 bytes, 1047232 of 1048576 are left; no arena is that large (4294967296 at most)",
     ],
-    ["2^40 in two", () => arena.tensor("x", [2 ** 20, 2 ** 20]), RangeError, "takes 8796093227008 bytes"],
+    ["2^40 in two", () => arena.tensor("x", [2 ** 20, 2 ** 20]), RangeError, "takes 8796093229056 bytes"],
     [
       "a name that is taken",
       () => arena.tensor("taken", [1]),
@@ -356,7 +356,7 @@ describe("tensors", () => {
       "more than there is",
       () => arena.tensors({ w: [1000, 1000], b: [10] }),
       RangeError,
-      `out of memory: tensors w, b takes 8000128 bytes, 1047232 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
+      `out of memory: tensors w, b takes 8005632 bytes, 1047232 of 1048576 are left; make the arena with a larger maxBytes (4294967296 at most)`,
     ],
     [
       "100,000 names",

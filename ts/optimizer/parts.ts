@@ -96,7 +96,7 @@ export class Parts {
     const count = kind === "measure" ? this.#rule.sums.length : kind === "norm" ? 1 : 0;
     if (count === 0) return writeTask(memory, table, calls);
     const first = DOUBLE * count * (parts[0]?.sums[0] ?? 0);
-    return writeTask(memory, table, calls, this.#sums.byteOffset + first, count);
+    return writeTask(memory, table, calls, { sums: this.#sums.byteOffset + first, count });
   }
 
   /** The sum of the squares of a part's gradients. */

@@ -96,8 +96,8 @@ export class Segment {
     if (holderOf(tensors)) return Segment.blockBytes(tensors, variant);
     const state = Object.keys(slots).reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
-    const bytes = 4 * extent(tensors);
-    return Segment.blockBytes(tensors, variant) + roomBeside(bytes) + state + arrays * withGap(bytes);
+    const room = roomBeside(largestArray(tensors, variant));
+    return Segment.blockBytes(tensors, variant) + room + state + arrays * withGap(4 * extent(tensors));
   }
 
   /** The kernels of a segment. */
@@ -145,7 +145,7 @@ export class Segment {
     const { kernels, measure, slots, hasAverage, hasAccumulator, zeroGrad, bounds, agc, hessianSlot } = variant;
     const length = extent(tensors);
     const stateOf = holderOf(tensors);
-    let next = placed || stateOf ? address : besideParams(address, 4 * length, data.byteOffset);
+    let next = placed || stateOf ? address : besideParams(address, largestArray(tensors, variant), data.byteOffset);
     const take = (bytes: number) => (next += bytes) - bytes;
     const places: Readonly<Record<string, Float32Array | undefined>> = {
       ...placed?.state,
@@ -334,6 +334,12 @@ export function adjacentTensors(tensors: readonly Tensor[]): Tensor[][] {
     else lists.push([tensor]);
   }
   return lists;
+}
+
+/** The number of bytes of the largest array of state. */
+function largestArray(tensors: readonly Tensor[], variant: Variant): number {
+  const slots = Object.keys(variant.slots).map((slot) => 4 * floatsIn(slot, variant, tensors));
+  return Math.max(0, ...slots, variant.hasAverage || variant.hasAccumulator ? 4 * extent(tensors) : 0);
 }
 
 /** The number of bytes of a slot, with the gap behind it. */

@@ -182,7 +182,10 @@ export class Vectors {
       const bytes = 4 * length * arrays;
       return { kernel: this.#addressOf.get(kernel)!, hyper: segment + WEIGHTS_OFFSET, segment, length, bytes };
     });
-    return writeTask(this.#memory, this.#table, calls, out ? 0 : this.#sums.byteOffset, SUMS_PER_CHUNK);
+    return writeTask(this.#memory, this.#table, calls, {
+      sums: out ? 0 : this.#sums.byteOffset,
+      count: SUMS_PER_CHUNK,
+    });
   }
 
   /** The number of sums that the last task wrote. */

@@ -16,6 +16,8 @@ export const TOP = 2;
 export const TASK = 3;
 /** The number of chunks of the published task. */
 export const CHUNKS = 4;
+/** The most chunks of the published task that a thread claims at once. */
+export const RUN = 5;
 /** The number of chunks that no thread has claimed. */
 export const REMAINING = 16;
 /** The number of chunks that are not done. */

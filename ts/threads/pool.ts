@@ -186,16 +186,17 @@ export class Pool {
       return;
     }
     const chunks = this.#publish(runner, task, begin - this.#lastEnd < AWAKE_MS);
-    let own = 0;
-    let slowest = 0;
+    // The mean time of the caller's chunks, without the run in which it was slowest: it may have been interrupted.
+    let [own, slowest, slowestCount] = [0, 0, 1];
     let end = begin;
-    for (; runner.claim(); own++) {
+    for (let count = runner.claim(); count > 0; count = runner.claim()) {
       const start = end;
       end = now();
-      slowest = Math.max(slowest, end - start);
+      own += count;
+      if ((end - start) / count < slowest / slowestCount) continue;
+      [slowest, slowestCount] = [end - start, count];
     }
-    // The mean of the caller's chunks, without one in which it may have been interrupted.
-    if (own > 1) this.#timesAlone.set(task, ((end - begin - slowest) / (own - 1)) * chunks);
+    if (own > slowestCount) this.#timesAlone.set(task, ((end - begin - slowest) / (own - slowestCount)) * chunks);
     const watch = new StallDetector();
     for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
       runner.wait(PENDING, pending, WAIT_MS);
@@ -211,7 +212,7 @@ export class Pool {
     const chunkBytes = task.bytes / chunks;
     const watch = new StallDetector();
     for (let pending = chunks; pending > 0; pending = this.#pending(title, watch)) {
-      while (!this.#isTurnOver && runner.claim()) this.#turnBytes += chunkBytes;
+      while (!this.#isTurnOver && runner.claim(1) > 0) this.#turnBytes += chunkBytes;
       pending = Atomics.load(this.#control, PENDING);
       if (pending > 0 && !this.#isTurnOver) runner.wait(PENDING, pending, 1); // others work on the last chunks
       if (Atomics.load(this.#control, PENDING) === 0 && !this.#isTurnOver) return;

@@ -1,7 +1,7 @@
 /** A thread's part in the work: it claims chunks of the published task and runs their kernels. */
 
 import { type Code, Kernels } from "../wasm/kernels.js";
-import { CHUNKS, controlOf, PENDING, REMAINING, TASK } from "./control.js";
+import { CHUNKS, controlOf, PENDING, REMAINING, RUN, TASK, THREADS } from "./control.js";
 import { CALL_WORDS, CHUNK, HEAD_WORDS, type Task } from "./task.js";
 
 export class Runner {
@@ -15,17 +15,21 @@ export class Runner {
     this.kernels = new Kernels(code);
   }
 
-  /**
-   * Runs a whole task in this thread. A task with sums runs chunk by chunk, so that the order of additions is the same
-   * as with several threads.
-   */
-  run({ address, length, sums }: Task): void {
-    const part = sums === 0 ? length : CHUNK;
-    for (let begin = 0; begin < length; begin += part) this.#run(address, begin, begin + part);
+  /** Runs a whole task in this thread. */
+  run({ address, length }: Task): void {
+    this.#run(address, 0, length);
   }
 
-  /** Runs the elements `begin..end` of the task at `address`. */
+  /**
+   * Runs the elements `begin..end` of the task at `address`. A task with sums has one for each chunk, so it runs chunk by
+   * chunk.
+   */
   #run(address: number, begin: number, end: number): void {
+    const part = this.#words[address / 4 + 1] === 0 ? end - begin : CHUNK;
+    for (let from = begin; from < end; from += part) this.#runPart(address, from, from + part);
+  }
+
+  #runPart(address: number, begin: number, end: number): void {
     const words = this.#words;
     let start = 0;
     let at = address / 4;
@@ -46,32 +50,37 @@ export class Runner {
   }
 
   /** Publishes a task to all threads and returns the number of its chunks. The previous task must be done. */
-  publish({ address, length }: Task): number {
+  publish({ address, length, run }: Task): number {
     const chunks = Math.ceil(length / CHUNK);
     this.control[TASK] = address;
     this.control[CHUNKS] = chunks;
+    this.control[RUN] = run;
     Atomics.store(this.control, PENDING, chunks);
     Atomics.store(this.control, REMAINING, chunks);
     return chunks;
   }
 
   /**
-   * Claims a chunk and runs it; false if none is left. A claim decrements a count that is not zero. So the chunk always
-   * belongs to the published task, and that task stays until the claimed chunk is done.
+   * Claims chunks that follow each other, and runs them. A claim reduces a count that is not zero. So the chunks always belong to
+   * the published task, and that task stays until they are done.
+   * @param most the most chunks to claim; a thread never claims more than a quarter of its share of those that are left
+   * @returns the number of chunks; 0 if none is left
    */
-  claim(): boolean {
+  claim(most = Infinity): number {
     const { control } = this;
     for (let left = Atomics.load(control, REMAINING); left > 0;) {
-      const found = Atomics.compareExchange(control, REMAINING, left, left - 1);
+      const share = Math.floor(left / (4 * Atomics.load(control, THREADS)));
+      const count = Math.max(1, Math.min(share, control[RUN]!, most));
+      const found = Atomics.compareExchange(control, REMAINING, left, left - count);
       if (found === left) {
         const begin = (control[CHUNKS]! - left) * CHUNK; // in the order of memory, because processors read ahead
-        this.#run(control[TASK]! >>> 0, begin, begin + CHUNK);
-        if (Atomics.sub(control, PENDING, 1) === 1) Atomics.notify(control, PENDING);
-        return true;
+        this.#run(control[TASK]! >>> 0, begin, begin + count * CHUNK);
+        if (Atomics.sub(control, PENDING, count) === count) Atomics.notify(control, PENDING);
+        return count;
       }
       left = found;
     }
-    return false;
+    return 0;
   }
 
   /** Waits until a word differs from `value`, for at most so many milliseconds. */

@@ -15,7 +15,7 @@ port.onmessage = ({ data: code }: { data: Code }) => {
   const runner = new Runner(code);
   port.postMessage(PROTOCOL);
   for (;;) {
-    while (runner.claim());
+    while (runner.claim() > 0);
     runner.wait(REMAINING, 0);
   }
 };
