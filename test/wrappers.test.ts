@@ -451,6 +451,24 @@ test("a freed arena", () => {
   expect(() => optimizer.state(tensors[0]!)).toThrow("adam: the arena was freed");
 });
 
+test("two optimizers with sam do not move the same tensor at once", () => {
+  const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
+  const [w, b] = [arena.tensor("w", [3]), arena.tensor("b", [2])];
+  const [one, other] = [sam(sgd([w, b])), sam(sgd([w]))];
+  w.grad.fill(1);
+  one.perturb();
+  const before = [...w.data];
+  expect(() => other.perturb()).toThrow(
+    'sgd: tensor "w" is already moved by another sam(); call the step() of that optimizer first',
+  );
+  expect([...w.data]).toEqual(before);
+  one.step();
+  other.perturb();
+  other.step();
+  expect(w.data[0]).toBeCloseTo(-0.002, 6);
+  arena.free();
+});
+
 test("a step of sam without a closure needs perturb() each time", async () => {
   const w = small().tensor("w", [1]);
   const optimizer = sam(sgd([w], { lr: 1 }));

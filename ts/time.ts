@@ -24,10 +24,10 @@ interface Turns {
 
 /** Returns a promise that is fulfilled in the next turn of the event loop. A timer would wait for some milliseconds. */
 export function nextTurn(): Promise<void> {
+  if (immediate) return new Promise((resolve) => void immediate(resolve));
   const { scheduler, document, MessageChannel } = (nodeModule("worker_threads") ?? globalThis) as Turns;
   if (scheduler?.postTask) return scheduler.postTask(() => {});
   return new Promise((resolve) => {
-    if (immediate) return void immediate(resolve);
     if (document?.defaultView) return sendToItself(document.defaultView, resolve);
     // A channel for each turn: Node takes many messages of one channel in the same turn.
     const channel = allowed(() => MessageChannel && new MessageChannel());

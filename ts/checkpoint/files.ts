@@ -16,14 +16,14 @@ export interface OpenFile {
 /**
  * Writes parts, one after the other, and replaces the file. After an error or a crash, the path has either the old file
  * or the new one. The parts may change once the promise is returned: they have been written or copied.
+ * @param path what `pathOf` returned
  * @throws an Error with a `cause` if the file cannot be written.
  */
-export async function writeAtomically(title: string, path: string | URL, parts: readonly Uint8Array[]): Promise<void> {
-  const name = pathOf(title, path);
+export async function writeAtomically(title: string, path: string, parts: readonly Uint8Array[]): Promise<void> {
   try {
-    await (nodeModule("fs") ? writeOnDisk(name, parts) : writeInOrigin(name, parts));
+    await (nodeModule("fs") ? writeOnDisk(path, parts) : writeInOrigin(path, parts));
   } catch (cause) {
-    throw fileError(title, name, "written", cause);
+    throw fileError(title, path, "written", cause);
   }
 }
 
@@ -40,22 +40,22 @@ export function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
 
 /**
  * Opens a file, calls `use`, and closes the file.
+ * @param path what `pathOf` returned
  * @throws an Error with a `cause` if the file cannot be read; and what `use` throws.
  */
 export async function withFile<Result>(
   title: string,
-  path: string | URL,
+  path: string,
   use: (file: OpenFile) => Promise<Result>,
 ): Promise<Result> {
-  const name = pathOf(title, path);
   const attempt = async <Value>(act: () => Promise<Value>): Promise<Value> => {
     try {
       return await act();
     } catch (cause) {
-      throw fileError(title, name, "read", cause);
+      throw fileError(title, path, "read", cause);
     }
   };
-  const file = await attempt(() => (nodeModule("fs") ? openOnDisk(name) : openInOrigin(name)));
+  const file = await attempt(() => (nodeModule("fs") ? openOnDisk(path) : openInOrigin(path)));
   try {
     const { size, version } = file;
     return await use({ size, version, read: (begin, end) => attempt(() => file.read(begin, end)) });

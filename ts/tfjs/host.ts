@@ -228,7 +228,9 @@ class CopyingHost extends Host {
     for (const [variable, { view }] of this.#copies) {
       if (!variable.isDisposed) continue;
       this.#copies.delete(variable);
-      this.#free.set(view.length, [...(this.#free.get(view.length) ?? []), view]);
+      const free = this.#free.get(view.length);
+      if (free) free.push(view);
+      else this.#free.set(view.length, [view]);
     }
     this.#sweepAt = 2 * this.#copies.size + 64;
   }

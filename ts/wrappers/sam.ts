@@ -3,7 +3,8 @@ import type { Group } from "../optimizer/group.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { type Computation, MAX_WEIGHT, type Vector, Vectors } from "../optimizer/vectors.js";
 import type { Perturbation } from "../optimizer/wrapper.js";
-import { nonNegative } from "../option.js";
+import type { Tensor } from "../arena/tensor.js";
+import { nonNegative, show } from "../option.js";
 import type { Task } from "../threads/task.js";
 import { checkWrappable } from "./wrap.js";
 
@@ -42,8 +43,12 @@ export function sam<Hyper, State, GroupOptions, GradNorm>(
   return optimizer;
 }
 
+/** The tensors that are moved now. */
+const moved = new WeakSet<Tensor>();
+
 class SamPerturbation implements Perturbation {
-  isApplied = false;
+  /** The tensors that this wrapper has moved. */
+  #moved: readonly Tensor[] = [];
   /** Whether `apply` was called since the last step, even if it did not move the parameters. */
   #isReady = false;
   readonly #name: string;
@@ -63,19 +68,29 @@ class SamPerturbation implements Perturbation {
     this.#before = this.#vectors.allocated[0]!;
   }
 
+  get isApplied(): boolean {
+    return this.#moved.length > 0;
+  }
+
   *apply(): Computation<number> {
     const { params, grads } = this.#vectors;
+    const tensors = this.#groups.flatMap(({ params }) => params).filter(({ requiresGrad }) => requiresGrad);
+    const taken = tensors.find((tensor) => moved.has(tensor));
+    if (taken) {
+      throw new Error(
+        `${this.#name}: tensor ${show(taken.name)} is already moved by another sam(); call the step() of that optimizer first`,
+      );
+    }
     this.#vectors.select(({ requiresGrad }) => requiresGrad);
     const norm = Math.sqrt(yield* this.#vectors.dot(grads, grads));
     const scale = this.#rho / norm;
     this.#isReady = true;
     if (!(scale > 0 && scale < MAX_WEIGHT)) return norm;
     yield this.#vectors.combine(this.#before, 1, params);
-    this.isApplied = true;
+    this.#moved = tensors;
+    for (const tensor of tensors) moved.add(tensor);
     yield this.#vectors.combine(params, 1, params, scale, grads);
-    for (const { grad, requiresGrad } of this.#zeroGrad ? this.#groups.flatMap(({ params }) => params) : []) {
-      if (requiresGrad) grad.fill(0);
-    }
+    for (const { grad } of this.#zeroGrad ? tensors : []) grad.fill(0);
     return norm;
   }
 
@@ -88,12 +103,18 @@ class SamPerturbation implements Perturbation {
     }
     this.#isReady = false;
     if (!this.isApplied) return undefined;
-    this.isApplied = false;
+    this.#forget();
     return this.#vectors.combine(this.#vectors.params, 1, this.#before);
   }
 
   undo(): void {
     if (this.isApplied) this.#vectors.copy(this.#vectors.params, this.#before);
-    this.isApplied = this.#isReady = false;
+    this.#forget();
+    this.#isReady = false;
+  }
+
+  #forget(): void {
+    for (const tensor of this.#moved) moved.delete(tensor);
+    this.#moved = [];
   }
 }
