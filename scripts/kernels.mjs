@@ -95,7 +95,7 @@ function build() {
   run(
     "wasm-opt",
     "-O3",
-    "--low-memory-unused", // no array is below the control words; so a lane's distance goes into the offset of a load
+    "--low-memory-unused", // below 1,024, as ts/threads/control.ts says; so an offset of a load takes no instruction
     ...flags,
     "--strip-debug",
     "--strip-producers",

@@ -144,3 +144,15 @@ test("a freed arena's memory is released while its tensors and optimizers are st
   });
   expect(kept).toHaveLength(8);
 });
+
+test("large arrays have a distance at which loads do not wait for stores", () => {
+  const arena = createArenaSync({ maxBytes: 2 ** 23, threads: 1 });
+  for (const [name, size] of Object.entries({ small: 1000, exact: 2 ** 14, odd: 50_021, large: 2 ** 18 })) {
+    const tensor = arena.tensor(name, [size]);
+    const { expAvg, expAvgSq } = adam([tensor]).state(tensor);
+    const places = [tensor.grad, expAvg, expAvgSq].map(
+      ({ byteOffset }) => (byteOffset - tensor.data.byteOffset) % 4096,
+    );
+    if (size >= 2 ** 14) expect(places).toEqual([1024, 2048, 3072]);
+  }
+});

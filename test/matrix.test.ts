@@ -322,7 +322,7 @@ test("adafactor keeps a row and a column of a matrix, sm3 also its momentum", ()
   const [rows, columns] = [300, 500];
   const matrices = { a: [rows, columns], b: [rows, columns], c: [rows, columns] };
   const sides = 4 * (rows + columns);
-  const [elements, more] = [4 * rows * columns, 4096];
+  const [elements, more] = [4 * rows * columns, 4096]; // at most so many bytes are left free before and behind an array
   // All tensors share scratch memory: a number per row for adafactor, a number per row and per column for sm3.
   expect(bytesTaken(adafactor, matrices)).toBeLessThan(3 * sides + sides + more);
   expect(bytesTaken(sm3, matrices)).toBeLessThan(3 * (elements + sides + 2 * more) + sides + more);

@@ -44,7 +44,7 @@ export const oracle = {
   },
 
   adam(options, t, p, g, state) {
-    const decay = options.weightDecay === 0 ? 0 : options.weightDecay * p; // as in PyTorch, also for infinite parameters
+    const decay = options.weightDecay === 0 ? 0 : options.weightDecay * p; // as in PyTorch, also for parameters that are infinite or NaN
     return p - adamStep(options, t, g + decay, state);
   },
 

@@ -23,7 +23,7 @@ const peak = `(module (func (export "peak") (param $turns i32) (param $x f32) (r
     (br_if $next (local.tee $turns (i32.sub (local.get $turns) (i32.const 1)))))
   (f32x4.extract_lane 0 ${items(SUMS, (i) => `(local.get $${i})`).reduce((a, b) => `(f32x4.add ${a} ${b})`)})))`;
 
-/** A division and a root for each of four elements, per iteration; the operands of the next one do not depend on them. */
+/** A division and a root for each of four elements, per iteration. The next iteration does not depend on their results. */
 const divide = `(module (func (export "divide") (param $turns i32) (param $x f32) (result f32)
   (local $operand v128) (local $sum v128)
   (local.set $operand (f32x4.splat (local.get $x)))

@@ -32,6 +32,7 @@ export function nativePeer(width?: number): Peer {
   }
   return {
     async start() {
+      if (width !== undefined && process.arch !== "x64") throw new Error("the width of vectors can be set on x86 only");
       folder = mkdtempSync(join(tmpdir(), "downhill-bench-"));
       const [source, program] = [join(dirname(fileURLToPath(import.meta.url)), "native.c"), join(folder, "native")];
       const compiler = process.env.CC ?? "cc";

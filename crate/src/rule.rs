@@ -62,16 +62,17 @@ pub trait Rule<const N: usize> {
     /// Takes a parameter, its gradient and its state, and returns the new parameter and state. `step` counts from 1.
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]);
 
-    /// Whether the options that [`Rule::plain_update`] leaves out are off.
+    /// Whether the options that [`Rule::plain_update`] leaves out are off. A rule has both functions or none.
     fn is_plain(&self) -> bool {
         false
     }
 
-    /// [`Rule::update`] without some options, of a gradient that is still to be scaled. A rule that has it gets a second
-    /// loop, for gradients that are not clipped by value, one lane per iteration. It is faster, and takes more bytes.
-    /// The square of `scale` is between 2^-80 and 2^80.
-    fn plain_update<V: Lane>(&self, step: f64, _scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        self.update(step)
+    /// [`Rule::update`] without some options, for gradients that are not scaled: it multiplies them by `scale`, whose magnitude
+    /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value, one
+    /// lane per iteration. It is faster, and takes more bytes.
+    fn plain_update<V: Lane>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+        let (update, scale) = (self.update(step), V::splat(scale));
+        move |p, g, slots| update(p, scale * g, slots)
     }
 }
 
@@ -125,7 +126,7 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segme
     // `apply` makes the closures: made here, they would take more bytes.
     if rule.is_plain() && segment.clip == f64::INFINITY && (MOST_SCALE.recip()..=MOST_SCALE).contains(&scale.abs()) {
         let gradients = || {
-            let least = V::splat(least / scale.abs());
+            let least = least_unscaled::<V>(least, scale);
             move |[g]: [V; 1]| [g.zero_below(least)]
         };
         unsafe { apply(rule, segment, begin, end, gradients, || rule.plain_update(step, scale)) }
@@ -252,6 +253,11 @@ pub unsafe fn average<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
     }
 }
 
+/// The least magnitude of a gradient in memory that does not count as zero, if it is `least` after scaling.
+fn least_unscaled<V: Lane>(least: f64, scale: f64) -> V {
+    V::splat(least / scale.abs())
+}
+
 /// Turns gradients in memory into scaled and clipped ones: zero if they would be below `least`.
 #[inline(always)]
 fn gradients<V: Lane, const N: usize, const L: usize>(
@@ -259,7 +265,7 @@ fn gradients<V: Lane, const N: usize, const L: usize>(
     segment: &Segment<N>,
 ) -> impl Fn([V; L]) -> [V; L] + use<V, N, L> {
     let [scale, clip] = [segment.grad_scale, segment.clip];
-    let least = V::splat(least / scale.abs());
+    let least = least_unscaled::<V>(least, scale);
     let changes = scale != 1.0 || clip < f64::INFINITY;
     let [scale, clip] = [scale, clip].map(|x| x as f32);
     move |g| {

@@ -50,7 +50,7 @@ pub fn eps_pair<V: Lane>(eps: f64, in_sqrt: f64) -> (V, V) {
 #[derive(Clone, Copy)]
 pub struct Average<V> {
     beta: V,
-    one_minus_beta: V,
+    weight: V,
 }
 
 impl<V: Lane> Average<V> {
@@ -58,21 +58,21 @@ impl<V: Lane> Average<V> {
         Self::scaled(beta, 1.0)
     }
 
-    /// The average of numbers times `scale`.
+    /// The average of numbers times `scale`: the weight of a number is `(1 - beta) * scale`.
     pub fn scaled(beta: f64, scale: f64) -> Self {
-        Self { beta: V::splat(beta), one_minus_beta: V::splat((1.0 - beta) * scale) }
+        Self { beta: V::splat(beta), weight: V::splat((1.0 - beta) * scale) }
     }
 
-    /// `beta * average + (1 - beta) * x`.
+    /// `beta * average + weight * x`.
     #[inline(always)]
     pub fn of(self, average: V, x: V) -> V {
-        self.beta * average + self.one_minus_beta * x
+        self.beta * average + self.weight * x
     }
 
-    /// `beta * average + (1 - beta) * x * x`. With a small `scale`, `x * x` alone could be infinite.
+    /// `beta * average + weight * x * x`, from the left: `x * x` alone could be infinite.
     #[inline(always)]
     pub fn of_square(self, average: V, x: V) -> V {
-        self.beta * average + self.one_minus_beta * x * x
+        self.beta * average + self.weight * x * x
     }
 }
 

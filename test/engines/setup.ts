@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
 import { root } from "../../scripts/project.mjs";
@@ -43,11 +44,17 @@ const packages = ["chromium", "firefox-esr", "webkit2gtk-driver", "xvfb", "xauth
  */
 export function browsers() {
   const find = () => [chromium, firefox, webkit, xvfb].map((paths) => paths.find(existsSync));
-  if (find().includes(undefined) && process.getuid?.() === 0 && existsSync("/usr/bin/apt-get")) {
-    console.error(`installing ${packages.join(" ")}`);
-    const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
-    execFileSync("apt-get", ["update", "-qq"], { stdio: "ignore" });
-    execFileSync("apt-get", ["install", "-y", "-qq", ...packages], { stdio: "ignore", env });
+  if (process.getuid?.() === 0 && existsSync("/usr/bin/apt-get")) {
+    // Test files run at the same time, in processes. The lock makes one wait for the installation by another.
+    const alone = (...command: string[]) => {
+      const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+      execFileSync("flock", [join(tmpdir(), "downhill-browsers.lock"), ...command], { stdio: "ignore", env });
+    };
+    alone("true");
+    if (find().includes(undefined)) {
+      console.error(`installing ${packages.join(" ")}`);
+      alone("sh", "-c", `apt-get update -qq && apt-get install -y -qq ${packages.join(" ")}`);
+    }
   }
   const found = find();
   if (found.includes(undefined)) {

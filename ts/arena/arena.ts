@@ -9,7 +9,7 @@ import {
   type Space,
   spaceIn,
   suggestCollection,
-  withGap,
+  bytesToNext,
 } from "./memory.js";
 import { classOf, flag, listNames, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
@@ -295,7 +295,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     }
     const sizes = entries.map(([name, shape]) => sizeOf(name, shape));
     const bytes = sizes.map((size) => 4 * padded(size));
-    const total = withGap(bytes.reduce((sum, length) => sum + length, 0));
+    const total = bytesToNext(bytes.reduce((sum, length) => sum + length, 0));
     let at = this.reserve(2 * total, `tensors ${listNames(Object.keys(shapes))}`);
     const tensors = entries.map(([name, shape], index) => {
       const tensor = this.#add(name, shape, sizes[index]!, at, at + total);

@@ -36,33 +36,42 @@ export interface Space {
 export const ALIGNMENT = 64;
 export const PAGE = 65536;
 
+// A step reads and writes its arrays side by side, so their distance matters.
+// docs/decisions/06-whole-cache-lines.md has the measurements.
+
 /**
- * The distance of arrays that a step reads and writes side by side, modulo `PERIOD`. A processor takes a load for one of an earlier
- * store if the last twelve bits of their addresses are the same, so a small distance makes loads wait.
- * docs/decisions/06-whole-cache-lines.md has the measurements.
+ * The distance between two arrays, modulo `PERIOD`. A load waits for an earlier store if the last twelve bits of their
+ * addresses are the same, until the processor has compared the others. So the distance must not be small.
  */
 const DISTANCE = 1024;
 const PERIOD = 4096;
-/** The least number of bytes of an array whose place matters; smaller ones would take much more memory. */
+/** The bytes from which on an array has this distance. For smaller ones it would take too much memory. */
 const LARGE_ARRAY = 2 ** 16;
-/** The least number of bytes of an array that a gap follows, and the bytes of the gap: arrays whose distance is close to a large power of two compete for the same places in caches. */
+
+/**
+ * The bytes from which on a gap follows an array, and those of the gap. Arrays whose distance is close to a large power of
+ * two compete for the same places in caches.
+ */
 const HUGE_ARRAY = 2 ** 22;
 const GAP = 100 * 1024;
 
 /** The number of bytes from `address` to the next one that is `offset` modulo `PERIOD`. */
 const bytesUntil = (address: number, offset: number) => (((offset - address) % PERIOD) + PERIOD) % PERIOD;
 
-/** The number of bytes of an array, with the gap behind it: up to the next array. */
-export function withGap(bytes: number): number {
+/** The number of bytes from an array of so many bytes to the next array. */
+export function bytesToNext(bytes: number): number {
   if (bytes < LARGE_ARRAY) return bytes;
   const least = bytes < HUGE_ARRAY ? bytes : bytes + GAP;
   return least + bytesUntil(least, DISTANCE);
 }
 
-/** The most bytes that `besideParams` leaves free. */
+/** The most bytes that `besideParams` leaves free, if the largest array of state has so many bytes. */
 export const roomBeside = (bytes: number): number => (bytes < LARGE_ARRAY ? 0 : PERIOD);
 
-/** The first address from `address` on for state of so many bytes: behind parameters and gradients, modulo `PERIOD`. */
+/**
+ * The first address from `address` on for the state of the parameters at `params`: twice `DISTANCE` behind them, because the
+ * gradients come first.
+ */
 export const besideParams = (address: number, bytes: number, params: number): number =>
   bytes < LARGE_ARRAY ? address : address + bytesUntil(address, params + 2 * DISTANCE);
 

@@ -92,7 +92,7 @@ export class Program<Now = any> {
       return {
         begin: beginOperation(amounts, views, at),
         slices,
-        task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call], { run: 1 }),
+        task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call], { mostChunks: 1 }),
       };
     };
     const operations = new Map(this.#operations.map((operation) => [operation, placeOperation(operation)]));

@@ -1,7 +1,7 @@
 /** A segment: tensors of a group that are adjacent in memory, with their state. One kernel call updates all of them. */
 
 import type { Arena } from "../arena/arena.js";
-import { besideParams, roomBeside, withGap } from "../arena/memory.js";
+import { besideParams, roomBeside, bytesToNext } from "../arena/memory.js";
 import { padded, type Shape, type Tensor } from "../arena/tensor.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
@@ -97,7 +97,7 @@ export class Segment {
     const state = Object.keys(slots).reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
     const room = roomBeside(largestArray(tensors, variant));
-    return Segment.blockBytes(tensors, variant) + room + state + arrays * withGap(4 * extent(tensors));
+    return Segment.blockBytes(tensors, variant) + room + state + arrays * bytesToNext(4 * extent(tensors));
   }
 
   /** The kernels of a segment. */
@@ -156,7 +156,7 @@ export class Segment {
      * Returns the address of an array of state: in the segment's own bytes, unless it exists (`placed`) or another
      * library allocates state.
      */
-    const array = (name: string, start: number | "params", bytes = withGap(4 * length)) =>
+    const array = (name: string, start: number | "params", bytes = bytesToNext(4 * length)) =>
       places[name]?.byteOffset ??
       stateOf?.(first, name, variant.shapes[name]?.(first.shape) ?? first.shape, start) ??
       take(bytes);
@@ -342,9 +342,9 @@ function largestArray(tensors: readonly Tensor[], variant: Variant): number {
   return Math.max(0, ...slots, variant.hasAverage || variant.hasAccumulator ? 4 * extent(tensors) : 0);
 }
 
-/** The number of bytes of a slot, with the gap behind it. */
+/** The number of bytes from a slot to the next array. */
 export const arrayBytes = (slot: string, variant: Variant, tensors: readonly Tensor[]): number =>
-  withGap(4 * floatsIn(slot, variant, tensors));
+  bytesToNext(4 * floatsIn(slot, variant, tensors));
 
 /** The number of floats of a slot, padding included. */
 function floatsIn(slot: string, { shapes }: Variant, tensors: readonly Tensor[]): number {

@@ -4,7 +4,7 @@
  */
 
 import type { Arena } from "../arena/arena.js";
-import { withGap } from "../arena/memory.js";
+import { bytesToNext } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import { combine, dot, magnitude } from "../kernels/vector.js";
 import type { PAUSE } from "../threads/pool.js";
@@ -90,7 +90,7 @@ export class Vectors {
     // At most, each tensor is a span.
     const most = lists.reduce((sum, { length }) => sum + length, 0);
     const sums = SUMS_PER_CHUNK * sumsRange(most - 1, 0, length)[1];
-    const vector = lengths.reduce((sum, length) => sum + withGap(4 * length), 0);
+    const vector = lengths.reduce((sum, length) => sum + bytesToNext(4 * length), 0);
     const bytes = vector * count + BLOCK_BYTES * most + 8 * sums + taskBytes(most);
     let next = arena.reserve(bytes, what, kernels);
     const take = (bytes: number) => (next += bytes) - bytes;
@@ -99,7 +99,7 @@ export class Vectors {
     this.params = starting("data");
     this.grads = starting("grad");
     this.allocated = Array.from({ length: count }, () =>
-      lengths.map((length) => arena.floats(take(withGap(4 * length)), length)),
+      lengths.map((length) => arena.floats(take(bytesToNext(4 * length)), length)),
     );
     this.#blocks = next;
     const blocks = Array.from({ length: most }, () => take(BLOCK_BYTES));

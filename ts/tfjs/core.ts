@@ -19,7 +19,7 @@ type Core = Optimizer<Values, unknown>;
 export interface Arrays {
   readonly host: Host;
   readonly entries: readonly Entry[];
-  /** The number of entries, counted from the first, that have a gradient. The others only have micro-batches that came before. */
+  /** The number of entries, counted from the first, that have a gradient. The others had one in a micro-batch before. */
   readonly given: number;
   readonly arrays: readonly Variable[];
   readonly addresses: readonly number[];

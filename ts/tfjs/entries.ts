@@ -22,7 +22,7 @@ export interface Entry {
   readonly state: Map<string, Variable>;
   /** The number of steps of the optimizer in which this variable did not take part. */
   since: number;
-  /** Whether it has a gradient among the micro-batches of the next step that came. */
+  /** Whether it had a gradient in a micro-batch of the next step. */
   isDue: boolean;
   scalars: Scalars | undefined;
 }
@@ -65,7 +65,7 @@ export class Entries {
   }
 
   /**
-   * The entries of some variables, in order, and then of those that have a gradient among the micro-batches that came.
+   * The entries of some variables, in order, and then of those that had a gradient in a micro-batch of the next step.
    * @param since the number of steps before this one, for new entries
    * @param beforeChange called before entries are added or removed
    */

@@ -108,7 +108,7 @@ interface Progress {
   /** By the names of variables. Those that are missing are 0, or before the first step. */
   readonly since: Readonly<Record<string, number>>;
   readonly scalars: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
-  /** The names of variables with a gradient among the micro-batches that came. */
+  /** The names of variables that had a gradient in a micro-batch of the next step. */
   readonly due: readonly string[];
   readonly observed: readonly unknown[];
 }

@@ -1,6 +1,6 @@
 /** The control words: 32-bit integers at a fixed address, with which the threads of an arena coordinate. */
 
-/** The address of the control words: below every tensor, above the read-only data of the kernels. */
+/** The address of the control words, below every tensor. scripts/kernels.mjs relies on it: kernels read nothing below. */
 export const CONTROL_ADDRESS = 1024;
 export const CONTROL_BYTES = 192;
 
@@ -16,8 +16,8 @@ export const TOP = 2;
 export const TASK = 3;
 /** The number of chunks of the published task. */
 export const CHUNKS = 4;
-/** The most chunks of the published task that a thread claims at once. */
-export const RUN = 5;
+/** The most chunks of the published task in one claim. */
+export const MOST_CHUNKS = 5;
 /** The number of chunks that no thread has claimed. */
 export const REMAINING = 16;
 /** The number of chunks that are not done. */

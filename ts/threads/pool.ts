@@ -186,17 +186,23 @@ export class Pool {
       return;
     }
     const chunks = this.#publish(runner, task, begin - this.#lastEnd < AWAKE_MS);
-    // The mean time of the caller's chunks, without the run in which it was slowest: it may have been interrupted.
-    let [own, slowest, slowestCount] = [0, 0, 1];
+    let ownChunks = 0;
+    // The claim of the caller that took the longest per chunk. Numbers, because a step allocates nothing.
+    let slowestTime = 0;
+    let slowestChunks = 1;
     let end = begin;
-    for (let count = runner.claim(); count > 0; count = runner.claim()) {
+    for (let claimed = runner.claim(); claimed > 0; claimed = runner.claim()) {
       const start = end;
       end = now();
-      own += count;
-      if ((end - start) / count < slowest / slowestCount) continue;
-      [slowest, slowestCount] = [end - start, count];
+      ownChunks += claimed;
+      if ((end - start) / claimed > slowestTime / slowestChunks) {
+        slowestTime = end - start;
+        slowestChunks = claimed;
+      }
     }
-    if (own > slowestCount) this.#timesAlone.set(task, ((end - begin - slowest) / (own - slowestCount)) * chunks);
+    // The mean of the caller's other chunks: it may have been interrupted in the slowest claim.
+    const others = ownChunks - slowestChunks;
+    if (others > 0) this.#timesAlone.set(task, ((end - begin - slowestTime) / others) * chunks);
     const watch = new StallDetector();
     for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
       runner.wait(PENDING, pending, WAIT_MS);

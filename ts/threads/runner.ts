@@ -1,7 +1,7 @@
 /** A thread's part in the work: it claims chunks of the published task and runs their kernels. */
 
 import { type Code, Kernels } from "../wasm/kernels.js";
-import { CHUNKS, controlOf, PENDING, REMAINING, RUN, TASK, THREADS } from "./control.js";
+import { CHUNKS, controlOf, MOST_CHUNKS, PENDING, REMAINING, TASK, THREADS } from "./control.js";
 import { CALL_WORDS, CHUNK, HEAD_WORDS, type Task } from "./task.js";
 
 export class Runner {
@@ -15,21 +15,17 @@ export class Runner {
     this.kernels = new Kernels(code);
   }
 
-  /** Runs a whole task in this thread. */
-  run({ address, length }: Task): void {
-    this.#run(address, 0, length);
-  }
-
   /**
-   * Runs the elements `begin..end` of the task at `address`. A task with sums has one for each chunk, so it runs chunk by
-   * chunk.
+   * Runs a whole task in this thread. A task with sums runs chunk by chunk, so that the order of additions is the same
+   * as with several threads.
    */
-  #run(address: number, begin: number, end: number): void {
-    const part = this.#words[address / 4 + 1] === 0 ? end - begin : CHUNK;
-    for (let from = begin; from < end; from += part) this.#runPart(address, from, from + part);
+  run({ address, length, sums }: Task): void {
+    const part = sums === 0 ? length : CHUNK;
+    for (let begin = 0; begin < length; begin += part) this.#run(address, begin, begin + part);
   }
 
-  #runPart(address: number, begin: number, end: number): void {
+  /** Runs the elements `begin..end` of the task at `address`. */
+  #run(address: number, begin: number, end: number): void {
     const words = this.#words;
     let start = 0;
     let at = address / 4;
@@ -50,32 +46,37 @@ export class Runner {
   }
 
   /** Publishes a task to all threads and returns the number of its chunks. The previous task must be done. */
-  publish({ address, length, run }: Task): number {
+  publish({ address, length, mostChunks }: Task): number {
     const chunks = Math.ceil(length / CHUNK);
     this.control[TASK] = address;
     this.control[CHUNKS] = chunks;
-    this.control[RUN] = run;
+    this.control[MOST_CHUNKS] = mostChunks;
     Atomics.store(this.control, PENDING, chunks);
     Atomics.store(this.control, REMAINING, chunks);
     return chunks;
   }
 
   /**
-   * Claims chunks that follow each other, and runs them. A claim reduces a count that is not zero. So the chunks always belong to
-   * the published task, and that task stays until they are done.
-   * @param most the most chunks to claim; a thread never claims more than a quarter of its share of those that are left
+   * Claims chunks that follow each other, and runs them. A claim reduces a count that is not zero. So the chunks always
+   * belong to the published task, and that task stays until they are done.
+   *
+   * A claim takes a quarter of this thread's share of the chunks that are left, so that threads finish together: at
+   * least one chunk, and at most as many as the task allows and `most`.
    * @returns the number of chunks; 0 if none is left
    */
   claim(most = Infinity): number {
     const { control } = this;
     for (let left = Atomics.load(control, REMAINING); left > 0;) {
       const share = Math.floor(left / (4 * Atomics.load(control, THREADS)));
-      const count = Math.max(1, Math.min(share, control[RUN]!, most));
+      const count = Math.max(1, Math.min(share, control[MOST_CHUNKS]!, most));
       const found = Atomics.compareExchange(control, REMAINING, left, left - count);
       if (found === left) {
-        const begin = (control[CHUNKS]! - left) * CHUNK; // in the order of memory, because processors read ahead
-        this.#run(control[TASK]! >>> 0, begin, begin + count * CHUNK);
-        if (Atomics.sub(control, PENDING, count) === count) Atomics.notify(control, PENDING);
+        const address = control[TASK]! >>> 0;
+        const first = control[CHUNKS]! - left; // in the order of memory, because processors read ahead
+        for (let chunk = first; chunk < first + count; chunk++) {
+          this.#run(address, chunk * CHUNK, (chunk + 1) * CHUNK);
+          if (Atomics.sub(control, PENDING, 1) === 1) Atomics.notify(control, PENDING);
+        }
         return count;
       }
       left = found;

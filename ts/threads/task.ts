@@ -3,7 +3,7 @@
  * divide a task into chunks.
  */
 
-import { CHUNKS, CONTROL_ADDRESS, PENDING, REMAINING, RUN, TASK, THREADS, TOP } from "./control.js";
+import { CHUNKS, CONTROL_ADDRESS, MOST_CHUNKS, PENDING, REMAINING, TASK, THREADS, TOP } from "./control.js";
 
 /**
  * The number of elements in a chunk. For most rules that is 5 to 40 microseconds of work, so that a claim costs little
@@ -11,11 +11,8 @@ import { CHUNKS, CONTROL_ADDRESS, PENDING, REMAINING, RUN, TASK, THREADS, TOP } 
  */
 export const CHUNK = 16384;
 
-/**
- * The most chunks that a thread claims at once: long runs are faster from memory. A run takes up to some milliseconds. It
- * gets shorter towards the end of a task, so that threads finish together.
- */
-const LONGEST_RUN = 64;
+/** The default of `mostChunks`: some milliseconds of work. A long stretch of memory is read faster than many short ones. */
+const MOST_CHUNKS_OF_ELEMENTS = 64;
 
 /** The words of a task before its calls: the number of calls, the address of the sums, and the bytes of one chunk's sums. */
 export const HEAD_WORDS = 3;
@@ -29,7 +26,7 @@ export const PROTOCOL = [
   TOP,
   TASK,
   CHUNKS,
-  RUN,
+  MOST_CHUNKS,
   REMAINING,
   PENDING,
   CHUNK,
@@ -60,8 +57,8 @@ export interface Task {
   readonly bytes: number;
   /** The address of the sums that measuring kernels write; 0 for a task that updates. */
   readonly sums: number;
-  /** The most chunks that a thread claims at once. */
-  readonly run: number;
+  /** The most chunks in one claim. */
+  readonly mostChunks: number;
 }
 
 /**
@@ -77,13 +74,9 @@ export const sumsRange = (call: number, begin: number, end: number): readonly [b
 /** The number of bytes of a task with so many calls. */
 export const taskBytes = (calls: number): number => 4 * (HEAD_WORDS + CALL_WORDS * calls);
 
-interface TaskOptions {
-  /** The address of the sums, for a task that measures. */
-  readonly sums?: number;
+interface TaskOptions extends Partial<Pick<Task, "sums" | "mostChunks">> {
   /** The number of doubles in one sum. */
   readonly count?: number;
-  /** The most chunks that a thread claims at once. */
-  readonly run?: number;
 }
 
 /** Writes a task to memory. */
@@ -91,7 +84,7 @@ export function writeTask(
   memory: WebAssembly.Memory,
   address: number,
   calls: readonly Call[],
-  { sums = 0, count = 1, run = LONGEST_RUN }: TaskOptions = {},
+  { sums = 0, count = 1, mostChunks = MOST_CHUNKS_OF_ELEMENTS }: TaskOptions = {},
 ): Task {
   let length = 0;
   const words = calls.flatMap((call) => {
@@ -100,5 +93,5 @@ export function writeTask(
   });
   new Uint32Array(memory.buffer, address, HEAD_WORDS + words.length).set([calls.length, sums, 8 * count, ...words]);
   const bytes = calls.reduce((sum, call) => sum + call.bytes, 0);
-  return { address, length, bytes, sums, run };
+  return { address, length, bytes, sums, mostChunks };
 }

@@ -4,6 +4,7 @@ use crate::{lane::Lane, rule::*, scalar::*};
 use core::array::from_fn;
 
 hyper! {
+    /// `DECOUPLED`: weight decay shrinks the parameter, as in AdamW, and is not added to the gradient.
     pub struct Adam<const DECOUPLED: bool> {
         lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, bias_correction: f64, eps_root: f64, eps_hat: f64,
         nesterov: f64, amsgrad_corrected: f64,
@@ -36,8 +37,8 @@ impl<const DECOUPLED: bool, const N: usize> Rule<N> for Adam<DECOUPLED> {
 }
 
 impl<const DECOUPLED: bool> Adam<DECOUPLED> {
-    /// A step along the mean gradient, divided by the root of its mean square. Without `OPTIONS`, it has none of those that
-    /// `is_plain` names. The gradients' `scale` is in the weights of the averages, so it takes no multiplication.
+    /// A step along the mean gradient, divided by the root of its mean square. With `OPTIONS`, gradients are scaled already,
+    /// and `scale` is 1. Without, it has no option that `is_plain` names, and the weights of the averages contain `scale`.
     #[inline(always)]
     fn formula<V: Lane, const N: usize, const OPTIONS: bool>(
         &self,
@@ -56,15 +57,15 @@ impl<const DECOUPLED: bool> Adam<DECOUPLED> {
         let eps = V::splat(eps_scalar(if self.eps_hat != 0.0 { self.eps / late_root } else { self.eps }) * late_root);
         let [early, root] = [late / second, self.eps_root * late].map(V::splat);
         let [nesterov, has_root] = [self.nesterov, self.eps_root].map(|option| OPTIONS && option != 0.0);
-        let decays = OPTIONS && !DECOUPLED && self.weight_decay != 0.0;
+        let adds_decay = OPTIONS && !DECOUPLED && self.weight_decay != 0.0;
         let lr = self.lr * late_root / first;
         let ahead = if nesterov { self.lr * late_root * b1 / next } else { lr };
         let [ahead, now] = [ahead, lr * (1.0 - b1)].map(V::splat);
         let (mean, mean_square) = (Average::scaled(b1, scale), Average::scaled(self.betas[1], scale * scale));
-        let decay = V::splat(if DECOUPLED { 1.0 - self.lr * self.weight_decay } else { self.weight_decay });
+        let [keep, decay] = [1.0 - self.lr * self.weight_decay, self.weight_decay].map(V::splat);
         move |p, g, mut slots| {
-            let p = if DECOUPLED { decay * p } else { p };
-            let g = if decays { g + decay * p } else { g };
+            let p = if DECOUPLED { keep * p } else { p };
+            let g = if adds_decay { g + decay * p } else { g };
             slots[0] = mean.of(slots[0], g);
             slots[1] = mean_square.of_square(slots[1], g);
             if N == 3 {
