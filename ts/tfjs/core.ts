@@ -9,7 +9,7 @@ import { Optimizer } from "../optimizer/optimizer.js";
 import type { Counts } from "../optimizer/step.js";
 import { classOf } from "../option.js";
 import { CONTROL_BYTES, THREADS } from "../threads/control.js";
-import type { Entry } from "./entries.js";
+import { type Entry, hasCommonScalars } from "./entries.js";
 import type { Settings, TfjsGroup } from "./groups.js";
 import type { Host } from "./host.js";
 
@@ -89,9 +89,10 @@ function coreOf(
   counts: Counts | undefined,
 ): Core {
   const parts = new Map<string, { group: TfjsGroup; members: number[] }>();
+  const hasOwnScalars = !hasCommonScalars(rule) && !rule.perTensor;
   entries.forEach((entry, i) => {
     const group = groupOf(entry.name);
-    const key = `${groups.indexOf(group)} ${entry.since} ${entry.isDue} ${tensors[i]!.requiresGrad}`;
+    const key = `${groups.indexOf(group)} ${entry.since} ${entry.isDue} ${tensors[i]!.requiresGrad} ${hasOwnScalars ? JSON.stringify(entry.scalars) : ""}`;
     const known = parts.get(key);
     if (known) known.members.push(i);
     else parts.set(key, { group, members: [i] });
@@ -102,15 +103,13 @@ function coreOf(
   });
   const core: Core = new Optimizer<Values, unknown>(rule, params, shared);
   if (counts) core.internals.step.counts = counts;
-  // Scalars that follow from sums over all variables are the same for all.
-  const common = rule.sums.length > 0 && !rule.perTensor ? entries.find(({ scalars }) => scalars) : undefined;
   [...parts.values()].forEach(({ members }, i) => {
     const group = core.groups[i]!;
     const known = members.map((i) => entries[i]!);
     group.since = known.map(({ since }) => since);
     group.joined = known[0]!.since;
     group.isDue = known.map(({ isDue }) => isDue);
-    group.scalars = group.scalars.map((scalars, i) => (common ?? known[i]!).scalars ?? scalars);
+    group.scalars = group.scalars.map((scalars, i) => known[i]!.scalars ?? scalars);
   });
   return core;
 }

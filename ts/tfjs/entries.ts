@@ -2,7 +2,7 @@
 
 import { engine, type Variable } from "@tensorflow/tfjs-core";
 import { sameShape } from "../arena/tensor.js";
-import type { Scalars } from "../optimizer/definition.js";
+import type { Rule, Scalars } from "../optimizer/definition.js";
 import { variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import { show } from "../option.js";
@@ -26,6 +26,9 @@ export interface Entry {
   isDue: boolean;
   scalars: Scalars | undefined;
 }
+
+/** Whether the scalars of a rule follow from sums over all variables. Then they are the same for all. */
+export const hasCommonScalars = ({ sums, perTensor }: Rule): boolean => sums.length > 0 && !perTensor;
 
 export class Entries {
   readonly #settings: Settings;
@@ -84,8 +87,12 @@ export class Entries {
         scalars: undefined,
       }));
     if (added.length > 0) beforeChange();
+    const common = hasCommonScalars(this.#settings.rule) ? this.#all.find(({ scalars }) => scalars) : undefined;
     this.#all = [...this.#all, ...added];
-    for (const entry of added) known.set(entry.variable, entry);
+    for (const entry of added) {
+      known.set(entry.variable, entry);
+      entry.scalars = common?.scalars;
+    }
     const bound = new Set(variables.map((variable) => known.get(variable)!));
     for (const entry of this.#all) if (entry.isDue && entry.variable) bound.add(entry);
     return [...bound];
@@ -127,7 +134,14 @@ export class Entries {
         `${this.#settings.rule.name}: the state that was loaded must fit the variables of the step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
       );
     }
-    const pairs = isOrdered ? ordered : named;
+    // Micro-batches that came before belong to the next step, also those of variables without a gradient now.
+    const due = loaded.flatMap((entry) => {
+      const variable = engine().registeredVariables[entry.name];
+      return named.length > 0 && entry.isDue && variable && !variables.includes(variable)
+        ? [[entry, variable] as const]
+        : [];
+    });
+    const pairs = isOrdered ? ordered : [...named, ...due];
     for (const [entry, variable] of pairs) {
       const misfit = this.#misfit(entry, variable);
       if (misfit) throw new RangeError(`${this.#settings.rule.name}: ${misfit}`);

@@ -20,7 +20,7 @@ import { show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { configOf } from "./config.js";
 import { applyHyper, build, type Built } from "./core.js";
-import { Entries, type Entry } from "./entries.js";
+import { Entries, type Entry, hasCommonScalars } from "./entries.js";
 import { checkKind, listGradients } from "./gradients.js";
 import { checkGroup, type Settings, type TfjsGroup, type VariableGroup } from "./groups.js";
 import { type Host, hostOf } from "./host.js";
@@ -347,6 +347,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
         entries[tensors.indexOf(tensor)]!.scalars = scalars[scalars.length === 1 ? 0 : i];
       });
     }
+    if (hasCommonScalars(this.#rule)) for (const entry of this.#entries.all) entry.scalars = entries[0]!.scalars;
     this.#counts = counts;
   }
 
