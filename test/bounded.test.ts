@@ -1,5 +1,5 @@
 /**
- * Bounded work: for every rule and shape, each piece that a thread claims takes at most a few milliseconds. Otherwise a
+ * Bounded work: for every rule and shape, each piece of an operation on matrices takes at most a few milliseconds. Otherwise a
  * thread that works would look like one that died, and `stepAsync` would hold the event loop.
  */
 

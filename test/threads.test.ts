@@ -141,6 +141,25 @@ const FAKES = [
   ...(["Date", "performance", "hrtime", "queueMicrotask"] as const),
 ];
 
+test.each([
+  ["sgd with clipNorm", (tensors: Tensor[]) => sgd(tensors, { lr: 0.1, clipNorm: 1 })],
+  ["lamb", (tensors: Tensor[]) => lamb(tensors, { lr: 0.1 })],
+] as const)("%s: claims of many chunks give the bits of one thread", async (_, make) => {
+  const sizes = [2 ** 23, 100_003]; // 519 chunks, so that a claim takes up to 64
+  const runs = await Promise.all(
+    [1, 2].map(async (threads) => {
+      const arena = await open({ threads });
+      const tensors = sizes.map((size, i) => arena.tensor(`w${i}`, [size]));
+      for (const { data, grad } of tensors)
+        for (let i = 0; i < data.length; i++) grad[i] = Math.fround(((i * 7919) % 1009) / 1009);
+      const optimizer = make(tensors);
+      for (let step = 0; step < 3; step++) optimizer.step();
+      return tensors.map(({ data }) => Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+    }),
+  );
+  runs[0]!.forEach((bytes, i) => expect(Buffer.compare(bytes, runs[1]![i]!)).toBe(0));
+});
+
 describe("stepAsync", () => {
   test.each([1, 2])("on %i threads leaves the event loop free, and makes the bits of step", async (threads) => {
     const arena = await open({ threads });
