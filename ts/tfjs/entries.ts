@@ -113,23 +113,27 @@ export class Entries {
   }
 
   /**
-   * Gives state that was loaded to the variables of a step: by name, or if no name is the same, by order, because a model that is
-   * loaded a second time has other names.
+   * Gives state that was loaded to the variables of a step that have none: by name, or at the first step, if no name is the
+   * same, by order, because a model that is loaded a second time has other names.
    */
-  #bindLoaded(variables: readonly Variable[]): void {
+  #bindLoaded(given: readonly Variable[]): void {
     const loaded = this.#all.filter(({ variable }) => variable === undefined);
     if (loaded.length === 0) return;
+    const isFirst = loaded.length === this.#all.length;
+    const bound = new Set(this.#all.map(({ variable }) => variable));
+    const variables = given.filter((variable) => !bound.has(variable));
     const named = variables.flatMap((variable) => {
       const entry = loaded.find(({ name }) => name === variable.name);
       return entry ? [[entry, variable] as const] : [];
     });
     const ordered = loaded.map((entry, i) => [entry, variables[i]!] as const);
     const isOrdered =
+      isFirst &&
       named.length === 0 &&
       loaded.length === variables.length &&
       ordered.every(([entry, variable]) => this.#misfit(entry, variable) === undefined);
     const strangers = loaded.filter(({ name }) => engine().registeredVariables[name] === undefined);
-    if (named.length === 0 && !isOrdered && strangers.length > 0) {
+    if (isFirst && named.length === 0 && !isOrdered && strangers.length > 0) {
       throw new RangeError(
         `${this.#settings.rule.name}: the state that was loaded must fit the variables of the step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
       );
@@ -137,7 +141,7 @@ export class Entries {
     // Micro-batches that came before belong to the next step, also those of variables without a gradient now.
     const due = loaded.flatMap((entry) => {
       const variable = engine().registeredVariables[entry.name];
-      return named.length > 0 && entry.isDue && variable && !variables.includes(variable)
+      return named.length > 0 && entry.isDue && variable && !bound.has(variable) && !variables.includes(variable)
         ? [[entry, variable] as const]
         : [];
     });

@@ -75,7 +75,8 @@ interface Weight {
   readonly isOwn: boolean;
 }
 
-export function writeWeights({ rule, groups, groupOf }: Settings, entries: readonly Entry[], counts: Counts): Weight[] {
+export function writeWeights(settings: Settings, entries: readonly Entry[], counts: Counts): Weight[] {
+  const { rule, groupOf } = settings;
   const names = new Set(entries.flatMap(({ name }) => [...slotsOf(rule, groupOf(name)).keys()]));
   const state = [...names].flatMap((suffix) =>
     entries.flatMap((entry): Weight[] => {
@@ -97,7 +98,7 @@ export function writeWeights({ rule, groups, groupOf }: Settings, entries: reado
     }),
   );
   const iterations = { name: ITERATIONS, tensor: scalar(counts.steps, "int32"), isOwn: false };
-  const progress = progressOf(rule, groups, entries, counts);
+  const progress = progressOf(settings, entries, counts);
   if (progress === undefined) return [iterations, ...state];
   const codes = Array.from(JSON.stringify(progress), (character) => character.charCodeAt(0));
   return [iterations, ...state, { name: PROGRESS, tensor: tensor1d(codes, "int32"), isOwn: false }];
@@ -105,7 +106,7 @@ export function writeWeights({ rule, groups, groupOf }: Settings, entries: reado
 
 interface Progress {
   readonly counts: Omit<Counts, "steps">;
-  /** By the names of variables. Those that are missing are 0, or before the first step. */
+  /** By the names of variables. One that is missing is 0, if the variable has state. */
   readonly since: Readonly<Record<string, number>>;
   readonly scalars: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** The names of variables that had a gradient in a micro-batch of the next step. */
@@ -118,17 +119,20 @@ const plateaus = (groups: readonly TfjsGroup[]) =>
 
 /** The progress that files of TensorFlow.js cannot store. Undefined if there is none. */
 function progressOf(
-  rule: Rule,
-  groups: readonly TfjsGroup[],
+  { rule, groups, groupOf }: Settings,
   entries: readonly Entry[],
   counts: Counts,
 ): Progress | undefined {
   const { steps: _, ...rest } = counts;
-  const record = <Value>(value: (entry: Entry) => Value | undefined) =>
-    Object.fromEntries(entries.flatMap((entry) => (value(entry) ? [[entry.name, value(entry)!]] : [])));
-  const since = record(({ since }) => since);
+  // Without state, this is the only trace of a variable. TensorFlow.js's optimizers without state do not accept it.
+  const isOnlyTrace = ({ name }: Entry) => !(rule.name in tfjsNames) && slotsOf(rule, groupOf(name)).size === 0;
+  const since = Object.fromEntries(
+    entries.filter((entry) => entry.since > 0 || isOnlyTrace(entry)).map(({ name, since }) => [name, since]),
+  );
   const hasScalars = Object.keys(rule.scalars).length > 0;
-  const scalars = hasScalars ? record(({ scalars }) => scalars && exactNumbers(scalars)) : {};
+  const scalars = hasScalars
+    ? Object.fromEntries(entries.flatMap(({ name, scalars }) => (scalars ? [[name, exactNumbers(scalars)]] : [])))
+    : {};
   const observed = plateaus(groups).map(({ observed }) => plain(observed));
   const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
   if (isPlain && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
@@ -170,6 +174,9 @@ export async function readWeights(
     const slots = found.get(variable) ?? new Map<string, Tensor>();
     if (slots.has(slot)) throw new RangeError(`${title}: ${show(name)} must come once, it came twice`);
     found.set(variable, slots.set(slot, tensor));
+  }
+  for (const name of Object.keys(progress?.since ?? {})) {
+    if (slotsOf(rule, groupOf(name)).size === 0) found.set(name, new Map());
   }
   for (const [name, slots] of found) {
     const isMissing = (slot: string) => !slots.has(slot) && isNeeded(rule, groupOf(name), slot) && !rule.shapes[slot];
