@@ -57,17 +57,25 @@ describe("kernels own nothing", () => {
     );
   });
 
+  // WebKit 2.50 sometimes goes on with wrong values after such a call, in one of a hundred runs with normal numbers.
+  test("no function takes or returns a vector", () => {
+    const types = text.match(/^ *\(type \(;\d+;\) \(func.*/gm)!;
+    expect(types.length).toBeGreaterThan(1);
+    expect(types.filter((type) => type.includes("v128"))).toEqual([]);
+  });
+
   test("data, if any, lies below address 1024", () => {
     for (const [, offset, data] of text.matchAll(/\(data \(;\d+;\) \(i32\.const (\d+)\) "([^"]*)"/g)) {
       expect(Number(offset) + data!.replace(/\\../g, ".").length).toBeLessThanOrEqual(1024);
     }
   });
 
-  test("a kernel of single elements takes at most 1.5 kB, one with two loops or for whole matrices 2, all 68", () => {
+  test("a kernel of single elements takes at most 1.5 kB, one with two loops, two powers or for whole matrices 2, all 68", () => {
     expect(whole.length).toBeLessThanOrEqual(68_000);
     const sizes = functionSizes(whole);
     const large = new Set([
       ...["adam", "adamw"], // they have two loops
+      "ftrl", // it has two powers
       ...cases.flatMap(({ rule, values }) => (rule.program ? kernelsOf(rule, values) : [])),
       ...others,
     ]);

@@ -2,7 +2,6 @@
 //! bits: operations on floating-point numbers are correctly rounded (IEEE 754) and have a fixed order, and the others
 //! are integer arithmetic.
 
-use crate::math;
 use core::ops::{Add, Div, Mul, Sub};
 
 /// Elements of a lane.
@@ -41,15 +40,6 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
 
     /// One for elements before `end`, zero for others. `index` is that of the first element.
     fn ones_before(index: u32, end: u32) -> Self;
-
-    /// [`math::powf`], as one function in the binary.
-    fn powf(self, exponent: Self) -> Self {
-        math::powf(self, exponent)
-    }
-    /// [`math::normal`], as one function in the binary.
-    fn normal(index: u32, seeds: [u32; 2]) -> Self {
-        math::normal(index, seeds)
-    }
 
     /// # Safety
     /// `WIDTH` elements from `at` are readable.
@@ -215,14 +205,6 @@ mod simd {
             Self(v128_and(u32x4_lt(index, u32x4_splat(end)), f32x4_splat(1.0)))
         }
         #[inline(always)]
-        fn powf(self, exponent: Self) -> Self {
-            Self(powf(self.0, exponent.0))
-        }
-        #[inline(always)]
-        fn normal(index: u32, [a, b]: [u32; 2]) -> Self {
-            Self(normal(index, a, b))
-        }
-        #[inline(always)]
         unsafe fn load(at: *const f32) -> Self {
             Self(unsafe { v128_load(at.cast()) })
         }
@@ -285,18 +267,6 @@ mod simd {
             let [first, last] = [first, last].map(|pair| f32x4_demote_f64x2_zero(pair));
             Self(i32x4_shuffle::<0, 1, 4, 5>(first, last))
         }
-    }
-
-    // Rust's own calling convention passes vectors through memory, which needs a stack.
-    #[allow(improper_ctypes_definitions)] // not for another language
-    #[inline(never)]
-    extern "C" fn powf(x: v128, exponent: v128) -> v128 {
-        math::powf(Simd(x), Simd(exponent)).0
-    }
-    #[allow(improper_ctypes_definitions)]
-    #[inline(never)]
-    extern "C" fn normal(index: u32, a: u32, b: u32) -> v128 {
-        math::normal::<Simd>(index, [a, b]).0
     }
 
     /// The square root of a scalar (`f64::sqrt` needs std).

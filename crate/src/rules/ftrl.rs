@@ -1,6 +1,6 @@
 //! FTRL-Proximal: follow the regularized leader. McMahan et al., 2013, as in Keras.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{lane::Lane, math::powf, rule::*, scalar::*};
 
 hyper! {
     pub struct Ftrl {
@@ -11,8 +11,6 @@ hyper! {
 
 /// The slots are the sum of squared gradients, and the linear term (`z` in the paper).
 impl Rule<2> for Ftrl {
-    const UNROLL: usize = 2;
-
     fn least_gradient(&self) -> f64 {
         least_squared()
     }
@@ -28,7 +26,7 @@ impl Rule<2> for Ftrl {
         let shrink = 2.0 * self.l2_shrinkage_regularization_strength;
         let [inverse, l2, shrink, exponent] = [1.0 / self.lr, l2 + least, shrink, -self.lr_power].map(V::splat);
         let square_root = self.lr_power == -0.5;
-        let rate = move |x: V| inverse * if square_root { x.sqrt() } else { x.powf(exponent) };
+        let rate = move |x: V| inverse * if square_root { x.sqrt() } else { powf(x, exponent) };
         move |p, g, [squares, linear]| {
             let (before, squares) = (rate(squares), squares + g * g);
             let now = rate(squares);

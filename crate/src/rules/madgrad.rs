@@ -1,6 +1,6 @@
 //! MADGRAD: dual averaging over the cube root of the summed squares. Defazio & Jelassi, 2021.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{lane::Lane, math::powf, rule::*, scalar::*};
 
 hyper! {
     pub struct Madgrad { lr: f64, momentum: f64, weight_decay: f64, eps: f64 }
@@ -33,7 +33,7 @@ impl Rule<3> for Madgrad {
             let g = g + decay * p;
             // The square of a large gradient is infinite, and has no cube root.
             let (squares, sum) = ((squares + weight * (g * g)).min(most), sum + weight * g);
-            let target = start - sum / (squares.powf(third) + eps);
+            let target = start - sum / (powf(squares, third) + eps);
             (p + take * (target - p), [squares, sum, start])
         }
     }

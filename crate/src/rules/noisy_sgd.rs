@@ -1,14 +1,12 @@
 //! SGD with Gaussian noise that decreases over time. Neelakantan et al., 2015.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{lane::Lane, math::normal, rule::*, scalar::*};
 
 hyper! {
     pub struct NoisySgd { lr: f64, eta: f64, gamma: f64, key: f64, size: f64, deviation: f64 }
 }
 
 impl Rule<0> for NoisySgd {
-    const UNROLL: usize = 2;
-
     fn least_gradient(&self) -> f64 {
         least_scaled(self.lr)
     }
@@ -16,7 +14,7 @@ impl Rule<0> for NoisySgd {
     fn add_noise<V: Lane>(&self, step: f64) -> impl Fn(usize, V) -> V {
         let (deviation, seeds, end) = (V::splat(self.deviation), [step as u32, self.key as u32], self.size as u32);
         // Padding stays zero.
-        move |index, g| g + deviation * V::ones_before(index as u32, end) * V::normal(index as u32, seeds)
+        move |index, g| g + deviation * V::ones_before(index as u32, end) * normal::<V>(index as u32, seeds)
     }
 
     fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
