@@ -103,7 +103,14 @@ describe.each(engines)("%s", (name, launch, shares) => {
   }, 60_000);
   afterAll(() => browser?.close());
 
-  const ask = async (page: string) => JSON.parse(await browser.report(`${served.origin}${page}`));
+  const ask = async (page: string) => {
+    const report = await browser.report(`${served.origin}${page}`);
+    try {
+      return JSON.parse(report);
+    } catch {
+      throw new Error(`${page} reports an error: ${report}`);
+    }
+  };
   // Firefox 153 sometimes hangs when a worker starts and ends other workers, even if these do nothing.
   const tested = Object.entries(pages).filter(([, { inWorker }]) => !(name === "Firefox" && inWorker));
 

@@ -112,15 +112,16 @@ const others: Readonly<Record<string, string>> = { [BLOCKED]: "blocked()", [LIST
 /** Serves the pages. Returns the origin, and a function that stops the server. */
 export async function serve(module: string): Promise<{ origin: string; close(): void }> {
   const all = ({ counts, workerUrl }: Page) => `all([${counts}], ${JSON.stringify(workerUrl)})`;
+  const text = "(error) => `${error}\\n${error.stack}`";
   const script = (expression: string) =>
-    `import { all, blocked, messages } from "/page.mjs"; globalThis.report = ${expression}.then(JSON.stringify, String);`;
+    `import { all, blocked, messages } from "/page.mjs"; globalThis.report = ${expression}.then(JSON.stringify, ${text});`;
   const asking = `const worker = new Worker("/in-worker.js", { type: "module" });
     globalThis.report = new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });`;
   const files: Readonly<Record<string, () => string>> = {
     "/page.mjs": () => readFileSync(module, "utf8"),
     "/worker.js": () => readFileSync(join(root, "dist/worker.js"), "utf8"),
     "/in-worker.js": () =>
-      `import { all } from "/page.mjs"; postMessage(await ${all(pages["/isolated/worker"]!)}.then(JSON.stringify, String));`,
+      `import { all } from "/page.mjs"; postMessage(await ${all(pages["/isolated/worker"]!)}.then(JSON.stringify, ${text}));`,
     ...Object.fromEntries(Object.entries(others).map(([path, call]) => [`${path}.js`, () => script(call)])),
     ...Object.fromEntries(
       Object.entries(pages).map(([path, page]) => [`${path}.js`, () => (page.inWorker ? asking : script(all(page)))]),
