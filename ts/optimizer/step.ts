@@ -260,9 +260,10 @@ export class Step implements Work<Asked> {
           slice = (slice + 1) % slices;
         };
         const repeat = () => {
-          if (slice > 0) this.#next -= 3;
+          if (slice > 0) this.#next -= phases.length;
         };
-        return [beginSlice, task, repeat];
+        const phases: Phase[] = [beginSlice, task, repeat];
+        return phases;
       }
       const then = instruction.then.flatMap(phasesOf);
       const skip = () => {
