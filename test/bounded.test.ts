@@ -7,8 +7,9 @@ import fc from "fast-check";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { type Arena, createArena } from "../ts/arena/arena.js";
 import type { Operation } from "../ts/matrix/matrices.js";
+import { pieceLength } from "../ts/matrix/program.js";
 import { planGroup } from "../ts/optimizer/group.js";
-import { adamw } from "../ts/rules/index.js";
+import { adafactor, adamw, sm3 } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
 import { cases } from "./registry.js";
 
@@ -59,8 +60,11 @@ describe.each(programs)("$name", ({ rule, values }) => {
           if (typeof instruction === "string") continue;
           if ("then" in instruction) check(instruction.then);
           else {
-            const { kernel, counts } = instruction as Operation<any>;
+            const { kernel, counts, pieces } = instruction as Operation<any>;
             expect(work[kernel]?.(counts), `${kernel} of ${counts}`).toBeLessThanOrEqual(MOST);
+            const length = pieceLength(pieces);
+            expect(Number.isInteger(length)).toBe(true);
+            expect(length * pieces, `${kernel}: ${pieces} pieces`).toBeLessThan(2 ** 32);
           }
         }
       };
@@ -127,6 +131,22 @@ test("random rules and shapes have the same bits on any number of threads, and n
     }
   });
   await fc.assert(property, { numRuns: Number(process.env.RUNS ?? 40) });
+});
+
+// The length of a task is a number of 32 bits.
+test.each([
+  { factory: adafactor, shape: [512, 512, 3, 3] },
+  { factory: sm3, shape: [2 ** 21] },
+])("operations of more than 2^18 pieces are done as a whole: $shape", async ({ factory, shape }) => {
+  const arena = await open(2);
+  const w = arena.tensor("w", shape);
+  w.grad.fill(0.5);
+  const optimizer = factory([w]);
+  optimizer.step();
+  for (const values of [w.data, ...Object.values(optimizer.state(w) as Record<string, Float32Array>)]) {
+    expect(values[0]).not.toBe(0);
+    expect(new Set(values).size).toBe(1);
+  }
 });
 
 test("a row of several blocks is clipped as a whole", async () => {

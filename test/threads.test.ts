@@ -430,11 +430,43 @@ describe("an arena shared with another thread", () => {
     }
     for (const handle of wrong)
       expect(() => attachArena(handle)).toThrow(
-        /^attachArena: .*(the result of arena\.share\(\)|the same version in all threads)/,
+        /^attachArena: .*(the result of arena\.share\(\)|the same version in all threads|kernels\.wasm of this version)/,
       );
   });
 
+  test("free() in an attached arena completes the step that is under way", async () => {
+    const shapes = { a: [40, 50], b: [30, 20], c: [50, 60] };
+    const updated = new Set<string>();
+    for (let turns = 0; turns < 40; turns++) {
+      const arena = await open({ threads: 2, maxBytes: 2 ** 23 });
+      const tensors = Object.values(arena.tensors(shapes));
+      for (const { data, grad } of tensors) grad.set(data.fill(0.5).map((_, i) => i % 7));
+      const attached = attachArena(arena.share());
+      const optimizer = muon(Object.values(attached.tensors()));
+      const done = optimizer.stepAsync().catch((error: Error) => error);
+      const queued = optimizer.stepAsync().catch((error: Error) => error);
+      for (let i = 0; i < turns; i++) await null;
+      attached.free();
+      expect(() => optimizer.step()).toThrow();
+      updated.add(
+        `${(await done) instanceof Error ? "refused" : "made"}, ${tensors.map(({ data }) => data[1] !== 0.5)}`,
+      );
+      await queued;
+      expect(() => optimizer.state(attached.tensors().a!)).toThrow("freed");
+      expect(arena.torn).toBe(false);
+      arena.free();
+    }
+    for (const what of updated) expect(["made, true,true,true", "refused, false,false,false"]).toContain(what);
+    expect(updated).toContain("made, true,true,true");
+  });
+
   test("is not made of unshared memory", async () => {
+    const { memory } = await open({ shared: false }).then((arena) => ({
+      memory: arena.internals("test").space.memory,
+    }));
+    const handle = (await open({ threads: 2 })).share();
+    expect(() => attachArena({ ...handle, memory } as any)).toThrow("got unshared memory");
+
     expect((await open({ shared: true, threads: 1 })).share().tensors).toEqual([]);
     const arena = await open({ shared: false });
     expect(() => arena.share()).toThrow("share: the arena's memory is not shared; make the arena with shared: true");

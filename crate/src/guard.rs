@@ -64,7 +64,7 @@ pub unsafe fn guards<V: Lane, R: Rule<N>, const N: usize>(
     let (slots, decays, least_mean) = (segment.slots, rule.decays(), rule.least_mean());
     let fastest =
         guarded.clone().fold(1.0, |fastest, slot| if decays[slot] < fastest { decays[slot] } else { fastest });
-    let is_due = !guarded.is_empty() && (segment.step as u32).is_multiple_of(interval(fastest));
+    let is_due = !guarded.is_empty() && (segment.step as u64 as u32).is_multiple_of(interval(fastest));
     is_due.then_some(move |begin, end| {
         for slot in guarded.clone() {
             let least = if R::FADING.contains(&slot) { least_mean } else { least_state(decays[slot]) };

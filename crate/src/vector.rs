@@ -10,7 +10,7 @@ use crate::{
 /// `begin` and `end`.
 ///
 /// # Safety
-/// The gradients in `segment` are valid for `end` elements.
+/// As for [`crate::rule::run`]. The gradients in `segment` are valid for `end` elements.
 #[inline(always)]
 pub unsafe fn add_squares<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
     *sum = sum_streams::<V>(begin, end, |i, sums| unsafe {
@@ -23,7 +23,7 @@ pub unsafe fn add_squares<V: Lane>(segment: &Segment<0>, begin: usize, end: usiz
 /// [`add_squares`].
 ///
 /// # Safety
-/// The parameters and gradients in `segment` are valid for `end` elements.
+/// As for [`crate::rule::run`]. The parameters and gradients in `segment` are valid for `end` elements.
 #[inline(always)]
 pub unsafe fn dot<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
     *sum = sum_streams::<V>(begin, end, |i, sums| unsafe {

@@ -240,3 +240,18 @@ fn small_and_stopped_gradients_make_no_subnormal_numbers() {
     }
     assert!(slow_cases.is_empty(), "{} cases:\n{}", slow_cases.len(), slow_cases.join("\n"));
 }
+
+#[test]
+fn guards_act_at_steps_beyond_32_bits() {
+    let Published { cases, .. } = serde_json::from_str(include_str!("../../test/bits.json")).unwrap();
+    let case = cases.iter().find(|case| case.kernel == "momentum").unwrap();
+    let blocks = || Blocks { params: vec![1.0; LINE], grads: vec![0.0; LINE], slots: vec![vec![1.5e-38; LINE]] };
+    for step in [16, 1 << 32, (1 << 40) + 16] {
+        let [mut guarded, mut next] = [blocks(), blocks()];
+        let run = kernels()[case.kernel.as_str()].step;
+        run([&case.hyper, &case.hyper], &mut guarded, step, 1.0);
+        assert_eq!(guarded.slots, [vec![0.0; LINE]], "step {step}");
+        run([&case.hyper, &case.hyper], &mut next, step + 1, 1.0);
+        assert_ne!(next.slots, [vec![0.0; LINE]], "step {}", step + 1);
+    }
+}

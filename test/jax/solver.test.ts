@@ -150,6 +150,18 @@ test("averages, evaluation, estimates of the Hessian", () => {
   own = second.hessian(np.array([1, 1]), own);
   const [next] = second.step(np.array([1, 2]), np.array([1, 1]), own);
   expect((next as np.Array).shape).toEqual([2]);
+  const fails = sophia({ lr: (step) => (step > 0 ? NaN : 0.1) });
+  const estimate = np.array([1, 1]);
+  const [moved, state2] = fails.step(np.array([1, 2]), np.array([1, 1]), fails.init(np.array([1, 2])));
+  expect(() => fails.hessian(estimate, state2)).toThrow("lr at step 1");
+  expect(estimate.refCount).toBe(1);
+  const two = second.init({ a: np.array([1]), b: np.array([1]) });
+  const shared = np.array([1]);
+  expect(() => second.hessian({ a: shared, b: shared }, two)).toThrow(
+    "an array is given 2 times, but has 1 references",
+  );
+  expect(shared.refCount).toBe(1);
+  expect((moved as np.Array).shape).toEqual([2]);
 });
 
 test("refusals name the remedy, and consume nothing", () => {

@@ -167,14 +167,18 @@ export function attachArena(handle: ArenaHandle): Arena {
     );
   }
   const expected = "attachArena: expected the result of arena.share()";
-  try {
-    const { memory, module, tensors } = handle;
-    const space = spaceIn(memory);
-    if (!space.shared) throw new TypeError(`${expected}, got unshared memory`);
-    return new Arena(space, { memory, module: moduleFor("attachArena", true, module) }, [...tensors]);
-  } catch (cause) {
-    throw new TypeError(expected, { cause });
-  }
+  const read = <Result>(part: () => Result): Result => {
+    try {
+      return part();
+    } catch (cause) {
+      throw new TypeError(expected, { cause });
+    }
+  };
+  const { memory } = handle;
+  const space = read(() => spaceIn(memory));
+  if (!space.shared) throw new TypeError(`${expected}, got unshared memory`);
+  const module = moduleFor("attachArena", true, handle.module);
+  return read(() => new Arena(space, { memory, module }, [...handle.tensors]));
 }
 
 function resolveArena(title: string, given: ArenaOptions) {
@@ -325,8 +329,8 @@ export class Arena<Data extends Float32Array = Float32Array> {
 
   /**
    * A handle to post to other threads. There, `attachArena` makes an arena with the same memory and the present
-   * tensors.
-   * @throws an Error if the memory is not shared. An arena that was shared keeps its threads until `free`.
+   * tensors. An arena that was shared keeps its threads until `free`.
+   * @throws an Error if the memory is not shared.
    */
   share(): ArenaHandle {
     const { code } = this.internals("share");
@@ -359,7 +363,8 @@ export class Arena<Data extends Float32Array = Float32Array> {
 
   /**
    * Ends the threads and releases the memory. After that, everything in this arena throws. Views that you took before stay valid
-   * and keep the memory as long as you keep them. An attached arena is released in this thread alone.
+   * and keep the memory as long as you keep them. An attached arena is released in this thread alone, after
+   * the step that is under way.
    */
   free(): void {
     suggestCollection(this.#release());
@@ -370,11 +375,12 @@ export class Arena<Data extends Float32Array = Float32Array> {
    * reference remains on the stack.
    */
   #release(): number {
-    for (const dependent of this.#dependents) dependent.release();
     const { space, pool } = this.#internals ?? {};
-    pool?.free();
+    const dependents = this.#dependents.splice(0);
+    pool?.free(() => {
+      for (const dependent of dependents) dependent.release();
+    });
     space?.close();
-    this.#dependents.length = 0;
     this.#internals = undefined;
     this.#tensors.clear();
     collected?.unregister(this);

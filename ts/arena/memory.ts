@@ -4,7 +4,7 @@ import { classOf } from "../option.js";
 import { checkAvailable } from "../wasm/kernels.js";
 import { nextTurn } from "../time.js";
 import { CONTROL_ADDRESS, CONTROL_BYTES, controlOf, TOP } from "../threads/control.js";
-import type { Shape, Tensor } from "./tensor.js";
+import type { Tensor } from "./tensor.js";
 
 /** A WebAssembly memory with a bump allocator: nothing is freed before the arena is. */
 export interface Space {
@@ -24,11 +24,10 @@ export interface Space {
   /**
    * Returns the address of a tensor's state, if another library holds it: padded, and zero in the padding.
    * @param name the slot, or the name of an array that an option adds
-   * @param start the number that new state starts at, or `"params"` for a copy of the parameters
    */
-  readonly stateOf?: (tensor: Tensor, name: string, shape: Shape, start: number | "params") => number;
+  readonly stateOf?: (tensor: Tensor, name: string) => number;
 
-  /** Marks the memory as released. Messages use this count. */
+  /** Ends the count of this memory as open. Errors about address space name the number of open memories. */
   readonly close: () => void;
 }
 

@@ -67,8 +67,7 @@ export const toJson = (value: Json): string =>
 const wordsForNumbers = ["NaN", "Infinity", "-Infinity", "-0"];
 
 /** Converts a number to JSON without loss: to a number, or to text. */
-export const exactNumber = (x: number): number | string =>
-  Object.is(x, -0) ? "-0" : Number.isFinite(x) ? x : String(x);
+const exactNumber = (x: number): number | string => (Object.is(x, -0) ? "-0" : Number.isFinite(x) ? x : String(x));
 
 /** Reads what `exactNumber` or `toJson` wrote. */
 export function numberFrom(title: string, value: unknown): number {

@@ -36,6 +36,8 @@ interface Contents {
   readonly structure: JsTreeDef;
   /** The arrays that were returned last, whose values the tensors have. They are compared, never read. */
   last: readonly JaxArray[];
+  /** The devices of the parameters. */
+  devices: readonly JaxArray["device"][];
 }
 
 /**
@@ -176,7 +178,7 @@ export class Solver<Hyper = unknown> {
       );
       const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
       tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
-      return makeState<Hyper>(this.#rule, { optimizer, tensors, structure, last: leaves });
+      return makeState<Hyper>(this.#rule, { optimizer, tensors, structure, last: leaves, devices: devicesOf(leaves) });
     } catch (error) {
       arena.free();
       throw error;
@@ -224,25 +226,28 @@ export class Solver<Hyper = unknown> {
   hessian(estimates: GradientTree, state: SolverState<Hyper>): SolverState<Hyper> {
     const { optimizer, tensors, structure } = this.#contents("hessian", state);
     if (this.#rule.hessian === undefined) optimizer.hessian(); // throws
-    giveGradients(tensors, this.#gradients("hessian: estimates", estimates, tensors, structure));
+    const arrays = this.#gradients("hessian: estimates", estimates, tensors, structure);
+    checkReferences(`${this.#rule.name}: hessian`, arrays);
+    giveGradients(tensors, arrays);
     optimizer.hessian();
+    for (const array of arrays) array?.dispose();
     return state.moved();
   }
 
   /** The averages of the parameters, by the option `ema` or `swa`. The state stays. */
   average(state: SolverState<Hyper>): ArrayTree {
-    const { optimizer, tensors, structure } = this.#contents("average", state);
+    const { optimizer, tensors, structure, devices } = this.#contents("average", state);
     return tree.unflatten(
       structure,
-      tensors.map((tensor) => arrayOf(optimizer.average(tensor), tensor.shape)),
+      tensors.map((tensor, i) => arrayOf(optimizer.average(tensor), tensor.shape, devices[i]!)),
     );
   }
 
   /** The parameters for evaluation: those of training, except for the schedule-free rules. The state stays. */
   evalParams(state: SolverState<Hyper>): ArrayTree {
-    const { optimizer, tensors, structure } = this.#contents("evalParams", state);
+    const { optimizer, tensors, structure, devices } = this.#contents("evalParams", state);
     optimizer.eval();
-    const arrays = tensors.map(({ data, shape }) => arrayOf(data, shape));
+    const arrays = tensors.map(({ data, shape }, i) => arrayOf(data, shape, devices[i]!));
     optimizer.train();
     return tree.unflatten(structure, arrays);
   }
@@ -269,18 +274,15 @@ export class Solver<Hyper = unknown> {
     const old = this.#fitting(`${method}: params`, params, tensors, structure);
     const gradients = this.#gradients(`${method}: grads`, grads, tensors, structure);
     checkReferences(`${this.#rule.name}: ${method}`, [...old, ...gradients]);
-    giveGradients(
-      tensors,
-      gradients.map((gradient) => gradient?.ref ?? null),
-    );
+    giveGradients(tensors, gradients);
     tensors.forEach(({ data }, i) => {
       if (old[i] !== last[i]) data.set(old[i]!.ref.dataSync() as Float32Array);
     });
     contents.last = old;
-    const devices = old.map(({ device }) => device);
+    contents.devices = devicesOf(old);
     optimizer.step();
     for (const gradient of gradients) gradient?.dispose();
-    contents.last = tensors.map(({ data, shape }, i) => arrayOf(data, shape, devices[i]!));
+    contents.last = tensors.map(({ data, shape }, i) => arrayOf(data, shape, contents.devices[i]!));
     return [old, state.moved()];
   }
 
@@ -331,12 +333,12 @@ export class Solver<Hyper = unknown> {
   }
 }
 
-/** Writes gradients to their tensors, and consumes them. */
+/** Writes gradients to their tensors. The arrays are not consumed. */
 function giveGradients(tensors: readonly Tensor[], gradients: readonly (JaxArray | null)[]): void {
   tensors.forEach((tensor, i) => {
     const gradient = gradients[i]!;
     tensor.requiresGrad = gradient !== null;
-    if (gradient) tensor.grad.set(gradient.dataSync() as Float32Array);
+    if (gradient) tensor.grad.set(gradient.ref.dataSync() as Float32Array);
   });
 }
 
@@ -352,8 +354,10 @@ export function applyUpdates<Params extends ArrayTree>(params: Params, updates: 
   return tree.map((param: JaxArray, update: JaxArray) => param.add(update), params as any, updates as any) as Params;
 }
 
-const arrayOf = (values: Float32Array, shape: Shape, device?: JaxArray["device"]): JaxArray =>
-  np.array(values, { shape: [...shape], ...(device && { device }) });
+const devicesOf = (arrays: readonly JaxArray[]) => arrays.map(({ device }) => device);
+
+const arrayOf = (values: Float32Array, shape: Shape, device: JaxArray["device"]): JaxArray =>
+  np.array(values, { shape: [...shape], device });
 
 function checkLeaves(title: string, leaves: readonly unknown[], names: readonly string[]): void {
   leaves.forEach((leaf, i) => {

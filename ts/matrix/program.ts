@@ -10,6 +10,16 @@ import { type Amount, type Instruction, Matrices, type Operation, type Place } f
 const NUMBERS_BYTES = 96;
 const OPERATION_BYTES = NUMBERS_BYTES + Math.ceil(taskBytes(1) / 8) * 8;
 
+/**
+ * The length of a piece as a part of its task, whose length must fit 32 bits: a chunk, or less where there are many pieces. Then a
+ * chunk has several pieces.
+ */
+export function pieceLength(pieces: number): number {
+  let length = CHUNK;
+  while (pieces * length >= 2 ** 32) length /= 2;
+  return length;
+}
+
 /** Every operation once, even if it runs several times. */
 const operationsIn = <Now>(instructions: readonly Instruction<Now>[]): Operation<Now>[] => [
   ...new Set(
@@ -81,14 +91,15 @@ export class Program<Now = any> {
     arena.onFree({ release: () => void (views.length = 0) });
     const placeOperation = (operation: Operation<Now>) => {
       const { kernel, amounts, places, counts, pieces, slices = 1, bytes } = operation;
+      const piece = pieceLength(pieces);
       const hyper = next;
       next += OPERATION_BYTES;
       const numbers = arena.doubles(hyper, amounts.length);
-      const words = [...places.map((place) => (place === undefined ? 0 : addressOf(place))), ...counts, CHUNK, 0];
+      const words = [...places.map((place) => (place === undefined ? 0 : addressOf(place))), ...counts, piece, 0];
       const view = new Uint32Array(numbers.buffer, hyper + numbers.byteLength, words.length);
       view.set(words);
       const at = views.push({ numbers, slice: view.subarray(-1) }) - 1;
-      const call: Call = { kernel: arena.kernel(this.kernels[kernel]!), hyper, segment, length: pieces * CHUNK, bytes };
+      const call: Call = { kernel: arena.kernel(this.kernels[kernel]!), hyper, segment, length: pieces * piece, bytes };
       return {
         begin: beginOperation(amounts, views, at),
         slices,

@@ -1,6 +1,6 @@
 /** The weights of the parameters in their average, for the options `ema` and `swa`. */
 
-export interface AverageOptions {
+interface AverageOptions {
   readonly ema: number;
   readonly emaWarmup: boolean;
   readonly swa: number;

@@ -295,7 +295,8 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
 
   /**
    * Sets the parameters to the values for evaluation, for rules that train other values: the schedule-free rules use a
-   * mean. Other rules have nothing to do. Until `train()` is called, the optimizer neither steps nor is saved.
+   * mean. Until `train()` is called, their optimizers neither step nor are saved. For other rules it does nothing, also with `ema` and
+   * `swa`: `swapAverages()` is for averages.
    * @throws an Error during a step; a RangeError if there is no memory for a copy of the parameters. Nothing changes then.
    */
   eval(): void {

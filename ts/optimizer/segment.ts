@@ -72,9 +72,9 @@ export class Segment {
   readonly average: Call | undefined;
   /** The program of a rule of whole matrices. */
   program: readonly PlacedInstruction[] | undefined;
-  /** Averages the user's estimates of the Hessian. `weights` are the weights of the average and of the estimate. */
+  /** Averages the user's estimates of the Hessian. */
   readonly averageHessian: Call | undefined;
-  /** The address of the two weights of `averageHessian`: of the average, and of the estimate. */
+  /** The weights of `averageHessian` in memory: of the average, and of the estimate. */
   #hessianWeights: Float64Array | undefined;
   #views: ReadonlyMap<Tensor, TensorViews>;
   /** The step numbers in memory. */
@@ -156,10 +156,8 @@ export class Segment {
      * Returns the address of an array of state: in the segment's own bytes, unless it exists (`placed`) or another
      * library allocates state.
      */
-    const array = (name: string, start: number | "params", bytes = bytesToNext(4 * length)) =>
-      places[name]?.byteOffset ??
-      stateOf?.(first, name, variant.shapes[name]?.(first.shape) ?? first.shape, start) ??
-      take(bytes);
+    const array = (name: string, bytes = bytesToNext(4 * length)) =>
+      places[name]?.byteOffset ?? stateOf?.(first, name) ?? take(bytes);
     const gradPointers: Uint32Array[] = [];
     /** Writes a `Segment` struct that neither scales nor clips nor averages. */
     const struct = (pointers: readonly number[]) => {
@@ -183,14 +181,14 @@ export class Segment {
     for (const slot of [...Object.keys(slots), ...variant.scratch]) {
       const bytes = arrayBytes(slot, variant, tensors);
       if (bytes === 0) addresses.set(slot, 0);
-      else if (slot in slots) addresses.set(slot, array(slot, slots[slot]!, bytes));
+      else if (slot in slots) addresses.set(slot, array(slot, bytes));
       else {
         addresses.set(slot, nextScratch);
         nextScratch += bytes;
       }
     }
-    const average = hasAverage ? array(AVERAGE, "params") : 0;
-    const sum = hasAccumulator ? array(GRAD_SUM, 0) : 0;
+    const average = hasAverage ? array(AVERAGE) : 0;
+    const sum = hasAccumulator ? array(GRAD_SUM) : 0;
     if (hasAccumulator) {
       // The kernel `sgd` with a learning rate of -1 adds the gradients to the sum. The rate is its first
       // hyper-parameter; the others are 0.
@@ -203,7 +201,8 @@ export class Segment {
     const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0];
     const segment = struct([...pointers, ...variant.kernelSlots.map((slot) => addresses.get(slot)!)]);
     const arrays = variant.kernelSlots.reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0) / length;
-    // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages.
+    // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages. This is an estimate
+    // for rules that measure before they update.
     this.update = call(
       kernels[variant.kernel]!,
       hyper,

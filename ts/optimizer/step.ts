@@ -516,8 +516,8 @@ export class Step implements Work<Asked> {
   /** Zeroes the sum of the micro-batches. */
   dropMicroBatches(): void {
     this.#microBatches = 0;
-    for (const { params, segments } of this.#groups) {
-      for (const tensor of params) for (const segment of segments) segment.viewsOf(tensor)?.sum?.fill(0);
+    for (const { segments } of this.#groups) {
+      for (const segment of segments) for (const tensor of segment.tensors) segment.viewsOf(tensor)?.sum?.fill(0);
     }
   }
 

@@ -1,7 +1,7 @@
 /** Groups of variables that share options. */
 
 import type { Rule } from "../optimizer/definition.js";
-import type { Values } from "../optimizer/hyper.js";
+import type { Live, Values } from "../optimizer/hyper.js";
 import { show } from "../option.js";
 
 /** A group of variables that share options. A variable belongs to the first group that matches its name. */
@@ -20,6 +20,8 @@ export interface TfjsGroup<Hyper = unknown> {
   readonly values: Values;
   /** The group's own options, as they were given. @internal */
   readonly own: Values;
+  /** Checks changes of hyper-parameters. The result makes them. @internal */
+  readonly stage: Live["stage"];
 }
 
 /** A rule, with its options for each variable. */

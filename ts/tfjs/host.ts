@@ -203,6 +203,11 @@ class CopyingHost extends Host {
     return copy;
   }
 
+  override dispose(): void {
+    super.dispose();
+    this.#space.close();
+  }
+
   publish(variables: Iterable<Variable>): void {
     for (const variable of variables) {
       const copy = this.#copies.get(variable);

@@ -50,8 +50,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const { groups, options } = adapterOptions(rule, LIBRARY, "variables", given);
     const group = (own: Values, variables: VariableGroup["variables"] | undefined, path: string): TfjsGroup<Hyper> => {
       const values = resolveGroup(rule, resolveAll(rule, options), own, path);
-      const { hyper } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
-      const made = { hyper: hyper as Hyper, variables, values, own, [INSPECT]: () => ({ variables, ...hyper }) };
+      const { hyper, stage } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
+      const made = { hyper: hyper as Hyper, variables, values, own, stage, [INSPECT]: () => ({ variables, ...hyper }) };
       refuseOptions(made, rule, "group");
       return made;
     };
@@ -123,7 +123,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   }
 
   set learningRate(lr: number) {
-    for (const { hyper } of this.#groups) (hyper as { lr: number }).lr = lr;
+    this.#setAll({ lr });
   }
 
   /** Sets the learning rate of all groups. */
@@ -133,10 +133,16 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
 
   /**
    * Sets the hyper-parameter `momentum` of all groups, from the next step on.
-   * @throws a TypeError for a rule that has none.
+   * @throws a TypeError for a rule that has none; a TypeError or RangeError for a value that is not allowed in one of the groups.
+   * No group is changed then.
    */
   setMomentum(momentum: number): void {
-    for (const { hyper } of this.#groups) (hyper as { momentum: number }).momentum = momentum;
+    this.#setAll({ momentum });
+  }
+
+  #setAll(changes: Values): void {
+    const staged = this.#groups.map(({ stage }) => stage(changes));
+    for (const change of staged) change();
   }
 
   /**
@@ -166,7 +172,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
 
   /**
    * Sets the parameters to the values for evaluation, for rules that train other values: the schedule-free rules use a mean.
-   * Other rules have nothing to do. Until `train()` is called, the optimizer makes no step, and is not saved.
+   * Until `train()` is called, their optimizers make no step, and are not saved. For other rules it does nothing.
    * @throws an Error if state was loaded since the last step: it gets its variables at the next one.
    */
   eval(): void {

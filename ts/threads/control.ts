@@ -6,7 +6,7 @@ export const CONTROL_BYTES = 192;
 
 // Indices of the words. Words that change many times in a step have cache lines of their own.
 
-/** The arena's state: one of the four below. */
+/** The arena's state: `IDLE`, `STEPPING`, `TORN` or `FREED`. */
 export const STATE = 0;
 /** The number of threads that take part in a step, the calling thread included. */
 export const THREADS = 1;

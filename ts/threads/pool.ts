@@ -55,6 +55,9 @@ export class Pool {
   /** Whether this pool ends the threads. False in an attached arena. */
   #ownsThreads = false;
   #freed = false;
+  /** Whether a step of this thread is under way, and what is called after it. */
+  #isStepping = false;
+  #release: (() => void) | undefined;
   /**
    * The time that sharing has gained, in milliseconds, minus the time that it has lost. Sharing loses time where other
    * threads are late because their cores have other work. Below zero, the caller works alone.
@@ -95,10 +98,19 @@ export class Pool {
     return allReady([...this.#threads]);
   }
 
-  /** Ends the threads. After this, every step is an error. */
-  free(): void {
+  /**
+   * Ends the threads. After this, every step is an error. In an attached arena, a step that is under way is completed, because others
+   * use the memory.
+   * @param release is called when no step needs the views of the memory any more
+   */
+  free(release: () => void): void {
     this.#freed = true;
-    if (!this.#ownsThreads) return; // a step that is under way is completed, because others use the memory
+    if (!this.#ownsThreads && this.#isStepping) {
+      this.#release = release;
+      return;
+    }
+    release();
+    if (!this.#ownsThreads) return;
     Atomics.store(this.#control, STATE, FREED);
     this.end();
     this.#runner = undefined;
@@ -252,11 +264,15 @@ export class Pool {
   #enter(title: string): void {
     const state = this.#freed ? FREED : Atomics.compareExchange(this.#control, STATE, IDLE, STEPPING);
     if (state !== IDLE) throw refusal(title, state);
+    this.#isStepping = true;
   }
 
   /** Ends the step, unless the arena was torn or freed during it. */
   #leave(): void {
     Atomics.compareExchange(this.#control, STATE, STEPPING, IDLE);
+    this.#isStepping = false;
+    this.#release?.();
+    this.#release = undefined;
   }
 
   /** Offers a task to all threads, and wakes them if it is worth it: if it is large, or others follow at once. */

@@ -66,7 +66,7 @@ const torchOptions = new Set([
   ...["ns_coefficients", "ns_steps", "adjust_lr_fn", "beta2_decay", "d"],
 ]);
 
-export function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
+function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
   const torchRule = Object.hasOwn(torchRules, rule.name) ? torchRules[rule.name] : undefined;
   if (torchRule) return torchRule;
   throw new RangeError(

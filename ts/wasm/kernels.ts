@@ -29,7 +29,7 @@ export class Kernels {
   readonly #all: WebAssembly.Exports | undefined;
   readonly #runs = new Map<number, Run>();
 
-  /** An Error if the module is for another kind of memory, or no code may be compiled here. */
+  /** @throws an Error if the module is for another kind of memory, or no code may be compiled here. */
   constructor({ memory, module }: Code) {
     this.#memory = memory;
     if (module) this.#all = instantiate(module, memory);
@@ -67,7 +67,7 @@ export function forMemory(module: Uint8Array<ArrayBuffer>, shared: boolean): Uin
   return module;
 }
 
-/** An Error if there is no WebAssembly. */
+/** @throws an Error if there is no WebAssembly. */
 export function checkAvailable(title: string): void {
   if (typeof WebAssembly !== "undefined") return;
   throw new Error(
@@ -78,7 +78,7 @@ export function checkAvailable(title: string): void {
 /**
  * The module with all kernels, if one is given.
  * @param given the module, compiled for unshared memory, or its bytes
- * An Error if WebAssembly does not compile here; a TypeError if the module is not the package's.
+ * @throws an Error if WebAssembly does not compile here; a TypeError if the module is not the package's.
  */
 export function moduleFor(title: string, shared: boolean, given?: Whole): WebAssembly.Module | undefined {
   checkAvailable(title);

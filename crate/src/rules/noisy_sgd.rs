@@ -12,7 +12,8 @@ impl Rule<0> for NoisySgd {
     }
 
     fn add_noise<V: Lane>(&self, step: f64) -> impl Fn(usize, V) -> V {
-        let (deviation, seeds, end) = (V::splat(self.deviation), [step as u32, self.key as u32], self.size as u32);
+        let (deviation, seeds, end) =
+            (V::splat(self.deviation), [step as u64 as u32, self.key as u32], self.size as u32);
         // Padding stays zero.
         move |index, g| g + deviation * V::ones_before(index as u32, end) * normal::<V>(index as u32, seeds)
     }
