@@ -264,7 +264,7 @@ const same = scheduleFrom(JSON.parse(JSON.stringify(schedule))); // it is data
 0.1 0.0100
 \`\`\`
 
-A missing option is a TypeError, and a number outside its range is a RangeError. To draw one:
+A missing option is a TypeError, and a number outside its range is a RangeError. To draw one, in a clone of the repository:
 
 \`\`\`sh
 npm run plot -- 'stepLR({ lr: 0.1, stepSize: 30 })'

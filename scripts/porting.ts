@@ -529,7 +529,11 @@ export const around: readonly Port[] = [
     differs: "in the same pass; averages include the clamped parameters",
   },
   { there: "AveragedModel(model), update_parameters every 100 steps", here: "adamw(model, { swa: 100 })" },
-  { there: "DataLoader(…, batch_size=128, shuffle=True)", here: "batches(60_000, 128, { seed: 1 })" },
+  {
+    there: "DataLoader(…, batch_size=128, shuffle=True)",
+    here: "batches(60_000, 128, { seed: 1, epochs: 5 })",
+    differs: "one loop over all epochs",
+  },
   {
     there: 'model.load_state_dict(torch.load("model.pt"))',
     here: "loadModel(saveModel(model), model)",

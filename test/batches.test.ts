@@ -85,7 +85,7 @@ test("continue from a saved state, in the same and in new batches", () => {
         const size = 1 + (rest % samples);
         const make = () => batches(samples, size, { seed: 3, epochs: 4, dropLast });
         const [whole, other] = [make(), make()];
-        for (let i = 0; i < drawn; i++) whole.next();
+        for (let i = 0; i < drawn; i++) if (whole.next().done) return;
         for (let i = 0; i < Math.min(ahead, 3 * Math.floor(samples / size)); i++) other.next();
         other.state = JSON.parse(JSON.stringify(whole.state));
         expect([...other].map(String)).toEqual([...whole].map(String));
@@ -117,4 +117,13 @@ test("refuse the state of batches with other arguments", () => {
   expect(() => {
     order.state = state;
   }).toThrow("batches: the generator has ended; call batches() again and assign the state to the new one");
+});
+
+test("a second loop is an error", () => {
+  for (const isWhole of [true, false]) {
+    const order = batches(4, 2);
+    for (const _ of order) if (!isWhole) break;
+    expect(() => [...order]).toThrow("batches: the generator has ended; call batches() again, or set epochs");
+    expect(order.state.start).toBe(isWhole ? 0 : 2);
+  }
 });

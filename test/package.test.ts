@@ -127,10 +127,10 @@ async function bundled(contents: string): Promise<string> {
 }
 
 test.each([
-  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 27_300],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 26_400],
-  ["everything", `export * from "downhill"`, 80_000],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 94_100],
+  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 27_450],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 26_550],
+  ["everything", `export * from "downhill"`, 80_300],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 94_400],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });

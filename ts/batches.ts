@@ -22,7 +22,7 @@ export interface BatchState {
   readonly start: number;
 }
 
-/** A generator of mini-batches. */
+/** A generator of mini-batches, for one loop: it has ended after the loop, also after `break`. Then a second loop is an error. */
 export interface Batches extends Generator<Uint32Array, void> {
   /**
    * The position. Save it in a checkpoint, and assign it to go on from there: `order.state = extra.batches`.
@@ -35,8 +35,8 @@ export interface Batches extends Generator<Uint32Array, void> {
  * Draws mini-batches without replacement.
  * @param samples the number of samples, a whole number in [1, 2^32)
  * @param size the number of samples in a batch, a whole number in [1, samples]
- * @returns a generator of batches; a batch is the indices of its samples
- * @throws a TypeError or RangeError for wrong arguments, when called.
+ * @returns a generator of batches, for one loop over all epochs; a batch is the indices of its samples
+ * @throws a TypeError or RangeError for wrong arguments, when called; an Error for a second loop.
  */
 export function batches(samples: number, size: number, options: BatchOptions = {}): Batches {
   whole(1, 1, 2 ** 32 - 1).check("batches: samples", samples);
@@ -45,12 +45,22 @@ export function batches(samples: number, size: number, options: BatchOptions = {
   const same = { samples, size, seed, dropLast };
   const position: Position = { epoch: 0, start: 0, ended: false };
   const generator = draw(same, epochs, position);
-  return Object.defineProperty(generator, "state", {
-    get: (): BatchState => ({ ...same, epoch: position.epoch, start: position.start }),
-    set(state: BatchState) {
-      if (position.ended)
-        throw new Error("batches: the generator has ended; call batches() again and assign the state to the new one");
-      Object.assign(position, checkState(state, same));
+  const refuseEnded = (remedy: string) => {
+    if (position.ended) throw new Error(`batches: the generator has ended; call batches() again${remedy}`);
+  };
+  return Object.defineProperties(generator, {
+    state: {
+      get: (): BatchState => ({ ...same, epoch: position.epoch, start: position.start }),
+      set(state: BatchState) {
+        refuseEnded(" and assign the state to the new one");
+        Object.assign(position, checkState(state, same));
+      },
+    },
+    [Symbol.iterator]: {
+      value() {
+        refuseEnded(", or set epochs for several passes in one loop");
+        return generator;
+      },
     },
   }) as Batches;
 }

@@ -54,12 +54,12 @@ export interface RuleFactory<
   Added extends string,
 > extends OptimizerFactory<Live<Hyper>, StateOf<Slots, Added>, GroupOptions<Hyper, Fixed>, AllOptions<Hyper, Fixed>> {}
 
-/** The type of variables that hold factories: `Factory<any, any, any, any>` is that of every rule. */
+/** The type of a variable that holds any factory, such as `adamw`. */
 export interface Factory<
-  Hyper extends Options,
-  Fixed extends Options,
-  Slots extends string,
-  Added extends string,
+  Hyper extends Options = any,
+  Fixed extends Options = any,
+  Slots extends string = any,
+  Added extends string = any,
 > extends Pick<RuleFactory<Hyper, Fixed, Slots, Added>, "rule"> {
   (
     params: Params<GroupOptions<Hyper, Fixed>>,

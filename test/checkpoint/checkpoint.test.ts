@@ -438,6 +438,24 @@ describe("refused", () => {
   test("what JSON cannot hold", () => {
     const { model } = trained();
     expect(() => save(model, undefined, { big: 1n })).toThrow(/^save: extra must be what JSON can hold: /);
+    const lost = [Infinity, NaN, new Float32Array(2), new Map([[1, 2]]), () => 1, Promise.resolve(), Symbol("s")];
+    for (const value of lost) {
+      for (const extra of [value, { best: value }, { list: [{ best: value }] }]) {
+        expect(() => save(model, undefined, extra)).toThrow(/^save: extra must be what JSON can hold, got /);
+      }
+    }
+    const kept = {
+      a: [1, null, "x"],
+      date: new Date(0),
+      own: new (class {
+        x = 1;
+      })(),
+      none: undefined,
+    };
+    expect(load(save(model, undefined, kept), model).extra).toEqual(JSON.parse(JSON.stringify(kept)));
+    const opt = sgd(model);
+    expect(() => save(model, opt, opt)).toThrow("save: one optimizer at a time, got two");
+    expect(() => load(save(model, opt), model, opt, opt as any)).toThrow("load: one optimizer at a time, got two");
   });
 
   test("during a step, and after free", async () => {

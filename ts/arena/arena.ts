@@ -271,7 +271,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
   }
 
   /**
-   * Makes a record of tensors, filled with zeros and adjacent in memory, so that one kernel call updates all of them.
+   * Makes a record of tensors, filled with zeros and adjacent in memory, so that one call updates all of them.
    * @param shapes the name and shape of each tensor, such as `{ w: [784, 128], b: [128] }`. Names are unique in an
    *   arena.
    * @throws a TypeError or RangeError for a wrong shape or a name that is taken; a RangeError if memory runs out.

@@ -19,6 +19,7 @@ import {
   loadChecked,
   type LoadOptions,
   matchTensors,
+  refuseSecond,
   shapeOf,
 } from "./loading.js";
 import { countsOf, progressIn, restore, settingsOf } from "./progress.js";
@@ -49,7 +50,7 @@ const KEYS = ["checksum", "format", "version", "crc32", "rule", "counts", "extra
  * `optimizer.NAME.SLOT`, and everything else is metadata. Gradients are not saved.
  * @param model the tensors to save, by name or in a list
  * @param optimizer an optimizer of these tensors. Default: none; only the parameters are saved
- * @param extra anything that JSON can hold, such as `{ batches: order.state }`; `load` returns it. Default: nothing
+ * @param extra anything that JSON can hold (numbers must be finite), such as `{ batches: order.state }`; `load` returns it. Default: nothing
  * @returns the bytes of the file
  * @throws a TypeError or RangeError for wrong arguments; an Error during a step.
  */
@@ -65,6 +66,7 @@ export function saveParts<Result>(
   extra: unknown,
   write: (parts: readonly Uint8Array[]) => Result,
 ): Result {
+  refuseSecond(title, extra);
   const tensors = listModel(title, model);
   const arrays = arraysOf(title, tensors, optimizer);
   const more = extra === undefined ? undefined : asJson(title, extra);

@@ -80,17 +80,30 @@ export function numberFrom(title: string, value: unknown): number {
 export const exactNumbers = (numbers: Readonly<Record<string, number>>): Record<string, number | string> =>
   Object.fromEntries(Object.entries(numbers).map(([name, x]) => [name, exactNumber(x)]));
 
+/** Whether JSON would lose a value without an error. Such a property that is undefined reads the same when it is lost. */
+function isLost(value: unknown): boolean {
+  if (typeof value === "number") return !Number.isFinite(value);
+  if (typeof value !== "object" || value === null) return typeof value === "function" || typeof value === "symbol";
+  const prototype = Object.getPrototypeOf(value);
+  const isPlain = Array.isArray(value) || prototype === null || Object.getPrototypeOf(prototype) === null;
+  return !isPlain && (ArrayBuffer.isView(value) || Object.keys(value).length === 0); // such as a Map
+}
+
 export function asJson(title: string, extra: unknown): string {
   const expected = `${title}: extra must be what JSON can hold`;
   let text: string | undefined;
+  let lost: string | undefined;
   try {
-    text = JSON.stringify(extra);
+    text = JSON.stringify(extra, (key, value) => {
+      if (isLost(value)) lost ??= `${show(value)}${key && ` as ${show(key)}`}`;
+      return value;
+    });
   } catch (cause) {
     throw new TypeError(`${expected}: it has a BigInt, contains itself, is nested too deeply, or its toJSON throws`, {
       cause,
     });
   }
-  if (text === undefined) throw new TypeError(`${expected}, got ${show(extra)}`);
+  if (lost !== undefined || text === undefined) throw new TypeError(`${expected}, got ${lost ?? show(extra)}`);
   return text;
 }
 

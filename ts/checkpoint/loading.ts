@@ -55,6 +55,14 @@ export function listModel(title: string, model: Tensors): ReadonlyMap<string, Te
   return tensors;
 }
 
+/** Throws a TypeError for a second optimizer, given as the argument after the first. */
+export function refuseSecond(title: string, given: unknown): void {
+  if (!(given instanceof Checkpointable)) return;
+  throw new TypeError(
+    `${title}: one optimizer at a time, got two; save and load each with its own tensors, such as ([model.w], muonOpt) and ([model.b], adamwOpt)`,
+  );
+}
+
 /** The shape of a slot of a tensor's state. */
 export const shapeOf = (optimizer: Checkpointable, slot: string, { shape }: Tensor): Shape =>
   optimizer.internals.rule.shapes?.[slot]?.(shape) ?? shape;
@@ -100,6 +108,7 @@ export function resolveLoad<More extends Options>(
   options: LoadOptions,
   more = {} as More,
 ): LoadOptions & Chosen<More> {
+  refuseSecond(title, options);
   const all = { strict: flag(true), rename: renameOption, ...more };
   const { rename, ...others } = resolve(title, all, options) as LoadOptions & Chosen<More>;
   return { ...others, rename: typeof rename === "function" ? remembered(rename) : rename } as LoadOptions &

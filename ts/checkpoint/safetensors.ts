@@ -71,7 +71,10 @@ export function headerEnd(bytes: Uint8Array, size = bytes.length): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
   if (length > MAX_HEADER_BYTES) {
-    throw new RangeError(`the header must have at most ${MAX_HEADER_BYTES} bytes, got ${length}`);
+    const isTorch = (bytes[0] === 0x50 && bytes[1] === 0x4b) || bytes[0] === 0x80; // a ZIP file, or a pickle
+    throw new RangeError(
+      `the header must have at most ${MAX_HEADER_BYTES} bytes, got ${length}: ${isTorch ? "this looks like a file of torch.save; read it with downhill/torch" : "this is not a safetensors file"}`,
+    );
   }
   if (LENGTH_BYTES + length > size) {
     throw new RangeError(`the file must hold its header of ${length} bytes, got ${size} bytes in all`);

@@ -75,7 +75,7 @@ export type Resolved<Hyper> = {
 };
 
 /** Tensors that share hyper-parameters. */
-export class Group<Hyper = unknown> {
+export class Group<Hyper = any> {
   readonly params: readonly Tensor[];
   /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;

@@ -16,7 +16,12 @@ import { type Asked, Step, type StepReport } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
 
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
-export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | undefined> extends Checkpointable {
+export class Optimizer<
+  Hyper = any,
+  State = any,
+  GroupOptions = any,
+  GradNorm = number | undefined,
+> extends Checkpointable {
   readonly #rule: Rule;
   readonly #arena: Arena;
   readonly #step: Step;
@@ -155,7 +160,7 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
     });
   }
 
-  /** The number of steps, including one that is under way. */
+  /** The number of updates, including one that is under way. Skipped steps and micro-batches do not count. Schedules follow it. */
   get steps(): number {
     return this.#step.count;
   }
@@ -445,13 +450,12 @@ export class Optimizer<Hyper, State, GroupOptions = object, GradNorm = number | 
   }
 
   #findAverage(tensor: Tensor): Float32Array {
-    const view = this.#findViews(tensor)?.average;
-    if (view === undefined) {
-      throw new RangeError(
-        `${this.#rule.name}: average requires the option ema or swa, and a tensor of this optimizer, got ${named(tensor)}`,
-      );
-    }
-    return view;
+    const views = this.#findViews(tensor);
+    const title = `${this.#rule.name}: average`;
+    if (views === undefined)
+      throw new RangeError(`${title}: ${named(tensor)} is not among the parameters of this optimizer`);
+    if (views.average === undefined) throw new RangeError(`${title} requires the option ema or swa, got neither`);
+    return views.average;
   }
 
   /** Whether the average includes parameters of the tensor. */

@@ -41,7 +41,9 @@ export function listGroup(rule: Rule, item: unknown, index: number): Given {
     classOf(params) === "Array"
       ? (params as readonly Tensor[]).length === 0
       : isRecord(params) && Object.keys(params).length === 0;
-  const tensors = isEmpty ? Object.freeze([]) : listTensors(`${title}.params ${expected}`, params);
+  const tensors = isEmpty
+    ? Object.freeze([])
+    : listTensors(`${title}.params must be tensors, by name or in a list`, params);
   return { tensors, options: item, path: `groups[${index}].` };
 }
 
@@ -62,7 +64,8 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
   if (tensors.length === 0) throw new RangeError(`${expected}, got none`);
   for (const tensor of tensors) {
     if (isRevoked(tensor) || !(tensor instanceof Tensor)) {
-      throw new TypeError(`${expected}, got ${show(tensor)} among them`);
+      const remedy = isRecord(tensor) ? '; records are not nested: name a tensor "layer.w"' : "";
+      throw new TypeError(`${expected}, got ${show(tensor)} among them${remedy}`);
     }
   }
   return Object.freeze(tensors);

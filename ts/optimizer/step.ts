@@ -21,7 +21,10 @@ import type { Segment, StepNumbers } from "./segment.js";
 
 type SharedOptions = { readonly [Name in keyof typeof sharedOptions]: ValueOf<(typeof sharedOptions)[Name]> };
 
-/** The result of a step. `GradNorm` is the type of the norm, which follows from the optimizer's options. */
+/**
+ * The result of a step. `step()` returns the same object each time: copy what you keep. `stepAsync()` returns a new one. `GradNorm` is
+ * the type of the norm, which follows from the optimizer's options.
+ */
 export interface StepReport<GradNorm = number | undefined> {
   /**
    * The norm of the gradients over all tensors, after scaling and accumulation, before clipping. It is a number with one of

@@ -1,6 +1,7 @@
 /** The checks that all wrappers share. */
 
 import type { Values } from "../optimizer/hyper.js";
+import { Checkpointable } from "../optimizer/checkpointable.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import { type Options, resolve, show, type ValueOf } from "../option.js";
 
@@ -9,6 +10,8 @@ import { type Options, resolve, show, type ValueOf } from "../option.js";
  * @throws a TypeError or RangeError if they are wrong or the optimizer cannot be wrapped.
  */
 export function checkWrappable<O extends Options>(name: string, optimizer: unknown, options: O, given: unknown) {
+  if (optimizer instanceof Checkpointable && !(optimizer instanceof Optimizer))
+    throw new TypeError(`${name}: cannot wrap ${optimizer.internals.rule.name}`);
   if (!(optimizer instanceof Optimizer))
     throw new TypeError(`${name}: expected an optimizer, such as adamw(model), got ${show(optimizer)}`);
   const { arena, checkTraining, wrappers } = optimizer.internals;
