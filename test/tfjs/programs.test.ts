@@ -229,15 +229,24 @@ test.each(factories.map((factory) => [factory.rule.name, factory] as const))(
     const options = "lr" in factory.rule.hyper ? { lr } : {};
     const ids = [0, 1, 2];
     const shape = fitting(factory.rule, [3, 5]);
-    const run = async (steps: number[][], savedAfter: number) => {
+    /** The options of a group: other decays, and other first estimates. */
+    const own = Object.fromEntries(
+      Object.entries(factory.rule.hyper).flatMap(([option, { default: value }]): [string, unknown][] => {
+        if (option === "betas") return [[option, (value as number[]).map((beta) => 0.9 * beta)]];
+        return typeof value === "number" && /^(init|estim)/.test(option) ? [[option, 2 * value]] : [];
+      }),
+    );
+    const run = async (steps: number[][], savedAfter: number, isGrouped: boolean) => {
       const arena = core.createArenaSync({ maxBytes: 2 ** 18, threads: 1 });
       const tensors = ids.map((id) => arena.tensor(`v${id}`, shape));
       tensors.forEach((tensor, id) => tensor.data.set(numbers(15, id)));
-      const expected = factory(tensors, options);
+      const [first, ...others] = tensors;
+      const expected = factory(isGrouped ? [{ params: [first!], ...own }, { params: others }] : tensors, options);
+      const groups = isGrouped ? [{ variables: ["v0"], ...own }] : [];
       const variables = tensors.map(({ name, data }) =>
         tf.tidy(() => tf.variable(tf.tensor(data.slice(), [...shape]), true, name)),
       );
-      const make = () => (adapted as any)[name](options) as TfjsOptimizer;
+      const make = () => (adapted as any)[name]({ ...options, groups }) as TfjsOptimizer;
       let optimizer = make();
       for (const [i, which] of steps.entries()) {
         const grads = ids.map((id) => numbers(15, 10 * i + id));
@@ -266,13 +275,22 @@ test.each(factories.map((factory) => [factory.rule.name, factory] as const))(
     };
     const steps = fc.array(fc.subarray(ids, { minLength: 1 }), { minLength: 1, maxLength: 9 });
     await fc.assert(
-      fc.asyncProperty(steps, fc.nat(8), run).beforeEach(() => tf.disposeVariables()),
+      fc.asyncProperty(steps, fc.nat(8), fc.boolean(), run).beforeEach(() => tf.disposeVariables()),
       {
         numRuns: 10,
         examples: [
-          [[[0, 1], [0], [1], [0, 1], [0, 1]], 9],
-          [[[0, 1], [1], [1], [1], [0, 1]], 9],
-          [[[0, 1], [0], [0], [0]], 0],
+          [[[0, 1], [0], [1], [0, 1], [0, 1]], 9, false],
+          [[[0, 1], [1], [1], [1], [0, 1]], 9, true],
+          [
+            [
+              [0, 1],
+              [0, 1],
+              [0, 1],
+            ],
+            1,
+            true,
+          ],
+          [[[0, 1], [0], [0], [0]], 0, false],
         ],
       },
     );
@@ -444,4 +462,76 @@ test("errors name the remedy, and change nothing", async () => {
   expect(optimizer.iterations).toBe(0);
   expect([...a.dataSync()]).toEqual([1, 1, 1, 1]);
   tf.dispose([a, vector]);
+});
+
+test("state between micro-batches, then a variable without state, of another shape", async () => {
+  await use("cpu");
+  const [a, b] = [tf.variable(tf.ones([2]), true, "a"), tf.variable(tf.ones([3]), true, "b")];
+  const make = () => sgd({ lr: 0.1, accumulate: 2 });
+  const step = (optimizer: TfjsOptimizer, variable: tf.Variable, value: number) =>
+    tf.tidy(() => optimizer.applyGradients({ [variable.name]: tf.fill(variable.shape, value) }));
+  const first = make();
+  step(first, a, 1);
+  const second = make();
+  await second.setWeights(await first.getWeights());
+  step(second, b, 1);
+  expect([a, b].map((variable) => variable.dataSync()[0])).toEqual([0.95, 0.95].map(Math.fround));
+  for (let i = 0; i < 2; i++) step(second, a, 10);
+  expect(a.dataSync()[0]).toBeCloseTo(-0.05, 6);
+  for (const optimizer of [first, second]) optimizer.dispose();
+  tf.dispose([a, b]);
+});
+
+test.each(["rmsprop", "momentum"] as const)("%s keeps its momentum where the last rate was zero", async (name) => {
+  await use("cpu");
+  const lr = (step: number) => (step === 1 ? 0 : 0.1);
+  const make = () => (name === "rmsprop" ? adapted.rmsprop({ lr, momentum: 0.9 }) : adapted.momentum({ lr }));
+  const a = tf.variable(tf.ones([2]));
+  const step = (optimizer: TfjsOptimizer) => tf.tidy(() => optimizer.applyGradients({ [a.name]: tf.ones([2]) }));
+  const first = make();
+  step(first);
+  step(first);
+  const second = make();
+  await second.setWeights((await first.getWeights()).map(({ name, tensor }) => ({ name, tensor: tensor.clone() })));
+  const before = a.clone();
+  step(first);
+  const expected = [...a.dataSync()];
+  a.assign(before);
+  step(second);
+  expect([...a.dataSync()]).toEqual(expected);
+  for (const optimizer of [first, second]) optimizer.dispose();
+  tf.disposeVariables();
+});
+
+test("eval() after loading needs a step, not one of each variable", async () => {
+  await use("cpu");
+  const [a, b] = [tf.variable(tf.ones([2])), tf.variable(tf.ones([2]))];
+  const make = () => adapted.scheduleFreeSgd({ lr: 0.1 });
+  const step = (optimizer: TfjsOptimizer, ...variables: tf.Variable[]) =>
+    tf.tidy(() => optimizer.applyGradients(Object.fromEntries(variables.map((v) => [v.name, tf.ones([2])]))));
+  const first = make();
+  step(first, a, b);
+  const second = make();
+  await second.setWeights(await first.getWeights());
+  expect(() => second.eval()).toThrow("make it first");
+  step(second, a);
+  second.eval();
+  second.train();
+  for (const optimizer of [first, second]) optimizer.dispose();
+  tf.dispose([a, b]);
+});
+
+test("memory of copies is used again: regions that grow, and variables of all sizes that come and go", async () => {
+  await use("cpu");
+  const host = hostOf(tf.engine().backend);
+  let most = 0;
+  for (let k = 1; k <= 100; k++) most = Math.max(most, host.region("gradients", 1000 * k) + 1000 * k);
+  expect(most).toBeLessThan(400_000);
+  for (let k = 0; k < 2000; k++) {
+    const variable = tf.variable(tf.zeros([5000 + k]));
+    most = Math.max(most, host.address(variable) + 4 * variable.size);
+    variable.dispose();
+  }
+  expect(most).toBeLessThan(10_000_000);
+  host.dispose();
 });

@@ -1,9 +1,12 @@
 /** State in files: written here and read by TensorFlow.js, and the other way round. */
 
 import * as tf from "@tensorflow/tfjs-core";
+import fc from "fast-check"; // generates the steps, and shrinks those that fail
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { chained, reduceLROnPlateau } from "../../ts/schedules/index.js";
 import * as downhill from "../../ts/tfjs/index.js";
+import { error } from "../harness.js";
+import { factories, fitting } from "../registry.js";
 import { numbers, use } from "./backends.js";
 
 type Optimizer = tf.Optimizer;
@@ -310,3 +313,84 @@ test("state of other shapes is refused at the step", async () => {
   const [w] = variables as [tf.Variable];
   expect(() => optimizer.applyGradients({ w: tf.zerosLike(w) })).toThrow("has shape [3, 4]");
 });
+
+const renamed = factories.filter(({ rule }) => rule.name !== "noisySgd"); // its noise follows the names
+
+test.each(renamed.map((factory) => [factory.rule.name, factory] as const))(
+  "%s: variables of other names continue by order with the same bits, also where only some have state",
+  async (name, { rule }) => {
+    await use("cpu");
+    const shapes = [[3, 5], [5], [4, 5], [5], [5]].map((shape) => fitting(rule, shape));
+    const own = Object.entries(rule.hyper).flatMap(([option, { default: value }]): [string, unknown][] => {
+      if (option === "momentum") return [[option, 0.9]];
+      return option === "betas" ? [[option, (value as number[]).map((beta) => 0.9 * beta)]] : [];
+    });
+    const run = async (accumulate: number, before: number[][], after: number[][], isDisposed: boolean) => {
+      const groups = [{ variables: /[ac]/, ...Object.fromEntries(own) }];
+      const make = () => (downhill as any)[name]({ groups, accumulate }) as downhill.TfjsOptimizer;
+      const step = (
+        optimizer: downhill.TfjsOptimizer,
+        variables: readonly tf.Variable[],
+        which: readonly number[],
+        seed: number,
+      ) =>
+        tf.tidy(() =>
+          optimizer.applyGradients(
+            which.map((i) => ({
+              name: variables[i]!.name,
+              tensor: tf.tensor(numbers(tf.util.sizeFromShape([...shapes[i]!]), seed + i), [...shapes[i]!]),
+            })),
+          ),
+        );
+      const variables = shapes.map((shape, i) =>
+        tf.tidy(() =>
+          tf.variable(tf.tensor(numbers(tf.util.sizeFromShape([...shape]), 90 + i), [...shape]), true, "abcde"[i]!),
+        ),
+      );
+      const first = make();
+      before.forEach((which, i) => step(first, variables, which, 10 * i));
+      const all = [...new Set(before.flat())]; // in the order in which they took part
+      const weights = (await first.getWeights()).map(({ name, tensor }) => ({ name, tensor: tensor.clone() }));
+      const copies = variables.map((variable, i) => tf.variable(variable, true, `new${i}`));
+      const more = [all, ...after.map((which) => which.filter((i) => all.includes(i)))].filter(
+        (which) => which.length > 0,
+      );
+      more.forEach((which, i) => step(first, variables, which, 500 + 10 * i));
+      const expected = variables.map((variable) => [...variable.dataSync()]);
+      first.dispose();
+      if (isDisposed) tf.dispose(variables);
+      const second = make();
+      await second.setWeights(weights);
+      more.forEach((which, i) => step(second, copies, which, 500 + 10 * i));
+      const got = copies.map((variable) => [...variable.dataSync()]);
+      second.dispose();
+      for (const { tensor } of weights) tensor.dispose();
+      tf.dispose([...copies, ...(isDisposed ? [] : variables)]);
+      // The buffer of these is converted to the units of TensorFlow.js's.
+      const isConverted = ["momentum", "rmsprop"].includes(name);
+      for (const i of shapes.keys()) {
+        if (isConverted) expect(error(got[i]!, expected[i]!)).toBeLessThan(1);
+        else expect(got[i]).toEqual(expected[i]);
+      }
+    };
+    const which = fc.subarray([0, 1, 2, 3, 4], { minLength: 1 });
+    await fc.assert(
+      fc
+        .asyncProperty(
+          fc.constantFrom(1, 2),
+          fc.array(which, { minLength: 1, maxLength: 4 }),
+          fc.array(which, { maxLength: 3 }),
+          fc.boolean(),
+          run,
+        )
+        .beforeEach(() => tf.disposeVariables()),
+      {
+        numRuns: 8,
+        examples: [
+          [2, [[0, 1, 2, 3, 4]], [], true],
+          [1, [[0], [0, 1, 2, 3, 4]], [[1]], false],
+        ],
+      },
+    );
+  },
+);

@@ -68,7 +68,8 @@ export class Entries {
   }
 
   /**
-   * The entries of some variables, in order, and then of those that had a gradient in a micro-batch of the next step.
+   * The entries of some variables, in order, and then of those that had a gradient in a micro-batch of the next step. For rules whose
+   * scalars follow from sums over all variables, then all others: their scalars go on, as in the core.
    * @param since the number of steps before this one, for new entries
    * @param beforeChange called before entries are added or removed
    */
@@ -87,15 +88,23 @@ export class Entries {
         scalars: undefined,
       }));
     if (added.length > 0) beforeChange();
-    const common = hasCommonScalars(this.#settings.rule) ? this.#all.find(({ scalars }) => scalars) : undefined;
-    this.#all = [...this.#all, ...added];
     for (const entry of added) {
       known.set(entry.variable, entry);
-      entry.scalars = common?.scalars;
+      entry.scalars = this.commonScalars(entry);
     }
+    this.#all = [...this.#all, ...added];
+    const isCommon = hasCommonScalars(this.#settings.rule);
     const bound = new Set(variables.map((variable) => known.get(variable)!));
-    for (const entry of this.#all) if (entry.isDue && entry.variable) bound.add(entry);
+    for (const entry of this.#all) if (entry.variable && (entry.isDue || isCommon)) bound.add(entry);
     return [...bound];
+  }
+
+  /** The scalars that a variable gets from the others of its group, or else from any: those of rules with common scalars. */
+  commonScalars({ name }: Entry): Scalars | undefined {
+    const { rule, groupOf } = this.#settings;
+    if (!hasCommonScalars(rule)) return undefined;
+    const known = this.#all.filter(({ variable, scalars }) => variable && scalars);
+    return (known.find((entry) => groupOf(entry.name) === groupOf(name)) ?? known[0])?.scalars;
   }
 
   /** Returns the arrays of a variable and of its state. State that does not exist yet is made. */
@@ -113,44 +122,38 @@ export class Entries {
   }
 
   /**
-   * Gives state that was loaded to the variables of a step that have none: by name, or at the first step, if no name is the
-   * same, by order, because a model that is loaded a second time has other names.
+   * Gives state that was loaded to variables that have none: by name, or at the first step, if no name is that of a variable of the
+   * step, by order, because a model that is loaded a second time has other names.
    */
   #bindLoaded(given: readonly Variable[]): void {
     const loaded = this.#all.filter(({ variable }) => variable === undefined);
     if (loaded.length === 0) return;
-    const isFirst = loaded.length === this.#all.length;
+    const { name } = this.#settings.rule;
     const bound = new Set(this.#all.map(({ variable }) => variable));
     const variables = given.filter((variable) => !bound.has(variable));
-    const named = variables.flatMap((variable) => {
-      const entry = loaded.find(({ name }) => name === variable.name);
-      return entry ? [[entry, variable] as const] : [];
-    });
-    const ordered = loaded.map((entry, i) => [entry, variables[i]!] as const);
-    const isOrdered =
-      isFirst &&
-      named.length === 0 &&
-      loaded.length === variables.length &&
-      ordered.every(([entry, variable]) => this.#misfit(entry, variable) === undefined);
-    const strangers = loaded.filter(({ name }) => engine().registeredVariables[name] === undefined);
-    if (isFirst && named.length === 0 && !isOrdered && strangers.length > 0) {
-      throw new RangeError(
-        `${this.#settings.rule.name}: the state that was loaded must fit the variables of the step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
-      );
+    const own = new Map(variables.map((variable) => [variable.name, variable]));
+    if (loaded.length === this.#all.length && !loaded.some(({ name }) => own.has(name))) {
+      const isOrdered =
+        loaded.length === variables.length &&
+        loaded.every((entry, i) => this.#misfit(entry, variables[i]!) === undefined);
+      if (isOrdered) {
+        loaded.forEach((entry, i) => (entry.variable = variables[i]));
+        return;
+      }
+      if (loaded.some(({ name }) => engine().registeredVariables[name] === undefined)) {
+        throw new RangeError(
+          `${name}: the state that was loaded must fit the variables of the step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
+        );
+      }
     }
-    // Micro-batches that came before belong to the next step, also those of variables without a gradient now.
-    const due = loaded.flatMap((entry) => {
-      const variable = engine().registeredVariables[entry.name];
-      return named.length > 0 && entry.isDue && variable && !bound.has(variable) && !variables.includes(variable)
-        ? [[entry, variable] as const]
-        : [];
+    // Variables that rest get their state, too: they may have had a gradient in a micro-batch.
+    const pairs = loaded.flatMap((entry) => {
+      const variable = own.get(entry.name) ?? engine().registeredVariables[entry.name];
+      return variable && !bound.has(variable) ? [{ entry, variable, misfit: this.#misfit(entry, variable) }] : [];
     });
-    const pairs = isOrdered ? ordered : [...named, ...due];
-    for (const [entry, variable] of pairs) {
-      const misfit = this.#misfit(entry, variable);
-      if (misfit) throw new RangeError(`${this.#settings.rule.name}: ${misfit}`);
-    }
-    for (const [entry, variable] of pairs) entry.variable = variable;
+    const wrong = pairs.find(({ variable, misfit }) => misfit && own.has(variable.name));
+    if (wrong) throw new RangeError(`${name}: ${wrong.misfit}`);
+    for (const { entry, variable, misfit } of pairs) if (!misfit) entry.variable = variable;
   }
 
   /** The reason why state that was loaded does not fit a variable. */

@@ -53,7 +53,7 @@ export abstract class Host {
     let region = this.#regions.get(name);
     if (region === undefined || region.bytes < bytes) {
       region?.free();
-      region = this.allocate(bytes);
+      region = this.allocate(Math.max(bytes, 2 * (region?.bytes ?? 0)));
       this.#regions.set(name, region);
     }
     new Uint8Array(this.memory.buffer, region.address, region.bytes).fill(0);
@@ -165,6 +165,7 @@ class WasmHost extends Host {
 /** An array of this package with the values of a variable. */
 interface Copy {
   readonly view: Float32Array;
+  readonly region: Region;
   /** The data of the variable that has the same values. */
   dataId: object;
 }
@@ -176,8 +177,8 @@ interface Copy {
 class CopyingHost extends Host {
   readonly #space = allocateSpace("downhill/tfjs", undefined, false);
   readonly #copies = new Map<Variable, Copy>();
-  /** Arrays of variables that are disposed, by their length. */
-  readonly #free = new Map<number, Float32Array[]>();
+  /** The addresses of memory that is free again, by its number of bytes. */
+  readonly #free = new Map<number, number[]>();
   /** The number of copies at which disposed variables are looked for. */
   #sweepAt = 64;
 
@@ -188,9 +189,10 @@ class CopyingHost extends Host {
   address(variable: Variable): number {
     const known = this.#copies.get(variable);
     if (known?.dataId === variable.dataId) return known.view.byteOffset;
-    const view = known?.view ?? this.#array(variable.size);
+    const region = known?.region ?? this.#array(variable.size);
+    const view = known?.view ?? this.floats(region.address, variable.size);
     view.set(variable.dataSync());
-    this.#copies.set(variable, { view, dataId: variable.dataId });
+    this.#copies.set(variable, { view, region, dataId: variable.dataId });
     return view.byteOffset;
   }
 
@@ -220,25 +222,39 @@ class CopyingHost extends Host {
   }
 
   protected allocate(bytes: number): Region {
-    return { address: this.#space.reserve(bytes, "an optimizer's state"), bytes, free() {} };
+    const size = roomFor(bytes);
+    const address = this.#free.get(size)?.pop() ?? this.#space.reserve(size, "an optimizer's state");
+    const free = () => {
+      const others = this.#free.get(size);
+      if (others) others.push(address);
+      else this.#free.set(size, [address]);
+    };
+    return { address, bytes: size, free };
   }
 
-  #array(size: number): Float32Array {
-    if (this.#copies.size >= this.#sweepAt || this.#space.left < 4 * padded(size)) this.#sweep();
-    const free = this.#free.get(size)?.pop();
-    return free ?? this.floats(this.allocate(4 * padded(size)).address, size);
+  #array(size: number): Region {
+    const bytes = 4 * padded(size);
+    if (this.#copies.size >= this.#sweepAt || this.#space.left < roomFor(bytes)) this.#sweep();
+    const region = this.allocate(bytes);
+    this.floats(region.address, padded(size)).fill(0, size); // the padding
+    return region;
   }
 
   #sweep(): void {
-    for (const [variable, { view }] of this.#copies) {
+    for (const [variable, { region }] of this.#copies) {
       if (!variable.isDisposed) continue;
       this.#copies.delete(variable);
-      const free = this.#free.get(view.length);
-      if (free) free.push(view);
-      else this.#free.set(view.length, [view]);
+      region.free();
     }
     this.#sweepAt = 2 * this.#copies.size + 64;
   }
+}
+
+/** The number of bytes that are allocated for some: at most an eighth more, so that others can use them again. */
+function roomFor(bytes: number): number {
+  let unit = 64;
+  while (bytes > 16 * unit) unit *= 2;
+  return Math.ceil(bytes / unit) * unit;
 }
 
 /** Makes the host of the backend in use. */

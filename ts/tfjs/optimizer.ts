@@ -20,7 +20,7 @@ import { show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { configOf } from "./config.js";
 import { applyHyper, build, type Built } from "./core.js";
-import { Entries, type Entry, hasCommonScalars } from "./entries.js";
+import { Entries, type Entry } from "./entries.js";
 import { checkKind, listGradients } from "./gradients.js";
 import { checkGroup, type Settings, type TfjsGroup, type VariableGroup } from "./groups.js";
 import { type Host, hostOf } from "./host.js";
@@ -177,7 +177,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    */
   eval(): void {
     if (this.#rule.evalParams === undefined || this.#training !== undefined) return;
-    if (this.#entries.all.some(({ variable }) => variable === undefined)) {
+    const { all } = this.#entries;
+    if (all.length > 0 && all.every(({ variable }) => variable === undefined)) {
       throw new Error(
         `${this.#rule.name}: eval: the state that was loaded gets its variables at the next step; make it first`,
       );
@@ -308,9 +309,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       const { core, host } = built;
       for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
       act(core);
+      const moved = entries.filter(({ isDue }, i) => i < read.length || isDue);
       const hasMicroBatches = core.internals.step.counts.microBatches > 0;
       entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
-      host.publish(entries.map(({ variable }) => variable!));
+      host.publish(moved.map(({ variable }) => variable!));
     });
   }
 
@@ -347,13 +349,16 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const { counts } = core.internals.step;
     const steps = counts.steps - (this.#counts?.steps ?? 0);
     for (const entry of this.#entries.all) if (!entries.includes(entry)) entry.since += steps;
-    for (const group of core.groups) {
-      group.params.forEach((tensor, i) => {
-        const { scalars } = group;
-        entries[tensors.indexOf(tensor)]!.scalars = scalars[scalars.length === 1 ? 0 : i];
+    for (const { params, scalars, since } of core.groups) {
+      params.forEach((tensor, i) => {
+        const entry = entries[tensors.indexOf(tensor)]!;
+        entry.scalars = scalars[scalars.length === 1 ? 0 : i];
+        entry.since = since[i]!;
       });
     }
-    if (hasCommonScalars(this.#rule)) for (const entry of this.#entries.all) entry.scalars = entries[0]!.scalars;
+    for (const entry of this.#entries.all) {
+      if (!entries.includes(entry)) entry.scalars = this.#entries.commonScalars(entry) ?? entry.scalars;
+    }
     this.#counts = counts;
   }
 

@@ -94,11 +94,13 @@ export function writeWeights(settings: Settings, entries: readonly Entry[], coun
       }
       const factor = factorOf(rule, group, slot, counts.steps);
       if (factor === 1) return [{ name, tensor: variable, isOwn: true }];
-      return [{ name, tensor: mul(variable, factor === 0 ? 0 : 1 / factor), isOwn: false }];
+      if (factor === 0) return [{ name: `${entry.name}/${slot}`, tensor: variable, isOwn: true }]; // TensorFlow.js's has no such value
+      return [{ name, tensor: mul(variable, 1 / factor), isOwn: false }];
     }),
   );
   const iterations = { name: ITERATIONS, tensor: scalar(counts.steps, "int32"), isOwn: false };
-  const progress = progressOf(settings, entries, counts);
+  const inOrder = new Set(state.map(({ name }) => name.slice(0, name.lastIndexOf("/"))));
+  const progress = progressOf(settings, entries, counts, [...inOrder]);
   if (progress === undefined) return [iterations, ...state];
   const codes = Array.from(JSON.stringify(progress), (character) => character.charCodeAt(0));
   return [iterations, ...state, { name: PROGRESS, tensor: tensor1d(codes, "int32"), isOwn: false }];
@@ -106,7 +108,9 @@ export function writeWeights(settings: Settings, entries: readonly Entry[], coun
 
 interface Progress {
   readonly counts: Omit<Counts, "steps">;
-  /** By the names of variables. One that is missing is 0, if the variable has state. */
+  /** The names of variables, if these or their order do not follow from the state. */
+  readonly names: readonly string[];
+  /** By the names of variables. One that is missing is 0. */
   readonly since: Readonly<Record<string, number>>;
   readonly scalars: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** The names of variables that had a gradient in a micro-batch of the next step. */
@@ -119,25 +123,27 @@ const plateaus = (groups: readonly TfjsGroup[]) =>
 
 /** The progress that files of TensorFlow.js cannot store. Undefined if there is none. */
 function progressOf(
-  { rule, groups, groupOf }: Settings,
+  { rule, groups }: Settings,
   entries: readonly Entry[],
   counts: Counts,
+  /** The names of the variables with state, in the order of the state. */
+  inOrder: readonly string[],
 ): Progress | undefined {
   const { steps: _, ...rest } = counts;
-  // Without state, this is the only trace of a variable. TensorFlow.js's optimizers without state do not accept it.
-  const isOnlyTrace = ({ name }: Entry) => !(rule.name in tfjsNames) && slotsOf(rule, groupOf(name)).size === 0;
-  const since = Object.fromEntries(
-    entries.filter((entry) => entry.since > 0 || isOnlyTrace(entry)).map(({ name, since }) => [name, since]),
-  );
+  const names = entries.map(({ name }) => name);
+  const isImplied = names.length === inOrder.length && names.every((name, i) => name === inOrder[i]);
+  // TensorFlow.js's optimizers without state accept no other tensor.
+  const isLike = isImplied || (rule.name in tfjsNames && inOrder.length === 0);
+  const since = Object.fromEntries(entries.filter(({ since }) => since > 0).map(({ name, since }) => [name, since]));
   const hasScalars = Object.keys(rule.scalars).length > 0;
   const scalars = hasScalars
     ? Object.fromEntries(entries.flatMap(({ name, scalars }) => (scalars ? [[name, exactNumbers(scalars)]] : [])))
     : {};
   const observed = plateaus(groups).map(({ observed }) => plain(observed));
   const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
-  if (isPlain && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
+  if (isPlain && isLike && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
   const due = entries.filter(({ isDue }) => isDue).map(({ name }) => name);
-  return { counts: rest, since, scalars, due, observed };
+  return { counts: rest, names: isImplied ? [] : names, since, scalars, due, observed };
 }
 
 /** Reads weights. All are checked before anything is made or assigned. */
@@ -161,25 +167,29 @@ export async function readWeights(
   count(0, 0).check(`${title}: ${ITERATIONS}`, steps);
   const last = rest.find(({ name }) => name === PROGRESS);
   const progress = last && parse(title, await last.tensor.data());
-  const found = new Map<string, Map<string, Tensor>>();
+  const found = new Map((progress?.names ?? []).map((name) => [name, new Map<string, Tensor>()]));
+  /** Weights with the rule's own names of slots: those that could not be converted. */
+  const exact = new Set<Tensor>();
   for (const { name, tensor } of rest.filter((weight) => weight !== last)) {
     const at = name.lastIndexOf("/");
     const [variable, suffix] = [name.slice(0, at), name.slice(at + 1)];
-    const slot = slotsOf(rule, groupOf(variable)).get(suffix);
+    const slots = slotsOf(rule, groupOf(variable));
+    const isExact = !slots.has(suffix) && [...slots.values()].includes(suffix);
+    const slot = isExact ? suffix : slots.get(suffix);
     if (slot === undefined) {
       const known = [...slotsOf(rule, groupOf(variable)).keys()].map((name) => `/${name}`).join(", ") || "none";
       throw new RangeError(`${title}: the name of a weight must end with one of ${known}, got ${show(name)}`);
     }
     if (tensor.dtype !== "float32") throw new TypeError(`${title}: ${show(name)} must be float32, got ${tensor.dtype}`);
-    const slots = found.get(variable) ?? new Map<string, Tensor>();
-    if (slots.has(slot)) throw new RangeError(`${title}: ${show(name)} must come once, it came twice`);
-    found.set(variable, slots.set(slot, tensor));
+    if (isExact) exact.add(tensor);
+    const known = found.get(variable) ?? new Map<string, Tensor>();
+    if (known.has(slot)) throw new RangeError(`${title}: ${show(name)} must come once, it came twice`);
+    found.set(variable, known.set(slot, tensor));
   }
-  for (const name of Object.keys(progress?.since ?? {})) {
-    if (slotsOf(rule, groupOf(name)).size === 0) found.set(name, new Map());
-  }
+  // Without micro-batches, a sum of gradients is zero.
+  const isOptional = (slot: string) => rule.shapes[slot] || (slot === GRAD_SUM && !progress?.counts.microBatches);
   for (const [name, slots] of found) {
-    const isMissing = (slot: string) => !slots.has(slot) && isNeeded(rule, groupOf(name), slot) && !rule.shapes[slot];
+    const isMissing = (slot: string) => !slots.has(slot) && isNeeded(rule, groupOf(name), slot) && !isOptional(slot);
     const missing = [...slotsOf(rule, groupOf(name))].find(([, slot]) => isMissing(slot));
     if (missing) throw new RangeError(`${title}: ${show(`${name}/${missing[0]}`)} is missing`);
   }
@@ -205,7 +215,7 @@ export async function readWeights(
     const state = new Map<string, Variable>();
     for (const [slot, tensor] of slots) {
       if (!isNeeded(rule, group, slot)) continue;
-      const factor = factorOf(rule, group, slot, steps);
+      const factor = exact.has(tensor) ? 1 : factorOf(rule, group, slot, steps);
       const values = factor === 1 ? tensor : mul(tensor, factor);
       state.set(slot, engine().makeVariable(values, false) as Variable);
       if (values !== tensor) values.dispose();
@@ -236,11 +246,12 @@ export function startCounts(groups: readonly TfjsGroup[]): Counts {
 function parse(title: string, codes: ArrayLike<number>): Progress {
   try {
     const text = Array.from(codes, (code) => String.fromCharCode(code)).join("");
-    const { counts = {}, since = {}, scalars = {}, due = [], observed = [] } = JSON.parse(text);
+    const { counts = {}, names = [], since = {}, scalars = {}, due = [], observed = [] } = JSON.parse(text);
     const records = [counts, since, scalars, ...Object.values(scalars)];
-    if (!records.every(isRecord) || !Array.isArray(due) || !Array.isArray(observed))
+    if (!records.every(isRecord) || ![names, due, observed].every(Array.isArray))
       throw new TypeError("it has other parts");
-    return { counts, since, scalars, due, observed } as Progress;
+    if (!names.every((name: unknown) => typeof name === "string")) throw new TypeError("it has other names");
+    return { counts, names, since, scalars, due, observed } as Progress;
   } catch (cause) {
     throw new RangeError(`${title}: the tensor "${PROGRESS}" is damaged`, { cause });
   }
