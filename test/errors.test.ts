@@ -480,6 +480,9 @@ test.each([
   ["epsilon", "eps"],
   ["weight_decay", "weightDecay"],
   ["wieghtDecay", "weightDecay"],
+  ["maxGradNorm", "clipNorm"],
+  ["gradClip", "clipNorm"],
+  ["emaDecay", "ema"],
   ["warm", undefined],
   ["epochs", undefined],
 ])("for %s the hint is %s", (given, hint) => {

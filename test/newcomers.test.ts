@@ -113,6 +113,13 @@ const kinds: [name: string, make: () => { optimizer: object; hyper: string[]; fi
   ],
 ];
 
+test.each([adamw, sgd, lbfgs])("%o: learningRate is called lr", (make) => {
+  const optimizer = make(small().tensors({ w: [6] }));
+  for (const act of [assign(optimizer, "learningRate", 3), read(optimizer, "learningRate")]) {
+    expect(act).toThrow("learningRate is called lr here; write optimizer.hyper.lr");
+  }
+});
+
 describe.each(kinds)("options of %s", (_, make) => {
   test("are hyper-parameters, which errors name, or fixed", () => {
     const { optimizer, hyper, fixed, owner } = make();

@@ -300,6 +300,14 @@ const aliases: Readonly<Record<string, string>> = {
   epsilon: "eps",
   beta1: "betas",
   beta2: "betas",
+  maxnorm: "clipNorm",
+  maxgradnorm: "clipNorm",
+  gradclip: "clipNorm",
+  emadecay: "ema",
+  peak: "peakValue",
+  totalsteps: "decaySteps",
+  k: "syncPeriod",
+  alpha: "slowStepSize",
 };
 
 /** The most similar name, if one is similar enough. */

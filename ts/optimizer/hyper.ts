@@ -261,6 +261,7 @@ export function refuseOptions(prototype: object, rule: Refused, owner: string, f
   for (const name of Object.keys(rule.hyper)) {
     define(name, true, `is a property of ${owner}.hyper; write ${owner}.hyper.${name}`);
   }
+  if ("lr" in rule.hyper) define("learningRate", true, `is called lr here; write ${owner}.hyper.lr`);
   for (const name of Object.keys(fixed)) define(name, false, FIXED);
 }
 
