@@ -130,4 +130,11 @@ for (const file of readdirSync(dist, { recursive: true }).filter((name) => name.
 }
 const common = annotate("optimizer/definition.d.ts");
 for (const file of readdirSync(join(dist, "rules"))) annotate(join("rules", file), common);
+// A factory's types are exported with it.
+const index = join(dist, "rules/index.d.ts");
+const withTypes = readFileSync(index, "utf8").replace(/export \{ (\w)(\w*) \}/g, (_, first, rest) => {
+  const types = ["Hyper", "Options", "State"].map((part) => `type ${first.toUpperCase()}${rest}${part}`);
+  return `export { ${[first + rest, ...types].join(", ")} }`;
+});
+writeFileSync(index, withTypes);
 writeFileSync(join(dist, "fingerprint"), fingerprint("dist"));

@@ -261,9 +261,14 @@ export function refuseOptions(prototype: object, rule: Refused, owner: string, f
   for (const name of Object.keys(rule.hyper)) {
     define(name, true, `is a property of ${owner}.hyper; write ${owner}.hyper.${name}`);
   }
-  if ("lr" in rule.hyper) define("learningRate", true, `is called lr here; write ${owner}.hyper.lr`);
+  for (const [name, here] of Object.entries(elsewhere)) {
+    if (here in rule.hyper) define(name, true, `is called ${here} here; write ${owner}.hyper.${here}`);
+  }
   for (const name of Object.keys(fixed)) define(name, false, FIXED);
 }
+
+/** Names of other libraries, which programs also write to optimizers. */
+const elsewhere = { learningRate: "lr" };
 
 const FIXED = "is fixed when the optimizer is made; make a new optimizer to change it";
 
