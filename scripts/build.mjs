@@ -84,8 +84,11 @@ const shown = (value) => infinite[value] ?? value;
 function annotate(file, others = []) {
   const path = join(dist, file);
   const options = [];
+  // The order of the words in the type is arbitrary.
+  const source = readFileSync(join(root, "ts", file.replace(/\.d\.ts$|\.js$/, ".ts")), "utf8");
   const text = readFileSync(path, "utf8").replace(option, (_, prose, rest, name, words, interval, value) => {
-    const says = `${prose} ${range(interval, words)}; default ${shown(value)}.`;
+    const ordered = source.match(`${name}: oneOf\\((.+?)\\)`)?.[1].replaceAll(", ", " | ") ?? words;
+    const says = `${prose} ${range(interval, ordered)}; default ${shown(value)}.`;
     options.push(` * @param options.${name} ${says}\n`);
     return `/** ${says} */${rest}`;
   });
