@@ -460,6 +460,31 @@ describe("an arena shared with another thread", () => {
     expect(updated).toContain("made, true,true,true");
   });
 
+  test.each([
+    ["sam", (w: Tensor) => sam(sgd([w], { lr: 0.5 }), { rho: 2000 })],
+    ["lbfgs", (w: Tensor) => lbfgs([w], { lr: 1e6, maxIter: 3 })],
+  ])("free() of an attached arena in a closure of %s: the parameters are as before the step", async (_, make) => {
+    for (const isAsync of [true, false]) {
+      const arena = await open({ threads: 2, maxBytes: 2 ** 25 });
+      const { data } = arena.tensor("w", [10_000]);
+      data.fill(1);
+      const attached = attachArena(arena.share());
+      const w = attached.tensor("w");
+      const optimizer = make(w);
+      const { grad } = w;
+      let calls = 0;
+      const closure = () => {
+        if (++calls === 2) attached.free();
+        grad.fill(0.1 * calls);
+        return 1 / calls;
+      };
+      const step = async () => (isAsync ? optimizer.stepAsync(closure) : optimizer.step(closure));
+      await expect(step()).rejects.toThrow("the arena was freed");
+      expect(new Set(data)).toEqual(new Set([1]));
+      arena.free();
+    }
+  });
+
   test("is not made of unshared memory", async () => {
     const { memory } = await open({ shared: false }).then((arena) => ({
       memory: arena.internals("test").space.memory,

@@ -78,7 +78,11 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
     // Tiles are numbered down one column of tiles after the other; in a symmetric matrix, down to the diagonal.
     let tiles_down = |across: usize| if symmetric { across + 1 } else { rows.div_ceil(TILE) };
     for index in pieces(piece, begin, end) {
-        let [mut top, mut start] = [index, 0];
+        let (mut top, mut start) = (index, 0);
+        if !symmetric {
+            let down = rows.div_ceil(TILE).max(1);
+            (top, start) = (index % down, index / down);
+        }
         while top >= tiles_down(start) {
             top -= tiles_down(start);
             start += 1;

@@ -5,7 +5,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import { classOf, isCallable, show } from "../option.js";
-import type { PAUSE, Work } from "../threads/pool.js";
+import type { PAUSE, Pool, Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import type { Computation } from "./vectors.js";
 
@@ -58,7 +58,7 @@ export class ClosureDriver {
 
   /** Runs a computation. */
   run<Result>(computation: ClosureComputation<Result>, closure: Closure): Result {
-    this.#begin(closure);
+    const pool = this.#begin(closure);
     const tasks = new TasksUntilClosure(computation);
     try {
       for (;;) {
@@ -70,12 +70,13 @@ export class ClosureDriver {
       throw computation.throw(error); // the generator throws it again
     } finally {
       this.#isRunning = false;
+      pool.letGo();
     }
   }
 
   /** Runs a computation between turns of the event loop. */
   async runAsync<Result>(computation: ClosureComputation<Result>, closure: AsyncClosure): Promise<Result> {
-    this.#begin(closure);
+    const pool = this.#begin(closure);
     const tasks = new TasksUntilClosure(computation);
     try {
       for (;;) {
@@ -87,15 +88,20 @@ export class ClosureDriver {
       throw computation.throw(error); // the generator throws it again
     } finally {
       this.#isRunning = false;
+      pool.letGo();
     }
   }
 
-  #begin(closure: unknown): void {
+  /** Begins a computation. The pool holds the views that the computation restores after an error, until `letGo`. */
+  #begin(closure: unknown): Pool {
     if (!isCallable(closure)) {
       throw new TypeError(`${this.#name}: closure must be a function that returns the loss, got ${show(closure)}`);
     }
     this.check(this.#name);
+    const { pool } = this.#arena.internals(this.#name);
     this.#isRunning = true;
+    pool.hold();
+    return pool;
   }
 
   #checked(loss: unknown, remedy: string): number {

@@ -44,7 +44,7 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
     return rule.planProgram(rule, tensors[0]!.shape, slots, values);
   });
   const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
-  const scratch = Math.max(0, ...programs.map(({ scratch }) => scratch));
+  const scratch = programs.reduce((most, { scratch }) => Math.max(most, scratch), 0);
   const length = sum(segments.map(extent));
   const kernels = [...Segment.kernels(variant), ...programs.flatMap(({ kernels }) => Object.values(kernels))];
   return { values, variant, params, segments, programs, kernels, bytes, scratch, length };

@@ -503,4 +503,4 @@ export class Optimizer<
 }
 
 /** The scratch memory that groups share. */
-const scratchOf = (plans: readonly Plan[]) => Math.max(...plans.map(({ scratch }) => scratch));
+const scratchOf = (plans: readonly Plan[]) => plans.reduce((most, { scratch }) => Math.max(most, scratch), 0);

@@ -99,12 +99,15 @@ export class Entries {
     return [...bound];
   }
 
-  /** The scalars that a variable gets from the others of its group, or else from any: those of rules with common scalars. */
-  commonScalars({ name }: Entry): Scalars | undefined {
+  /**
+   * The scalars of a variable that does not take part, for rules with common scalars: those of its group, its own, or those of any
+   * other.
+   */
+  commonScalars({ name, scalars }: Entry): Scalars | undefined {
     const { rule, groupOf } = this.#settings;
     if (!hasCommonScalars(rule)) return undefined;
     const known = this.#all.filter(({ variable, scalars }) => variable && scalars);
-    return (known.find((entry) => groupOf(entry.name) === groupOf(name)) ?? known[0])?.scalars;
+    return known.find((entry) => groupOf(entry.name) === groupOf(name))?.scalars ?? scalars ?? known[0]?.scalars;
   }
 
   /** Returns the arrays of a variable and of its state. State that does not exist yet is made. */
@@ -140,15 +143,17 @@ export class Entries {
         loaded.forEach((entry, i) => (entry.variable = variables[i]));
         return;
       }
-      if (loaded.some(({ name }) => engine().registeredVariables[name] === undefined)) {
-        throw new RangeError(
-          `${name}: the state that was loaded must fit the variables of the step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
-        );
-      }
+      // They may rest. But a gradient of a micro-batch must not be lost.
+      const { registeredVariables } = engine();
+      if (loaded.every(({ name, isDue }) => registeredVariables[name]?.trainable && !isDue)) return;
+      throw new RangeError(
+        `${name}: the state that was loaded must fit the variables of the first step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
+      );
     }
-    // Variables that rest get their state, too: they may have had a gradient in a micro-batch.
+    // Variables that rest get their state, too: they may have had a gradient in a micro-batch. State of optimizers is not trainable.
     const pairs = loaded.flatMap((entry) => {
-      const variable = own.get(entry.name) ?? engine().registeredVariables[entry.name];
+      const registered = engine().registeredVariables[entry.name];
+      const variable = own.get(entry.name) ?? (registered?.trainable ? registered : undefined);
       return variable && !bound.has(variable) ? [{ entry, variable, misfit: this.#misfit(entry, variable) }] : [];
     });
     const wrong = pairs.find(({ variable, misfit }) => misfit && own.has(variable.name));

@@ -308,7 +308,15 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       } while (built.host.memory.buffer !== built.buffer); // moving a gradient from another backend can make the memory grow
       const { core, host } = built;
       for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
+      // The core's averages go on. Here, a variable that rests stays as it is.
+      const resting = entries.filter(({ isDue }, i) => i >= read.length && !isDue);
+      const averages = resting.flatMap(({ state }) => {
+        const average = state.get(AVERAGE);
+        const view = average && host.floats(host.address(average), average.size);
+        return view ? [{ view, values: view.slice() }] : [];
+      });
       act(core);
+      for (const { view, values } of averages) view.set(values);
       const moved = entries.filter(({ isDue }, i) => i < read.length || isDue);
       const hasMicroBatches = core.internals.step.counts.microBatches > 0;
       entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));

@@ -37,7 +37,7 @@ const tfjsNames: Readonly<Record<string, Readonly<Record<string, string>>>> = {
  */
 const factors: Readonly<Record<string, (lr: number) => number>> = {
   momentum: (lr) => -lr,
-  rmsprop: (lr) => (lr === 0 ? 0 : 1 / lr),
+  rmsprop: (lr) => 1 / lr,
 };
 
 const ITERATIONS = "iter";
@@ -60,12 +60,15 @@ function slotsOf(rule: Rule, { values }: TfjsGroup): ReadonlyMap<string, string>
   ]);
 }
 
-/** The factor of a slot, at the rate of the last step. */
+/** The factor of a slot, at the rate of the last step whose rate was not zero. */
 function factorOf(rule: Rule, { hyper, values }: TfjsGroup, slot: string, steps: number): number {
   const factor = slot === "momentumBuffer" ? factors[rule.name] : undefined;
   if (factor === undefined) return 1;
-  const { lr } = valuesAt(rule, { ...values, ...(hyper as Values) }, Math.max(0, steps - 1)) as { lr: number };
-  return factor(lr);
+  let lr = 0;
+  for (let step = Math.max(0, steps - 1); step >= 0 && lr === 0; step--) {
+    ({ lr } = valuesAt(rule, { ...values, ...(hyper as Values) }, step) as { lr: number });
+  }
+  return lr === 0 ? 1 : factor(lr);
 }
 
 interface Weight {
@@ -94,7 +97,6 @@ export function writeWeights(settings: Settings, entries: readonly Entry[], coun
       }
       const factor = factorOf(rule, group, slot, counts.steps);
       if (factor === 1) return [{ name, tensor: variable, isOwn: true }];
-      if (factor === 0) return [{ name: `${entry.name}/${slot}`, tensor: variable, isOwn: true }]; // TensorFlow.js's has no such value
       return [{ name, tensor: mul(variable, 1 / factor), isOwn: false }];
     }),
   );
@@ -132,16 +134,18 @@ function progressOf(
   const { steps: _, ...rest } = counts;
   const names = entries.map(({ name }) => name);
   const isImplied = names.length === inOrder.length && names.every((name, i) => name === inOrder[i]);
-  // TensorFlow.js's optimizers without state accept no other tensor.
-  const isLike = isImplied || (rule.name in tfjsNames && inOrder.length === 0);
-  const since = Object.fromEntries(entries.filter(({ since }) => since > 0).map(({ name, since }) => [name, since]));
+  // TensorFlow.js's optimizers without state accept no other tensor, and the steps of a variable do not matter to them.
+  const isStateless = rule.name in tfjsNames && inOrder.length === 0;
+  const late = isStateless ? [] : entries.filter(({ since }) => since > 0);
+  const since = Object.fromEntries(late.map(({ name, since }) => [name, since]));
   const hasScalars = Object.keys(rule.scalars).length > 0;
   const scalars = hasScalars
     ? Object.fromEntries(entries.flatMap(({ name, scalars }) => (scalars ? [[name, exactNumbers(scalars)]] : [])))
     : {};
   const observed = plateaus(groups).map(({ observed }) => plain(observed));
   const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
-  if (isPlain && isLike && !hasScalars && observed.length === 0 && Object.keys(since).length === 0) return undefined;
+  if (isPlain && (isImplied || isStateless) && !hasScalars && observed.length === 0 && Object.keys(since).length === 0)
+    return undefined;
   const due = entries.filter(({ isDue }) => isDue).map(({ name }) => name);
   return { counts: rest, names: isImplied ? [] : names, since, scalars, due, observed };
 }
@@ -168,20 +172,15 @@ export async function readWeights(
   const last = rest.find(({ name }) => name === PROGRESS);
   const progress = last && parse(title, await last.tensor.data());
   const found = new Map((progress?.names ?? []).map((name) => [name, new Map<string, Tensor>()]));
-  /** Weights with the rule's own names of slots: those that could not be converted. */
-  const exact = new Set<Tensor>();
   for (const { name, tensor } of rest.filter((weight) => weight !== last)) {
     const at = name.lastIndexOf("/");
     const [variable, suffix] = [name.slice(0, at), name.slice(at + 1)];
-    const slots = slotsOf(rule, groupOf(variable));
-    const isExact = !slots.has(suffix) && [...slots.values()].includes(suffix);
-    const slot = isExact ? suffix : slots.get(suffix);
+    const slot = slotsOf(rule, groupOf(variable)).get(suffix);
     if (slot === undefined) {
       const known = [...slotsOf(rule, groupOf(variable)).keys()].map((name) => `/${name}`).join(", ") || "none";
       throw new RangeError(`${title}: the name of a weight must end with one of ${known}, got ${show(name)}`);
     }
     if (tensor.dtype !== "float32") throw new TypeError(`${title}: ${show(name)} must be float32, got ${tensor.dtype}`);
-    if (isExact) exact.add(tensor);
     const known = found.get(variable) ?? new Map<string, Tensor>();
     if (known.has(slot)) throw new RangeError(`${title}: ${show(name)} must come once, it came twice`);
     found.set(variable, known.set(slot, tensor));
@@ -215,7 +214,7 @@ export async function readWeights(
     const state = new Map<string, Variable>();
     for (const [slot, tensor] of slots) {
       if (!isNeeded(rule, group, slot)) continue;
-      const factor = exact.has(tensor) ? 1 : factorOf(rule, group, slot, steps);
+      const factor = factorOf(rule, group, slot, steps);
       const values = factor === 1 ? tensor : mul(tensor, factor);
       state.set(slot, engine().makeVariable(values, false) as Variable);
       if (values !== tensor) values.dispose();

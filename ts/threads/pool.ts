@@ -55,8 +55,8 @@ export class Pool {
   /** Whether this pool ends the threads. False in an attached arena. */
   #ownsThreads = false;
   #freed = false;
-  /** Whether a step of this thread is under way, and what is called after it. */
-  #isStepping = false;
+  /** The number of steps of this thread that are under way, and what is called after them. */
+  #held = 0;
   #release: (() => void) | undefined;
   /**
    * The time that sharing has gained, in milliseconds, minus the time that it has lost. Sharing loses time where other
@@ -105,7 +105,7 @@ export class Pool {
    */
   free(release: () => void): void {
     this.#freed = true;
-    if (!this.#ownsThreads && this.#isStepping) {
+    if (!this.#ownsThreads && this.#held > 0) {
       this.#release = release;
       return;
     }
@@ -264,13 +264,23 @@ export class Pool {
   #enter(title: string): void {
     const state = this.#freed ? FREED : Atomics.compareExchange(this.#control, STATE, IDLE, STEPPING);
     if (state !== IDLE) throw refusal(title, state);
-    this.#isStepping = true;
+    this.hold();
   }
 
   /** Ends the step, unless the arena was torn or freed during it. */
   #leave(): void {
     Atomics.compareExchange(this.#control, STATE, STEPPING, IDLE);
-    this.#isStepping = false;
+    this.letGo();
+  }
+
+  /** Keeps the views of an attached arena until `letGo`, also if it is freed. */
+  hold(): void {
+    this.#held += 1;
+  }
+
+  letGo(): void {
+    this.#held -= 1;
+    if (this.#held > 0) return;
     this.#release?.();
     this.#release = undefined;
   }

@@ -7,7 +7,7 @@ import { show } from "../option.js";
 import { encodeText } from "../platform.js";
 import { pickle, Stored, type Writable } from "./pickle.js";
 import { storageBytes, storageDtype, torchResolver } from "./rebuild.js";
-import { isDict, unpickle, type Value } from "./unpickle.js";
+import { isDict, MAX_PICKLE_BYTES, unpickle, type Value } from "./unpickle.js";
 import { unzip, zip } from "./zip.js";
 
 const startsWith = (bytes: Uint8Array, start: readonly number[]) => start.every((byte, i) => bytes[i] === byte);
@@ -107,9 +107,15 @@ export function writeArchive(
     numbers.push(bytesOf(view));
     return new Stored(String(numbers.length - 1), shape);
   });
+  const data = pickle(value);
+  if (data.length > MAX_PICKLE_BYTES) {
+    throw new RangeError(
+      `the names and shapes of the tensors must take at most ${MAX_PICKLE_BYTES} bytes, got ${data.length}; save fewer tensors in one file`,
+    );
+  }
   return zip(
     new Map([
-      ["archive/data.pkl", pickle(value)],
+      ["archive/data.pkl", data],
       ["archive/byteorder", encodeText("little")],
       ...numbers.map((bytes, i) => [`archive/data/${i}`, bytes] as const),
       ["archive/version", encodeText("3\n")],

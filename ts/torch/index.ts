@@ -135,7 +135,9 @@ export function loadOptimizer(
 export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
   const tensors = listModel("saveModel", model);
   return betweenSteps("saveModel", tensors.values(), () =>
-    writeArchive((store) => new Map(Array.from(tensors, ([name, { shape, data }]) => [name, store(data, shape)]))),
+    within("saveModel", () =>
+      writeArchive((store) => new Map(Array.from(tensors, ([name, { shape, data }]) => [name, store(data, shape)]))),
+    ),
   );
 }
 

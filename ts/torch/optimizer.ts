@@ -232,8 +232,9 @@ function stepsMade(
   const kept = groupsOf(optimizer).flatMap(({ params, since }) =>
     params.flatMap((tensor, i) => (loaded.has(tensor) ? [] : [optimizer.steps - since[i]!])),
   );
-  if (!hasNoStep && known.length > 0) return Math.max(0, ...known, ...kept);
-  return Math.max(given ?? (tensors.some(({ slots }) => slots.size > 0) ? 1 : 0), ...kept);
+  const most = (numbers: readonly number[], least: number) => numbers.reduce((a, b) => Math.max(a, b), least);
+  if (!hasNoStep && known.length > 0) return most([...known, ...kept], 0);
+  return most(kept, given ?? (tensors.some(({ slots }) => slots.size > 0) ? 1 : 0));
 }
 
 /** The number of steps of one tensor. A tensor without state has made none, unless its rule needs no state. */

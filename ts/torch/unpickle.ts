@@ -54,7 +54,7 @@ export function isDict(value: unknown): value is Dict {
 export const newDict = (): Dict => Object.setPrototypeOf({}, null) as Dict;
 
 /** The limit on a pickle's bytes: far above any model, far below what would take noticeable time. */
-const MAX_PICKLE_BYTES = 2 ** 24;
+export const MAX_PICKLE_BYTES = 2 ** 24;
 
 /** The memory that values may take: `MEMORY_FACTOR` times the bytes of the pickle, and `MEMORY_BASE` bytes. */
 const MEMORY_FACTOR = 24;
