@@ -535,3 +535,59 @@ test("memory of copies is used again: regions that grow, and variables of all si
   expect(most).toBeLessThan(10_000_000);
   host.dispose();
 });
+
+describe("state that was loaded beside its variables", () => {
+  const fill = (optimizer: TfjsOptimizer, ...variables: tf.Variable[]) =>
+    tf.tidy(() =>
+      optimizer.applyGradients(Object.fromEntries(variables.map((v) => [v.name, tf.onesLike(v) as tf.Tensor]))),
+    );
+  /** Two variables, their copies, and an optimizer of the copies with the state of the first two. */
+  async function beside(make: () => TfjsOptimizer) {
+    await use("cpu");
+    const variables = [tf.variable(tf.ones([2]), true, "a"), tf.variable(tf.ones([3]), true, "b")];
+    const first = make();
+    fill(first, ...variables);
+    const copies = variables.map((variable) => tf.variable(variable, true, `${variable.name}_1`));
+    const second = make();
+    await second.setWeights(await first.getWeights());
+    const end = () => {
+      for (const optimizer of [first, second]) optimizer.dispose();
+      tf.dispose([...variables, ...copies]);
+    };
+    return { variables, copies, second, end };
+  }
+
+  test("changes no variable that is not in a step", async () => {
+    const { variables, copies, second, end } = await beside(() => sgd({ lr: 0.1, accumulate: 2 }));
+    expect(() => fill(second, copies[0]!)).toThrow("must fit the variables of the first step by name or by order");
+    expect(variables.map((variable) => variable.dataSync()[0])).toEqual([1, 1]);
+    end();
+  });
+
+  test("is not evaluated into them", async () => {
+    const { variables, copies, second, end } = await beside(() => adapted.scheduleFreeSgd({ lr: 0.1 }));
+    fill(second, copies[0]!);
+    const before = variables.map((variable) => variable.dataSync()[0]);
+    second.eval();
+    expect(variables.map((variable) => variable.dataSync()[0])).toEqual(before);
+    second.train();
+    end();
+  });
+});
+
+test.each(["dog", "dowg", "dadaptAdamw", "prodigy", "adam"] as const)(
+  "%s: the average of a variable that rests stays",
+  async (name) => {
+    await use("cpu");
+    const [a, b] = [tf.variable(tf.ones([2])), tf.variable(tf.ones([2]))];
+    const optimizer = (adapted as any)[name]({ ema: 0.5 }) as TfjsOptimizer;
+    const step = (...variables: tf.Variable[]) =>
+      tf.tidy(() => optimizer.applyGradients(Object.fromEntries(variables.map((v) => [v.name, tf.sin(v)]))));
+    for (let i = 0; i < 4; i++) step(a, b);
+    const before = [...optimizer.average(b).dataSync()];
+    step(a);
+    expect([...optimizer.average(b).dataSync()]).toEqual(before);
+    optimizer.dispose();
+    tf.dispose([a, b]);
+  },
+);

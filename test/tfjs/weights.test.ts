@@ -394,3 +394,36 @@ test.each(renamed.map((factory) => [factory.rule.name, factory] as const))(
     );
   },
 );
+
+test("TensorFlow.js reads the state of sgd after it was loaded and after a variable rested", async () => {
+  await use("cpu");
+  const [a, b] = [tf.variable(tf.ones([2])), tf.variable(tf.ones([3]))];
+  const step = (optimizer: tf.Optimizer, ...variables: tf.Variable[]) =>
+    tf.tidy(() => optimizer.applyGradients(Object.fromEntries(variables.map((v) => [v.name, tf.onesLike(v)]))));
+  const theirs = tf.train.sgd(0.1);
+  step(theirs, a, b);
+  const ours = downhill.sgd({ lr: 0.1 });
+  await ours.setWeights(await theirs.getWeights());
+  step(ours, a, b);
+  step(ours, a);
+  await tf.train.sgd(0.1).setWeights(await ours.getWeights());
+  ours.dispose();
+  tf.dispose([a, b]);
+});
+
+test("momentum of rmsprop at a rate of zero is written in TensorFlow.js's units", async () => {
+  await use("cpu");
+  const a = tf.variable(tf.ones([2]));
+  const step = (optimizer: tf.Optimizer) => tf.tidy(() => optimizer.applyGradients({ [a.name]: tf.ones([2]) }));
+  const ours = downhill.rmsprop({ lr: (step) => (step === 1 ? 0 : 0.1), momentum: 0.9 });
+  step(ours);
+  step(ours);
+  const found = (await ours.getWeights()).find(({ name }) => name.endsWith("/momentum"))!;
+  const reference = downhill.rmsprop({ lr: 0.1, momentum: 0.9 });
+  step(reference);
+  step(reference);
+  const expected = (await reference.getWeights()).find(({ name }) => name.endsWith("/momentum"))!;
+  expect(error(found.tensor.dataSync(), expected.tensor.dataSync())).toBeLessThan(1);
+  for (const optimizer of [ours, reference]) optimizer.dispose();
+  tf.dispose(a);
+});
