@@ -135,7 +135,8 @@ export class Entries {
     const bound = new Set(this.#all.map(({ variable }) => variable));
     const variables = given.filter((variable) => !bound.has(variable));
     const own = new Map(variables.map((variable) => [variable.name, variable]));
-    if (loaded.length === this.#all.length && !loaded.some(({ name }) => own.has(name))) {
+    const isFirst = loaded.length === this.#all.length;
+    if (isFirst && !loaded.some(({ name }) => own.has(name))) {
       const isOrdered =
         loaded.length === variables.length &&
         loaded.every((entry, i) => this.#misfit(entry, variables[i]!) === undefined);
@@ -150,10 +151,11 @@ export class Entries {
         `${name}: the state that was loaded must fit the variables of the first step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
       );
     }
-    // Variables that rest get their state, too: they may have had a gradient in a micro-batch. State of optimizers is not trainable.
+    // If names fit, variables that rest get their state, too: they may have had a gradient in a micro-batch. State of optimizers is not
+    // trainable.
     const pairs = loaded.flatMap((entry) => {
       const registered = engine().registeredVariables[entry.name];
-      const variable = own.get(entry.name) ?? (registered?.trainable ? registered : undefined);
+      const variable = own.get(entry.name) ?? (isFirst && registered?.trainable ? registered : undefined);
       return variable && !bound.has(variable) ? [{ entry, variable, misfit: this.#misfit(entry, variable) }] : [];
     });
     const wrong = pairs.find(({ variable, misfit }) => misfit && own.has(variable.name));
