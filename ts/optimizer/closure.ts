@@ -5,7 +5,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import { classOf, isCallable, show } from "../option.js";
-import type { PAUSE, Pool, Work } from "../threads/pool.js";
+import type { PAUSE, Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import type { Computation } from "./vectors.js";
 
@@ -58,7 +58,7 @@ export class ClosureDriver {
 
   /** Runs a computation. */
   run<Result>(computation: ClosureComputation<Result>, closure: Closure): Result {
-    const pool = this.#begin(closure);
+    const end = this.#begin(closure);
     const tasks = new TasksUntilClosure(computation);
     try {
       for (;;) {
@@ -69,14 +69,13 @@ export class ClosureDriver {
     } catch (error) {
       throw computation.throw(error); // the generator throws it again
     } finally {
-      this.#isRunning = false;
-      pool.letGo();
+      end();
     }
   }
 
   /** Runs a computation between turns of the event loop. */
   async runAsync<Result>(computation: ClosureComputation<Result>, closure: AsyncClosure): Promise<Result> {
-    const pool = this.#begin(closure);
+    const end = this.#begin(closure);
     const tasks = new TasksUntilClosure(computation);
     try {
       for (;;) {
@@ -87,13 +86,12 @@ export class ClosureDriver {
     } catch (error) {
       throw computation.throw(error); // the generator throws it again
     } finally {
-      this.#isRunning = false;
-      pool.letGo();
+      end();
     }
   }
 
-  /** Begins a computation. The pool holds the views that the computation restores after an error, until `letGo`. */
-  #begin(closure: unknown): Pool {
+  /** Begins a computation, and returns the function that ends it. Until then the pool holds the views, which errors restore. */
+  #begin(closure: unknown): () => void {
     if (!isCallable(closure)) {
       throw new TypeError(`${this.#name}: closure must be a function that returns the loss, got ${show(closure)}`);
     }
@@ -101,7 +99,10 @@ export class ClosureDriver {
     const { pool } = this.#arena.internals(this.#name);
     this.#isRunning = true;
     pool.hold();
-    return pool;
+    return () => {
+      this.#isRunning = false;
+      pool.letGo();
+    };
   }
 
   #checked(loss: unknown, remedy: string): number {

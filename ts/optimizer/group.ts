@@ -31,6 +31,10 @@ export interface Plan {
   readonly length: number;
 }
 
+/** The largest of many numbers, and of `least`. Spread into `Math.max`, more than some 100,000 would not fit the stack. */
+export const largest = (numbers: readonly number[], least = 0): number =>
+  numbers.reduce((most, number) => Math.max(most, number), least);
+
 export function planGroup(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
   checkKernels(rule, variant);
@@ -44,7 +48,7 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
     return rule.planProgram(rule, tensors[0]!.shape, slots, values);
   });
   const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
-  const scratch = programs.reduce((most, { scratch }) => Math.max(most, scratch), 0);
+  const scratch = largest(programs.map(({ scratch }) => scratch));
   const length = sum(segments.map(extent));
   const kernels = [...Segment.kernels(variant), ...programs.flatMap(({ kernels }) => Object.values(kernels))];
   return { values, variant, params, segments, programs, kernels, bytes, scratch, length };

@@ -6,7 +6,7 @@ import type { Kernel } from "../wasm/kernels.js";
 import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import type { Rule } from "./definition.js";
-import { Group, type Plan, planGroup } from "./group.js";
+import { Group, largest, type Plan, planGroup } from "./group.js";
 import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
@@ -503,4 +503,4 @@ export class Optimizer<
 }
 
 /** The scratch memory that groups share. */
-const scratchOf = (plans: readonly Plan[]) => plans.reduce((most, { scratch }) => Math.max(most, scratch), 0);
+const scratchOf = (plans: readonly Plan[]) => largest(plans.map(({ scratch }) => scratch));

@@ -309,15 +309,15 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       const { core, host } = built;
       for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
       // The core's averages go on. Here, a variable that rests stays as it is.
-      const resting = entries.filter(({ isDue }, i) => i >= read.length && !isDue);
-      const averages = resting.flatMap(({ state }) => {
+      const rests = ({ isDue }: Entry, i: number) => i >= read.length && !isDue;
+      const moved = entries.filter((entry, i) => !rests(entry, i));
+      const averages = entries.filter(rests).flatMap(({ state }) => {
         const average = state.get(AVERAGE);
         const view = average && host.floats(host.address(average), average.size);
         return view ? [{ view, values: view.slice() }] : [];
       });
       act(core);
       for (const { view, values } of averages) view.set(values);
-      const moved = entries.filter(({ isDue }, i) => i < read.length || isDue);
       const hasMicroBatches = core.internals.step.counts.microBatches > 0;
       entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
       host.publish(moved.map(({ variable }) => variable!));
@@ -356,7 +356,6 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const { core, entries, tensors } = this.#built;
     const { counts } = core.internals.step;
     const steps = counts.steps - (this.#counts?.steps ?? 0);
-    for (const entry of this.#entries.all) if (!entries.includes(entry)) entry.since += steps;
     for (const { params, scalars, since } of core.groups) {
       params.forEach((tensor, i) => {
         const entry = entries[tensors.indexOf(tensor)]!;
@@ -365,7 +364,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       });
     }
     for (const entry of this.#entries.all) {
-      if (!entries.includes(entry)) entry.scalars = this.#entries.commonScalars(entry) ?? entry.scalars;
+      if (entries.includes(entry)) continue;
+      entry.since += steps;
+      entry.scalars = this.#entries.commonScalars(entry) ?? entry.scalars;
     }
     this.#counts = counts;
   }

@@ -5,7 +5,7 @@
 
 import { engine, mul, type Optimizer, scalar, Tensor, tensor1d, type Variable } from "@tensorflow/tfjs-core";
 import type { Rule, Scalars } from "../optimizer/definition.js";
-import { type Values, valuesAt, variantOf } from "../optimizer/hyper.js";
+import { areScheduled, type Values, valuesAt, variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import { LossScale } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
@@ -60,15 +60,27 @@ function slotsOf(rule: Rule, { values }: TfjsGroup): ReadonlyMap<string, string>
   ]);
 }
 
-/** The factor of a slot, at the rate of the last step whose rate was not zero. */
-function factorOf(rule: Rule, { hyper, values }: TfjsGroup, slot: string, steps: number): number {
-  const factor = slot === "momentumBuffer" ? factors[rule.name] : undefined;
-  if (factor === undefined) return 1;
+/** Returns the function that gives the factor of a group's slot, at the rate of the last step whose rate was not zero. */
+function factorsAt(rule: Rule, steps: number): (group: TfjsGroup, slot: string) => number {
+  const factor = factors[rule.name];
+  const known = new Map<TfjsGroup, number>();
+  return (group, slot) => {
+    if (factor === undefined || slot !== "momentumBuffer") return 1;
+    if (!known.has(group)) {
+      const lr = lastRate(rule, { ...group.values, ...(group.hyper as Values) }, steps);
+      known.set(group, lr === 0 ? 1 : factor(lr));
+    }
+    return known.get(group)!;
+  };
+}
+
+/** The rate of the last step whose rate was not zero, or zero. */
+function lastRate(rule: Rule, values: Values, steps: number): number {
+  const last = Math.max(0, steps - 1);
+  const first = areScheduled(rule, values) ? 0 : last;
   let lr = 0;
-  for (let step = Math.max(0, steps - 1); step >= 0 && lr === 0; step--) {
-    ({ lr } = valuesAt(rule, { ...values, ...(hyper as Values) }, step) as { lr: number });
-  }
-  return lr === 0 ? 1 : factor(lr);
+  for (let step = last; step >= first && lr === 0; step--) ({ lr } = valuesAt(rule, values, step) as { lr: number });
+  return lr;
 }
 
 interface Weight {
@@ -80,6 +92,7 @@ interface Weight {
 
 export function writeWeights(settings: Settings, entries: readonly Entry[], counts: Counts): Weight[] {
   const { rule, groupOf } = settings;
+  const factorOf = factorsAt(rule, counts.steps);
   const names = new Set(entries.flatMap(({ name }) => [...slotsOf(rule, groupOf(name)).keys()]));
   const state = [...names].flatMap((suffix) =>
     entries.flatMap((entry): Weight[] => {
@@ -95,7 +108,7 @@ export function writeWeights(settings: Settings, entries: readonly Entry[], coun
           ? [{ name, tensor: engine().makeTensor(new Float32Array(like.size), like.shape, "float32"), isOwn: false }]
           : [];
       }
-      const factor = factorOf(rule, group, slot, counts.steps);
+      const factor = factorOf(group, slot);
       if (factor === 1) return [{ name, tensor: variable, isOwn: true }];
       return [{ name, tensor: mul(variable, 1 / factor), isOwn: false }];
     }),
@@ -209,12 +222,13 @@ export async function readWeights(
   });
   // From here on nothing is refused.
   for (const { plateau, observed } of observing) plateau.observed = observed;
+  const factorOf = factorsAt(rule, steps);
   const entries = [...found].map(([name, slots]): Entry => {
     const group = groupOf(name);
     const state = new Map<string, Variable>();
     for (const [slot, tensor] of slots) {
       if (!isNeeded(rule, group, slot)) continue;
-      const factor = factorOf(rule, group, slot, steps);
+      const factor = factorOf(group, slot);
       const values = factor === 1 ? tensor : mul(tensor, factor);
       state.set(slot, engine().makeVariable(values, false) as Variable);
       if (values !== tensor) values.dispose();

@@ -10,7 +10,7 @@ import {
   shapeOf,
   startFromParams,
 } from "../checkpoint/loading.js";
-import type { Group } from "../optimizer/group.js";
+import { type Group, largest } from "../optimizer/group.js";
 import { areScheduled, snake, type Values, valuesAt } from "../optimizer/hyper.js";
 import { count, type Options, show } from "../option.js";
 import { type Stored, Tuple, type Writable } from "./pickle.js";
@@ -232,9 +232,8 @@ function stepsMade(
   const kept = groupsOf(optimizer).flatMap(({ params, since }) =>
     params.flatMap((tensor, i) => (loaded.has(tensor) ? [] : [optimizer.steps - since[i]!])),
   );
-  const most = (numbers: readonly number[], least: number) => numbers.reduce((a, b) => Math.max(a, b), least);
-  if (!hasNoStep && known.length > 0) return most([...known, ...kept], 0);
-  return most(kept, given ?? (tensors.some(({ slots }) => slots.size > 0) ? 1 : 0));
+  if (!hasNoStep && known.length > 0) return largest([...known, ...kept]);
+  return largest(kept, given ?? (tensors.some(({ slots }) => slots.size > 0) ? 1 : 0));
 }
 
 /** The number of steps of one tensor. A tensor without state has made none, unless its rule needs no state. */
