@@ -20,6 +20,9 @@ const TURN_MS = 4;
  */
 const TURN_BYTES = 2 ** 26;
 
+/** The largest number of bytes between two looks at the clock, unless a chunk has more. */
+const CLAIM_BYTES = TURN_BYTES / 16;
+
 /** The bytes that the work before a pause is taken to read and write. */
 const PAUSE_BYTES = 2 ** 16;
 
@@ -228,9 +231,14 @@ export class Pool {
     const runner = this.#runnerOf(title);
     const chunks = this.#publish(runner, task);
     const chunkBytes = task.bytes / chunks;
+    const most = Math.floor(CLAIM_BYTES / chunkBytes);
     const watch = new StallDetector();
     for (let pending = chunks; pending > 0; pending = this.#pending(title, watch)) {
-      while (!this.#isTurnOver && runner.claim(1) > 0) this.#turnBytes += chunkBytes;
+      let claimed = 1;
+      while (claimed > 0 && !this.#isTurnOver) {
+        claimed = runner.claim(most);
+        this.#turnBytes += claimed * chunkBytes;
+      }
       pending = Atomics.load(this.#control, PENDING);
       if (pending > 0 && !this.#isTurnOver) runner.wait(PENDING, pending, 1); // others work on the last chunks
       if (Atomics.load(this.#control, PENDING) === 0 && !this.#isTurnOver) return;

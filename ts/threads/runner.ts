@@ -15,34 +15,51 @@ export class Runner {
     this.kernels = new Kernels(code);
   }
 
-  /**
-   * Runs a whole task in this thread. A task with sums runs chunk by chunk, so that the order of additions is the same
-   * as with several threads.
-   */
-  run({ address, length, sums }: Task): void {
-    const part = sums === 0 ? length : CHUNK;
-    for (let begin = 0; begin < length; begin += part) this.#run(address, begin, begin + part);
+  /** Runs a whole task in this thread. */
+  run({ address, length }: Task): void {
+    this.#run(address, 0, length);
   }
 
-  /** Runs the elements `begin..end` of the task at `address`. */
+  /**
+   * Runs the elements `begin..end` of the task at `address`. A task with sums runs chunk by chunk, so that the order of additions does
+   * not depend on the number of threads. Another one runs as a whole, because processors read ahead.
+   */
   #run(address: number, begin: number, end: number): void {
+    const sums = this.#words[address / 4 + 1]!;
+    const part = sums === 0 ? end - begin : CHUNK;
+    for (let from = begin; from < end; from += part) this.#runPart(address, from, from + part);
+  }
+
+  /** Runs elements that belong to one chunk, or to any number of chunks of a task without sums. */
+  #runPart(address: number, begin: number, end: number): void {
     const words = this.#words;
-    let start = 0;
-    let at = address / 4;
-    const calls = words[at]!;
-    const sums = words[at + 1]!;
-    const sumBytes = words[at + 2]!;
-    at += HEAD_WORDS;
-    for (let call = 0; call < calls && start < end; call++, at += CALL_WORDS) {
+    const head = address / 4;
+    const calls = words[head]!;
+    const sums = words[head + 1]!;
+    const sumBytes = words[head + 2]!;
+    let call = this.#callAt(head, begin);
+    let at = head + HEAD_WORDS + CALL_WORDS * call;
+    let start = call === 0 ? 0 : words[at - 1]!;
+    for (; call < calls && start < end; call++, at += CALL_WORDS) {
       const stop = words[at + 3]!;
-      if (stop > begin) {
-        const kernel = this.kernels.at(words[at]!);
-        const from = Math.max(begin - start, 0);
-        const sum = sums && sums + sumBytes * (begin / CHUNK + call);
-        kernel(words[at + 1]!, words[at + 2]!, from, Math.min(end, stop) - start, sum);
-      }
+      const kernel = this.kernels.at(words[at]!);
+      const from = Math.max(begin - start, 0);
+      const sum = sums && sums + sumBytes * (begin / CHUNK + call);
+      kernel(words[at + 1]!, words[at + 2]!, from, Math.min(end, stop) - start, sum);
       start = stop;
     }
+  }
+
+  /** Returns the index of the call that the element belongs to. Calls end in ascending order. */
+  #callAt(head: number, element: number): number {
+    let low = 0;
+    let high = this.#words[head]!;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#words[head + HEAD_WORDS + CALL_WORDS * middle + 3]! > element) high = middle;
+      else low = middle + 1;
+    }
+    return low;
   }
 
   /** Publishes a task to all threads and returns the number of its chunks. The previous task must be done. */
@@ -73,10 +90,8 @@ export class Runner {
       if (found === left) {
         const address = control[TASK]! >>> 0;
         const first = control[CHUNKS]! - left; // in the order of memory, because processors read ahead
-        for (let chunk = first; chunk < first + count; chunk++) {
-          this.#run(address, chunk * CHUNK, (chunk + 1) * CHUNK);
-          if (Atomics.sub(control, PENDING, 1) === 1) Atomics.notify(control, PENDING);
-        }
+        this.#run(address, first * CHUNK, (first + count) * CHUNK);
+        if (Atomics.sub(control, PENDING, count) === count) Atomics.notify(control, PENDING);
         return count;
       }
       left = found;
