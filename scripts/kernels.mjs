@@ -170,13 +170,13 @@ function encode(byte) {
   return rest < 0 ? alphabet[byte] : alphabet[length - 2 + Math.floor(rest / length)] + alphabet[rest % length];
 }
 
-/** The Rust module that a kernel is from: a rule's, or the one that exports.rs names. */
 const rules = readdirSync(join(root, "crate/src/rules")).map((file) => file.replace(".rs", ""));
 const exported = readFileSync(join(root, "crate/src/exports.rs"), "utf8");
+
+/** The Rust module that a kernel is from: a rule's, or the one that exports.rs names. */
 function moduleOf(kernel) {
   const [, other] = exported.match(new RegExp(`\\b(\\w+)::${kernel}\\b`)) ?? [];
   if (other !== undefined) return other;
-  if (/export_reductions! {([^}]*)}/.exec(exported)[1].split(/\s+/).includes(kernel)) return "factored";
   const fits = rules.filter((rule) => `${kernel}_`.startsWith(`${rule}_`));
   return fits.sort((a, b) => b.length - a.length)[0];
 }

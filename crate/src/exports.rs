@@ -56,33 +56,6 @@ pub unsafe fn average(_: usize, segment: *const Segment<0>, begin: usize, end: u
     unsafe { rule::average::<Simd>(&*segment, begin, end) }
 }
 
-/// Exports [`vector::add_squares`].
-///
-/// # Safety
-/// The obligations of the exported function. All arguments are valid.
-#[wasm_bindgen]
-pub unsafe fn add_squares(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
-    unsafe { vector::add_squares::<Simd>(&*segment, begin, end, &mut *sum) }
-}
-
-/// Exports [`vector::dot`].
-///
-/// # Safety
-/// The obligations of the exported function. All arguments are valid.
-#[wasm_bindgen]
-pub unsafe fn dot(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sum: *mut f64) {
-    unsafe { vector::dot::<Simd>(&*segment, begin, end, &mut *sum) }
-}
-
-/// Exports [`vector::magnitude`].
-///
-/// # Safety
-/// The obligations of the exported function. All arguments are valid: `out` for two numbers.
-#[wasm_bindgen]
-pub unsafe fn magnitude(_: usize, segment: *const Segment<0>, begin: usize, end: usize, out: *mut f64) {
-    unsafe { vector::magnitude::<Simd>(&*segment, begin, end, &mut *out.cast()) }
-}
-
 /// Exports [`vector::combine`].
 ///
 /// # Safety
@@ -92,39 +65,44 @@ pub unsafe fn combine(weights: *const f64, segment: *const Segment<1>, begin: us
     unsafe { vector::combine::<Simd>(*weights.cast(), &*segment, begin, end) }
 }
 
-/// Exports [`clip::clip_units`].
-///
-/// # Safety
-/// The obligations of the exported function. All arguments are valid.
-#[wasm_bindgen]
-pub unsafe fn clip_units(units: *const Units, segment: *const Segment<0>, begin: usize, end: usize) {
-    unsafe { clip::clip_units::<Simd>(&*units, &*segment, begin, end) }
-}
-
-/// Exports [`clip::sum_units`].
-///
-/// # Safety
-/// The obligations of the exported function. All arguments are valid.
-#[wasm_bindgen]
-pub unsafe fn sum_units(units: *const Units, segment: *const Segment<0>, begin: usize, end: usize) {
-    unsafe { clip::sum_units::<Simd>(&*units, &*segment, begin, end) }
-}
-
-macro_rules! export_reductions {
-    ($($name:ident)*) => {$(
-        #[doc = concat!("Exports [`factored::", stringify!($name), "`].")]
+/// Exports functions that write the sums of a segment.
+macro_rules! export_sums {
+    ($($module:ident::$name:ident;)*) => {$(
+        #[doc = concat!("Exports [`", stringify!($module), "::", stringify!($name), "`].")]
         ///
         /// # Safety
         /// The obligations of the exported function. All arguments are valid.
         #[wasm_bindgen]
-        pub unsafe fn $name(reduction: *const Reduction, segment: *const Segment<0>, begin: usize, end: usize) {
-            unsafe { factored::$name::<Simd>(&*reduction, &*segment, begin, end) }
+        pub unsafe fn $name(_: usize, segment: *const Segment<0>, begin: usize, end: usize, sums: *mut f64) {
+            unsafe { $module::$name::<Simd>(&*segment, begin, end, &mut *sums.cast()) }
         }
     )*};
 }
-export_reductions! { average_rows average_columns cover_rows cover_columns }
+export_sums! { vector::add_squares; vector::dot; vector::magnitude; }
 
-/// Exports operations that have no segment: `module::name::<lane>(arguments)`.
+/// Exports functions of their own arguments and a segment.
+macro_rules! export_with_segment {
+    ($($module:ident::$name:ident($arguments:ty);)*) => {$(
+        #[doc = concat!("Exports [`", stringify!($module), "::", stringify!($name), "`].")]
+        ///
+        /// # Safety
+        /// The obligations of the exported function. All arguments are valid.
+        #[wasm_bindgen]
+        pub unsafe fn $name(arguments: *const $arguments, segment: *const Segment<0>, begin: usize, end: usize) {
+            unsafe { $module::$name::<Simd>(&*arguments, &*segment, begin, end) }
+        }
+    )*};
+}
+export_with_segment! {
+    clip::clip_units(Units);
+    clip::sum_units(Units);
+    factored::average_rows(Reduction);
+    factored::average_columns(Reduction);
+    factored::cover_rows(Reduction);
+    factored::cover_columns(Reduction);
+}
+
+/// Exports functions of their own arguments only.
 macro_rules! export_operations {
     ($($module:ident::$name:ident $(::<$lane:ty>)? ($arguments:ty);)*) => {$(
         #[doc = concat!("Exports [`", stringify!($module), "::", stringify!($name), "`].")]

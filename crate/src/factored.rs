@@ -131,7 +131,7 @@ pub unsafe fn average_columns<V: Lane>(reduction: &Reduction, segment: &Segment<
             unsafe { reduction.keep_sums::<V>(number, sums) };
             return;
         }
-        let mean = V::rounded(sums) * V::splat(1.0 / rows as f64);
+        let mean = V::rounded(1.0 / rows as f64, sums);
         unsafe { update_average(mean, reduction.weight, reduction.out.add(number), single) }
     });
 }

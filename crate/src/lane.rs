@@ -78,8 +78,8 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     unsafe fn store_sums(sums: Self::Sums, at: *mut f64);
     /// The total of the four sums.
     fn total(sums: Self::Sums) -> f64;
-    /// The four sums, each rounded.
-    fn rounded(sums: Self::Sums) -> Self;
+    /// The four sums times a factor, each rounded once.
+    fn rounded(factor: f64, sums: Self::Sums) -> Self;
 }
 
 /// Calls `each(i, false)` for the start of every whole lane of `count` elements, then `each(i, true)` for every single
@@ -263,8 +263,8 @@ mod simd {
             sum(first) + sum(last)
         }
         #[inline(always)]
-        fn rounded([first, last]: [v128; 2]) -> Self {
-            let [first, last] = [first, last].map(|pair| f32x4_demote_f64x2_zero(pair));
+        fn rounded(factor: f64, sums: [v128; 2]) -> Self {
+            let [first, last] = sums.map(|pair| f32x4_demote_f64x2_zero(f64x2_mul(f64x2_splat(factor), pair)));
             Self(i32x4_shuffle::<0, 1, 4, 5>(first, last))
         }
     }
@@ -388,8 +388,8 @@ mod scalar {
         fn total([a, b, c, d]: [f64; WIDTH]) -> f64 {
             (a + b) + (c + d)
         }
-        fn rounded(sums: [f64; WIDTH]) -> Self {
-            Self(sums.map(|x| x as f32))
+        fn rounded(factor: f64, sums: [f64; WIDTH]) -> Self {
+            Self(sums.map(|x| (factor * x) as f32))
         }
     }
 

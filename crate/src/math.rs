@@ -41,7 +41,7 @@ fn exp2<V: Lane>(x: V) -> V {
     polynomial(x - whole, &COEFFICIENTS).ldexp(whole)
 }
 
-/// `x`, zero or more, to the power of `exponent`, in [-1, 1]. Zero counts as the smallest normal number. Infinity gives
+/// `x`, zero or more, to the power of `exponent`, in [0, 1). Zero counts as the smallest normal number. Infinity gives
 /// NaN.
 #[inline(always)]
 pub fn powf<V: Lane>(x: V, exponent: V) -> V {

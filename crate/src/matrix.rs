@@ -5,8 +5,8 @@
 //! next product can read its result.
 //!
 //! Threads share an operation in pieces. A call does the pieces that begin in `begin..end`, where each is `piece` long.
-//! An operation along a long dimension runs slice by slice. Each slice goes on from the partial results of the one
-//! before, so that no piece takes long, and the bits are those of a single slice.
+//! An operation along a long dimension runs slice by slice, so that no piece takes long. The slices depend on the shape
+//! only, and so do the bits.
 
 use core::{array::from_fn, ops::Range};
 
@@ -58,7 +58,8 @@ pub fn slice_range(slice: u32, slice_len: u32, len: usize) -> Range<usize> {
 }
 
 /// Computes the pieces of a slice of a product that begin in `begin..end`. An element is summed from the first row of
-/// the sides to the last.
+/// the slice to the last, and then added to the sum of the slices before. The rounding error of a single long sum
+/// would grow with the depth.
 ///
 /// # Safety
 /// - The dimensions are multiples of [`PANEL`].
@@ -76,16 +77,12 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
     let (is_first, is_last) = (slice.start == 0, slice.end == depth);
     let [alpha, beta, least] = [alpha, beta, least].map(V::splat);
     // Tiles are numbered down one column of tiles after the other; in a symmetric matrix, down to the diagonal.
-    let tiles_down = |across: usize| if symmetric { across + 1 } else { rows.div_ceil(TILE) };
+    let tiles_down = rows.div_ceil(TILE).max(1);
     for index in pieces(piece, begin, end) {
-        let (mut top, mut start) = (index, 0);
-        if !symmetric {
-            let down = rows.div_ceil(TILE).max(1);
-            (top, start) = (index % down, index / down);
-        }
-        while top >= tiles_down(start) {
-            top -= tiles_down(start);
+        let (mut top, mut start) = if symmetric { (index, 0) } else { (index % tiles_down, index / tiles_down) };
+        while symmetric && top > start {
             start += 1;
+            top -= start;
         }
         let [top, start] = [top, start].map(|tile| tile * TILE);
         let (bottom, stop) = (rows.min(top + TILE), columns.min(start + TILE));
@@ -97,9 +94,8 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
                 unsafe {
                     let left = left.add((row / PANEL * depth + slice.start) * PANEL + row % PANEL);
                     let at = |i: usize| column * rows + row * PANEL + i * WIDTH;
-                    let sums = from_fn(|i| if is_first { V::splat(0.0) } else { V::load(partial.add(at(i))) });
-                    let sums = multiply_block::<V>(left, right, slice.len(), sums);
-                    for (i, sum) in sums.into_iter().enumerate() {
+                    for (i, sum) in multiply_block::<V>(left, right, slice.len()).into_iter().enumerate() {
+                        let sum = if is_first { sum } else { V::load(partial.add(at(i))) + sum };
                         if !is_last {
                             sum.store(partial.add(at(i)));
                             continue;
@@ -143,15 +139,15 @@ pub fn pieces(piece: u32, begin: usize, end: usize) -> Range<usize> {
     begin.div_ceil(piece)..end.div_ceil(piece)
 }
 
-/// Adds `depth` terms to the sums of [`BLOCK_ROWS`] rows of a panel of a product.
+/// Returns the sums of `depth` terms for [`BLOCK_ROWS`] rows of a panel of a product.
 #[inline(always)]
 unsafe fn multiply_block<V: Lane>(
     left: *const f32,
     right: *const f32,
     depth: usize,
-    mut sums: [V; BLOCK_ROWS * PANEL / WIDTH],
 ) -> [V; BLOCK_ROWS * PANEL / WIDTH] {
     const LANES: usize = PANEL / WIDTH;
+    let mut sums = [V::splat(0.0); BLOCK_ROWS * PANEL / WIDTH];
     let mut at = 0;
     while at < depth * PANEL {
         unsafe {

@@ -68,8 +68,7 @@ pub trait Rule<const N: usize> {
     }
 
     /// [`Rule::update`] without some options, for gradients that are not scaled: it multiplies them by `scale`, whose magnitude
-    /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value, one
-    /// lane per iteration. It is faster, and takes more bytes.
+    /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value. It is faster, and takes more bytes.
     fn plain_update<V: Lane>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let (update, scale) = (self.update(step), V::splat(scale));
         move |p, g, slots| update(p, scale * g, slots)
@@ -123,19 +122,18 @@ pub const LINE: usize = 16;
 #[inline(always)]
 pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segment<N>, begin: usize, end: usize) {
     let (least, step, scale) = (rule.least_gradient(), segment.step, segment.grad_scale);
+    let is_plain =
+        rule.is_plain() && segment.clip == f64::INFINITY && (MOST_SCALE.recip()..=MOST_SCALE).contains(&scale.abs());
     // `apply` makes the closures: made here, they would take more bytes.
-    if rule.is_plain() && segment.clip == f64::INFINITY && (MOST_SCALE.recip()..=MOST_SCALE).contains(&scale.abs()) {
-        let gradients = || {
-            let least = least_unscaled::<V>(least, scale);
-            move |[g]: [V; 1]| [g.zero_below(least)]
-        };
-        unsafe { apply(rule, segment, begin, end, gradients, || rule.plain_update(step, scale)) }
-    } else if R::UNROLL == 2 {
-        let gradients = || gradients::<V, N, 2>(least, segment);
-        unsafe { apply(rule, segment, begin, end, gradients, || rule.update(step)) }
-    } else {
-        let gradients = || gradients::<V, N, 1>(least, segment);
-        unsafe { apply(rule, segment, begin, end, gradients, || rule.update(step)) }
+    let update = || rule.update(step);
+    let plain_update = || rule.plain_update(step, scale);
+    unsafe {
+        match (is_plain, R::UNROLL) {
+            (true, 2) => apply(rule, segment, begin, end, || guarded::<V, 2>(least, scale), plain_update),
+            (true, _) => apply(rule, segment, begin, end, || guarded::<V, 1>(least, scale), plain_update),
+            (false, 2) => apply(rule, segment, begin, end, || gradients::<V, N, 2>(least, segment), update),
+            (false, _) => apply(rule, segment, begin, end, || gradients::<V, N, 1>(least, segment), update),
+        }
     }
 }
 
@@ -258,6 +256,13 @@ fn least_unscaled<V: Lane>(least: f64, scale: f64) -> V {
     V::splat(least / scale.abs())
 }
 
+/// Turns gradients in memory into zero where they would be below `least` after scaling.
+#[inline(always)]
+fn guarded<V: Lane, const L: usize>(least: f64, scale: f64) -> impl Fn([V; L]) -> [V; L] + use<V, L> {
+    let least = least_unscaled::<V>(least, scale);
+    move |g| g.map(|g| g.zero_below(least))
+}
+
 /// Turns gradients in memory into scaled and clipped ones: zero if they would be below `least`.
 #[inline(always)]
 fn gradients<V: Lane, const N: usize, const L: usize>(
@@ -265,11 +270,11 @@ fn gradients<V: Lane, const N: usize, const L: usize>(
     segment: &Segment<N>,
 ) -> impl Fn([V; L]) -> [V; L] + use<V, N, L> {
     let [scale, clip] = [segment.grad_scale, segment.clip];
-    let least = least_unscaled::<V>(least, scale);
+    let guarded = guarded::<V, L>(least, scale);
     let changes = scale != 1.0 || clip < f64::INFINITY;
     let [scale, clip] = [scale, clip].map(|x| x as f32);
     move |g| {
-        let g = g.map(|g| g.zero_below(least));
+        let g = guarded(g);
         if changes {
             let [scale, low, high] = [scale, -clip, clip].map(|x| V::splat(f64::from(x)));
             g.map(|g| (g * scale).max(low).min(high))

@@ -31,6 +31,7 @@ pub fn least_averaged(beta: f64) -> f64 {
 /// `eps` for a denominator: at least the root of the smallest mean square that is stored. With a smaller one, state of
 /// zero would give zero divided by zero.
 pub fn eps_scalar(eps: f64) -> f64 {
+    // `f64::max` would take more bytes in each kernel, because it looks for NaN.
     if eps < SQRT_MIN_NORMAL_F32 { SQRT_MIN_NORMAL_F32 } else { eps }
 }
 
@@ -79,7 +80,7 @@ impl<V: Lane> Average<V> {
 /// `base` to the power of `exponent`, a whole number. Squaring and multiplying give the same bits on every machine.
 #[inline(never)] // so that the binary has it once, and not in every kernel that corrects a bias
 pub fn powi(base: f64, exponent: f64) -> f64 {
-    /// The square of a smaller base counts as zero, because it would be subnormal.
+    /// A smaller base counts as zero when it is squared, so that repeated squares are never subnormal.
     const LEAST_BASE: f64 = 1.0 / (1u128 << 127) as f64;
     let (mut base, mut exponent, mut result) = (base, exponent as u32, 1.0);
     while exponent > 0 {

@@ -13,6 +13,9 @@ const COPIED_ROWS = 4096;
 const MOST_MULTIPLICATIONS = 2 ** 24;
 const MOST_ELEMENTS = 2 ** 20;
 
+/** The most terms of a sum in single precision. Longer products have several slices, and the sums of slices are added. */
+const MOST_SUMMED = 2 ** 14;
+
 /** The length of a slice: a multiple of what kernels load at once, for which `breadth * length` is at most `most`. */
 const sliceLength = (most: number, breadth: number) => Math.floor(most / Math.max(breadth, 1) / PANEL) * PANEL;
 
@@ -109,7 +112,8 @@ export class Matrices<Now> {
     const [depth, rows, columns] = [left.rows, out.rows, out.columns].map(wholePanels) as [number, number, number];
     const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
     const pieces = symmetric ? (down * (down + 1)) / 2 : down * across;
-    const slice = sliceLength(MOST_MULTIPLICATIONS, Math.min(rows, TILE) * Math.min(columns, TILE));
+    const tile = Math.min(rows, TILE) * Math.min(columns, TILE);
+    const slice = Math.min(MOST_SUMMED, sliceLength(MOST_MULTIPLICATIONS, tile));
     const slices = Math.ceil(depth / slice);
     const partial = slices > 1 && addend?.at === out.at ? this.matrix(out.rows, out.columns).at : out.at;
     return {

@@ -18,8 +18,8 @@ impl Rule<2> for AdaBelief {
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let [lr, scale] = self.betas.map(|beta| 1.0 - powi(beta, step));
-        let [lr, scale, root] = [self.lr / lr, 1.0 / sqrt(scale), self.eps_root].map(V::splat);
+        let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
+        let [lr, scale, root] = [self.lr / first, 1.0 / sqrt(second), self.eps_root].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
         let (least, eps) = (V::splat(self.least_gradient()), eps_lane(self.eps));
         move |p, g, [m, s]| {

@@ -18,6 +18,15 @@ impl Rule<0> for Sgd {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         move |p, g, []| (p - lr * (g + decay * p), [])
     }
+
+    fn is_plain(&self) -> bool {
+        self.weight_decay == 0.0
+    }
+
+    fn plain_update<V: Lane>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+        let weight = V::splat(self.lr * scale);
+        move |p, g, []| (p - weight * g, [])
+    }
 }
 
 impl Rule<1> for Sgd {

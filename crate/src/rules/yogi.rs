@@ -18,8 +18,8 @@ impl Rule<2> for Yogi {
     }
 
     fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let [lr, scale] = self.betas.map(|beta| 1.0 - powi(beta, step));
-        let [lr, scale, take] = [self.lr / lr, 1.0 / sqrt(scale), 1.0 - self.betas[1]].map(V::splat);
+        let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
+        let [lr, scale, take] = [self.lr / first, 1.0 / sqrt(second), 1.0 - self.betas[1]].map(V::splat);
         let mean = Average::new(self.betas[0]);
         let eps = eps_lane(self.eps);
         move |p, g, [m, v]| {
