@@ -7,18 +7,18 @@ import { variantOf } from "../ts/optimizer/hyper.js";
 import { Matrices, type Matrix as Laid } from "../ts/matrix/matrices.js";
 import { Program } from "../ts/matrix/program.js";
 import { FIRST_SLOT, POINTERS_OFFSET } from "../ts/optimizer/segment.js";
-import { adafactor, adamw, muon, sm3 } from "../ts/rules/index.js";
+import { adafactor, adamw, muon, sm3, soap } from "../ts/rules/index.js";
 import { CHUNK } from "../ts/threads/task.js";
 import * as factored from "../ts/kernels/factored.js";
 import * as matrixKernels from "../ts/kernels/matrix.js";
 import * as qr from "../ts/kernels/qr.js";
-import { kernels as soap } from "../ts/kernels/soap.js";
+import { kernels as soapKernels } from "../ts/kernels/soap.js";
 import * as sort from "../ts/kernels/sort.js";
 import { bits, error, inputs, kernelIn, numbers } from "./harness.js";
 import { map, type Matrix, oracle, product, rowsOf, slotShape, type State, transpose } from "./oracle.matrix.js";
 import { type Case, cases } from "./registry.js";
 
-const kernels = { ...matrixKernels, ...factored, ...qr, ...soap, ...sort };
+const kernels = { ...matrixKernels, ...factored, ...qr, ...soapKernels, ...sort };
 const programs = cases.filter(({ rule }) => rule.program);
 const small = () => createArenaSync({ maxBytes: 2 ** 24, threads: 1 });
 
@@ -359,6 +359,33 @@ test("adafactor keeps a row and a column of a matrix, sm3 also its momentum", ()
   expect(bytesTaken(adafactor, matrices)).toBeLessThan(3 * sides + sides + more);
   expect(bytesTaken(sm3, matrices)).toBeLessThan(3 * (elements + sides + 2 * more) + sides + more);
   expect(bytesTaken(adamw, matrices)).toBeGreaterThan(6 * elements);
+});
+
+test("groups that are added share scratch memory", () => {
+  const taken = (shapes: readonly number[][], isAdded: boolean) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 26 });
+    const model = Object.values(arena.tensors(Object.fromEntries(shapes.map((shape, i) => [`w${i}`, shape]))));
+    const left = arena.bytesLeft;
+    const [first, ...others] = model.map((tensor) => ({ params: [tensor] }));
+    const optimizer = soap(isAdded ? [first!] : [first!, ...others]);
+    if (isAdded) for (const group of others) optimizer.addGroup(group);
+    for (const { grad } of model) grad.set(Float32Array.from(grad, numbers(7)));
+    for (let i = 0; i < 3; i++) optimizer.step();
+    const result = { bytes: left - arena.bytesLeft, params: model.map(({ data }) => [...data]) };
+    arena.free();
+    return result;
+  };
+  const shapes = [
+    [90, 50],
+    [40, 40],
+    [128, 64],
+    [3, 3],
+    [64, 128],
+  ];
+  const [atOnce, added] = [taken(shapes, false), taken(shapes, true)];
+  expect(added.params).toEqual(atOnce.params);
+  const alone = taken([[128, 64]], false);
+  expect(added.bytes - atOnce.bytes).toBeLessThan(alone.bytes);
 });
 
 test("adafactor treats a tensor of three dimensions as a list of matrices", () => {

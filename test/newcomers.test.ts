@@ -199,7 +199,7 @@ describe("a tensor", () => {
   test.each<[string, unknown[], new (...args: never) => Error, string]>([
     ["few", [[1]], RangeError, "there must be 6 values, got 1; for a part, say where: set(values, offset)"],
     ["many", [new Float32Array(7)], RangeError, "there must be 6 values, got 7"],
-    ["beyond the end", [[1, 2], 5], RangeError, "there must be 6 values, got 2"],
+    ["beyond the end", [[1, 2], 5], RangeError, "offset plus the number of values must be at most 6, got 5 + 2"],
     ["before the start", [[1], -1], RangeError, "offset must be a whole number in [0, ∞), got -1"],
     ["between two", [[1], 0.5], RangeError, "offset must be a whole number in [0, ∞), got 0.5"],
     ["no offset", [[1], "1"], TypeError, 'offset must be a whole number in [0, ∞), got "1"'],
@@ -236,7 +236,7 @@ describe("a tensor", () => {
   test("of another arena", () => {
     expect(() => adamw([w, small().tensor("x", [3])])).toThrow(
       new RangeError(
-        'adamw: params must be from one arena, but tensor "x" is from another one than tensor "w"; make one optimizer for each',
+        'adamw: params must be from one arena, but tensor "x" is in another arena than tensor "w"; make an optimizer for each arena',
       ),
     );
   });

@@ -298,7 +298,7 @@ describe("between micro-batches", () => {
     const before = tensors.b.data.slice();
     isBroken = true;
     tensors.b.requiresGrad = true;
-    expect(() => optimizer.step()).toThrow("adamw: lr at step 0 must be in [0, ∞), got NaN");
+    expect(() => optimizer.step()).toThrow("adamw: at step 0, lr must be in [0, ∞), got NaN");
     isBroken = false;
     tensors.b.requiresGrad = false;
     optimizer.step();
@@ -323,7 +323,7 @@ test("without memory for the steps of each tensor, a step changes nothing", () =
   arena.tensor("rest", [(arena.bytesLeft - 512) / 8]);
   const before = allBits(optimizer, tensors);
   giveAll(tensors, 0, [true, false, true]);
-  expect(() => optimizer.step()).toThrow("out of memory: nadam's steps of each tensor takes");
+  expect(() => optimizer.step()).toThrow(" bytes for nadam's steps of each tensor,");
   expect(allBits(optimizer, tensors)).toEqual(before);
   expect(optimizer.steps).toBe(0);
   giveAll(tensors, 0, [true, true, true]);

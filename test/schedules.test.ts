@@ -470,7 +470,7 @@ describe("an optimizer", () => {
     optimizer.hyper.lr = 3;
     expect(group.hyperAt(7).lr).toBe(3);
     expect(() => group.hyperAt(-1)).toThrow("adamw: hyperAt: step must be a whole number in [0, ∞), got -1");
-    expect(() => group.hyperAt(11)).toThrow("adamw: betas at step 11[1] must be in [0, 1), got 1.1");
+    expect(() => group.hyperAt(11)).toThrow("adamw: at step 11, betas[1] must be in [0, 1), got 1.1");
   });
 
   test("refuses a step whose number is out of range, and is as before", async () => {
@@ -480,7 +480,7 @@ describe("an optimizer", () => {
     );
     optimizer.step();
     const before = [...w.data, ...optimizer.state(w).expAvg];
-    const message = "adamw: lr at step 1 must be in [0, ∞), got -1";
+    const message = "adamw: at step 1, lr must be in [0, ∞), got -1";
     expect(() => optimizer.step()).toThrow(message);
     await expect(optimizer.stepAsync()).rejects.toThrow(message);
     expect([...w.data, ...optimizer.state(w).expAvg]).toEqual(before);
@@ -491,12 +491,12 @@ describe("an optimizer", () => {
   });
 
   test("refuses schedules with invalid values", () => {
-    expect(() => make({ lr: () => Number.NaN })).toThrow("sgd: lr at step 0 must be in [0, ∞), got NaN");
-    expect(() => make({ lr: () => "1" })).toThrow('sgd: lr at step 0 must be a number in [0, ∞), got "1"');
+    expect(() => make({ lr: () => Number.NaN })).toThrow("sgd: at step 0, lr must be in [0, ∞), got NaN");
+    expect(() => make({ lr: () => "1" })).toThrow('sgd: at step 0, lr must be a number in [0, ∞), got "1"');
     expect(() => make({ nesterov: stepLR({ lr: 1, stepSize: 1 }) })).toThrow("sgd: nesterov must be true or false");
     expect(() => make({ betas: [() => 0.5] }, adamw)).toThrow("adamw: betas must have 2 numbers, got 1");
     const { optimizer } = make({});
-    expect(() => (optimizer.hyper.lr = () => -1)).toThrow("sgd: lr at step 0 must be in [0, ∞), got -1");
+    expect(() => (optimizer.hyper.lr = () => -1)).toThrow("sgd: at step 0, lr must be in [0, ∞), got -1");
     expect(optimizer.hyper.lr).toBe(1e-3);
   });
 });

@@ -341,10 +341,10 @@ describe("averages", () => {
 
   test("what there is no average for", () => {
     const w = small().tensor("w", [3]);
-    const message = "sgd: emaWarmup requires ema, and averageStart requires ema or swa, got neither";
-    for (const options of [{ emaWarmup: true }, { emaWarmup: true, swa: 2 }, { averageStart: 3 }]) {
-      expect(() => sgd([w], options)).toThrow(message);
+    for (const options of [{ emaWarmup: true }, { emaWarmup: true, swa: 2 }]) {
+      expect(() => sgd([w], options)).toThrow("sgd: emaWarmup requires ema, got none");
     }
+    expect(() => sgd([w], { averageStart: 3 })).toThrow("sgd: averageStart requires ema or swa, got neither");
   });
 
   test("one at a time", () => {
@@ -366,7 +366,7 @@ test.each(["throw", "skip"])("micro-batches whose sum is not finite are dropped:
   if (nonFinite === "skip") expect(optimizer.step().skipped).toBe(true);
   else {
     expect(() => optimizer.step()).toThrow(
-      'sgd: the sum of the micro-batches\' gradients of tensor "c" must be finite, got NaN at index 7; the micro-batches were dropped, and nothing was updated',
+      'sgd: the sum of the micro-batches\' gradients of tensor "c" must be finite, got Infinity at index 7; the micro-batches were dropped, and nothing was updated',
     );
   }
   expect([state(), optimizer.steps]).toEqual([before, 0]);

@@ -490,7 +490,11 @@ describe("an arena shared with another thread", () => {
       memory: arena.internals("test").space.memory,
     }));
     const handle = (await open({ threads: 2 })).share();
-    expect(() => attachArena({ ...handle, memory } as any)).toThrow("got unshared memory");
+    expect(() => attachArena({ ...handle, memory } as any)).toThrow("got one with unshared memory");
+    expect(() => attachArena({ ...handle, memory: 7 } as any)).toThrow("got a damaged one");
+    for (const other of [undefined, null, 7, {}, { ...handle, protocol: 1 }]) {
+      expect(() => attachArena(other as any)).toThrow(/^attachArena: expected the result of arena.share\(\), got /);
+    }
 
     expect((await open({ shared: true, threads: 1 })).share().tensors).toEqual([]);
     const arena = await open({ shared: false });

@@ -352,9 +352,14 @@ test.each<[string, (of: (o?: object) => Any) => unknown, new (...args: never) =>
     "nothing to wrap",
     () => lookahead(undefined as never),
     TypeError,
-    "lookahead: expected an optimizer, such as adamw(model), got undefined",
+    "lookahead: expected an optimizer that can be wrapped, such as adamw(model), got undefined",
   ],
-  ["a rule", () => sam(adam as never), TypeError, "sam: expected an optimizer, such as adamw(model), got a function"],
+  [
+    "a rule",
+    () => sam(adam as never),
+    TypeError,
+    "sam: expected an optimizer that can be wrapped, such as adamw(model), got a function",
+  ],
   [
     "no steps",
     (of) => lookahead(of(), { syncPeriod: 0 }),
@@ -372,8 +377,8 @@ test.each<[string, (of: (o?: object) => Any) => unknown, new (...args: never) =>
   ["twice", (of) => sam(sam(of())), TypeError, "sam: the optimizer is already wrapped by sam"],
   ["twice", (of) => lookahead(lookahead(of())), TypeError, "lookahead: the optimizer is already wrapped by lookahead"],
   ["unwrapped", (of) => of().perturb(), TypeError, "adam: perturb() is for optimizers that sam() wrapped"],
-  ["no memory", (of) => lookahead(of()), RangeError, "out of memory: lookahead's slow weights takes "],
-  ["no memory", (of) => sam(of()), RangeError, "out of memory: sam's copy of the parameters takes "],
+  ["no memory", (of) => lookahead(of()), RangeError, " bytes for lookahead's slow weights,"],
+  ["no memory", (of) => sam(of()), RangeError, " bytes for sam's copy of the parameters,"],
 ])("refused: %s, %s", (what, act, type, message) => {
   const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
   const size = what === "no memory" ? 6500 : 3;

@@ -1,7 +1,7 @@
 /**
  * Powers, logarithms and angles with the same bits on every engine, which `Math` does not promise. They consist of sums
  * and products, after Sun's fdlibm (1993). Powers are within 32 units in the last place, the others within two.
- * Schedules need them.
+ * Schedules and the scalars of rules need them.
  */
 
 const bits = new DataView(new ArrayBuffer(8));

@@ -248,6 +248,9 @@ export const defaults = (options: Options): Record<string, unknown> =>
 
 /** A checked value. Lists and plain objects are copied and frozen before the check, so that they cannot change after it. */
 export function accept(title: string, option: Option, value: unknown): unknown {
+  if (isList(value) && value.length > MAX_LENGTH) {
+    throw new RangeError(`${title} must have at most ${MAX_LENGTH} values, got ${value.length}`);
+  }
   const accepted = frozenCopy(value);
   option.check(title, accepted);
   return accepted;
@@ -256,7 +259,7 @@ export function accept(title: string, option: Option, value: unknown): unknown {
 /** The longest name of an unknown option in a message, in characters. */
 const MAX_NAME = 60;
 
-/** The largest depth and length of options. Values beyond these are not copied. The check refuses them. */
+/** The largest depth and length of options. Values beyond these are not copied. `accept` and the checks refuse them. */
 const MAX_DEPTH = 4;
 const MAX_LENGTH = 2 ** 20;
 
@@ -274,7 +277,7 @@ function frozenCopy(value: unknown, depth = MAX_DEPTH): unknown {
 }
 
 /** Whether a value is an object literal, of any realm. */
-function isPlain(value: unknown): value is Record<string, unknown> {
+export function isPlain(value: unknown): value is Record<string, unknown> {
   if (!isRecord(value)) return false;
   const prototype = Object.getPrototypeOf(value);
   return prototype === null || Object.getPrototypeOf(prototype) === null;

@@ -97,36 +97,14 @@ export function rule<
   name: string,
   definition: Definition<Hyper, Fixed, Slots, Added, Counted, Sums, Scratch, Shapes>,
 ): Made<Hyper, Fixed, Slots, Added, Shapes> {
-  const {
-    fixed,
-    programState,
-    addedState,
-    startsAt,
-    scalars,
-    scratch,
-    shapes,
-    tensorScalars,
-    perTensor,
-    sums,
-    advance,
-    conflict,
-    ...rest
-  } = definition;
   const rule = deepFreeze({
+    ...{ addedState: {}, startsAt: {}, programState: [], scratch: [], shapes: {} },
+    ...{ scalars: {}, tensorScalars: () => ({}), perTensor: false, sums: [] },
+    advance: ({ before }: { before: unknown }) => before,
+    conflict: () => undefined,
+    ...definition,
     name,
-    ...rest,
-    fixed: { ...fixed, ...groupOptions },
-    addedState: addedState ?? {},
-    startsAt: startsAt ?? {},
-    scalars: scalars ?? {},
-    programState: programState ?? [],
-    scratch: scratch ?? [],
-    shapes: shapes ?? {},
-    tensorScalars: tensorScalars ?? (() => ({})),
-    perTensor: perTensor ?? false,
-    sums: sums ?? [],
-    advance: advance ?? (({ before }) => before),
-    conflict: conflict ?? (() => undefined),
+    fixed: { ...definition.fixed, ...groupOptions },
   }) as unknown as Rule;
   const factory = (params: Params<object>, options: object = {}) => {
     const RuleOptimizer = refusing(Optimizer, rule, "optimizer", fixedOptions(rule));

@@ -153,7 +153,7 @@ test("averages, evaluation, estimates of the Hessian", () => {
   const fails = sophia({ lr: (step) => (step > 0 ? NaN : 0.1) });
   const estimate = np.array([1, 1]);
   const [moved, state2] = fails.step(np.array([1, 2]), np.array([1, 1]), fails.init(np.array([1, 2])));
-  expect(() => fails.hessian(estimate, state2)).toThrow("lr at step 1");
+  expect(() => fails.hessian(estimate, state2)).toThrow("at step 1, lr");
   expect(estimate.refCount).toBe(1);
   const two = second.init({ a: np.array([1]), b: np.array([1]) });
   const shared = np.array([1]);

@@ -335,7 +335,7 @@ describe("what does not fit", () => {
     [
       "momentum there and none here",
       () => loadOptimizer(here("fixtures/sgd.pt"), sgd(groups(model()))),
-      "loadOptimizer: sgd: momentum decides whether there is a momentumBuffer, and was 0 when the optimizer was made",
+      "loadOptimizer: sgd: momentum decides whether there is a slot momentumBuffer, and there is none, got 0.9",
     ],
     [
       "other groups",

@@ -92,7 +92,7 @@ export function createArena(options: UnsharedOptions): Promise<Arena<Float32Arra
 export function createArena(options?: ArenaOptions): Promise<Arena>;
 export function createArena(given: ArenaOptions = {}): Promise<Arena> {
   const promise = makeArena(given);
-  // Whoever forgets `await` reads a property of the arena.
+  // A program that forgets `await` reads a property of the arena from the promise.
   for (const name of ["shared", ...Object.getOwnPropertyNames(Arena.prototype)]) {
     const get = () => {
       promise.then(
@@ -142,7 +142,7 @@ export function createArenaSync(given: ArenaOptions = {}): Arena {
   arena
     .internals("createArenaSync")
     .pool.start(code, threads, workerUrl)
-    .catch(() => {}); // `arena.threads` tells
+    .catch(() => {}); // `arena.threads` does not count a thread that does not start
   return arena;
 }
 
@@ -158,27 +158,23 @@ export interface ArenaHandle extends Code {
  * @throws a TypeError for anything but a handle.
  */
 export function attachArena(handle: ArenaHandle): Arena {
-  if (typeof handle !== "object" || handle === null || typeof handle.protocol !== "string") {
-    throw new TypeError(`attachArena: expected the result of arena.share(), got ${show(handle)}`);
-  }
+  const wrong = (got = show(handle), cause?: unknown) =>
+    new TypeError(`attachArena: expected the result of arena.share(), got ${got}`, { cause });
+  if (typeof handle?.protocol !== "string") throw wrong();
   if (handle.protocol !== PROTOCOL) {
     throw new TypeError(
       "attachArena: the handle is from another version of the package; use the same version in all threads",
     );
   }
-  const expected = "attachArena: expected the result of arena.share()";
-  const read = <Result>(part: () => Result): Result => {
-    try {
-      return part();
-    } catch (cause) {
-      throw new TypeError(expected, { cause });
-    }
-  };
   const { memory } = handle;
-  const space = read(() => spaceIn(memory));
-  if (!space.shared) throw new TypeError(`${expected}, got unshared memory`);
   const module = moduleFor("attachArena", true, handle.module);
-  return read(() => new Arena(space, { memory, module }, [...handle.tensors]));
+  try {
+    const space = spaceIn(memory);
+    if (space.shared) return new Arena(space, { memory, module }, [...handle.tensors]);
+  } catch (cause) {
+    throw wrong("a damaged one", cause);
+  }
+  throw wrong("one with unshared memory");
 }
 
 function resolveArena(title: string, given: ArenaOptions) {
@@ -188,15 +184,16 @@ function resolveArena(title: string, given: ArenaOptions) {
   const values = resolve(title, options, given) as ArenaOptions;
   const { maxBytes, threads, workerUrl } = values;
   // A compiled module is for unshared memory; bytes serve either.
-  const shared = values.shared ?? (allowed && (!isModule(values.module) || (threads ?? 1) > 1));
+  const areSeveral = (threads ?? 1) > 1;
+  const shared = values.shared ?? (allowed && (!isModule(values.module) || areSeveral));
   const what = shared ? "shared memory is" : `${threads} threads are`;
-  if ((shared || (threads ?? 1) > 1) && !allowed) {
+  if ((shared || areSeveral) && !allowed) {
     throw new Error(
       `${title}: ${what} not allowed here; send the page with the headers Cross-Origin-Opener-Policy: same-origin and ` +
         `Cross-Origin-Embedder-Policy: require-corp, or omit ${shared ? "shared" : "threads"}`,
     );
   }
-  if (!shared && (threads ?? 1) > 1) {
+  if (!shared && areSeveral) {
     throw new TypeError(`${title}: ${threads} threads require shared memory; omit shared`);
   }
   if (shared && isModule(values.module)) {

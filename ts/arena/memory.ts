@@ -59,7 +59,7 @@ const bytesUntil = (address: number, offset: number) => (((offset - address) % P
 
 /** The number of bytes from an array of so many bytes to the next array. */
 export function bytesToNext(bytes: number): number {
-  if (bytes < LARGE_ARRAY) return bytes;
+  if (bytes < LARGE_ARRAY || bytes === Infinity) return bytes;
   const least = bytes < HUGE_ARRAY ? bytes : bytes + GAP;
   return least + bytesUntil(least, DISTANCE);
 }
@@ -68,8 +68,8 @@ export function bytesToNext(bytes: number): number {
 export const roomBeside = (bytes: number): number => (bytes < LARGE_ARRAY ? 0 : PERIOD);
 
 /**
- * The first address from `address` on for the state of the parameters at `params`: twice `DISTANCE` behind them, because the
- * gradients come first.
+ * The first address, at or after `address`, for the state of the parameters at `params`. Modulo `PERIOD` it is twice `DISTANCE` after
+ * theirs, because the gradients are at one `DISTANCE`.
  */
 export const besideParams = (address: number, bytes: number, params: number): number =>
   bytes < LARGE_ARRAY ? address : address + bytesUntil(address, params + 2 * DISTANCE);
@@ -119,7 +119,7 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
       const lines = Math.ceil(bytes / ALIGNMENT);
       for (;;) {
         const next = top();
-        if ((next + lines) * ALIGNMENT > end) throw outOfMemory(lines * ALIGNMENT, what, this.left, end);
+        if (!((next + lines) * ALIGNMENT <= end)) throw outOfMemory(lines * ALIGNMENT, what, this.left, end);
         if (Atomics.compareExchange(control, TOP, next, next + lines) === next) return next * ALIGNMENT;
       }
     },
@@ -134,7 +134,7 @@ function outOfMemory(bytes: number, what: string, left: number, end: number): Ra
       : end < MAX_BYTES
         ? `make the arena with a larger maxBytes (${MAX_BYTES} at most)`
         : "put some tensors in another arena";
-  return new RangeError(`out of memory: ${what} takes ${bytes} bytes, ${left} of ${end} are left; ${remedy}`);
+  return new RangeError(`out of memory: ${bytes} bytes for ${what}, ${left} of ${end} are left; ${remedy}`);
 }
 
 function exactly(title: string, bytes: number, shared: boolean): WebAssembly.Memory {

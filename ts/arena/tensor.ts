@@ -28,9 +28,14 @@ export function checkedView<Data extends Float32Array>(view: Data, title: string
       throw new TypeError(`${title}.set: values must be a list of numbers, got ${show(values)}${remedy}`);
     }
     if (offset !== undefined) place.check(`${title}.set: offset`, offset);
-    if (offset === undefined ? length !== view.length : length + offset > view.length) {
-      const remedy = offset === undefined && length < view.length ? "; for a part, say where: set(values, offset)" : "";
+    if (offset === undefined && length !== view.length) {
+      const remedy = length < view.length ? "; for a part, say where: set(values, offset)" : "";
       throw new RangeError(`${title}.set: there must be ${view.length} values, got ${length}${remedy}`);
+    }
+    if (offset !== undefined && offset + length > view.length) {
+      throw new RangeError(
+        `${title}.set: offset plus the number of values must be at most ${view.length}, got ${offset} + ${length}`,
+      );
     }
     Float32Array.prototype.set.call(view, values, offset);
   };

@@ -88,9 +88,10 @@ export class LBFGS extends Checkpointable {
     super();
     const tensors = listTensors("lbfgs: params must be tensors, by name or in a list; there are no groups", params);
     const arena = commonArena("lbfgs", tensors);
-    for (const name of Object.keys(groupOptions).filter((name) => !(name in rule.fixed) && name in Object(options))) {
+    const refused = Object.keys(groupOptions).find((name) => !(name in rule.fixed) && name in Object(options));
+    if (refused !== undefined) {
       throw new TypeError(
-        `lbfgs: there is no ${name}, because a direction of L-BFGS knows no bounds; use another optimizer, such as adam, or write the parameter as a function of another, such as exp(x)`,
+        `lbfgs: there is no ${refused}, because L-BFGS cannot keep parameters within bounds; use another optimizer, such as adam, or write the parameter as a function of another, such as exp(x)`,
       );
     }
     const values = resolveOptions(rule, options) as Values & { maxIter: number; maxEval?: number; historySize: number };
@@ -101,8 +102,8 @@ export class LBFGS extends Checkpointable {
       maximize,
       maxEval = Math.max(1, Math.floor((maxIter * 5) / 4)),
     } = values;
-    const count = History.vectors(historySize) + needed(maxIter, historySize);
-    this.#vectors = new Vectors(arena, [{ params: tensors, sign: 1 }], count, "lbfgs's history");
+    const vectorCount = History.vectors(historySize) + needed(maxIter, historySize);
+    this.#vectors = new Vectors(arena, [{ params: tensors, sign: 1 }], vectorCount, "lbfgs's history");
     this.#arena = arena;
     this.#driver = new ClosureDriver(rule.name, arena);
     const hyper = liveHyper(rule, values, () => arena.internals(rule.name)).hyper as unknown as LBFGSHyper;

@@ -41,16 +41,23 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
   const segments = segmentsOf(params, variant);
   const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
   const state = sum(segments.map((tensors) => Segment.bytes(tensors, variant)));
+  const planned = new Map<string, Program>();
   const programs = segments.flatMap((tensors) => {
     // Without memory for the state, there is none for the program, which may be long.
     if (rule.planProgram === undefined || state > MAX_BYTES) return [];
+    const { shape } = tensors[0]!;
     const slots = rule.scratch.reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
-    return rule.planProgram(rule, tensors[0]!.shape, slots, values);
+    const program = planned.get(shape.join()) ?? rule.planProgram(rule, shape, slots, values);
+    planned.set(shape.join(), program);
+    return program;
   });
   const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
   const scratch = largest(programs.map(({ scratch }) => scratch));
   const length = sum(segments.map(extent));
-  const kernels = [...Segment.kernels(variant), ...programs.flatMap(({ kernels }) => Object.values(kernels))];
+  const kernels = [
+    ...Segment.kernels(variant),
+    ...[...planned.values()].flatMap(({ kernels }) => Object.values(kernels)),
+  ];
   return { values, variant, params, segments, programs, kernels, bytes, scratch, length };
 }
 
@@ -184,9 +191,8 @@ export class Group<Hyper = any> {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
     const { scalars } = this;
-    const segmentOf = new Map(this.#segments.flatMap((segment) => segment.tensors.map((tensor) => [tensor, segment])));
-    const parts = this.params.map((tensor) => {
-      const from = segmentOf.get(tensor)!;
+    const parts = this.#segmentOfEach().map((from, i) => {
+      const tensor = this.params[i]!;
       const block = new HyperBlock(arena, this.#rule, values, take(BLOCK_BYTES), tensor);
       const own = take(Segment.blockBytes([tensor], variant));
       const segment = new Segment(arena, variant, block.address, own, [tensor], 0, undefined, from.viewsOf(tensor));
@@ -260,6 +266,11 @@ export class Group<Hyper = any> {
   /** The rule's scalars at the last step: those of the group, or of each tensor. @internal */
   get scalars(): readonly Scalars[] {
     return this.#hyperBlocks.map(({ scalars }) => scalars);
+  }
+
+  /** The rule's scalars at the last step, of one segment. @internal */
+  scalarsOf(segment: number): Scalars {
+    return this.#hyperBlocks[segment]!.scalars;
   }
 
   /** @internal */

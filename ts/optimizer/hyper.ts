@@ -1,7 +1,7 @@
 /** The options of a rule: their values, their numbers for kernels, and live changes. */
 
 import { sharedOptions, type Rule } from "./definition.js";
-import { accept, isCallable, noOption, type Option, type Options, resolve } from "../option.js";
+import { accept, isCallable, noOption, type Option, type Options, resolve, show } from "../option.js";
 import { Schedule } from "../schedules/schedule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
@@ -17,8 +17,27 @@ export function resolveOptions(rule: Optioned, given: unknown): Values {
 }
 
 /** The values of a rule's options for all groups: the given ones, else the defaults. */
-export const resolveAll = (rule: Rule, given: unknown): Values =>
-  resolve(rule.name, { ...optionsOf(rule), ...sharedOptions }, given);
+export function resolveAll(rule: Rule, given: unknown): Values {
+  const values = resolve(rule.name, { ...optionsOf(rule), ...sharedOptions }, given);
+  if (values.emaWarmup && !values.ema) throw new RangeError(`${rule.name}: emaWarmup requires ema, got none`);
+  if (values.averageStart && !values.ema && !values.swa) {
+    throw new RangeError(`${rule.name}: averageStart requires ema or swa, got neither`);
+  }
+  if (values.ema && values.swa) throw new RangeError(`${rule.name}: ema and swa must not both be given`);
+  if (values.maxConsecutiveErrors !== Infinity && values.nonFinite !== "skip" && values.lossScale !== "dynamic") {
+    throw new RangeError(
+      `${rule.name}: maxConsecutiveErrors needs nonFinite: "skip" or lossScale: "dynamic"; no step is skipped without them`,
+    );
+  }
+  const { gradScale, lossScale } = values as { gradScale: number; lossScale: number | "dynamic" };
+  const scale = gradScale / (lossScale === "dynamic" ? 1 : lossScale);
+  if (Math.fround(scale) === Infinity) {
+    throw new RangeError(
+      `${rule.name}: gradScale / lossScale must be in the range of float32 (at most 3.4e38), got ${scale}`,
+    );
+  }
+  return values;
+}
 
 /**
  * The values of a rule's options for one group: its own, else those for all groups.
@@ -32,28 +51,13 @@ export function resolveGroup(rule: Rule, all: Values, group: object = {}, path =
     );
   }
   const values = resolve(rule.name, optionsOf(rule), group, path, all, ["params"]);
-  valuesAt(rule, values, 0);
-  const averaged = values.ema || values.swa;
-  if ((values.emaWarmup && !values.ema) || (values.averageStart && !averaged)) {
-    throw new RangeError(`${rule.name}: emaWarmup requires ema, and averageStart requires ema or swa, got neither`);
-  }
-  if (values.ema && values.swa) throw new RangeError(`${rule.name}: ema and swa must not both be given`);
-  if (values.maxConsecutiveErrors !== Infinity && values.nonFinite !== "skip" && values.lossScale !== "dynamic") {
-    throw new RangeError(
-      `${rule.name}: maxConsecutiveErrors needs nonFinite: "skip" or lossScale: "dynamic"; no step is skipped without them`,
-    );
-  }
+  valuesAt(rule, values, 0, path);
   const [low, high] = boundsOf(values);
   if (low > high || Math.fround(low) === Infinity || Math.fround(high) === -Infinity) {
     const where = values.nonNegative ? " with nonNegative" : "";
     throw new RangeError(
       `${rule.name}: ${path}box${where} must contain a finite float32 number, got [${low}, ${high}]`,
     );
-  }
-  const { gradScale, lossScale } = values as { gradScale: number; lossScale: number | "dynamic" };
-  const scale = gradScale / (lossScale === "dynamic" ? 1 : lossScale);
-  if (Math.fround(scale) === Infinity) {
-    throw new RangeError(`${rule.name}: gradScale / lossScale must be a float32 number, got ${scale}`);
   }
   return values;
 }
@@ -90,7 +94,7 @@ const isScheduled = (value: unknown): value is Scheduled => value instanceof Sch
  * The values of options at a step, counted from 0. Schedules are replaced by their numbers.
  * @throws a RangeError or TypeError if a schedule returns a value that its option does not allow.
  */
-export function valuesAt(rule: Optioned, values: Values, step: number): Values {
+export function valuesAt(rule: Optioned, values: Values, step: number, path = ""): Values {
   const numberAt = (value: unknown) =>
     isScheduled(value) ? (value instanceof Schedule ? value.at(step) : value(step)) : value;
   const now: Record<string, unknown> = { ...values };
@@ -98,9 +102,10 @@ export function valuesAt(rule: Optioned, values: Values, step: number): Values {
     const value = values[name];
     if (!hasSchedule(value)) continue;
     now[name] = Array.isArray(value) ? value.map(numberAt) : numberAt(value);
-    option.check(`${rule.name}: ${name} at step ${step}`, now[name]);
+    option.check(`${rule.name}: at step ${step}, ${path}${name}`, now[name]);
   }
-  checkConflict(rule, now);
+  const conflict = rule.conflict(now);
+  if (conflict !== undefined) throw new RangeError(`${rule.name}: ${path}${conflict}`);
   return now;
 }
 
@@ -201,7 +206,7 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
       const slot = Object.keys(rule.addedState).find((slot) => rule.addedState[slot] === name);
       if (slot !== undefined && Boolean(accepted[name]) !== Boolean(hyper[name])) {
         throw new TypeError(
-          `${rule.name}: ${name} decides whether there is a ${slot}, and was ${hyper[name]} when the optimizer was made; make a new one`,
+          `${rule.name}: ${name} decides whether there is a slot ${slot}, and there is ${hyper[name] ? "one" : "none"}, got ${show(accepted[name])}; make a new optimizer`,
         );
       }
     }
@@ -271,11 +276,6 @@ export function refuseOptions(prototype: object, rule: Refused, owner: string, f
 const elsewhere = { learningRate: "lr" };
 
 const FIXED = "is fixed when the optimizer is made; make a new optimizer to change it";
-
-function checkConflict(rule: Optioned, values: Values): void {
-  const conflict = rule.conflict(values);
-  if (conflict !== undefined) throw new RangeError(`${rule.name}: ${conflict}`);
-}
 
 function refuse(rule: Optioned, name: string, values: Values): never {
   if (!Object.hasOwn(values, name)) {

@@ -29,12 +29,16 @@ export class Optimizer<
   readonly #wrappers = new Map<string, Wrapper>();
   /** The options for all groups. */
   readonly #options: Values;
-  #groups: readonly Group<Hyper>[] = [];
+  readonly #groups: Group<Hyper>[] = [];
+  /** A frozen copy of the groups. Undefined after one was added, so that many can be added in linear time. */
+  #listed: readonly Group<Hyper>[] | undefined;
   readonly #plans: Plan[] = [];
   readonly #segments = new Map<Tensor, Segment>();
   #extent: Extent = { length: 0, segments: 0 };
   /** The memory for the tasks of a step. */
   #tasks = { address: 0, bytes: 0 };
+  /** The scratch memory that all groups share. */
+  #scratch = { address: 0, bytes: 0 };
   /** Whether the parameters are exchanged with their averages. */
   #isSwapped = false;
   /** The parameters of training, between `eval()` and `train()`. */
@@ -67,11 +71,16 @@ export class Optimizer<
     Object.freeze(this);
   }
 
-  /** Reserves memory for more groups. */
+  /** Reserves memory for more groups, and scratch memory if they need more than there is. */
   #reserve(plans: readonly Plan[]): number {
-    const bytes = plans.reduce((sum, { bytes }) => sum + bytes, scratchOf(plans));
+    const needed = largest(plans.map(({ scratch }) => scratch));
+    const scratch = needed > this.#scratch.bytes ? needed : 0;
+    const bytes = plans.reduce((sum, { bytes }) => sum + bytes, scratch);
     const kernels = plans.flatMap(({ kernels }) => kernels);
-    return this.#reserveWithTasks(bytes, extentWith(this.#extent, plans), `${this.#rule.name}'s state`, kernels);
+    const what = `${this.#rule.name}'s state`;
+    const address = this.#reserveWithTasks(bytes, extentWith(this.#extent, plans), what, kernels);
+    if (scratch > 0) this.#scratch = { address, bytes: scratch };
+    return address + scratch;
   }
 
   /**
@@ -91,15 +100,15 @@ export class Optimizer<
 
   #addGroups(plans: readonly Plan[], address: number): void {
     const RuleGroup = refusing(Group, this.#rule, "group");
-    let next = address + scratchOf(plans);
-    const groups = plans.map((plan) => {
-      const group = new RuleGroup<Hyper>(this.#arena, this.#rule, plan, next, address, this.steps);
+    let next = address;
+    for (const plan of plans) {
+      const group = new RuleGroup<Hyper>(this.#arena, this.#rule, plan, next, this.#scratch.address, this.steps);
       next += plan.bytes;
       this.#plans.push(plan);
       this.#mapSegments(plan, group);
-      return group;
-    });
-    this.#groups = Object.freeze([...this.#groups, ...groups]);
+      this.#groups.push(group);
+    }
+    this.#listed = undefined;
     this.#step.setGroups(this.#arena, this.#groups, this.#tasks.address);
   }
 
@@ -129,7 +138,7 @@ export class Optimizer<
 
   /** The groups in the order in which they were given and added. One group, if tensors were given. */
   get groups(): readonly Group<Hyper>[] {
-    return this.#groups;
+    return (this.#listed ??= Object.freeze([...this.#groups]));
   }
 
   /**
@@ -142,7 +151,7 @@ export class Optimizer<
    */
   addGroup(group: { readonly params: Tensors } & GroupOptions): Group<Hyper> {
     const rule = this.#rule;
-    const { tensors, options, path } = listGroup(rule, group, this.groups.length);
+    const { tensors, options, path } = listGroup(rule, group, this.#groups.length);
     commonArena(rule.name, tensors, this.#segments);
     this.#checkTraining(`${rule.name}: addGroup`);
     const [wrapper] = this.#wrappers.keys();
@@ -152,9 +161,9 @@ export class Optimizer<
     const added = planGroup(rule, values, tensors);
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
       this.#addGroups([added], this.#reserve([added]));
-      const last = this.groups.at(-1)!;
+      const last = this.#groups.at(-1)!;
       if (rule.sums.length > 0 && !rule.perTensor) {
-        last.scalars = this.groups.find(({ scalars }) => scalars.length > 0)!.scalars;
+        last.scalars = this.#groups.find(({ scalars }) => scalars.length > 0)!.scalars;
       }
       return last;
     });
@@ -191,7 +200,9 @@ export class Optimizer<
    * @returns the norm of the gradients, the loss, and whether the step was skipped: one object, the same for every step
    * @throws an Error after `arena.free()`, while another step is under way in the arena, after a thread died in a step,
    * between `eval()` and `train()`, and while a step that calls a closure is under way; a RangeError for a gradient
-   * that is not finite, if `nonFinite` is "throw", and for a schedule that leaves the range of its option; a TypeError
+   * that is not finite, if `nonFinite` is "throw", or if more steps in a row are skipped than `maxConsecutiveErrors` allows,
+   * for a schedule that leaves the range of its option, and if memory runs out when tensors of a group first differ in
+   * `requiresGrad`; a TypeError
    * for a closure that returns no number. An error of the closure is thrown again. After an error, parameters and
    * state are as before, unless a thread died during the step (`arena.torn`).
    */
@@ -361,7 +372,7 @@ export class Optimizer<
    * @throws a RangeError for a tensor that is not among the params.
    */
   state(tensor: Tensor): State {
-    const { state, added } = this.#viewsOf(tensor, "state requires a tensor of this optimizer, got");
+    const { state, added } = this.#viewsOf(tensor);
     return (added ? { ...state, ...added } : state) as State;
   }
 
@@ -371,7 +382,7 @@ export class Optimizer<
       rule: this.#rule,
       arena: this.#arena,
       step: this.#step,
-      viewsOf: (tensor: Tensor) => this.#viewsOf(tensor, "no"),
+      viewsOf: (tensor: Tensor) => this.#viewsOf(tensor),
       checkTraining: (title: string) => this.#checkTraining(`${title}: ${this.#rule.name}`),
       separate: (group: Group<any>) => this.#separate(group),
       /** Whether a tensor has a gradient in the step that is under way. */
@@ -397,7 +408,7 @@ export class Optimizer<
         return params.map((tensor) => {
           // The state is a copy of the parameters from the tensor's first step on.
           const hasState = this.steps > this.#segments.get(tensor)!.since;
-          return { tensor, state: hasState ? this.internals.viewsOf(tensor).state : undefined, options };
+          return { tensor, state: hasState ? this.#findViews(tensor)!.state : undefined, options };
         });
       });
     return { call, pieces: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
@@ -416,7 +427,7 @@ export class Optimizer<
     this.#checkNotReplacing(title);
     if (!this.#isSwapped) this.#checkTraining(title);
     const tensors = this.groups.flatMap(({ params }) => params);
-    if (!this.#step.averages.exist) throw new RangeError(`${title} requires the option ema or swa`);
+    this.#checkHasAverage(title);
     const averaged = () =>
       tensors.map((tensor) => ({
         data: tensor.data,
@@ -454,8 +465,12 @@ export class Optimizer<
     const title = `${this.#rule.name}: average`;
     if (views === undefined)
       throw new RangeError(`${title}: ${named(tensor)} is not among the parameters of this optimizer`);
-    if (views.average === undefined) throw new RangeError(`${title} requires the option ema or swa, got neither`);
-    return views.average;
+    this.#checkHasAverage(title);
+    return views.average!;
+  }
+
+  #checkHasAverage(title: string): void {
+    if (!this.#step.averages.exist) throw new RangeError(`${title} requires the option ema or swa, got neither`);
   }
 
   /** Whether the average includes parameters of the tensor. */
@@ -467,9 +482,11 @@ export class Optimizer<
     return [...this.#wrappers.values()].flatMap(({ perturbation }) => perturbation ?? []);
   }
 
-  #viewsOf(tensor: Tensor, missing: string): TensorViews {
+  #viewsOf(tensor: Tensor): TensorViews {
     const views = this.#findViews(tensor);
-    if (views === undefined) throw new RangeError(`${this.#rule.name}: ${missing} ${named(tensor)}`);
+    if (views === undefined) {
+      throw new RangeError(`${this.#rule.name}: state requires a tensor of this optimizer, got ${named(tensor)}`);
+    }
     const added = [...this.#wrappers.values()].map(({ state }) => state?.get(tensor));
     return added.some(Boolean) ? { ...views, added: Object.assign({}, ...added) } : views;
   }
@@ -501,6 +518,3 @@ export class Optimizer<
     }
   }
 }
-
-/** The scratch memory that groups share. */
-const scratchOf = (plans: readonly Plan[]) => largest(plans.map(({ scratch }) => scratch));

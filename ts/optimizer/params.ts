@@ -2,7 +2,7 @@
 
 import { Arena } from "../arena/arena.js";
 import { tensorKinds, type Rule } from "./definition.js";
-import { classOf, isList, isRecord, isRevoked, show } from "../option.js";
+import { classOf, isList, isPlain, isRecord, isRevoked, show } from "../option.js";
 import { Tensor } from "../arena/tensor.js";
 
 /** Tensors, by name or in a list. */
@@ -61,10 +61,13 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
   if ((params as unknown) instanceof Arena) throw new TypeError(`${expected}, got an arena; write arena.tensors()`);
   if (!Array.isArray(params) && !isRecord(params)) throw new TypeError(`${expected}, got ${show(params)}`);
   const tensors: readonly Tensor[] = Array.isArray(params) ? Array.from(params) : Object.values(params);
-  if (tensors.length === 0) throw new RangeError(`${expected}, got none`);
+  if (tensors.length === 0) {
+    const got = Array.isArray(params) || isPlain(params) ? "none" : `${show(params)} without any`;
+    throw new RangeError(`${expected}, got ${got}`);
+  }
   for (const tensor of tensors) {
     if (isRevoked(tensor) || !(tensor instanceof Tensor)) {
-      const remedy = isRecord(tensor) ? '; records are not nested: name a tensor "layer.w"' : "";
+      const remedy = isRecord(tensor) && !isGroup(tensor) ? '; records are not nested: name a tensor "layer.w"' : "";
       throw new TypeError(`${expected}, got ${show(tensor)} among them${remedy}`);
     }
   }
@@ -89,7 +92,7 @@ export function commonArena(
   for (const tensor of tensors) {
     if (tensor.arena !== arena) {
       throw new RangeError(
-        `${name}: params must be from one arena, but ${named(tensor)} is from another one than ${named(first)}; make one optimizer for each`,
+        `${name}: params must be from one arena, but ${named(tensor)} is in another arena than ${named(first)}; make an optimizer for each arena`,
       );
     }
     if (present.has(tensor) || seen.has(tensor))

@@ -244,7 +244,7 @@ export class Step implements Work<Asked> {
     const { group, index } = part;
     const now = {};
     const look = () => {
-      Object.assign(now, this.#options[part.groupIndex], group.scalars[index], {
+      Object.assign(now, this.#options[part.groupIndex], group.scalarsOf(index), {
         step: this.count - part.segment.since,
       });
     };
@@ -317,8 +317,8 @@ export class Step implements Work<Asked> {
     this.#before = isFlush ? { steps: expected + Number(hasRest), microBatches: 0 } : { steps, microBatches };
     this.#asked = isFlush ? 0 : asked - microBatches + 1;
     this.#unanswered += 1;
-    const resting = new Set(this.#groups.flatMap(({ params }) => params.filter(isResting)));
-    return { snapshots, resting: hasClosure ? undefined : resting };
+    const resting = () => new Set(this.#groups.flatMap(({ params }) => params.filter(isResting)));
+    return { snapshots, resting: hasClosure ? undefined : resting() };
   }
 
   /** Ends what `ask` began: the step was made, or it failed. */

@@ -58,6 +58,10 @@ function runsOf(tensors: readonly Tensor[], isIncluded: (tensor: Tensor) => bool
   return runs;
 }
 
+/** The index of a tensor's first element among those of adjacent tensors. */
+const placeIn = ([first]: readonly Tensor[], { data }: Tensor) =>
+  (data.byteOffset - first!.data.byteOffset) / Float32Array.BYTES_PER_ELEMENT;
+
 export class Vectors {
   readonly params: Vector;
   /** In `combine`, gradients of groups with `maximize` change their sign, so that all point to a larger loss. */
@@ -67,9 +71,13 @@ export class Vectors {
   readonly #memory: WebAssembly.Memory;
   readonly #addressOf: ReadonlyMap<Kernel, number>;
   readonly #lists: readonly (readonly Tensor[])[];
+  /** The place of each tensor's elements in a vector. */
+  readonly #placeOf: ReadonlyMap<Tensor, { readonly list: number; readonly begin: number }>;
   readonly #signs: readonly number[];
   /** The parts of the vectors that operations are about. */
   #spans: readonly Span[] = [];
+  /** The number of sums that a task over them writes. */
+  #written = 0;
   readonly #blocks: number;
   readonly #table: number;
   /** The numbers that kernels read for each list of tensors, and the sums that they write. */
@@ -112,6 +120,9 @@ export class Vectors {
     this.#memory = space.memory;
     this.#addressOf = new Map(kernels.map((kernel) => [kernel, arena.kernel(kernel)]));
     this.#lists = lists;
+    this.#placeOf = new Map(
+      lists.flatMap((tensors, list) => tensors.map((tensor) => [tensor, { list, begin: placeIn(tensors, tensor) }])),
+    );
     this.#signs = signed.map(({ sign }) => sign);
     this.select(() => true);
     arena.onFree(this);
@@ -121,12 +132,12 @@ export class Vectors {
   select(isIncluded: (tensor: Tensor) => boolean): void {
     this.#sums.fill(0); // not every number of a task is written
     this.#spans = this.#lists.flatMap((tensors, list) => {
-      const start = tensors[0]!.data.byteOffset;
       return runsOf(tensors, isIncluded).map((run) => {
-        const begin = (run[0]!.data.byteOffset - start) / Float32Array.BYTES_PER_ELEMENT;
-        return { list, begin, length: extent(run) };
+        return { list, begin: placeIn(tensors, run[0]!), length: extent(run) };
       });
     });
+    const length = this.#spans.reduce((sum, { length }) => sum + length, 0);
+    this.#written = Math.max(0, SUMS_PER_CHUNK * sumsRange(this.#spans.length - 1, 0, length)[1]);
   }
 
   /** Sets the selected part of a vector to that of another. */
@@ -138,11 +149,7 @@ export class Vectors {
 
   /** The view of a tensor's elements in a vector. */
   viewOf(vector: Vector, tensor: Tensor): Float32Array {
-    const at = tensor.data.byteOffset;
-    const list = this.params.findIndex(
-      ({ byteOffset, byteLength }) => byteOffset <= at && at < byteOffset + byteLength,
-    );
-    const begin = (at - this.params[list]!.byteOffset) / Float32Array.BYTES_PER_ELEMENT;
+    const { list, begin } = this.#placeOf.get(tensor)!;
     return vector[list]!.subarray(begin, begin + tensor.size);
   }
 
@@ -186,12 +193,6 @@ export class Vectors {
       sums: out ? 0 : this.#sums.byteOffset,
       count: SUMS_PER_CHUNK,
     });
-  }
-
-  /** The number of sums that the last task wrote. */
-  get #written(): number {
-    const length = this.#spans.reduce((sum, { length }) => sum + length, 0);
-    return Math.max(0, SUMS_PER_CHUNK * sumsRange(this.#spans.length - 1, 0, length)[1]);
   }
 
   #total(): number {

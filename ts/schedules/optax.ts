@@ -15,7 +15,7 @@ import {
   whole,
   within,
 } from "../option.js";
-import { inTurn, lerp, ordered, type Schedule, schedule, scheduleOption, times } from "./schedule.js";
+import { inTurn, lerp, ordered, type Schedule, schedule, scheduleOption, times, tooSmallDivisors } from "./schedule.js";
 
 /** The same value at every step. */
 export const constant = schedule(
@@ -279,13 +279,8 @@ const oneCycle = {
   finalDivFactor: within("(0, ∞)", 1e4),
 };
 
-/** The message for divisors that are too small. */
-function endsFinite({ peakValue, divFactor, finalDivFactor }: Chosen<typeof oneCycle>): string | undefined {
-  const last = peakValue / divFactor / finalDivFactor;
-  return Number.isFinite(last) && Number.isFinite(peakValue / divFactor)
-    ? undefined
-    : "peakValue divided by divFactor and by finalDivFactor must be finite; use larger divisors";
-}
+const endsFinite = ({ peakValue, divFactor, finalDivFactor }: Chosen<typeof oneCycle>) =>
+  tooSmallDivisors("peakValue", peakValue, divFactor, finalDivFactor);
 
 /** Goes up to `peakValue` and down again along cosines, once (Smith & Topin, 2018). `oneCycleLR` is PyTorch's, whose phases end one step earlier. */
 export const cosineOnecycle = schedule(
@@ -337,7 +332,9 @@ function boundaries(): Option<Readonly<Record<number, number>>, string, undefine
         throw new TypeError(`${title} must be ${range}, got ${show(table)}`);
       }
       for (const [bound, scale] of Object.entries(table)) {
-        whole(0, 1, Infinity).check(`${title}: a boundary`, Number(bound));
+        if (!(Number.isInteger(Number(bound)) && Number(bound) >= 1)) {
+          throw new RangeError(`${title}: a boundary must be a whole number in [1, ∞), got ${show(bound)}`);
+        }
         nonNegative(0).check(`${title}[${bound}]`, scale);
       }
     },

@@ -1,6 +1,6 @@
 /** `reduceLROnPlateau`: a schedule that follows an observed number, such as the loss. */
 
-import { isRecord, nonNegative, oneOf, show, unit, whole } from "../option.js";
+import { type Chosen, isRecord, nonNegative, oneOf, show, unit, whole } from "../option.js";
 import { complete, frozen, type Given, plain, Schedule } from "./schedule.js";
 
 const options = {
@@ -81,9 +81,9 @@ export class Plateau extends Schedule {
     if (typeof metric !== "number") {
       throw new TypeError(`reduceLROnPlateau: what is observed must be a number, got ${show(metric)}`);
     }
-    const { mode, factor, patience, threshold, thresholdMode, cooldown, minLr, eps } = this.options as {
-      [N in keyof typeof options]: any;
-    };
+    const { mode, factor, patience, threshold, thresholdMode, cooldown, minLr, eps } = this.options as Chosen<
+      typeof options
+    >;
     let { rate, best, bad, cooling } = this.#observed;
     const sign = mode === "min" ? 1 : -1;
     // PyTorch has `best * (1 - sign * threshold)`. For a negative loss that bound is worse than the best one.

@@ -45,6 +45,12 @@ export class Schedule {
   }
 }
 
+/** The message for divisors that make a rate of a schedule infinite; undefined for others. */
+export const tooSmallDivisors = (name: string, highest: number, divFactor: number, finalDivFactor: number) =>
+  Number.isFinite(highest / divFactor) && Number.isFinite(highest / divFactor / finalDivFactor)
+    ? undefined
+    : `${name} divided by divFactor and by finalDivFactor must be finite; use larger divisors`;
+
 /** A value as JSON. JSON has no infinite numbers: they become strings, such as "Infinity". */
 export function plain(value: unknown): unknown {
   if (typeof value === "number") return Number.isFinite(value) ? value : `${value}`;

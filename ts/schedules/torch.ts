@@ -1,9 +1,21 @@
 /** PyTorch's schedules, under its names and options: https://docs.pytorch.org/docs/stable/optim.html */
 
 import { cosPi, pow } from "../math.js";
-import { count, flag, listOf, nonNegative, oneOf, type Option, show, unit, whole, within } from "../option.js";
+import {
+  type Chosen,
+  count,
+  flag,
+  listOf,
+  nonNegative,
+  oneOf,
+  type Option,
+  show,
+  unit,
+  whole,
+  within,
+} from "../option.js";
 import { plateausIn } from "./plateau.js";
-import { inTurn, lerp, ordered, Schedule, schedule, scheduleOption, times } from "./schedule.js";
+import { inTurn, lerp, ordered, Schedule, schedule, scheduleOption, times, tooSmallDivisors } from "./schedule.js";
 
 const rate = {
   /** The first rate. */
@@ -150,8 +162,7 @@ const cycle = {
 };
 
 /** The height of a step in its cycle: 0 at the ends, 1 at the top of the first cycle. */
-function height(options: { stepSizeUp: number; stepSizeDown: number; mode: string; gamma: number }) {
-  const { stepSizeUp, stepSizeDown, mode, gamma } = options;
+function height({ stepSizeUp, stepSizeDown, mode, gamma }: Chosen<typeof cycle>) {
   const length = stepSizeUp + (stepSizeDown || stepSizeUp);
   return (i: number) => {
     const [turn, at] = [Math.floor(i / length), i % length];
@@ -204,11 +215,9 @@ const oneCycle = {
   threePhase: flag(false),
 };
 
-type OneCycle = { totalSteps: number; pctStart: number; annealStrategy: string; threePhase: boolean };
-
 /** Goes from a start to a peak, then down to an end, and stays there. */
 function hill(
-  { totalSteps, pctStart, annealStrategy, threePhase }: OneCycle,
+  { totalSteps, pctStart, annealStrategy, threePhase }: Chosen<typeof oneCycle>,
   start: number,
   peak: number,
   end: number,
@@ -243,21 +252,15 @@ export const oneCycleLR = schedule(
     maxLr: nonNegative(undefined),
     ...oneCycle,
     /** The highest rate divided by the first. */
-    divFactor: nonNegative(25),
+    divFactor: within("(0, ∞)", 25),
     /** The first rate divided by the last. */
-    finalDivFactor: nonNegative(1e4),
+    finalDivFactor: within("(0, ∞)", 1e4),
   },
   ({ maxLr, divFactor, finalDivFactor, ...rest }) => {
     const start = maxLr / divFactor;
     return hill(rest, start, maxLr, start / finalDivFactor);
   },
-  ({ maxLr, divFactor, finalDivFactor }) => {
-    if (divFactor === 0 || finalDivFactor === 0) return "divFactor and finalDivFactor must be above 0";
-    const isFinite = Number.isFinite(maxLr / divFactor) && Number.isFinite(maxLr / divFactor / finalDivFactor);
-    return isFinite
-      ? undefined
-      : "maxLr divided by divFactor and by finalDivFactor must be finite; use larger divisors";
-  },
+  ({ maxLr, divFactor, finalDivFactor }) => tooSmallDivisors("maxLr", maxLr, divFactor, finalDivFactor),
 );
 
 /** The momentum, or first of `betas`, to use with `oneCycleLR`: low while the rate is high. */

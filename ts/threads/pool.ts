@@ -15,15 +15,15 @@ import { source } from "./worker-source.js";
 const TURN_MS = 4;
 
 /**
- * The largest number of bytes that they read and write in a turn, for clocks that are coarse or do not advance: four
- * milliseconds at the speed of a slow memory.
+ * The largest number of bytes that asynchronous steps read and write in a turn. It is for clocks that are coarse or do not
+ * advance: four milliseconds at the speed of a slow memory.
  */
 const TURN_BYTES = 2 ** 26;
 
 /** The largest number of bytes between two looks at the clock, unless a chunk has more. */
 const CLAIM_BYTES = TURN_BYTES / 16;
 
-/** The bytes that the work before a pause is taken to read and write. */
+/** The number of bytes that a pause counts as, for the work before it. */
 const PAUSE_BYTES = 2 ** 16;
 
 /**

@@ -121,5 +121,5 @@ const { pause } = Atomics as { pause?: () => void };
 /** Milliseconds for which a thread without work stays awake: about as long as it takes to wake it. */
 export const AWAKE_MS = 0.1;
 
-/** The number of looks in that time. A count ends even where the clock stands still. */
+/** The number of looks in that time. Looks are counted because a clock may not advance. */
 const SPINS = pause ? 2000 : 60_000;

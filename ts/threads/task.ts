@@ -86,12 +86,14 @@ export function writeTask(
   calls: readonly Call[],
   { sums = 0, count = 1, mostChunks = MOST_CHUNKS_OF_ELEMENTS }: TaskOptions = {},
 ): Task {
-  let length = 0;
-  const words = calls.flatMap((call) => {
+  const words = new Uint32Array(memory.buffer, address, HEAD_WORDS + CALL_WORDS * calls.length);
+  words.set([calls.length, sums, 8 * count]);
+  let [length, bytes, at] = [0, 0, HEAD_WORDS];
+  for (const call of calls) {
     length += call.length;
-    return [call.kernel, call.hyper, call.segment, length];
-  });
-  new Uint32Array(memory.buffer, address, HEAD_WORDS + words.length).set([calls.length, sums, 8 * count, ...words]);
-  const bytes = calls.reduce((sum, call) => sum + call.bytes, 0);
+    bytes += call.bytes;
+    words.set([call.kernel, call.hyper, call.segment, length], at);
+    at += CALL_WORDS;
+  }
   return { address, length, bytes, sums, mostChunks };
 }

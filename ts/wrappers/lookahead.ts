@@ -50,7 +50,7 @@ export function lookahead<Hyper, State, GroupOptions, GradNorm>(
   arena.onFree({ release: () => state.clear() });
   if (step.count > 0) for (const tensor of tensors) state.get(tensor)!.slow.set(tensor.data);
 
-  const isDue = () => step.count % syncPeriod === 0;
+  const isSyncStep = () => step.count % syncPeriod === 0;
   const start = () => {
     vectors.select(() => true);
     return vectors.combine(slow, 1, params);
@@ -61,7 +61,10 @@ export function lookahead<Hyper, State, GroupOptions, GradNorm>(
   };
   const phases = {
     beforeUpdate: [() => (step.count === 1 ? start() : undefined)],
-    last: [() => (isDue() ? follow() : undefined), () => (isDue() ? vectors.combine(params, 1, slow) : undefined)],
+    last: [
+      () => (isSyncStep() ? follow() : undefined),
+      () => (isSyncStep() ? vectors.combine(params, 1, slow) : undefined),
+    ],
   };
   wrap("lookahead", { options: values, phases, state });
   return optimizer as Optimizer<Hyper, State & { readonly slow: Float32Array }, GroupOptions, GradNorm>;

@@ -36,8 +36,7 @@ export function sam<Hyper, State, GroupOptions, GradNorm>(
   options: SamOptions = {},
 ): Optimizer<Hyper, State, GroupOptions, GradNorm> {
   const values = checkWrappable("sam", optimizer, { rho: nonNegative(0.05) }, options);
-  const { arena, step, wrap } = optimizer.internals;
-  const { rule } = optimizer.internals;
+  const { arena, rule, step, wrap } = optimizer.internals;
   const perturbation = new SamPerturbation(rule.name, arena, optimizer.groups, values.rho, step.shared.zeroGrad);
   wrap("sam", { options: values, phases: { first: [() => perturbation.undoTask()] }, perturbation });
   return optimizer;

@@ -10,10 +10,10 @@ import { type Options, resolve, show, type ValueOf } from "../option.js";
  * @throws a TypeError or RangeError if they are wrong or the optimizer cannot be wrapped.
  */
 export function checkWrappable<O extends Options>(name: string, optimizer: unknown, options: O, given: unknown) {
-  if (optimizer instanceof Checkpointable && !(optimizer instanceof Optimizer))
-    throw new TypeError(`${name}: cannot wrap ${optimizer.internals.rule.name}`);
-  if (!(optimizer instanceof Optimizer))
-    throw new TypeError(`${name}: expected an optimizer, such as adamw(model), got ${show(optimizer)}`);
+  if (!(optimizer instanceof Optimizer)) {
+    const got = optimizer instanceof Checkpointable ? optimizer.internals.rule.name : show(optimizer);
+    throw new TypeError(`${name}: expected an optimizer that can be wrapped, such as adamw(model), got ${got}`);
+  }
   const { arena, checkTraining, wrappers } = optimizer.internals;
   checkTraining(name);
   arena.internals(name).pool.exclusively(name, () => {}); // during a step this is an error, because the step goes through its list of phases
