@@ -2,9 +2,10 @@
 
 use crate::{
     lane::{Lane, WIDTH},
-    rule::Segment,
+    rule::{LINE, Segment},
     scalar::MIN_NORMAL_F32,
 };
+use core::array::from_fn;
 
 /// Writes the sum of the squares of the gradients `begin..end` to `sum`. The order of the additions depends only on
 /// `begin` and `end`.
@@ -68,30 +69,39 @@ pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize,
     *out = [V::total(sums), f64::from(largest.reduce_max())];
 }
 
-/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`. An array whose weight is zero is not
-/// read. With `a` of one and `b` of zero, it is an exact copy.
+/// Writes `a * params + b * grads` to the slot, for the elements `begin..end`, and then zeroes the gradients if the segment
+/// says so. An array whose weight is zero is not read. With `a` of one and `b` of zero, it is an exact copy.
 ///
 /// # Safety
-/// The slot in `segment` is valid for `end` elements, and so are the parameters and the gradients unless their weight
+/// `begin` and `end` are multiples of [`LINE`]. The slot in `segment` is valid for `end` elements, and so are the parameters and the gradients unless their weight
 /// is zero. The slot is one of the other two blocks, or overlaps neither.
 #[inline(always)]
 pub unsafe fn combine<V: Lane>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
+    let Segment { params, grads, zero_grad, slots: [out], .. } = *segment;
     let least = V::splat(if a == 1.0 && b == 0.0 { 0.0 } else { MIN_NORMAL_F32 });
     let (reads_params, reads_grads) = (a != 0.0, b != 0.0);
     let [a, b] = [a, b].map(V::splat);
     let mut i = begin;
     while i < end {
+        let at = |lane: usize| i + lane * WIDTH;
         unsafe {
-            let mut x = V::splat(0.0);
+            let mut x = [V::splat(0.0); LINE / WIDTH];
             if reads_params {
-                x = a * V::load(segment.params.add(i));
+                x = from_fn(|lane| a * V::load(params.add(at(lane))));
             }
             if reads_grads {
-                x = x + b * V::load(segment.grads.add(i));
+                x = from_fn(|lane| x[lane] + b * V::load(grads.add(at(lane))));
             }
-            x.zero_below(least).store(segment.slots[0].add(i));
+            for (lane, x) in x.map(|x| x.zero_below(least)).into_iter().enumerate() {
+                x.store(out.add(at(lane)));
+            }
+            if zero_grad != 0 {
+                for lane in 0..LINE / WIDTH {
+                    V::splat(0.0).store(grads.add(at(lane)));
+                }
+            }
         }
-        i += WIDTH;
+        i += LINE;
     }
 }
 

@@ -7,7 +7,6 @@ import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
 import { clip_units, sum_units } from "../kernels/clip.js";
 import { average as averageKernel } from "../kernels/rule.js";
-import { sgd } from "../kernels/sgd.js";
 import { add_squares, combine } from "../kernels/vector.js";
 import type { Kernel } from "../wasm/kernels.js";
 import type { Call } from "../threads/task.js";
@@ -114,9 +113,8 @@ export class Segment {
       ...[kernels[kernel]!, add_squares],
       ...(measure === undefined ? [] : [kernels[measure]!]),
       ...(hasAverage ? [averageKernel] : []),
-      ...(hasAccumulator ? [sgd] : []),
       ...(agc < Infinity ? [sum_units, clip_units] : []),
-      ...(hessianSlot === undefined ? [] : [combine]),
+      ...(hasAccumulator || hessianSlot !== undefined ? [combine] : []),
     ];
   }
 
@@ -190,12 +188,10 @@ export class Segment {
     const average = hasAverage ? array(AVERAGE) : 0;
     const sum = hasAccumulator ? array(GRAD_SUM) : 0;
     if (hasAccumulator) {
-      // The kernel `sgd` with a learning rate of -1 adds the gradients to the sum. The rate is its first
-      // hyper-parameter; the others are 0.
-      const hyper = take(BLOCK_BYTES);
-      arena.doubles(hyper, 1)[0] = -1;
-      const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad), 0]);
-      this.accumulate = call(sgd, hyper, onSum, 3 + Number(zeroGrad));
+      const weights = take(BLOCK_BYTES);
+      arena.doubles(weights, 2).set([1, 1]);
+      const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad), 0, sum]);
+      this.accumulate = call(combine, weights, onSum, 3 + Number(zeroGrad));
     }
     const isZeroed = hasAccumulator || zeroGrad;
     const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0];
