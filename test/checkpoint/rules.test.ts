@@ -137,11 +137,7 @@ describe("a sealed checkpoint whose counts contradict each other", () => {
       (counts) => (counts.skipped = 1),
       "skipped must be a whole number in [0, 0], got 1",
     ],
-    [
-      "another scale than the option's",
-      (counts) => (counts.lossScale = 2),
-      "counts.lossScale must be the option's 1, got 2",
-    ],
+    ["another scale than the option's", (counts) => (counts.lossScale = 2), "lossScale must be the option's 1, got 2"],
     [
       "a rule in 10,000 lists",
       (_, rule) => (rule.rule = NESTED),

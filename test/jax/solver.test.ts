@@ -1,7 +1,7 @@
 /** Tests of downhill/jax: the same bits as on an arena, reference counts, copies, errors. */
 
 import { defaultDevice, init, jit, numpy as np, tree, valueAndGrad } from "@jax-js/jax";
-import { beforeAll, expect, test } from "vitest";
+import { beforeAll, expect, test, vi } from "vitest";
 import { createArenaSync } from "../../ts/arena/arena.js";
 import type { Shape } from "../../ts/arena/tensor.js";
 import * as adapted from "../../ts/jax/index.js";
@@ -133,6 +133,24 @@ test("parameters that are not those of the last step are taken as they are", () 
   params = { w: params.w.mul(10) };
   [params, state] = solver.step(params, { w: np.array([1, 1]) }, state);
   expect(params.w.js()).toEqual([-1, 9]);
+  state.dispose();
+});
+
+test("a parameter that cannot be read leaves no other values than those given", () => {
+  const solver = sgd({ lr: 1 });
+  let params = { a: np.array([1]), b: np.array([1]) };
+  let state = solver.init(tree.ref(params));
+  const zeros = () => ({ a: np.array([0]), b: np.array([0]) });
+  [params, state] = solver.step(params, zeros(), state);
+  const other = { a: np.array([50]), b: np.array([50]) };
+  const read = vi.spyOn(other.b, "dataSync").mockImplementation(() => {
+    throw new Error("lost");
+  });
+  expect(() => solver.step(tree.ref(other), zeros(), state)).toThrow("lost");
+  read.mockRestore();
+  [params, state] = solver.step(params, zeros(), state);
+  expect([params.a.js(), params.b.js()]).toEqual([[1], [1]]);
+  expect(solver.params(state)).toEqual(expect.objectContaining({ a: expect.anything(), b: expect.anything() }));
   state.dispose();
 });
 

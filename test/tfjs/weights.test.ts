@@ -267,11 +267,7 @@ test.each<[string, (progress: any) => void, string]>([
     ({ counts }) => (counts.averaged = 1),
     "lamb: setWeights: averaged must be a whole number in [0, 0], got 1",
   ],
-  [
-    "a scale",
-    ({ counts }) => (counts.lossScale = 2),
-    "lamb: setWeights: counts.lossScale must be the option's 1, got 2",
-  ],
+  ["a scale", ({ counts }) => (counts.lossScale = 2), "lamb: setWeights: lossScale must be the option's 1, got 2"],
   ["a number", ({ scalars }) => (scalars.w = {}), "lamb: setWeights: trustRatio must be a number, got undefined"],
   [
     "a number that is text",

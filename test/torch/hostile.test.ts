@@ -275,8 +275,24 @@ describe("archives", () => {
   });
 });
 
+describe("a dictionary with the key shape", () => {
+  const dict = (value: string) => `ccollections\nOrderedDict\n]]X\x05\0\0\0shapea${value}aa\x85R`;
+
+  test.each(["N", "K\x05", "]"])("is a value, and counts as one: %j", (value) => {
+    expect(Object.keys(readTorch(pickled(`\x80\x02${dict(value)}.`)) as object)).toEqual(["shape"]);
+    const many = `\x80\x02${dict(value)}0]${"}a".repeat(2 ** 21)}.`;
+    expect(messageOf(() => readTorch(pickled(many)))).toMatch(/values of at most 24 times its size/);
+  });
+});
+
 describe("the format before PyTorch 1.6", () => {
   const legacy = readFileSync(new URL("fixtures/real/legacy.pt", import.meta.url));
+
+  test.each([3, 4, 5])("in protocol %i", (protocol) => {
+    const [magic, rest] = [legacy.subarray(2, 15), legacy.subarray(15)];
+    const frame = protocol > 3 ? [0x95, magic.length, 0, 0, 0, 0, 0, 0, 0] : [];
+    expect(readTorch(Buffer.from([0x80, protocol, ...frame, ...magic, ...rest]))).toEqual(readTorch(legacy));
+  });
 
   test("wherever it breaks off, it is an error", () => {
     for (let length = 0; length < legacy.length; length++) {

@@ -23,7 +23,7 @@ import {
   readTorch,
   saveModel,
   saveOptimizer,
-  type TorchTensor,
+  type FileTensor,
 } from "../../ts/torch/index.js";
 import { unzip, zip } from "../../ts/torch/zip.js";
 import { file } from "../checkpoint/files.js";
@@ -140,7 +140,7 @@ describe.each(Object.keys(cases))("%s", (rule) => {
         expect(out.param_groups[group][key], key).toEqual(said[key]);
       }
     }
-    const numbers = (state: Record<string, Record<string, TorchTensor>>) =>
+    const numbers = (state: Record<string, Record<string, FileTensor>>) =>
       Object.entries(state).flatMap(([index, slots]) =>
         Object.entries(slots).map(([name, tensor]) => [index, name, tensor.shape, [...tensor.read()]]),
       );
@@ -192,7 +192,7 @@ test("data of every kind, in parts", () => {
   expect([whole.epoch, whole.big]).toEqual([3, 2 ** 40]);
   const weight: number[] = JSON.parse(here("fixtures/whole.json").toString());
   const read = (part: string): number[] => {
-    const { shape } = whole[part].w as TorchTensor;
+    const { shape } = whole[part].w as FileTensor;
     const w = small().tensor("w", shape);
     loadModel(whole[part], [w]);
     return [...w.data];
@@ -205,7 +205,7 @@ test("data of every kind, in parts", () => {
   expect(read("transposed")).toEqual([0, 3, 1, 4, 2, 5].map((i) => weight[i]));
   expect(read("sliced")).toEqual([5, 6, 9, 10]);
   expect(read("parameter")).toEqual([4, 5]);
-  expect([...(whole.model["0.weight"] as TorchTensor).read()]).toEqual(weight);
+  expect([...(whole.model["0.weight"] as FileTensor).read()]).toEqual(weight);
   expect(whole.model["1.num_batches_tracked"].dtype).toBe("I64");
 });
 
@@ -602,7 +602,7 @@ describe("hostile", () => {
   });
 
   test("a tensor that repeats one number 10^12 times takes no memory, and fits no model", () => {
-    const huge = readTorch(pickled(tensor("K\0", "\x8a\x06\0\0\0\0\0\x01\x85", "K\0\x85"))) as TorchTensor;
+    const huge = readTorch(pickled(tensor("K\0", "\x8a\x06\0\0\0\0\0\x01\x85", "K\0\x85"))) as FileTensor;
     expect(huge.shape).toEqual([2 ** 40]);
     const dict = Object.assign(Object.create(null), { w: huge });
     expect(() => loadModel(dict, [small().tensor("w", [4])])).toThrow('tensor "w" is F32 [1099511627776] in the file');

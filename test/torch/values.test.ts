@@ -47,7 +47,7 @@ const values: Record<string, unknown> = {
 };
 
 const allowed: Record<string, unknown> = {
-  ...{ frozenset: opaque("__builtin__.frozenset"), namespace: opaque("argparse.Namespace") },
+  ...{ frozenset: new Set([1]), namespace: opaque("argparse.Namespace") },
   ...{ date: opaque("datetime.datetime"), decimal: opaque("decimal.Decimal"), fraction: opaque("fractions.Fraction") },
   ...{ path: opaque("pathlib.PurePosixPath"), defaultdict: opaque("collections.defaultdict") },
   ...{ deque: opaque("collections.deque"), numpy_scalar: opaque("numpy._core.multiarray.scalar") },

@@ -17,6 +17,9 @@ export type Shape = readonly number[];
 
 export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length && a.every((size, i) => size === b[i]);
 
+/** The number of elements of a shape. */
+export const elementsIn = (shape: Shape): number => shape.reduce((product, size) => product * size, 1);
+
 const place = count(undefined, 0);
 
 /** A view whose `set` names the tensor if there are too few or too many values. With an offset, fewer are fine. */

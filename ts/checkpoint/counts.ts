@@ -38,9 +38,7 @@ export function countsIn(
     }),
   ) as unknown as Counts;
   if ("lossScale" in counts && !isDynamic && counts.lossScale !== lossScale) {
-    throw new RangeError(
-      `${title}counts.lossScale must be the option's ${show(lossScale)}, got ${show(counts.lossScale)}`,
-    );
+    throw new RangeError(`${title}lossScale must be the option's ${show(lossScale)}, got ${show(counts.lossScale)}`);
   }
   return counts;
 }

@@ -1,6 +1,6 @@
 /** JSON in a checkpoint's metadata: written without loss, read with checks, and compared. */
 
-import { show } from "../option.js";
+import { isRecord, show } from "../option.js";
 
 export type Json = unknown;
 
@@ -80,12 +80,13 @@ export function numberFrom(title: string, value: unknown): number {
 export const exactNumbers = (numbers: Readonly<Record<string, number>>): Record<string, number | string> =>
   Object.fromEntries(Object.entries(numbers).map(([name, x]) => [name, exactNumber(x)]));
 
-/** Whether JSON would lose a value without an error. Such a property that is undefined reads the same when it is lost. */
+/** Whether JSON would lose a value without an error. A property that is undefined reads the same when it is lost, and -0 becomes 0. */
 function isLost(value: unknown): boolean {
   if (typeof value === "number") return !Number.isFinite(value);
+  if (Array.isArray(value)) return value.includes(undefined);
   if (typeof value !== "object" || value === null) return typeof value === "function" || typeof value === "symbol";
   const prototype = Object.getPrototypeOf(value);
-  const isPlain = Array.isArray(value) || prototype === null || Object.getPrototypeOf(prototype) === null;
+  const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null;
   return !isPlain && (ArrayBuffer.isView(value) || Object.keys(value).length === 0); // such as a Map
 }
 
@@ -119,7 +120,7 @@ export function parse(text: string, key: string): Json {
 export function parseObject(text: string | undefined, key: string): Record<string, Json> {
   if (text === undefined) throw new RangeError(`the metadata must have ${key}, got none`);
   const value = parse(text, key);
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, Json>;
+  if (isRecord(value)) return value as Record<string, Json>;
   throw new RangeError(`the metadata's ${key} must be an object, got ${show(text.slice(0, 40))}`);
 }
 

@@ -79,14 +79,18 @@ export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
   /^\[object (Uint8Array|(Shared)?ArrayBuffer)\]$/.test(Object.prototype.toString.call(value)) &&
   (ArrayBuffer.isView(value) || typeof (value as ArrayBuffer).byteLength === "number");
 
-/** A file's bytes as a plain Uint8Array: the `slice` of Node's Buffer is not a copy. */
+/**
+ * A file's bytes as a plain Uint8Array: the `slice` of Node's Buffer is not a copy.
+ * @param title the beginning of the error, if the caller adds none
+ */
 export function asBytes(title: string, file: unknown): Uint8Array {
-  if (!isBytes(file)) throw new TypeError(`${title}: expected a file's bytes, got ${show(file)}`);
+  const expected = `${title && `${title}: `}expected a file's bytes`;
+  if (!isBytes(file)) throw new TypeError(`${expected}, got ${show(file)}`);
   const [buffer, at] = ArrayBuffer.isView(file) ? [file.buffer, file.byteOffset] : [file, 0];
   try {
     return new Uint8Array(buffer, at, file.byteLength);
   } catch (cause) {
-    throw new TypeError(`${title}: expected a file's bytes, got a buffer that was given to another thread`, { cause });
+    throw new TypeError(`${expected}, got a buffer that was given to another thread`, { cause });
   }
 }
 

@@ -4,7 +4,7 @@ import { sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { defaults, flag, isRecord, type Options, show, whole } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
-import { checkObserved, type Observed, type Plateau, plateausIn } from "../schedules/plateau.js";
+import { checkObserved, type Observed, plateausOf } from "../schedules/plateau.js";
 import { countsIn } from "./counts.js";
 import type { Counts } from "../optimizer/step.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -42,7 +42,7 @@ export function countsOf(optimizer: Checkpointable): Json {
     // Of each tensor, whether it has a gradient among the micro-batches that came.
     isDue: optimizer.groups.map(({ isDue = [] }) => (hasMicroBatches && isDue.includes(false) ? isDue : true)),
     scalars,
-    observed: plateausOf(optimizer).map(({ observed }) => observed),
+    observed: plateausOf(optimizer.groups).map(({ observed }) => observed),
   };
 }
 
@@ -115,7 +115,7 @@ export function progressIn(
   for (const difference of differences("", there, here)) report(difference);
   const { observed, scalars, since, joined, isDue, ...numbers } = parseObject(metadata.get("counts"), "counts");
   const saved = countsIn("", numbers, Object.keys(optimizer.internals.step.counts), there);
-  const schedules = plateausOf(optimizer);
+  const schedules = plateausOf(optimizer.groups);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
     const got = Array.isArray(observed) ? observed.length : "none";
     report(`the file has ${got} of the schedules that observe, the program ${schedules.length}`);
@@ -142,7 +142,7 @@ export function progressIn(
       whole(0, begun as number, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
       return own as number;
     });
-    const given: unknown = place && Array.isArray(scalars) ? scalars[i] : undefined;
+    const given: unknown = of(scalars);
     const isSeparate = isList && group.params.length > 1 && !group.isSeparate;
     return {
       group,
@@ -236,7 +236,3 @@ function observedIn(observed: Json, i: number): Observed | undefined {
   const numbers = { best: numberFrom("best", best), cooling: numberFrom("cooling", cooling) };
   return checkObserved({ ...(rest as unknown as Observed), ...numbers });
 }
-
-/** All `reduceLROnPlateau` schedules, in the order of the groups and their options. */
-const plateausOf = (optimizer: Checkpointable): Plateau[] =>
-  optimizer.groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(plateausIn));

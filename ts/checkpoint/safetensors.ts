@@ -2,7 +2,7 @@
 
 import { show } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
-import { MAX_DIMENSIONS, type Shape } from "../arena/tensor.js";
+import { elementsIn, MAX_DIMENSIONS, type Shape } from "../arena/tensor.js";
 import type { OpenFile } from "./files.js";
 
 /** A tensor in a file. `begin` and `end` count bytes from the end of the header. */
@@ -59,6 +59,18 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
   return encoded;
 }
 
+const startsWith = (bytes: Uint8Array, start: readonly number[]) => start.every((byte, i) => bytes[i] === byte);
+
+/** Whether the bytes begin a zip archive. In a safetensors file they would mean a header of 67 MB, above the limit. */
+export const isZip = (bytes: Uint8Array): boolean => startsWith(bytes, [0x50, 0x4b, 0x03, 0x04]);
+
+/** The number with which files of `torch.save` before PyTorch 1.6 begin, in a pickle of any protocol. */
+const MAGIC = [0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e];
+
+/** Whether `torch.save` may have written this. Pickles of protocols 4 and 5 have the length of a frame before the number. */
+export const isTorchFile = (bytes: Uint8Array): boolean =>
+  isZip(bytes) || (bytes[0] === 0x80 && startsWith(bytes.subarray(bytes[2] === 0x95 ? 11 : 2), MAGIC));
+
 /**
  * The number of bytes before the tensors: the length field and the header.
  * @param bytes the beginning of the file, at least its first 8 bytes
@@ -71,9 +83,8 @@ export function headerEnd(bytes: Uint8Array, size = bytes.length): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES);
   const length = view.getUint32(0, true) + view.getUint32(4, true) * 2 ** 32;
   if (length > MAX_HEADER_BYTES) {
-    const isTorch = (bytes[0] === 0x50 && bytes[1] === 0x4b) || bytes[0] === 0x80; // a ZIP file, or a pickle
     throw new RangeError(
-      `the header must have at most ${MAX_HEADER_BYTES} bytes, got ${length}: ${isTorch ? "this looks like a file of torch.save; read it with downhill/torch" : "this is not a safetensors file"}`,
+      `the header must have at most ${MAX_HEADER_BYTES} bytes, got ${length}: ${isTorchFile(bytes) ? "this looks like a file of torch.save; read it with downhill/torch" : "this is not a safetensors file"}`,
     );
   }
   if (LENGTH_BYTES + length > size) {
@@ -149,8 +160,6 @@ export function decode(file: Uint8Array, size = file.length): Contents & { reado
   return { metadata, tensors, start };
 }
 
-const elementsOf = (shape: Shape) => shape.reduce((product, dimension) => product * dimension, 1);
-
 function readEntry(reader: Reader, name: string): TensorEntry {
   const title = `tensor ${show(name)}`;
   let dtype: string | undefined;
@@ -177,7 +186,7 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   }
   // The size of a dtype that is unknown here is unknown, too: such a tensor cannot be read.
   const bits = Object.hasOwn(ELEMENT_BITS, dtype) ? ELEMENT_BITS[dtype]! : undefined;
-  const size = bits === undefined ? Math.max(0, end - begin) : Math.ceil((elementsOf(shape) * bits) / 8);
+  const size = bits === undefined ? Math.max(0, end - begin) : Math.ceil((elementsIn(shape) * bits) / 8);
   if (end - begin !== size) {
     throw new RangeError(
       `${title}: data_offsets must span the ${size} bytes of ${dtype} ${show(shape)}, got ${show(offsets)}`,

@@ -224,9 +224,10 @@ export class Solver<Hyper = unknown> {
    * @throws a TypeError for other rules.
    */
   hessian(estimates: GradientTree, state: SolverState<Hyper>): SolverState<Hyper> {
-    const { optimizer, tensors, structure } = this.#contents("hessian", state);
+    const contents = this.#contents("hessian", state);
+    const { optimizer, tensors } = contents;
     if (this.#rule.hessian === undefined) optimizer.hessian(); // throws
-    const arrays = this.#gradients("hessian: estimates", estimates, tensors, structure);
+    const arrays = this.#leaves("hessian: estimates", estimates, contents, true);
     checkReferences(`${this.#rule.name}: hessian`, arrays);
     giveGradients(tensors, arrays);
     optimizer.hessian();
@@ -245,11 +246,22 @@ export class Solver<Hyper = unknown> {
 
   /** The parameters for evaluation: those of training, except for the schedule-free rules. The state stays. */
   evalParams(state: SolverState<Hyper>): ArrayTree {
-    const { optimizer, tensors, structure, devices } = this.#contents("evalParams", state);
+    const { optimizer } = this.#contents("evalParams", state);
     optimizer.eval();
-    const arrays = tensors.map(({ data, shape }, i) => arrayOf(data, shape, devices[i]!));
-    optimizer.train();
-    return tree.unflatten(structure, arrays);
+    try {
+      return this.params(state);
+    } finally {
+      optimizer.train();
+    }
+  }
+
+  /** The parameters of a state, such as one into which `load` has read a checkpoint. The state stays. */
+  params(state: SolverState<Hyper>): ArrayTree {
+    const { tensors, structure, devices } = this.#contents("params", state);
+    return tree.unflatten(
+      structure,
+      tensors.map(({ data, shape }, i) => arrayOf(data, shape, devices[i]!)),
+    );
   }
 
   /** The contents of a state of this rule. */
@@ -270,11 +282,12 @@ export class Solver<Hyper = unknown> {
     state: SolverState<Hyper>,
   ): [readonly JaxArray[], SolverState<Hyper>] {
     const contents = this.#contents(method, state);
-    const { optimizer, tensors, structure, last } = contents;
-    const old = this.#fitting(`${method}: params`, params, tensors, structure);
-    const gradients = this.#gradients(`${method}: grads`, grads, tensors, structure);
+    const { optimizer, tensors, last } = contents;
+    const old = this.#leaves(`${method}: params`, params, contents);
+    const gradients = this.#leaves(`${method}: grads`, grads, contents, true);
     checkReferences(`${this.#rule.name}: ${method}`, [...old, ...gradients]);
     giveGradients(tensors, gradients);
+    contents.last = []; // reading a parameter may fail
     tensors.forEach(({ data }, i) => {
       if (old[i] !== last[i]) data.set(old[i]!.ref.dataSync() as Float32Array);
     });
@@ -296,24 +309,15 @@ export class Solver<Hyper = unknown> {
     return groups.map(({ matches: _, ...group }) => group);
   }
 
-  /** The arrays of a tree that has the structure and the shapes of the parameters. */
-  #fitting(what: string, given: ArrayTree, tensors: readonly Tensor[], structure: JsTreeDef): JaxArray[] {
-    return this.#leaves(what, given, tensors, structure, () => true) as JaxArray[];
-  }
-
-  /** The same, with null for an array without a gradient. */
-  #gradients(what: string, given: GradientTree, tensors: readonly Tensor[], structure: JsTreeDef) {
-    return this.#leaves(what, given, tensors, structure, (leaf) => leaf !== null);
-  }
-
-  #leaves(
-    what: string,
-    given: GradientTree,
-    tensors: readonly Tensor[],
-    structure: JsTreeDef,
-    isArray: (leaf: JaxArray | null) => boolean,
-  ): (JaxArray | null)[] {
+  /**
+   * The arrays of a tree that has the structure and the shapes of the parameters.
+   * @param mayBeNull whether a leaf may be null: it has no gradient
+   */
+  #leaves(what: string, given: GradientTree, { tensors, structure }: Contents, mayBeNull: true): (JaxArray | null)[];
+  #leaves(what: string, given: ArrayTree, contents: Contents): JaxArray[];
+  #leaves(what: string, given: GradientTree, { tensors, structure }: Contents, mayBeNull = false) {
     const title = `${this.#rule.name}: ${what}`;
+    const isArray = (leaf: JaxArray | null) => !mayBeNull || leaf !== null;
     const [leaves, found] = tree.flatten(given) as [(JaxArray | null)[], JsTreeDef];
     if (!structure.equals(found)) {
       throw new TypeError(`${title} must be a tree with the structure of init(params), ${structure}, got ${found}`);

@@ -2,7 +2,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import { besideParams, roomBeside, bytesToNext } from "../arena/memory.js";
-import { padded, type Shape, type Tensor } from "../arena/tensor.js";
+import { elementsIn, padded, type Tensor } from "../arena/tensor.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
 import { clip_units, sum_units } from "../kernels/clip.js";
@@ -348,8 +348,6 @@ function floatsIn(slot: string, { shapes }: Variant, tensors: readonly Tensor[])
   const shape = shapeOf(tensors[0]!.shape);
   return shape ? padded(elementsIn(shape)) : 0;
 }
-
-const elementsIn = (shape: Shape) => shape.reduce((product, size) => product * size, 1);
 
 /** The number of elements of adjacent tensors, padding included. */
 export function extent(tensors: readonly Tensor[]): number {

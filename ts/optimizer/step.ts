@@ -223,8 +223,7 @@ export class Step implements Work<Asked> {
     const added = (place: keyof WrapperPhases) => this.#wrappers.flatMap((phases) => phases[place] ?? []);
     const first = added("first");
     this.#phases = [...first, ...this.#decision, ...added("beforeUpdate"), ...this.#update, ...added("last")];
-    this.#afterMicroBatches =
-      first.length + this.#decision.findLastIndex((phase) => phase === this.#countMicroBatch) + 1;
+    this.#afterMicroBatches = first.length + this.#decision.indexOf(this.#countMicroBatch) + 1;
   }
 
   /** The phases of a rule of single elements: over all parts at once. */

@@ -3,7 +3,7 @@ import * as matrix from "../kernels/matrix.js";
 import { planProgram } from "../matrix/program.js";
 import { SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
-import type { Shape } from "../arena/tensor.js";
+import { elementsIn, type Shape } from "../arena/tensor.js";
 import { rule } from "../rule.js";
 
 /**
@@ -12,8 +12,7 @@ import { rule } from "../rule.js";
  */
 function matrixOf(shape: Shape, inputsFirst: boolean): readonly [rows: number, columns: number] {
   const last = inputsFirst ? shape.length - 1 : 1;
-  const size = (sizes: Shape) => sizes.reduce((product, size) => product * size, 1);
-  return [size(shape.slice(0, last)), size(shape.slice(last))];
+  return [elementsIn(shape.slice(0, last)), elementsIn(shape.slice(last))];
 }
 
 /**

@@ -209,7 +209,7 @@ export const piecewiseConstant = schedule(
   scales,
   ({ initValue, boundariesAndScales }) => {
     const points = pointsOf(initValue, boundariesAndScales);
-    return (i) => points.findLast(({ bound }) => bound <= i)!.value;
+    return (i) => points.filter(({ bound }) => bound <= i).at(-1)!.value;
   },
   allFinite,
 );

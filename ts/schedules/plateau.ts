@@ -113,3 +113,7 @@ export const reduceLROnPlateau = Object.assign(
   (given: Given<typeof options>): Plateau => new Plateau(complete("reduceLROnPlateau", options, given)),
   { options: frozen(options) },
 );
+
+/** All `reduceLROnPlateau` schedules of hyper-parameters, in the order of the groups and their options. */
+export const plateausOf = (groups: readonly { readonly hyper: unknown }[]): Plateau[] =>
+  groups.flatMap(({ hyper }) => Object.values(hyper as object).flatMap(plateausIn));

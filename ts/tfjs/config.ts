@@ -30,9 +30,10 @@ export function configOf(rule: Rule, options: Values, groups: readonly TfjsGroup
 
 /**
  * When TensorFlow.js reads a file, it converts strings from snake_case to camelCase. So underscores in strings are
- * escaped.
+ * escaped, and the sign that escapes them.
  */
-const UNDERSCORE = "%5F";
+const escaped = (text: string) => text.replaceAll("%", "%25").replaceAll("_", "%5F");
+const unescaped = (text: string) => text.replaceAll("%5F", "_").replaceAll("%25", "%");
 
 function toData(title: string, value: unknown): Data {
   if (typeof value === "function") {
@@ -40,7 +41,7 @@ function toData(title: string, value: unknown): Data {
   }
   if (value instanceof Schedule) return toData(title, value.toJSON());
   if (typeof value === "number" && !Number.isFinite(value)) return `${value}`;
-  if (typeof value === "string") return value.replaceAll("_", UNDERSCORE);
+  if (typeof value === "string") return escaped(value);
   if (Array.isArray(value)) return value.map((item) => toData(title, item));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toData(title, item)]));
@@ -59,9 +60,9 @@ export function optionsFrom(config: Values): Values {
   return options;
 }
 
-/** Restores the underscores in strings. */
+/** Restores strings. */
 function words(data: Data): Data {
-  if (typeof data === "string") return data.replaceAll(UNDERSCORE, "_");
+  if (typeof data === "string") return unescaped(data);
   if (Array.isArray(data)) return data.map(words);
   if (typeof data !== "object" || data === null) return data;
   return Object.fromEntries(Object.entries(data).map(([key, item]) => [key, words(item)]));

@@ -92,7 +92,7 @@ function coreOf(
   const hasOwnScalars = !hasCommonScalars(rule) && !rule.perTensor;
   entries.forEach((entry, i) => {
     const group = groupOf(entry.name);
-    const key = `${groups.indexOf(group)} ${entry.since} ${entry.isDue} ${tensors[i]!.requiresGrad} ${hasOwnScalars ? JSON.stringify(entry.scalars) : ""}`;
+    const key = `${groups.indexOf(group)} ${entry.since} ${entry.joined} ${entry.isDue} ${tensors[i]!.requiresGrad} ${hasOwnScalars ? JSON.stringify(entry.scalars) : ""}`;
     const known = parts.get(key);
     if (known) known.members.push(i);
     else parts.set(key, { group, members: [i] });
@@ -107,7 +107,7 @@ function coreOf(
     const group = core.groups[i]!;
     const known = members.map((i) => entries[i]!);
     group.since = known.map(({ since }) => since);
-    group.joined = known[0]!.since;
+    group.joined = known[0]!.joined;
     group.isDue = known.map(({ isDue }) => isDue);
     group.scalars = group.scalars.map((scalars, i) => known[i]!.scalars ?? scalars);
   });

@@ -22,6 +22,8 @@ export interface Entry {
   readonly state: Map<string, Variable>;
   /** The number of steps of the optimizer in which this variable did not take part. */
   since: number;
+  /** The number of steps of the optimizer before this variable joined it. */
+  readonly joined: number;
   /** Whether it had a gradient in a micro-batch of the next step. */
   isDue: boolean;
   scalars: Scalars | undefined;
@@ -29,6 +31,12 @@ export interface Entry {
 
 /** Whether the scalars of a rule follow from sums over all variables. Then they are the same for all. */
 export const hasCommonScalars = ({ sums, perTensor }: Rule): boolean => sums.length > 0 && !perTensor;
+
+/** The registered variable of this name that a program trains. */
+function trainable(name: string): Variable | undefined {
+  const registered = engine().registeredVariables[name];
+  return registered?.trainable ? registered : undefined;
+}
 
 export class Entries {
   readonly #settings: Settings;
@@ -68,8 +76,8 @@ export class Entries {
   }
 
   /**
-   * The entries of some variables, in order, and then of those that had a gradient in a micro-batch of the next step. For rules whose
-   * scalars follow from sums over all variables, then all others: their scalars go on, as in the core.
+   * The entries of some variables, in order, and then of those that had a gradient in a micro-batch of the next step. With averages, and
+   * for rules whose scalars follow from sums over all variables, then all others: these go on, as in the core.
    * @param since the number of steps before this one, for new entries
    * @param beforeChange called before entries are added or removed
    */
@@ -84,18 +92,27 @@ export class Entries {
         variable,
         state: new Map(),
         since,
+        joined: since,
         isDue: false,
         scalars: undefined,
       }));
+    const names = new Set(this.#all.map(({ name }) => name));
+    const taken = added.find(({ name }) => names.has(name));
+    if (taken) {
+      throw new RangeError(
+        `${this.#settings.rule.name}: variable ${show(taken.name)} cannot join: state of another variable was loaded under this name; give it another name, or another optimizer`,
+      );
+    }
     if (added.length > 0) beforeChange();
     for (const entry of added) {
       known.set(entry.variable, entry);
       entry.scalars = this.commonScalars(entry);
     }
     this.#all = [...this.#all, ...added];
-    const isCommon = hasCommonScalars(this.#settings.rule);
+    const { rule, groups } = this.#settings;
+    const goOn = hasCommonScalars(rule) || variantOf(rule, groups[0]!.values).hasAverage;
     const bound = new Set(variables.map((variable) => known.get(variable)!));
-    for (const entry of this.#all) if (entry.variable && (entry.isDue || isCommon)) bound.add(entry);
+    for (const entry of this.#all) if (entry.variable && (entry.isDue || goOn)) bound.add(entry);
     return [...bound];
   }
 
@@ -119,14 +136,14 @@ export class Entries {
         state.set(slot, host.make(shape, from === "params" ? variable! : from));
     };
     for (const [slot, from] of Object.entries(slots)) start(slot, from);
-    if (hasAverage) start(AVERAGE, "params");
+    if (hasAverage) start(AVERAGE, 0);
     if (hasAccumulator) start(GRAD_SUM, 0);
     return [variable!, ...state.values()];
   }
 
   /**
-   * Gives state that was loaded to variables that have none: by name, or at the first step, if no name is that of a variable of the
-   * step, by order, because a model that is loaded a second time has other names.
+   * Gives state that was loaded to variables that have none: by name, if all saved names are there. Otherwise at the first step by
+   * order, if that fits, because a model that is loaded a second time has other names.
    */
   #bindLoaded(given: readonly Variable[]): void {
     const loaded = this.#all.filter(({ variable }) => variable === undefined);
@@ -136,7 +153,11 @@ export class Entries {
     const variables = given.filter((variable) => !bound.has(variable));
     const own = new Map(variables.map((variable) => [variable.name, variable]));
     const isFirst = loaded.length === this.#all.length;
-    if (isFirst && !loaded.some(({ name }) => own.has(name))) {
+    // Variables that rest are registered. State of optimizers is registered, too, and is not trainable.
+    const present = ({ name }: Entry) => own.get(name) ?? trainable(name);
+    const areAllPresent = loaded.every(present);
+    const fitsByName = loaded.some(({ name }) => own.has(name));
+    if (isFirst && !(areAllPresent && fitsByName)) {
       const isOrdered =
         loaded.length === variables.length &&
         loaded.every((entry, i) => this.#misfit(entry, variables[i]!) === undefined);
@@ -144,18 +165,17 @@ export class Entries {
         loaded.forEach((entry, i) => (entry.variable = variables[i]));
         return;
       }
-      // They may rest. But a gradient of a micro-batch must not be lost.
-      const { registeredVariables } = engine();
-      if (loaded.every(({ name, isDue }) => registeredVariables[name]?.trainable && !isDue)) return;
-      throw new RangeError(
-        `${name}: the state that was loaded must fit the variables of the first step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
-      );
+      if (!fitsByName) {
+        // They may rest. But a gradient of a micro-batch must not be lost.
+        if (areAllPresent && !loaded.some(({ isDue }) => isDue)) return;
+        throw new RangeError(
+          `${name}: the state that was loaded must fit the variables of the first step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
+        );
+      }
     }
-    // If names fit, variables that rest get their state, too: they may have had a gradient in a micro-batch. State of optimizers is not
-    // trainable.
+    // Variables that rest get their state, too: they may have had a gradient in a micro-batch.
     const pairs = loaded.flatMap((entry) => {
-      const registered = engine().registeredVariables[entry.name];
-      const variable = own.get(entry.name) ?? (isFirst && registered?.trainable ? registered : undefined);
+      const variable = isFirst ? present(entry) : own.get(entry.name);
       return variable && !bound.has(variable) ? [{ entry, variable, misfit: this.#misfit(entry, variable) }] : [];
     });
     const wrong = pairs.find(({ variable, misfit }) => misfit && own.has(variable.name));

@@ -53,6 +53,7 @@ export abstract class Host {
     let region = this.#regions.get(name);
     if (region === undefined || region.bytes < bytes) {
       region?.free();
+      this.#regions.delete(name); // allocating may fail
       region = this.allocate(Math.max(bytes, 2 * (region?.bytes ?? 0)));
       this.#regions.set(name, region);
     }
@@ -92,12 +93,13 @@ interface WasmData {
   readonly refCount: number;
 }
 
+/** The arrays that are padded, by any optimizer. */
+const paddedArrays = new WeakSet<WasmData>();
+
 /** The backend `wasm`: the kernels work on its own memory. */
 class WasmHost extends Host {
   readonly memory: WebAssembly.Memory;
   readonly #wasm: WasmBackend;
-  /** The arrays that are padded. */
-  readonly #padded = new WeakSet<WasmData>();
 
   constructor(backend: Backend, memory: WebAssembly.Memory) {
     super(backend);
@@ -114,7 +116,7 @@ class WasmHost extends Host {
 
   address(variable: Variable): number {
     const data = this.#wasm.dataIdMap.get(variable.dataId); // moves it from another backend
-    if (data.refCount === 1 && this.#padded.has(data)) return data.memoryOffset;
+    if (data.refCount === 1 && paddedArrays.has(data)) return data.memoryOffset;
     const { size } = variable;
     const address = this.#malloc(4 * padded(size));
     this.floats(address, padded(size)).fill(0, size);
@@ -122,7 +124,7 @@ class WasmHost extends Host {
     const tensor = engine().makeTensorFromTensorInfo(this.#wasm.makeOutput(variable.shape, "float32", address));
     variable.assign(tensor);
     tensor.dispose();
-    this.#padded.add(this.#wasm.dataIdMap.get(variable.dataId));
+    paddedArrays.add(this.#wasm.dataIdMap.get(variable.dataId));
     return address;
   }
 

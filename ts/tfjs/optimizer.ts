@@ -117,7 +117,10 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     return this.#built?.core.lossScale ?? (this.#counts ?? startCounts(this.#groups)).lossScale;
   }
 
-  /** The learning rate of all groups, as TensorFlow.js's optimizers have it: the hyper-parameter `lr`. */
+  /**
+   * The hyper-parameter `lr` of the variables that are in no group. Setting it sets that of all groups, as for TensorFlow.js's
+   * optimizers.
+   */
   get learningRate(): number {
     return (this.#groups.at(-1)!.hyper as { lr: number }).lr;
   }
@@ -214,9 +217,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * @throws a RangeError if there is none.
    */
   average(variable: Variable): TfTensor {
-    const entry = this.#entries.all.find(
-      (entry) =>
-        (entry.variable ?? variable) === variable && (entry.variable !== undefined || entry.name === variable?.name),
+    const entry = this.#entries.all.find(({ variable: own, name }) =>
+      own ? own === variable : name === variable?.name,
     );
     const average = entry?.state.get(AVERAGE);
     if (average === undefined) {
@@ -242,13 +244,19 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.#host?.publish(this.#entries.state);
     const counts = this.#counts ?? startCounts(this.#groups);
     const weights = writeWeights(this.#settings, this.#entries.all, counts);
+    const names = new Set(weights.map(({ name }) => name));
+    for (const [name, variable] of this.#exported) {
+      if (names.has(name)) continue;
+      variable.dispose();
+      this.#exported.delete(name);
+    }
     return weights.map(({ name, tensor, isOwn }) => ({ name, tensor: isOwn ? tensor : this.#export(name, tensor) }));
   }
 
   /**
    * Replaces the number of steps and the state by those that `getWeights` gave, here or in an optimizer of
-   * TensorFlow.js. State belongs to the variables of the next step by their names. If no name matches, it belongs to
-   * them by their order.
+   * TensorFlow.js. State belongs to variables by their names, if all saved names are there. Otherwise it belongs to the variables of the
+   * next step by their order, if their number and shapes fit.
    * @throws a TypeError or RangeError for weights that do not fit the rule; nothing is changed then.
    */
   override async setWeights(weights: NamedTensor[]): Promise<void> {
@@ -308,18 +316,13 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
       } while (built.host.memory.buffer !== built.buffer); // moving a gradient from another backend can make the memory grow
       const { core, host } = built;
       for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
-      // The core's averages go on. Here, a variable that rests stays as it is.
-      const rests = ({ isDue }: Entry, i: number) => i >= read.length && !isDue;
-      const moved = entries.filter((entry, i) => !rests(entry, i));
-      const averages = entries.filter(rests).flatMap(({ state }) => {
-        const average = state.get(AVERAGE);
-        const view = average && host.floats(host.address(average), average.size);
-        return view ? [{ view, values: view.slice() }] : [];
-      });
-      act(core);
-      for (const { view, values } of averages) view.set(values);
-      const hasMicroBatches = core.internals.step.counts.microBatches > 0;
-      entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
+      const moved = entries.filter(({ isDue }, i) => i < read.length || isDue);
+      try {
+        act(core);
+      } finally {
+        const hasMicroBatches = core.internals.step.counts.microBatches > 0;
+        entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
+      }
       host.publish(moved.map(({ variable }) => variable!));
     });
   }

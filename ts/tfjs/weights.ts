@@ -13,7 +13,7 @@ import { countsIn } from "../checkpoint/counts.js";
 import { exactNumbers, numberFrom } from "../checkpoint/json.js";
 import { count, isRecord, show, whole } from "../option.js";
 import { revived } from "../schedules/data.js";
-import { checkObserved, type Observed, plateausIn } from "../schedules/plateau.js";
+import { checkObserved, type Observed, plateausOf } from "../schedules/plateau.js";
 import { plain } from "../schedules/schedule.js";
 import type { Entry } from "./entries.js";
 import type { Settings, TfjsGroup } from "./groups.js";
@@ -127,14 +127,13 @@ interface Progress {
   readonly names: readonly string[];
   /** By the names of variables. One that is missing is 0. */
   readonly since: Readonly<Record<string, number>>;
+  /** The same. */
+  readonly joined: Readonly<Record<string, number>>;
   readonly scalars: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
   /** The names of variables that had a gradient in a micro-batch of the next step. */
   readonly due: readonly string[];
   readonly observed: readonly unknown[];
 }
-
-const plateaus = (groups: readonly TfjsGroup[]) =>
-  groups.flatMap(({ hyper }) => Object.values(hyper as Values).flatMap(plateausIn));
 
 /** The progress that files of TensorFlow.js cannot store. Undefined if there is none. */
 function progressOf(
@@ -151,16 +150,17 @@ function progressOf(
   const isStateless = rule.name in tfjsNames && inOrder.length === 0;
   const late = isStateless ? [] : entries.filter(({ since }) => since > 0);
   const since = Object.fromEntries(late.map(({ name, since }) => [name, since]));
+  const joined = Object.fromEntries(late.flatMap(({ name, joined }) => (joined > 0 ? [[name, joined]] : [])));
   const hasScalars = Object.keys(rule.scalars).length > 0;
   const scalars = hasScalars
     ? Object.fromEntries(entries.flatMap(({ name, scalars }) => (scalars ? [[name, exactNumbers(scalars)]] : [])))
     : {};
-  const observed = plateaus(groups).map(({ observed }) => plain(observed));
+  const observed = plateausOf(groups).map(({ observed }) => plain(observed));
   const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
   if (isPlain && (isImplied || isStateless) && !hasScalars && observed.length === 0 && Object.keys(since).length === 0)
     return undefined;
   const due = entries.filter(({ isDue }) => isDue).map(({ name }) => name);
-  return { counts: rest, names: isImplied ? [] : names, since, scalars, due, observed };
+  return { counts: rest, names: isImplied ? [] : names, since, joined, scalars, due, observed };
 }
 
 /** Reads weights. All are checked before anything is made or assigned. */
@@ -210,13 +210,15 @@ export async function readWeights(
     : { ...startCounts(groups), steps };
   const scalars = new Map<string, Scalars>();
   for (const name of found.keys()) {
-    whole(0, 0, steps).check(`${title}: since of ${show(name)}`, progress?.since[name] ?? 0);
+    const since = progress?.since[name] ?? 0;
+    whole(0, 0, steps).check(`${title}: since of ${show(name)}`, since);
+    whole(0, 0, since).check(`${title}: joined of ${show(name)}`, progress?.joined[name] ?? 0);
     const saved = progress?.scalars[name];
     if (saved === undefined) continue;
     const numbers = Object.keys(rule.scalars).map((key) => [key, numberFrom(`${title}: ${key}`, saved[key])]);
     scalars.set(name, Object.fromEntries(numbers) as Scalars);
   }
-  const observing = plateaus(groups).flatMap((plateau, i) => {
+  const observing = plateausOf(groups).flatMap((plateau, i) => {
     const observed = revived(progress?.observed[i]) as Observed | undefined;
     return observed ? [{ plateau, observed: checkObserved(observed) }] : [];
   });
@@ -233,8 +235,10 @@ export async function readWeights(
       state.set(slot, engine().makeVariable(values, false) as Variable);
       if (values !== tensor) values.dispose();
     }
-    const [since, isDue] = [progress?.since[name] ?? 0, progress?.due.includes(name) ?? false];
-    return { name, variable: undefined, state, since, isDue, scalars: scalars.get(name) };
+    const { [name]: since = 0 } = progress?.since ?? {};
+    const { [name]: joined = 0 } = progress?.joined ?? {};
+    const isDue = progress?.due.includes(name) ?? false;
+    return { name, variable: undefined, state, since, joined, isDue, scalars: scalars.get(name) };
   });
   return { entries, counts };
 }
@@ -259,12 +263,13 @@ export function startCounts(groups: readonly TfjsGroup[]): Counts {
 function parse(title: string, codes: ArrayLike<number>): Progress {
   try {
     const text = Array.from(codes, (code) => String.fromCharCode(code)).join("");
-    const { counts = {}, names = [], since = {}, scalars = {}, due = [], observed = [] } = JSON.parse(text);
-    const records = [counts, since, scalars, ...Object.values(scalars)];
+    const { counts = {}, names = [], since = {}, joined = {}, ...others } = JSON.parse(text);
+    const { scalars = {}, due = [], observed = [] } = others;
+    const records = [counts, since, joined, scalars, ...Object.values(scalars)];
     if (!records.every(isRecord) || ![names, due, observed].every(Array.isArray))
       throw new TypeError("it has other parts");
     if (!names.every((name: unknown) => typeof name === "string")) throw new TypeError("it has other names");
-    return { counts, names, since, scalars, due, observed } as Progress;
+    return { counts, names, since, joined, scalars, due, observed } as Progress;
   } catch (cause) {
     throw new RangeError(`${title}: the tensor "${PROGRESS}" is damaged`, { cause });
   }

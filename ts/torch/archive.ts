@@ -2,7 +2,7 @@
 
 import type { Shape } from "../arena/tensor.js";
 import { bytesOf } from "../checkpoint/loading.js";
-import { refuseOtherFiles } from "../checkpoint/safetensors.js";
+import { isTorchFile, isZip, refuseOtherFiles } from "../checkpoint/safetensors.js";
 import { show } from "../option.js";
 import { encodeText } from "../platform.js";
 import { pickle, Stored, type Writable } from "./pickle.js";
@@ -10,25 +10,13 @@ import { storageBytes, storageDtype, torchResolver } from "./rebuild.js";
 import { isDict, MAX_PICKLE_BYTES, unpickle, type Value } from "./unpickle.js";
 import { unzip, zip } from "./zip.js";
 
-const startsWith = (bytes: Uint8Array, start: readonly number[]) => start.every((byte, i) => bytes[i] === byte);
-
-/** The beginning of a zip archive. In a safetensors file these bytes would mean a header of 67 MB, above the limit. */
-const isZip = (bytes: Uint8Array) => startsWith(bytes, [0x50, 0x4b, 0x03, 0x04]);
-
-/** The older format begins with this pickle of a magic number. */
-const isLegacy = (bytes: Uint8Array) =>
-  startsWith(bytes, [0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, 0x2e]);
-
-/** Whether `torch.save` may have written this. */
-export const isTorchFile = (bytes: Uint8Array) => isZip(bytes) || isLegacy(bytes);
-
 /**
  * Reads a file that `torch.save` wrote.
  * @throws a RangeError for others.
  */
 export function readArchive(bytes: Uint8Array): Value {
   if (isZip(bytes)) return readZip(bytes);
-  if (isLegacy(bytes)) return readLegacy(bytes);
+  if (isTorchFile(bytes)) return readLegacy(bytes);
   refuseOtherFiles(bytes);
   throw new RangeError("the file must be one that torch.save wrote, a zip archive or an older file, got another");
 }

@@ -17,7 +17,8 @@ import {
 import { LBFGS } from "../lbfgs/lbfgs.js";
 import type { Tensors } from "../optimizer/params.js";
 import { count, show } from "../option.js";
-import { isTorchFile, readArchive, writeArchive } from "./archive.js";
+import { isTorchFile } from "../checkpoint/safetensors.js";
+import { readArchive, writeArchive } from "./archive.js";
 import { checkLbfgs, lbfgsDict } from "./lbfgs.js";
 import { checkStateDict, described, stateDict } from "./optimizer.js";
 import { parseSafetensors, Safetensors, within } from "./safetensors.js";
@@ -26,7 +27,7 @@ import { isDict, type Value } from "./unpickle.js";
 
 export type { LoadOptions } from "../checkpoint/loading.js";
 export { readSafetensors, readSafetensorsFile, type Safetensors } from "./safetensors.js";
-export type { FileTensor, FileTensor as TorchTensor } from "./tensor.js";
+export type { FileTensor } from "./tensor.js";
 export { type Dict, Opaque, type Value } from "./unpickle.js";
 
 /** The bytes of a file, or the data that `readTorch` or `readSafetensors` returned, or a part of that data. */
@@ -115,7 +116,7 @@ export function loadOptimizer(
   const { steps, ...chosen } = resolveLoad("loadOptimizer", options, { steps: count(undefined, 0) });
   const tensors = optimizer.groups.flatMap(({ params }): readonly Tensor[] => params);
   return loadChecked("loadOptimizer", tensors, chosen, (loading) => {
-    const dict = contentOf(file);
+    const dict = isBytes(file) ? readArchive(asBytes("", file)) : (file as Value);
     const write =
       optimizer instanceof LBFGS
         ? checkLbfgs(dict, optimizer, steps, loading)
@@ -142,7 +143,8 @@ export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Writes an `optimizer.state_dict()` for `torch.load` and PyTorch's `load_state_dict`.
+ * Writes an `optimizer.state_dict()` for `torch.load` and PyTorch's `load_state_dict`. PyTorch's optimizers have no averages, no slow
+ * weights of `lookahead`, no waiting micro-batches and no scale of the loss, so the file does not, either; `save` keeps them.
  * @returns the bytes of the file
  * @throws a RangeError for a rule or an option that PyTorch does not have; an Error during a step.
  */
@@ -156,9 +158,6 @@ export function saveOptimizer(optimizer: AnyOptimizer | LBFGS): Uint8Array<Array
   );
 }
 
-/** The data in a file, unless it is data already. */
-const contentOf = (file: TorchFile): Value => (isBytes(file) ? readArchive(asBytes("", file)) : (file as Value));
-
 /** The tensors in a file. */
 interface Found {
   readonly values: ReadonlyMap<string, unknown>;
@@ -170,12 +169,12 @@ interface Found {
 
 /** Returns the values in a file by name. */
 function tensorsIn(file: TorchFile): Found {
-  const isOther = isBytes(file) && !isTorchFile(asBytes("", file));
-  const content = isOther ? parseSafetensors(asBytes("", file)) : file;
+  const bytes = isBytes(file) ? asBytes("", file) : undefined;
+  const content = bytes === undefined ? file : isTorchFile(bytes) ? readArchive(bytes) : parseSafetensors(bytes);
   if (content instanceof Safetensors) {
     return { values: new Map(Object.entries(content.tensors)), aliases: content.aliases };
   }
-  const dict = contentOf(content);
+  const dict = content as Value;
   // A dictionary is looked at once, even if the file has it in many places.
   const known = new Map<Value, boolean>();
   const hasTensor = (value: Value) => {

@@ -6,7 +6,7 @@
 import type { Shape } from "../arena/tensor.js";
 import type { Loading } from "../checkpoint/loading.js";
 import type { LBFGS } from "../lbfgs/lbfgs.js";
-import { snake } from "../optimizer/hyper.js";
+import { snake, valuesAt } from "../optimizer/hyper.js";
 import { count, show } from "../option.js";
 import { described, numberOf, partsOf, plain } from "./optimizer.js";
 import type { Stored, Writable } from "./pickle.js";
@@ -158,7 +158,8 @@ export function lbfgsDict(optimizer: LBFGS, store: (numbers: Float32Array, shape
     state.set("prev_loss", null);
   }
   const group = new Map<string, Writable>();
-  for (const name of live) group.set(snake(name), numberAt(hyper[name], optimizer.steps));
+  const values = valuesAt(optimizer.internals.rule, { ...hyper }, optimizer.steps);
+  for (const name of live) group.set(snake(name), values[name] as number);
   for (const name of fixedOptions) group.set(snake(name), fixed[name] as number);
   group.set("line_search_fn", fixed.lineSearchFn === "none" ? null : (fixed.lineSearchFn as string));
   group.set(
@@ -170,8 +171,3 @@ export function lbfgsDict(optimizer: LBFGS, store: (numbers: Float32Array, shape
     ["param_groups", [group]],
   ]);
 }
-
-const numberAt = (value: unknown, step: number): number => {
-  if (typeof value === "number") return value;
-  return typeof value === "function" ? (value(step) as number) : (value as { at(step: number): number }).at(step);
-};

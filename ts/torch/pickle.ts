@@ -1,5 +1,6 @@
 /** Writes Python's pickle format (protocol 2), as `torch.load(weights_only=True)` reads it. */
 
+import { elementsIn } from "../arena/tensor.js";
 import { stridesOf } from "./tensor.js";
 import { encodeText } from "../platform.js";
 
@@ -56,7 +57,7 @@ function write(value: Writable, out: number[]): void {
     op("t");
   } else if (value instanceof Stored) {
     const { key, shape } = value;
-    const size = shape.reduce((product, dimension) => product * dimension, 1);
+    const size = elementsIn(shape);
     name("torch._utils", "_rebuild_tensor_v2");
     op("(");
     op("(");

@@ -62,8 +62,10 @@ const calls: Readonly<Record<string, Call>> = {
   "collections.OrderedDict": ([pairs, ...more]) => (more.length > 0 ? undefined : dictOf(pairs)),
   "collections.Counter": ([counts, ...more]) =>
     more.length > 0 ? undefined : isDict(counts) ? copyOf(counts) : dictOf(counts),
-  "builtins.set": ([items, ...more]) =>
-    more.length > 0 ? undefined : items === undefined ? new Set() : Array.isArray(items) ? new Set(items) : undefined,
+  "builtins.set": setOf,
+  "builtins.frozenset": setOf,
+  // Protocol 2 writes empty bytes as a call.
+  "builtins.bytes": (args) => (args.length > 0 ? undefined : new Uint8Array()),
   "torch.Size": ([sizes, ...more]) => (Array.isArray(sizes) && more.length === 0 ? [...sizes] : undefined),
   "_codecs.encode": ([text, encoding]) => (encoding === "latin1" ? latin1(text) : undefined),
   "builtins.bytearray": ([text, encoding]) =>
@@ -214,6 +216,11 @@ function dictOf(pairs: Value | undefined): Dict | undefined {
     dict[key] = value;
   }
   return dict;
+}
+
+/** A set from a list, or from nothing. */
+function setOf([items = [], ...more]: readonly Value[]): Value | undefined {
+  return Array.isArray(items) && more.length === 0 ? new Set(items) : undefined;
 }
 
 /** Bytes that Python has written as text. */

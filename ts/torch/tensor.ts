@@ -1,6 +1,6 @@
 /** A tensor in a file: a view of the file's bytes, converted to numbers when it is read. */
 
-import { MAX_DIMENSIONS, sameShape, type Shape } from "../arena/tensor.js";
+import { elementsIn, MAX_DIMENSIONS, sameShape, type Shape } from "../arena/tensor.js";
 import { bytesOf, isBytes } from "../checkpoint/loading.js";
 import { powerOfTwo } from "../math.js";
 import { show } from "../option.js";
@@ -144,7 +144,7 @@ export class FileTensor {
    */
   read(): Float32Array<ArrayBuffer> {
     this.#reader();
-    const length = elementsOf(this.shape);
+    const length = elementsIn(this.shape);
     if (length > Math.max(MAX_REPEATED, this.bytes.length)) {
       throw new RangeError(
         `a tensor of ${show(this.shape)} must have at most ${MAX_REPEATED} elements to be read as a whole, because it repeats the elements of ${this.bytes.length} bytes`,
@@ -160,7 +160,7 @@ export class FileTensor {
    * @throws a RangeError for others.
    */
   item(): number {
-    if (elementsOf(this.shape) !== 1)
+    if (elementsIn(this.shape) !== 1)
       throw new RangeError(`a number must be one element, got a tensor of ${show(this.shape)}`);
     const { read, size } = this.#reader();
     const x = read(viewOf(this.#data()), this.offset * size);
@@ -211,7 +211,6 @@ export class FileTensor {
 }
 
 const viewOf = ({ buffer, byteOffset, length }: Uint8Array) => new DataView(buffer, byteOffset, length);
-const elementsOf = (shape: Shape) => shape.reduce((product, size) => product * size, 1);
 
 /** Whether this is a list of whole numbers of 0 or more, not longer than a shape may be. */
 export const isShape = (value: unknown): value is number[] =>

@@ -313,11 +313,11 @@ class Unpickler {
     this.#chargeRead(args, READ_DEPTH);
     const result = callee instanceof GlobalName ? this.#resolver.call(callee.type, args) : undefined;
     if (result === undefined) return this.#opaque(callee);
-    if (asShaped(result)) this.#charge(2 * COST.item * result.shape.length);
+    if (isDict(result)) this.#charge(COST.dict + COST.entry * Object.keys(result).length);
     else if (Array.isArray(result)) this.#charge(COST.list + COST.item * result.length);
     else if (result instanceof Set) this.#charge(COST.set + COST.entry * result.size);
     else if (result instanceof Uint8Array) this.#charge(result.length);
-    else if (isDict(result)) this.#charge(COST.dict + COST.entry * Object.keys(result).length);
+    else if (asShaped(result)) this.#charge(2 * COST.item * result.shape.length);
     this.#push(result);
   }
 
