@@ -3,7 +3,7 @@
 // `--check` changes nothing: it fails if compiling the sources does not give exactly the committed files.
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { fingerprint, root } from "./project.mjs";
 
@@ -15,11 +15,10 @@ const WASM_BINDGEN = readFileSync(join(root, "crate/Cargo.toml"), "utf8").match(
 
 const tools = join(root, "target/tools");
 const work = join(root, "target/pkg");
+const binaryenFolder = join(tools, "node_modules/binaryen");
 const env = {
   ...process.env,
-  PATH: [join(tools, "bin"), join(tools, "node_modules/.bin"), process.env.PATH].join(
-    process.platform === "win32" ? ";" : ":",
-  ),
+  PATH: [join(tools, "bin"), join(tools, "node_modules/.bin"), process.env.PATH].join(delimiter),
 };
 const run = (command, ...args) =>
   execFileSync(command, args, { cwd: root, env, stdio: ["ignore", "ignore", "inherit"] });
@@ -47,9 +46,10 @@ function install() {
   ]) {
     if (has(command, version)) continue;
     console.log(`installing ${crate} ${version} into target/tools`);
-    run("cargo", "install", "--quiet", crate, "--version", version, "--root", tools);
+    run("cargo", "install", "--quiet", "--locked", crate, "--version", version, "--root", tools);
   }
-  if (!has("wasm-opt", BINARYEN.split(".")[0])) {
+  const installed = join(binaryenFolder, "package.json");
+  if (!existsSync(installed) || JSON.parse(readFileSync(installed, "utf8")).version !== BINARYEN) {
     console.log(`installing binaryen ${BINARYEN} into target/tools`);
     run("npm", "install", "--silent", "--no-save", "--prefix", tools, `binaryen@${BINARYEN}`);
   }
@@ -146,7 +146,7 @@ const [DATA, DATA_COUNT] = [11, 12]; // ids of sections
 
 /** A module for each kernel, by its name. */
 async function splitKernels(whole) {
-  const { default: binaryen } = await import(pathToFileURL(join(tools, "node_modules/binaryen/index.js")).href);
+  const { default: binaryen } = await import(pathToFileURL(join(binaryenFolder, "index.js")).href);
   const names = WebAssembly.Module.exports(new WebAssembly.Module(whole)).map(({ name }) => name);
   return names.map((name) => {
     const module = binaryen.readBinary(whole);

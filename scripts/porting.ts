@@ -359,7 +359,7 @@ export const tfjs: Library = {
 
 export const keras: Library = {
   name: "Keras",
-  says: "Keras 3.15. The options are shown with their defaults. All optimizers of Keras have a decoupled `weight_decay`. Here `adamw`, `lion`, `adafactor`, `muon` and `scheduleFreeAdamw` have it as `weightDecay`, and `nadam` with `decoupledWeightDecay: true`. The others here have no decoupled decay.",
+  says: "Keras 3.15. The options are shown with their defaults. All optimizers of Keras have a decoupled `weight_decay`. Here `adamw`, `lion`, `adafactor`, `muon` and `scheduleFreeAdamw` have it as `weightDecay`, and `nadam` with `decoupledWeightDecay: true`. Keras's other optimizers have no decoupled decay here.",
   ports: [
     { there: "SGD(learning_rate=0.01)", here: "sgd(model, { lr: 0.01 })" },
     { there: "SGD(learning_rate=0.01, momentum=0.9)", here: "momentum(model, { lr: 0.01, momentum: 0.9 })" },
@@ -536,12 +536,12 @@ export const around: readonly Port[] = [
   },
   {
     there: 'model.load_state_dict(torch.load("model.pt"))',
-    here: "loadModel(saveModel(model), model)",
+    here: 'loadModel(readFileSync("model.pt"), model)',
     differs: "from `downhill/torch`; also reads safetensors files",
   },
   {
     there: 'optimizer.load_state_dict(torch.load("optimizer.pt"))',
-    here: "loadOptimizer(saveOptimizer(opt), opt)",
+    here: 'loadOptimizer(readFileSync("optimizer.pt"), opt)',
     differs:
       "state, step and hyper-parameters, of all of `torch.optim` that downhill has; nothing in the file is executed",
   },

@@ -108,7 +108,11 @@ export function besidePyTorch(): string {
     });
     return cells.length === 6 ? [[code(titleOf(work)), work.tensors, ...cells]] : [];
   });
-  const head = [1, 2].flatMap((threads) => [`downhill, ${threads}`, `PyTorch, ${threads}`, "PyTorch takes"]);
+  const head = ["1 thread", "2 threads"].flatMap((threads) => [
+    `downhill, ${threads}`,
+    `PyTorch, ${threads}`,
+    "PyTorch takes",
+  ]);
   return `${table(["update", "parameters", ...head], rows)}
 Nanoseconds per parameter, medians: ${withPeers.peers.find((peer) => peer.startsWith("PyTorch"))!} with \`fused=True\`, ${source(withPeers, PEERS)}.
 `;

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { promisify } from "node:util";
-import { build } from "esbuild";
+import { build, transformSync } from "esbuild";
 import GithubSlugger from "github-slugger"; // the anchors that GitHub gives to headings, by the authors of remark
 import { marked, type Token, type Tokens } from "marked"; // a small, well-kept Markdown parser without dependencies
 import ts from "typescript";
@@ -117,13 +117,18 @@ describe.each(programs)("$name", (program) => {
   });
 });
 
-const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const { scripts, version, peerDependencies } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 
 /** Returns the problem with a line of a shell block; undefined if there is none. */
 function wrong(line: string): string | undefined {
   const [command, verb = "", ...rest] = line.replace(/(^|\s)#.*|([A-Z]+=\S+ )/g, "").split(/\s+/);
-  if (command === "" || line === "npm install downhill") return undefined;
+  if (command === "") return undefined;
   if (command !== "npm") return "only npm's commands are checked";
+  if (verb === "install") {
+    const installable = ["downhill", "@tensorflow/tfjs", ...Object.keys(peerDependencies)];
+    const other = rest.find((name) => !installable.includes(name));
+    return other && `${other} is neither the package nor a peer of it`;
+  }
   const [name, ...others] = verb === "run" ? rest : [verb, ...rest];
   const script: string | undefined = scripts[name!];
   if (script === undefined) return `package.json has no script "${name}"`;
@@ -140,6 +145,7 @@ const python = spawnSync("python3", ["--version"]).status === 0;
 const checks: Record<string, (text: string) => void> = {
   sh: (text) => expect(text.split("\n").map(wrong).filter(Boolean)).toEqual([]),
   json: (text) => void JSON.parse(text),
+  js: (text) => void transformSync(text, { loader: "js", format: "esm" }),
   python(text) {
     if (python) execFileSync("python3", ["-c", "import ast, sys; ast.parse(sys.stdin.read())"], { input: text });
   },
@@ -154,8 +160,9 @@ const checks: Record<string, (text: string) => void> = {
   },
   /** Checks that the package has the names that pages import. */
   html(text) {
-    const [, names] = text.match(/import \{ (.+) \} from "https:.+\/downhill"/)!;
+    const [, names, named] = text.match(/import \{ (.+) \} from "https:.+\/downhill@(.+)"/)!;
     expect(Object.keys(downhill)).toEqual(expect.arrayContaining(names!.split(", ")));
+    expect(named).toBe(version);
   },
   text() {},
 };
@@ -174,6 +181,7 @@ test("a command that does not exist is found", () => {
   expect(wrong("npm start -- --nothing 1")).toContain("no flag --nothing");
   expect(wrong("npm start -- --epochs 1 # once")).toBeUndefined();
   expect(wrong("yarn add downhill")).toBeDefined();
+  expect(wrong("npm install uphill")).toContain("uphill");
 });
 
 const anchors = new Map(

@@ -117,7 +117,6 @@ function fuzz<Input>(
       );
     }
     console.log(`${title}: ${runs} files, ${loaded} of them loaded`);
-    expect(runs).toBeGreaterThan(100);
   });
 }
 

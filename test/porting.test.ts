@@ -51,11 +51,13 @@ describe("around the optimizer", () => {
   test.each(around)("$there", ({ here }) => {
     const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
     const model = arena.tensors({ w: [2, 3], b: [3] });
+    const opt = downhill.adamw(model);
     const all: Record<string, unknown> = {
       ...downhill,
       ...torch,
       model,
-      opt: downhill.adamw(model),
+      opt,
+      readFileSync: (name: string) => (name === "model.pt" ? torch.saveModel(model) : torch.saveOptimizer(opt)),
       head: [arena.tensor("head", [2])],
     };
     expect(new Function(...Object.keys(all), `"use strict"; return ${here};`)(...Object.values(all))).not.toBeNull();

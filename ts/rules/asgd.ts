@@ -5,8 +5,8 @@ import { rule } from "../rule.js";
 
 /**
  * Gradient descent with a falling rate, and an average of the parameters. `e = lr / (1 + lambd * lr * (t - 1)) **
- * alpha; p = (1 - lambd * e) * p - e * g`. `state(tensor).ax` is the average of the parameters after the first `t0`
- * steps.
+ * alpha; p = (1 - lambd * e) * p - e * g`. `state(tensor).ax` is the average of the parameters of the
+ * steps after `t0`. Until then it equals the parameters.
  *
  * Polyak & Juditsky, 1992, https://doi.org/10.1137/0330046; as in PyTorch
  *

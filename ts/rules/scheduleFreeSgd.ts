@@ -16,7 +16,7 @@ export const averagingScalars = { weightSum: 0, maxLr: 0, ck: 0 };
  * Defazio et al., 2024, https://arxiv.org/abs/2405.15682; weights as in Optax, except that each follows from its own
  * step's rate, not from the next one
  *
- * Use it for runs of unknown length: at any time, the mean is what a schedule would have ended with. Call `opt.eval()`
+ * Use it for runs of unknown length: in the authors' experiments, the mean is at any time about as good as a run whose schedule ends there. Call `opt.eval()`
  * before you use the model, and `opt.train()` before the next step.
  *
  * Elsewhere: Optax's `contrib.schedule_free_sgd`, whose `schedule_free_eval_params` is `opt.eval()`; the authors'

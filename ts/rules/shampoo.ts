@@ -12,8 +12,8 @@ const RIDGE = 1e-6;
 const THREES = 7;
 
 /**
- * Scales a matrix's gradient from both sides by what its rows, and its columns, have in common (a preconditioner for
- * each side). `L = L + g * g'; R = R + g' * g; p = p * (1 - lr * weightDecay) - lr * (L + eps * I) ** (-1/4) * g * (R +
+ * Multiplies a matrix's gradient on both sides by a preconditioner: an inverse root of the sum over steps of the products of its rows
+ * (`L`), and of its columns (`R`). `L = L + g * g'; R = R + g' * g; p = p * (1 - lr * weightDecay) - lr * (L + eps * I) ** (-1/4) * g * (R +
  * eps * I) ** (-1/4)`. The roots are computed again every `preconditionFrequency` steps.
  *
  * Gupta, Koren & Singer, 2018, https://arxiv.org/abs/1802.09568; the roots by the coupled Newton iteration of Guo &

@@ -21,8 +21,8 @@ import { rule } from "../rule.js";
 const FIRST = 10;
 
 /**
- * Adam in the basis of the eigenvectors that a matrix's rows and columns have in common: in the eigenbases `QL` and
- * `QR` of the running means of `g * g'` and `g' * g`. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (QL' * g *
+ * Adam in another basis: it rotates a matrix's gradient to the eigenvectors `QL` and `QR` of the running means of `g * g'` and
+ * `g' * g`, and rotates the update back. `m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * (QL' * g *
  * QR) ** 2; p = (p - lr * c * QL * (QL' * m * QR / (sqrt(v) + eps)) * QR') * (1 - lr * weightDecay)`. `c` is Adam's
  * bias correction. Every `preconditionFrequency` steps, a power iteration and a QR decomposition update the bases. The
  * first step only makes the bases and moves no parameter.
