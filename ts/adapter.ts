@@ -21,9 +21,18 @@ export interface AdapterFactory<Factory extends AnyFactory, Group, Optimizer> {
   readonly rule: Rule;
 }
 
+/** The arrays of a group: a pattern that their names match, or a list of the names. */
+export type Names = RegExp | readonly string[];
+
+const areNames = (given: unknown): given is Names =>
+  given instanceof RegExp || (Array.isArray(given) && given.every((name) => typeof name === "string"));
+
+export const matches = (names: Names, name: string): boolean =>
+  names instanceof RegExp ? name.search(names) >= 0 : names.includes(name);
+
 /**
  * The options and the groups that a factory was given.
- * @param members the property of a group that has its arrays
+ * @param members the property of a group that names its arrays
  * @throws a TypeError for anything but options
  */
 export function adapterOptions(rule: Rule, library: string, members: string, given: unknown) {
@@ -35,7 +44,14 @@ export function adapterOptions(rule: Rule, library: string, members: string, giv
       `${rule.name}: groups must be a list of groups { ${members}, ...options }, got ${show(groups)}`,
     );
   }
-  return { groups: groups as readonly unknown[], options: options as Values };
+  const checked = groups.map((given: unknown, i) => {
+    const { [members]: names, ...own } = Object(given) as Values;
+    if (areNames(names)) return { names, own };
+    throw new TypeError(
+      `${rule.name}: groups[${i}] must be { ${members}, ...options }, with a pattern such as /bias$/ or a list of names, got ${show(names ?? given)}`,
+    );
+  });
+  return { groups: checked, options: options as Values };
 }
 
 export function refuseZeroGrad(rule: Rule, library: string): never {

@@ -5,7 +5,7 @@ import { show } from "../option.js";
 import { encodeText } from "../platform.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
-import { crc32 } from "./crc32.js";
+import { crc32, hex } from "./crc32.js";
 import { concat } from "./files.js";
 import { asJson, parse, parseObject, short, toJson } from "./json.js";
 import {
@@ -273,4 +273,3 @@ function checkChecksum(what: string, saved: unknown, is: string): void {
 }
 
 const text = (bytes: Uint8Array) => String.fromCharCode(...bytes);
-const hex = (crc: number) => crc.toString(16).padStart(DIGITS, "0");

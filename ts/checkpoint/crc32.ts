@@ -42,3 +42,6 @@ export function portableCrc32(bytes: Uint8Array): number {
   for (; i < length; i++) crc = (crc >>> 8) ^ t0[(crc ^ bytes[i]!) & 255]!;
   return ~crc >>> 0;
 }
+
+/** The eight digits of a checksum. */
+export const hex = (crc: number): string => crc.toString(16).padStart(8, "0");

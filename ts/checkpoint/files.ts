@@ -2,7 +2,7 @@
 
 import { encodeText, nodeModule, type NodeStats } from "../platform.js";
 import { show } from "../option.js";
-import { crc32 } from "./crc32.js";
+import { crc32, hex } from "./crc32.js";
 
 /** A file that is open for reading. */
 export interface OpenFile {
@@ -169,7 +169,7 @@ const nodeProcess = () => (globalThis as unknown as { process: Process }).proces
  * name, because a file name may have at most 255 bytes. The writer's process follows.
  */
 function temporaryPrefix(target: string): string {
-  const sum = (text: string) => crc32(encodeText(text)).toString(16).padStart(8, "0");
+  const sum = (text: string) => hex(crc32(encodeText(text)));
   return `.downhill-${sum(target)}-${sum(nodeModule("os")!.hostname())}-`;
 }
 

@@ -1,10 +1,10 @@
 /**
- * Optimizers for jax-js with the functions of Optax. Each call takes the state and returns the next one. Arrays are
+ * Optimizers for jax-js, in the style of Optax. Each call takes the state and returns the next one. Arrays are
  * consumed.
  */
 
 import { Array as JaxArray, type JsTree, type JsTreeDef, numpy as np, tree } from "@jax-js/jax";
-import { adapterOptions, refuseZeroGrad } from "../adapter.js";
+import { adapterOptions, matches, type Names, refuseZeroGrad } from "../adapter.js";
 import { createArenaSync } from "../arena/arena.js";
 import { sameShape, type Shape, Tensor } from "../arena/tensor.js";
 import type { Rule } from "../optimizer/definition.js";
@@ -26,7 +26,7 @@ export type GradientTree = JsTree<JaxArray | null>;
 /** A group of arrays that share options. An array belongs to the first group that matches its name. */
 export interface ArrayGroup {
   /** A pattern that the names match, or a list of them. The name of an array is its path in the tree, such as `layers.0.w`. */
-  readonly params: RegExp | readonly string[];
+  readonly params: Names;
 }
 
 /** The content of a state, until the state is consumed. */
@@ -121,24 +121,17 @@ const makeState = <Hyper>(rule: Rule, contents: Contents) =>
 export class Solver<Hyper = unknown> {
   readonly #rule: Rule;
   readonly #options: Values;
-  readonly #groups: readonly (ArrayGroup & Values)[];
+  readonly #groups: ReturnType<typeof adapterOptions>["groups"];
 
   /** @internal */
   constructor(rule: Rule, given: object) {
     const { groups, options } = adapterOptions(rule, LIBRARY, "params", given);
-    groups.forEach((group, i) => {
-      const { params, ...own } = (group ?? {}) as { readonly params?: unknown };
-      if (!(params instanceof RegExp) && !(Array.isArray(params) && params.every((name) => typeof name === "string"))) {
-        throw new TypeError(
-          `${rule.name}: groups[${i}].params must be a pattern such as /bias$/ or a list of names, got ${show(params)}`,
-        );
-      }
-      resolveGroup(rule, resolveAll(rule, options), own, `groups[${i}].`);
-    });
-    resolveGroup(rule, resolveAll(rule, options));
+    const all = resolveAll(rule, options);
+    groups.forEach(({ own }, i) => resolveGroup(rule, all, own, `groups[${i}].`));
+    resolveGroup(rule, all);
     this.#rule = rule;
     this.#options = options;
-    this.#groups = groups as readonly (ArrayGroup & Values)[];
+    this.#groups = groups;
   }
 
   /** The text that Node's `console.log` shows. @internal */
@@ -300,13 +293,12 @@ export class Solver<Hyper = unknown> {
   }
 
   #params(tensors: readonly Tensor[]) {
-    const groups = [...this.#groups, { params: /(?:)/ }].map(({ params, ...options }) => ({
-      ...options,
-      params: [] as Tensor[],
-      matches: (name: string) => (params instanceof RegExp ? name.search(params) >= 0 : params.includes(name)),
+    const groups = [...this.#groups, { names: /(?:)/, own: {} }].map(({ names, own }) => ({
+      names,
+      group: { ...own, params: [] as Tensor[] },
     }));
-    for (const tensor of tensors) groups.find(({ matches }) => matches(tensor.name))!.params.push(tensor);
-    return groups.map(({ matches: _, ...group }) => group);
+    for (const tensor of tensors) groups.find(({ names }) => matches(names, tensor.name))!.group.params.push(tensor);
+    return groups.map(({ group }) => group);
   }
 
   /**

@@ -2,12 +2,12 @@
 
 import type { Rule } from "../optimizer/definition.js";
 import type { Live, Values } from "../optimizer/hyper.js";
-import { show } from "../option.js";
+import type { Names } from "../adapter.js";
 
 /** A group of variables that share options. A variable belongs to the first group that matches its name. */
 export interface VariableGroup {
   /** A pattern that the names of the group's variables match, or a list of the names. */
-  readonly variables: RegExp | readonly string[];
+  readonly variables: Names;
 }
 
 /** A group, with its live hyper-parameters. */
@@ -15,7 +15,7 @@ export interface TfjsGroup<Hyper = unknown> {
   /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;
   /** The names that were given, or undefined for the group of all others. @internal */
-  readonly variables: VariableGroup["variables"] | undefined;
+  readonly variables: Names | undefined;
   /** @internal */
   readonly values: Values;
   /** The group's own options, as they were given. @internal */
@@ -32,18 +32,4 @@ export interface Settings {
   readonly groupOf: (name: string) => TfjsGroup;
   /** The options that hold for all groups, as they were given. */
   readonly shared: Values;
-}
-
-/**
- * The group as it was given.
- * @throws a TypeError if it is none.
- */
-export function checkGroup(title: string, given: unknown): VariableGroup & Values {
-  const group = (given ?? {}) as VariableGroup & Values;
-  const { variables } = group;
-  if (variables instanceof RegExp) return group;
-  if (Array.isArray(variables) && variables.every((name) => typeof name === "string")) return group;
-  throw new TypeError(
-    `${title} must be { variables, ...options }, with a pattern such as /bias$/ or a list of names, got ${show(variables ?? given)}`,
-  );
 }

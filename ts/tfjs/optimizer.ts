@@ -9,7 +9,7 @@ import {
   tidy,
   Variable,
 } from "@tensorflow/tfjs-core";
-import { adapterOptions, refuseZeroGrad } from "../adapter.js";
+import { adapterOptions, matches, type Names, refuseZeroGrad } from "../adapter.js";
 import { sameShape } from "../arena/tensor.js";
 import { type Rule, sharedOptions } from "../optimizer/definition.js";
 import { liveHyper, refuseOptions, resolveAll, resolveGroup, type Values } from "../optimizer/hyper.js";
@@ -22,7 +22,7 @@ import { configOf } from "./config.js";
 import { applyHyper, build, type Built } from "./core.js";
 import { Entries, type Entry } from "./entries.js";
 import { checkKind, listGradients } from "./gradients.js";
-import { checkGroup, type Settings, type TfjsGroup, type VariableGroup } from "./groups.js";
+import type { Settings, TfjsGroup } from "./groups.js";
 import { type Host, hostOf } from "./host.js";
 import { type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
 
@@ -48,7 +48,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   constructor(rule: Rule, given: object) {
     super();
     const { groups, options } = adapterOptions(rule, LIBRARY, "variables", given);
-    const group = (own: Values, variables: VariableGroup["variables"] | undefined, path: string): TfjsGroup<Hyper> => {
+    const group = (own: Values, variables: Names | undefined, path: string): TfjsGroup<Hyper> => {
       const values = resolveGroup(rule, resolveAll(rule, options), own, path);
       const { hyper, stage } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
       const made = { hyper: hyper as Hyper, variables, values, own, stage, [INSPECT]: () => ({ variables, ...hyper }) };
@@ -58,16 +58,11 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.#rule = rule;
     this.#options = options;
     this.#groups = Object.freeze([
-      ...groups.map((given, i) => {
-        const { variables, ...own } = checkGroup(`${rule.name}: groups[${i}]`, given);
-        return group(own, variables, `groups[${i}].`);
-      }),
+      ...groups.map(({ names, own }, i) => group(own, names, `groups[${i}].`)),
       group({}, undefined, ""),
     ]);
     const groupOf = (name: string) =>
-      this.#groups.find(({ variables }) =>
-        variables instanceof RegExp ? name.search(variables) >= 0 : (variables?.includes(name) ?? true),
-      )!;
+      this.#groups.find(({ variables }) => variables === undefined || matches(variables, name))!;
     const shared = Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(sharedOptions, name)));
     this.#settings = { rule, groups: this.#groups, groupOf, shared };
     this.#entries = new Entries(this.#settings);

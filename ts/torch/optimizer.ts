@@ -256,8 +256,8 @@ function resetState({ internals }: AnyOptimizer, group: Group<Values>, tensor: T
 }
 
 /**
- * Gives each tensor of a group its own segment if the steps in the file differ, or the scalars that belong to them. This
- * takes memory, so it comes before anything is written.
+ * Gives each tensor of a group its own segment if the steps in the file differ. Then their scalars differ, too. This takes
+ * memory, so it comes before anything is written.
  */
 function separateGroups({ internals, groups }: AnyOptimizer, ownSteps: ReadonlyMap<Tensor, number>): void {
   for (const group of groups) {

@@ -58,15 +58,19 @@ const isEmpty = (value: Value | undefined): boolean =>
 /** Makes the value of a call. Returns undefined for invalid arguments. */
 type Call = (args: readonly Value[]) => Value | undefined;
 
+/** A call with at most so many arguments. */
+const upTo =
+  (most: number, call: Call): Call =>
+  (args) =>
+    args.length > most ? undefined : call(args);
+
 const calls: Readonly<Record<string, Call>> = {
-  "collections.OrderedDict": ([pairs, ...more]) => (more.length > 0 ? undefined : dictOf(pairs)),
-  "collections.Counter": ([counts, ...more]) =>
-    more.length > 0 ? undefined : isDict(counts) ? copyOf(counts) : dictOf(counts),
-  "builtins.set": setOf,
-  "builtins.frozenset": setOf,
-  // Protocol 2 writes empty bytes as a call.
-  "builtins.bytes": (args) => (args.length > 0 ? undefined : new Uint8Array()),
-  "torch.Size": ([sizes, ...more]) => (Array.isArray(sizes) && more.length === 0 ? [...sizes] : undefined),
+  "collections.OrderedDict": upTo(1, ([pairs]) => dictOf(pairs)),
+  "collections.Counter": upTo(1, ([counts]) => (isDict(counts) ? copyOf(counts) : dictOf(counts))),
+  "builtins.set": upTo(1, setOf),
+  "builtins.frozenset": upTo(1, setOf),
+  "builtins.bytes": upTo(0, () => new Uint8Array()), // protocol 2 writes empty bytes as a call
+  "torch.Size": upTo(1, ([sizes]) => (Array.isArray(sizes) ? [...sizes] : undefined)),
   "_codecs.encode": ([text, encoding]) => (encoding === "latin1" ? latin1(text) : undefined),
   "builtins.bytearray": ([text, encoding]) =>
     text === undefined
@@ -76,43 +80,33 @@ const calls: Readonly<Record<string, Call>> = {
         : encoding === "latin-1"
           ? latin1(text)
           : undefined,
-  "torch._utils._rebuild_tensor": ([storage, offset, shape, strides, ...more]) =>
-    more.length > 0 ? undefined : tensorOf(storage, offset, shape, strides),
-  "torch._utils._rebuild_tensor_v2": ([storage, offset, shape, strides, requiresGrad, hooks, metadata, ...more]) =>
-    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0
-      ? tensorOf(storage, offset, shape, strides, undefined, metadata)
-      : undefined,
-  "torch._utils._rebuild_tensor_v3": ([
-    storage,
-    offset,
-    shape,
-    strides,
-    requiresGrad,
-    hooks,
-    dtype,
-    metadata,
-    ...more
-  ]) =>
-    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0
-      ? tensorOf(storage, offset, shape, strides, dtype, metadata)
-      : undefined,
-  "torch._utils._rebuild_parameter": ([data, requiresGrad, hooks, ...more]) =>
-    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0 ? tensorAgain(data) : undefined,
+  "torch._utils._rebuild_tensor": upTo(4, ([storage, offset, shape, strides]) =>
+    tensorOf(storage, offset, shape, strides),
+  ),
+  "torch._utils._rebuild_tensor_v2": upTo(7, ([storage, offset, shape, strides, requiresGrad, hooks, metadata]) =>
+    isFlag(requiresGrad) && isEmpty(hooks) ? tensorOf(storage, offset, shape, strides, undefined, metadata) : undefined,
+  ),
+  "torch._utils._rebuild_tensor_v3": upTo(
+    8,
+    ([storage, offset, shape, strides, requiresGrad, hooks, dtype, metadata]) =>
+      isFlag(requiresGrad) && isEmpty(hooks) ? tensorOf(storage, offset, shape, strides, dtype, metadata) : undefined,
+  ),
+  "torch._utils._rebuild_parameter": upTo(3, parameterOf),
   // Attributes that a program has set on a parameter or a tensor are not its numbers.
-  "torch._utils._rebuild_parameter_with_state": ([data, requiresGrad, hooks, _attributes, ...more]) =>
-    isFlag(requiresGrad) && isEmpty(hooks) && more.length === 0 ? tensorAgain(data) : undefined,
-  "torch._tensor._rebuild_from_type_v2": ([make, type, args, _attributes, ...more]) => {
+  "torch._utils._rebuild_parameter_with_state": upTo(4, parameterOf),
+  "torch._tensor._rebuild_from_type_v2": upTo(4, ([make, type, args]) => {
     if (!(make instanceof GlobalName) || !(type instanceof GlobalName) || !Array.isArray(args)) return undefined;
-    if (more.length > 0 || !make.type.startsWith("torch._utils._rebuild_")) return undefined;
+    if (!make.type.startsWith("torch._utils._rebuild_")) return undefined;
     const isPlain = ["torch.Tensor", "torch._tensor.Tensor", "torch.nn.parameter.Parameter"].includes(type.type);
     return isPlain && Object.hasOwn(calls, make.type)
       ? calls[make.type]!(args)
       : new Opaque(`a tensor of ${type.type}`);
-  },
-  "torch._utils._rebuild_device_tensor_from_cpu_tensor": ([data, dtype, _device, requiresGrad, ...more]) =>
-    isFlag(requiresGrad) && more.length === 0 && (!(data instanceof FileTensor) || data.dtype === dtypeOf(dtype))
+  }),
+  "torch._utils._rebuild_device_tensor_from_cpu_tensor": upTo(4, ([data, dtype, _device, requiresGrad]) =>
+    isFlag(requiresGrad) && (!(data instanceof FileTensor) || data.dtype === dtypeOf(dtype))
       ? tensorAgain(data)
       : undefined,
+  ),
   "torch._utils._rebuild_device_tensor_from_numpy": () => new Opaque("a tensor of another device, from NumPy"),
   "torch._utils._rebuild_sparse_tensor": () => new Opaque("a sparse tensor"),
   "torch._utils._rebuild_qtensor": () => new Opaque("a quantized tensor"),
@@ -198,6 +192,10 @@ function tensorOf(
   return new FileTensor(dtype, shape, storage.bytes, { strides, offset, negative: flags.neg === true });
 }
 
+function parameterOf([data, requiresGrad, hooks]: readonly Value[]): Value | undefined {
+  return isFlag(requiresGrad) && isEmpty(hooks) ? tensorAgain(data) : undefined;
+}
+
 /** A tensor that is wrapped as something else. */
 const tensorAgain = (data: Value | undefined) =>
   data instanceof FileTensor || data instanceof Opaque ? data : undefined;
@@ -219,8 +217,8 @@ function dictOf(pairs: Value | undefined): Dict | undefined {
 }
 
 /** A set from a list, or from nothing. */
-function setOf([items = [], ...more]: readonly Value[]): Value | undefined {
-  return Array.isArray(items) && more.length === 0 ? new Set(items) : undefined;
+function setOf([items = []]: readonly Value[]): Value | undefined {
+  return Array.isArray(items) ? new Set(items) : undefined;
 }
 
 /** Bytes that Python has written as text. */
