@@ -67,11 +67,12 @@ describe("allocations", () => {
   const stepped = [...variants.filter(({ matrices }) => !matrices), whole];
 
   it.each(stepped)("$rule $options: of constant size, in a step", ({ rule, options }) => {
-    const { advance } = named.get(rule)!.rule;
-    const most = MOST_ALLOCATED[advance !== undefined ? "scalars" : "clipNorm" in options ? "clipped" : "elements"];
+    const hasScalars = Object.keys(named.get(rule)!.rule.scalars).length > 0;
+    const most = MOST_ALLOCATED[hasScalars ? "scalars" : "clipNorm" in options ? "clipped" : "elements"];
     const { step } = setUp(rule, options, [16]);
     for (let i = 0; i < 10_000; i++) step(); // compiles
-    const allocated = Array.from({ length: 3 }, () => {
+    // V8 sometimes allocates for itself, for example when it compiles.
+    const allocated = Array.from({ length: 10 }, () => {
       collect();
       const before = process.memoryUsage().heapUsed;
       for (let i = 0; i < FEW; i++) step();
