@@ -1,7 +1,7 @@
 //! Adaptive gradient clipping: by the norms of the units of a tensor.
 
 use crate::{
-    lane::{Lane, sqrt},
+    f32x4::{F32x4, sqrt},
     rule::Segment,
     vector::sum_of_squares,
 };
@@ -52,7 +52,7 @@ impl Units {
 
 /// The sums of the squares of the parameters and of the gradients in a block.
 #[inline(always)]
-unsafe fn block_sums<V: Lane>(segment: &Segment<0>, start: usize, len: usize) -> [f64; 2] {
+unsafe fn block_sums<V: F32x4>(segment: &Segment<0>, start: usize, len: usize) -> [f64; 2] {
     [segment.params, segment.grads].map(|block| unsafe { sum_of_squares::<V>(block.add(start), len) })
 }
 
@@ -62,7 +62,7 @@ unsafe fn block_sums<V: Lane>(segment: &Segment<0>, start: usize, len: usize) ->
 /// - The parameters and gradients in `segment` are valid for `units.len` elements.
 /// - `units.sums` is valid for the blocks of all units.
 #[inline(always)]
-pub unsafe fn sum_units<V: Lane>(units: &Units, segment: &Segment<0>, begin: usize, end: usize) {
+pub unsafe fn sum_units<V: F32x4>(units: &Units, segment: &Segment<0>, begin: usize, end: usize) {
     let blocks = units.blocks();
     units.for_blocks_in(begin, end, |unit, block, start, len| unsafe {
         *units.sums.add(unit * blocks + block) = block_sums::<V>(segment, start, len);
@@ -76,7 +76,7 @@ pub unsafe fn sum_units<V: Lane>(units: &Units, segment: &Segment<0>, begin: usi
 /// - The parameters and gradients in `segment` are valid for `units.len` elements.
 /// - `units.sums` is null, or has the sums of all blocks.
 #[inline(always)]
-pub unsafe fn clip_units<V: Lane>(units: &Units, segment: &Segment<0>, begin: usize, end: usize) {
+pub unsafe fn clip_units<V: F32x4>(units: &Units, segment: &Segment<0>, begin: usize, end: usize) {
     /// The lower bound of the norm of a unit's parameters. Without it, gradients of parameters that are all zero would
     /// be scaled to zero, so these parameters would never change.
     const LEAST_NORM: f64 = 1e-3;

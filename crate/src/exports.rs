@@ -4,9 +4,9 @@
 
 use crate::{
     clip::{self, Units},
+    f32x4::Simd,
     factored::{self, Reduction},
     kernels,
-    lane::Simd,
     matrix::{self, Arrange, Product},
     qr::{self, Reflect},
     rule::{self, Segment, measure, run},
@@ -104,14 +104,14 @@ export_with_segment! {
 
 /// Exports functions of their own arguments only.
 macro_rules! export_operations {
-    ($($module:ident::$name:ident $(::<$lane:ty>)? ($arguments:ty);)*) => {$(
+    ($($module:ident::$name:ident $(::<$vector:ty>)? ($arguments:ty);)*) => {$(
         #[doc = concat!("Exports [`", stringify!($module), "::", stringify!($name), "`].")]
         ///
         /// # Safety
         /// The obligations of the exported function. All arguments are valid.
         #[wasm_bindgen]
         pub unsafe fn $name(arguments: *const $arguments, _: usize, begin: usize, end: usize) {
-            unsafe { $module::$name$(::<$lane>)?(&*arguments, begin, end) }
+            unsafe { $module::$name$(::<$vector>)?(&*arguments, begin, end) }
         }
     )*};
 }

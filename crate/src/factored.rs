@@ -4,7 +4,7 @@
 use core::array::from_fn;
 
 use crate::{
-    lane::{Lane, WIDTH, for_each_lane, load_lane, store_lane},
+    f32x4::{F32x4, LANES, for_each_vector, load_vector, store_vector},
     matrix::{TILE, pieces, slice_range},
     rule::{Segment, clipped_gradient},
     scalar::MIN_NORMAL_F32,
@@ -30,7 +30,7 @@ pub struct Reduction {
     pub matrices: u32,
     pub rows: u32,
     pub columns: u32,
-    /// The length of a slice of the dimension that is reduced: a multiple of [`WIDTH`].
+    /// The length of a slice of the dimension that is reduced: a multiple of [`LANES`].
     pub slice_len: u32,
     /// The length of a piece; see [`pieces`].
     pub piece: u32,
@@ -51,14 +51,14 @@ impl Reduction {
 
     /// The partial sums of a row or column before this slice.
     #[inline(always)]
-    unsafe fn sums_before<V: Lane>(&self, number: usize) -> V::Sums {
-        if self.slice == 0 { V::NO_SUMS } else { unsafe { V::load_sums(self.partial.add(WIDTH * number)) } }
+    unsafe fn sums_before<V: F32x4>(&self, number: usize) -> V::Sums {
+        if self.slice == 0 { V::NO_SUMS } else { unsafe { V::load_sums(self.partial.add(LANES * number)) } }
     }
 
     /// Keeps the sums of a number for the next slice.
     #[inline(always)]
-    unsafe fn keep_sums<V: Lane>(&self, number: usize, sums: V::Sums) {
-        unsafe { V::store_sums(sums, self.partial.add(WIDTH * number)) }
+    unsafe fn keep_sums<V: F32x4>(&self, number: usize, sums: V::Sums) {
+        unsafe { V::store_sums(sums, self.partial.add(LANES * number)) }
     }
 
     /// The rows, of all matrices, in the pieces that begin in `begin..end`.
@@ -69,7 +69,7 @@ impl Reduction {
         pieces.start * TILE..(pieces.end * TILE).min(matrices * rows)
     }
 
-    /// Calls `each(matrix, column, single)` for the columns in the pieces that begin in `begin..end`: for a lane of
+    /// Calls `each(matrix, column, single)` for the columns in the pieces that begin in `begin..end`: for a vector of
     /// columns from `column` on, or for that column if `single`. A piece does not go beyond its matrix.
     #[inline(always)]
     fn for_columns_in(&self, begin: usize, end: usize, mut each: impl FnMut(usize, usize, bool)) {
@@ -78,7 +78,7 @@ impl Reduction {
         for piece in pieces(self.piece, begin, end) {
             let start = piece % pieces_across * TILE;
             let stop = columns.min(start + TILE);
-            for_each_lane(stop - start, |i, single| each(piece / pieces_across, start + i, single));
+            for_each_vector(stop - start, |i, single| each(piece / pieces_across, start + i, single));
         }
     }
 }
@@ -89,15 +89,15 @@ impl Reduction {
 /// - The gradients in `segment` are valid for the elements of all matrices.
 /// - `out` in `reduction` is valid for the rows of all matrices.
 #[inline(always)]
-pub unsafe fn average_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+pub unsafe fn average_rows<V: F32x4>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, _, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
     let slice = reduction.slice_of(columns);
     for row in reduction.rows_in(begin, end) {
         let grads = unsafe { segment.grads.add(row * columns + slice.start) };
         let mut sums = unsafe { reduction.sums_before::<V>(row) };
-        for_each_lane(slice.len(), |i, single| {
-            let g = gradient(unsafe { load_lane(grads.add(i), single) });
+        for_each_vector(slice.len(), |i, single| {
+            let g = gradient(unsafe { load_vector(grads.add(i), single) });
             sums = g.add_products(g, sums);
         });
         if slice.end < columns {
@@ -115,7 +115,7 @@ pub unsafe fn average_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>,
 /// - The gradients in `segment` are valid for the elements of all matrices.
 /// - `out` in `reduction` is valid for the columns of all matrices.
 #[inline(always)]
-pub unsafe fn average_columns<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+pub unsafe fn average_columns<V: F32x4>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, rows, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
     let slice = reduction.slice_of(rows);
@@ -124,7 +124,7 @@ pub unsafe fn average_columns<V: Lane>(reduction: &Reduction, segment: &Segment<
         let mut sums = unsafe { reduction.sums_before::<V>(number) };
         for row in slice.clone() {
             let at = (matrix * rows + row) * columns + column;
-            let g = gradient(unsafe { load_lane(segment.grads.add(at), single) });
+            let g = gradient(unsafe { load_vector(segment.grads.add(at), single) });
             sums = g.add_products(g, sums);
         }
         if slice.end < rows {
@@ -137,11 +137,11 @@ pub unsafe fn average_columns<V: Lane>(reduction: &Reduction, segment: &Segment<
 }
 
 #[inline(always)]
-unsafe fn update_average<V: Lane>(mean: V, weight: f64, at: *mut f32, single: bool) {
+unsafe fn update_average<V: F32x4>(mean: V, weight: f64, at: *mut f32, single: bool) {
     unsafe {
-        let average = load_lane::<V>(at, single);
+        let average = load_vector::<V>(at, single);
         let next = average + V::splat(weight) * (mean - average);
-        store_lane(next.zero_below(V::splat(MIN_NORMAL_F32)), at, single);
+        store_vector(next.zero_below(V::splat(MIN_NORMAL_F32)), at, single);
     }
 }
 
@@ -187,7 +187,7 @@ pub unsafe fn divide_rows(reduction: &Reduction, begin: usize, end: usize) {
 /// SM3's accumulator of an element (`ν` in the paper): the square of its gradient plus the smaller of the numbers of
 /// its row and its column, which cover the element.
 #[inline(always)]
-pub fn accumulator<V: Lane>(g: V, row: V, column: V) -> V {
+pub fn accumulator<V: F32x4>(g: V, row: V, column: V) -> V {
     g * g + row.min(column)
 }
 
@@ -197,18 +197,18 @@ pub fn accumulator<V: Lane>(g: V, row: V, column: V) -> V {
 /// - The gradients in `segment` are valid for the elements of the matrix.
 /// - `row_stats` and `out` in `reduction` are valid for its rows, `column_stats` for its columns.
 #[inline(always)]
-pub unsafe fn cover_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+pub unsafe fn cover_rows<V: F32x4>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, _, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
     let slice = reduction.slice_of(columns);
     for row in reduction.rows_in(begin, end) {
         let before = if slice.start == 0 { 0.0 } else { unsafe { *reduction.out.add(row) } };
         let mut largest = V::splat(f64::from(before));
-        for_each_lane(slice.len(), |i, single| unsafe {
+        for_each_vector(slice.len(), |i, single| unsafe {
             let i = slice.start + i;
-            let g = gradient(load_lane(segment.grads.add(row * columns + i), single));
+            let g = gradient(load_vector(segment.grads.add(row * columns + i), single));
             let of_row = V::splat(f64::from(*reduction.row_stats.add(row)));
-            largest = accumulator(g, of_row, load_lane(reduction.column_stats.add(i), single)).max(largest);
+            largest = accumulator(g, of_row, load_vector(reduction.column_stats.add(i), single)).max(largest);
         });
         unsafe { *reduction.out.add(row) = largest.reduce_max() };
     }
@@ -220,20 +220,20 @@ pub unsafe fn cover_rows<V: Lane>(reduction: &Reduction, segment: &Segment<0>, b
 /// - The gradients in `segment` are valid for the elements of the matrix.
 /// - `row_stats` in `reduction` are valid for its rows, `column_stats` and `out` for its columns.
 #[inline(always)]
-pub unsafe fn cover_columns<V: Lane>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
+pub unsafe fn cover_columns<V: F32x4>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, rows, columns] = reduction.shape();
     let gradient = clipped_gradient::<V>(segment);
     let slice = reduction.slice_of(rows);
     reduction.for_columns_in(begin, end, |_, column, single| unsafe {
-        let of_column = load_lane(reduction.column_stats.add(column), single);
+        let of_column = load_vector(reduction.column_stats.add(column), single);
         let out = reduction.out.add(column);
-        let mut largest = if slice.start == 0 { V::splat(0.0) } else { load_lane(out, single) };
+        let mut largest = if slice.start == 0 { V::splat(0.0) } else { load_vector(out, single) };
         for row in slice.clone() {
-            let g = gradient(load_lane(segment.grads.add(row * columns + column), single));
+            let g = gradient(load_vector(segment.grads.add(row * columns + column), single));
             let of_row = V::splat(f64::from(*reduction.row_stats.add(row)));
             largest = accumulator(g, of_row, of_column).max(largest);
         }
-        store_lane(largest, out, single);
+        store_vector(largest, out, single);
     });
 }
 
@@ -268,18 +268,18 @@ impl Grid {
         [row, index - (row - matrix) * self.columns, index - row * self.columns]
     }
 
-    /// Loads the numbers of the rows and of the columns of a lane of elements. Padding gets those of the last element.
+    /// Loads the numbers of the rows and of the columns of a vector of elements. Padding gets those of the last element.
     ///
     /// # Safety
     /// `row_stats` is valid for the rows of all matrices, and `column_stats` for their columns.
     #[inline(always)]
-    pub unsafe fn load<V: Lane>(self, row_stats: *const f32, column_stats: *const f32, index: usize) -> [V; 2] {
+    pub unsafe fn load<V: F32x4>(self, row_stats: *const f32, column_stats: *const f32, index: usize) -> [V; 2] {
         let [row, column, in_row] = self.locate(index);
-        if index + WIDTH <= self.size && in_row + WIDTH <= self.columns {
+        if index + LANES <= self.size && in_row + LANES <= self.columns {
             return unsafe { [V::splat(f64::from(*row_stats.add(row))), V::load(column_stats.add(column))] };
         }
         let last = self.size.max(1) - 1;
-        let at: [_; WIDTH] = from_fn(|i| self.locate((index + i).min(last)));
+        let at: [_; LANES] = from_fn(|i| self.locate((index + i).min(last)));
         unsafe { [V::from_fn(|i| *row_stats.add(at[i][0])), V::from_fn(|i| *column_stats.add(at[i][1]))] }
     }
 }

@@ -2,7 +2,7 @@
 //! `docs/decisions/02-subnormal-numbers.md` says how the steps and the bounds are chosen.
 
 use crate::{
-    lane::{Lane, WIDTH},
+    f32x4::{F32x4, LANES},
     rule::{Range, Rule, Segment},
     scalar::{MIN_NORMAL_F32, powi},
 };
@@ -37,15 +37,15 @@ pub fn least_state(decay: f64) -> f64 {
 /// Sets the elements `begin..end` of magnitudes below `least` to zero.
 ///
 /// # Safety
-/// - `begin` and `end` are multiples of [`WIDTH`].
+/// - `begin` and `end` are multiples of [`LANES`].
 /// - The elements are valid.
 #[inline(never)]
-unsafe fn zero_below<V: Lane>(elements: *mut f32, begin: usize, end: usize, least: f64) {
+unsafe fn zero_below<V: F32x4>(elements: *mut f32, begin: usize, end: usize, least: f64) {
     let least = V::splat(least);
     let mut i = begin;
     while i < end {
         unsafe { V::load(elements.add(i)).zero_below(least).store(elements.add(i)) };
-        i += WIDTH;
+        i += LANES;
     }
 }
 
@@ -56,7 +56,7 @@ unsafe fn zero_below<V: Lane>(elements: *mut f32, begin: usize, end: usize, leas
 /// # Safety
 /// As for [`crate::rule::run`].
 #[inline(always)]
-pub unsafe fn guards<V: Lane, R: Rule<N>, const N: usize>(
+pub unsafe fn guards<V: F32x4, R: Rule<N>, const N: usize>(
     rule: &R,
     segment: &Segment<N>,
     guarded: Range<usize>,

@@ -6,9 +6,9 @@
 pub mod clip;
 #[cfg(target_arch = "wasm32")]
 pub mod exports;
+pub mod f32x4;
 pub mod factored;
 pub mod guard;
-pub mod lane;
 pub mod math;
 pub mod matrix;
 pub mod qr;

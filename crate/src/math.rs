@@ -1,19 +1,19 @@
 //! Powers and normally distributed numbers, element by element. They consist of sums and products, so their bits are
 //! the same everywhere.
 
-use crate::lane::Lane;
+use crate::f32x4::F32x4;
 use core::f64::consts::{LN_2, TAU};
 
 /// `a[0] + x * (a[1] + x * (…))`.
 #[inline(always)]
-fn polynomial<V: Lane>(x: V, coefficients: &[f64]) -> V {
+fn polynomial<V: F32x4>(x: V, coefficients: &[f64]) -> V {
     let (last, others) = coefficients.split_last().expect("a coefficient");
     others.iter().rfold(V::splat(*last), |sum, &a| sum * x + V::splat(a))
 }
 
 /// The binary logarithm of a normal number above zero. Its error is at most 2e-7, relative to the logarithm or to one.
 #[inline(always)]
-fn log2<V: Lane>(x: V) -> V {
+fn log2<V: F32x4>(x: V) -> V {
     let (m, e) = x.frexp();
     let one = V::splat(1.0);
     let s = (m - one) / (m + one);
@@ -25,7 +25,7 @@ fn log2<V: Lane>(x: V) -> V {
 
 /// Two to the power of `x`, a number in [-126, 127].
 #[inline(always)]
-fn exp2<V: Lane>(x: V) -> V {
+fn exp2<V: F32x4>(x: V) -> V {
     let whole = x.round_ties_even();
     // Powers of ln 2 over factorials.
     const COEFFICIENTS: [f64; 8] = [
@@ -44,14 +44,14 @@ fn exp2<V: Lane>(x: V) -> V {
 /// `x`, zero or more, to the power of `exponent`, in [0, 1). Zero counts as the smallest normal number. Infinity gives
 /// NaN.
 #[inline(always)]
-pub fn powf<V: Lane>(x: V, exponent: V) -> V {
+pub fn powf<V: F32x4>(x: V, exponent: V) -> V {
     exp2(exponent * log2(x.max(V::splat(f32::MIN_POSITIVE as f64)))) + x * V::splat(0.0)
 }
 
 /// A normally distributed number per element, with mean zero and variance one, by Box and Muller's method. The
-/// arguments are those of [`Lane::random`].
+/// arguments are those of [`F32x4::random`].
 #[inline(always)]
-pub fn normal<V: Lane>(index: u32, seeds: [u32; 2]) -> V {
+pub fn normal<V: F32x4>(index: u32, seeds: [u32; 2]) -> V {
     let [u, turn] = V::random(index, seeds);
     let radius = (V::splat(-2.0 * LN_2) * log2(u)).sqrt();
     // cos(2π * turn) = sin(2π * x), with x = |turn - 1/2| - 1/4 in [-1/4, 1/4].

@@ -10,7 +10,7 @@
 
 use core::{array::from_fn, ops::Range};
 
-use crate::lane::{Lane, WIDTH};
+use crate::f32x4::{F32x4, LANES};
 
 /// Columns of a panel.
 pub const PANEL: usize = 8;
@@ -67,7 +67,7 @@ pub fn slice_range(slice: u32, slice_len: u32, len: usize) -> Range<usize> {
 /// - `out` overlaps neither `left` nor `right`. It may be `addend`.
 /// - A symmetric `out` has as many rows as columns.
 #[inline(always)]
-pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
+pub unsafe fn multiply<V: F32x4>(product: &Product, begin: usize, end: usize) {
     let Product {
         alpha, beta, least, left, right, addend, out, partial, depth, rows, columns, symmetric, piece, ..
     } = *product;
@@ -93,7 +93,7 @@ pub unsafe fn multiply<V: Lane>(product: &Product, begin: usize, end: usize) {
             while row < bottom {
                 unsafe {
                     let left = left.add((row / PANEL * depth + slice.start) * PANEL + row % PANEL);
-                    let at = |i: usize| column * rows + row * PANEL + i * WIDTH;
+                    let at = |i: usize| column * rows + row * PANEL + i * LANES;
                     for (i, sum) in multiply_block::<V>(left, right, slice.len()).into_iter().enumerate() {
                         let sum = if is_first { sum } else { V::load(partial.add(at(i))) + sum };
                         if !is_last {
@@ -141,22 +141,22 @@ pub fn pieces(piece: u32, begin: usize, end: usize) -> Range<usize> {
 
 /// Returns the sums of `depth` terms for [`BLOCK_ROWS`] rows of a panel of a product.
 #[inline(always)]
-unsafe fn multiply_block<V: Lane>(
+unsafe fn multiply_block<V: F32x4>(
     left: *const f32,
     right: *const f32,
     depth: usize,
-) -> [V; BLOCK_ROWS * PANEL / WIDTH] {
-    const LANES: usize = PANEL / WIDTH;
-    let mut sums = [V::splat(0.0); BLOCK_ROWS * PANEL / WIDTH];
+) -> [V; BLOCK_ROWS * PANEL / LANES] {
+    const VECTORS: usize = PANEL / LANES;
+    let mut sums = [V::splat(0.0); BLOCK_ROWS * PANEL / LANES];
     let mut at = 0;
     while at < depth * PANEL {
         unsafe {
-            let of_right: [V; LANES] = from_fn(|lane| V::load(right.add(at + lane * WIDTH)));
+            let of_right: [V; VECTORS] = from_fn(|vector| V::load(right.add(at + vector * LANES)));
             for row in 0..BLOCK_ROWS {
                 let of_left = V::splat(f64::from(*left.add(at + row)));
-                for lane in 0..LANES {
-                    let sum = &mut sums[row * LANES + lane];
-                    *sum = *sum + of_left * of_right[lane];
+                for vector in 0..VECTORS {
+                    let sum = &mut sums[row * VECTORS + vector];
+                    *sum = *sum + of_left * of_right[vector];
                 }
             }
         }

@@ -3,13 +3,13 @@
 use core::array::from_fn;
 
 use crate::{
-    lane::{Lane, WIDTH, sqrt},
+    f32x4::{F32x4, LANES, sqrt},
     matrix::{PANEL, pieces},
     scalar::SQRT_MIN_NORMAL_F32,
 };
 
-/// Lanes in a row of a panel.
-const LANES: usize = PANEL / WIDTH;
+/// Vectors in a row of a panel.
+const VECTORS: usize = PANEL / LANES;
 
 /// The arguments of [`find_reflections`] and [`reflect`]. Each column `v` of the panel `panel` of `reflectors` is the
 /// reflection `I - v * transpose(v)`. It begins at the panel's first diagonal element.
@@ -41,7 +41,7 @@ impl Reflect {
 /// `reflectors` is valid for the panels of a matrix of `rows` rows up to `panel`, and `rows` is a multiple of
 /// [`PANEL`].
 #[inline(always)]
-pub unsafe fn find_reflections<V: Lane>(arguments: &Reflect, _begin: usize, _end: usize) {
+pub unsafe fn find_reflections<V: F32x4>(arguments: &Reflect, _begin: usize, _end: usize) {
     let rows = arguments.rows as usize;
     let panel = arguments.panel_of(arguments.reflectors, arguments.panel as usize);
     let top = arguments.panel as usize * PANEL;
@@ -69,7 +69,7 @@ pub unsafe fn find_reflections<V: Lane>(arguments: &Reflect, _begin: usize, _end
                 *at(row) = if x.abs() < SQRT_MIN_NORMAL_F32 as f32 { 0.0 } else { x };
             }
             // Only the columns after this one.
-            let mask = from_fn(|lane| V::from_fn(|i| if lane * WIDTH + i > column { 1.0 } else { 0.0 }));
+            let mask = from_fn(|vector| V::from_fn(|i| if vector * LANES + i > column { 1.0 } else { 0.0 }));
             apply::<V>(at(0), panel, top, rows, mask);
         }
     }
@@ -80,10 +80,10 @@ pub unsafe fn find_reflections<V: Lane>(arguments: &Reflect, _begin: usize, _end
 /// # Safety
 /// `reflectors` and `target` are valid for the panels that the arguments name, and those do not overlap.
 #[inline(always)]
-pub unsafe fn reflect<V: Lane>(arguments: &Reflect, begin: usize, end: usize) {
+pub unsafe fn reflect<V: F32x4>(arguments: &Reflect, begin: usize, end: usize) {
     let panel = arguments.panel as usize;
     let reflectors = arguments.panel_of(arguments.reflectors, panel);
-    let mask = [V::splat(1.0); LANES];
+    let mask = [V::splat(1.0); VECTORS];
     for piece in pieces(arguments.piece, begin, end) {
         let target = arguments.panel_of(arguments.target, arguments.first as usize + piece);
         for i in 0..PANEL {
@@ -95,18 +95,18 @@ pub unsafe fn reflect<V: Lane>(arguments: &Reflect, begin: usize, end: usize) {
 
 /// Applies one reflection to the rows `top..rows` of a panel, in those columns where the mask is one.
 #[inline(always)]
-unsafe fn apply<V: Lane>(reflector: *const f32, target: *mut f32, top: usize, rows: usize, mask: [V; LANES]) {
-    let mut projection = [V::splat(0.0); LANES];
+unsafe fn apply<V: F32x4>(reflector: *const f32, target: *mut f32, top: usize, rows: usize, mask: [V; VECTORS]) {
+    let mut projection = [V::splat(0.0); VECTORS];
     let v = |row: usize| V::splat(f64::from(unsafe { *reflector.add(row * PANEL) }));
-    let lanes = |row: usize| from_fn(|lane| unsafe { target.add(row * PANEL + lane * WIDTH) });
+    let vectors = |row: usize| from_fn(|vector| unsafe { target.add(row * PANEL + vector * LANES) });
     for row in top..rows {
-        let at: [_; LANES] = lanes(row);
-        projection = from_fn(|lane| projection[lane] + v(row) * unsafe { V::load(at[lane]) });
+        let at: [_; VECTORS] = vectors(row);
+        projection = from_fn(|vector| projection[vector] + v(row) * unsafe { V::load(at[vector]) });
     }
     let least = V::splat(SQRT_MIN_NORMAL_F32);
-    projection = from_fn(|lane| (mask[lane] * projection[lane]).zero_below(least));
+    projection = from_fn(|vector| (mask[vector] * projection[vector]).zero_below(least));
     for row in top..rows {
-        let at: [_; LANES] = lanes(row);
+        let at: [_; VECTORS] = vectors(row);
         for (at, projection) in at.into_iter().zip(projection) {
             unsafe { (V::load(at) - v(row) * projection).zero_below(least).store(at) };
         }

@@ -5,8 +5,8 @@
 //! is set to zero, before it can become subnormal ([`crate::guard`]).
 
 use crate::{
+    f32x4::{F32x4, LANES, for_each_vector, load_vector, store_vector},
     guard::guards,
-    lane::{Lane, WIDTH, for_each_lane, load_lane, store_lane},
     scalar::least_squared,
 };
 use core::array::from_fn;
@@ -15,7 +15,7 @@ pub use core::ops::Range;
 /// The update rule of an optimizer with `N` slots of state. It computes scalars once per call, in double precision, and
 /// returns a closure over single elements.
 pub trait Rule<const N: usize> {
-    /// Lanes per iteration of the loop, 1 or 2. Two are faster for many rules, and take more bytes.
+    /// Vectors per iteration of the loop, 1 or 2. Two are faster for many rules, and take more bytes.
     const UNROLL: usize = 1;
     /// The number of slots, counted from the first, that [`Measure::measure`] writes. The update only reads them.
     const MEASURED: usize = 0;
@@ -47,20 +47,20 @@ pub trait Rule<const N: usize> {
         [0.0; N]
     }
 
-    /// Loads the state of a lane, given the index of its first element in the segment. A rule whose elements share
+    /// Loads the state of a vector, given the index of its first element in the segment. A rule whose elements share
     /// state by row or by column overrides it.
     #[inline(always)]
-    fn load<V: Lane>(&self) -> impl Fn(&[*mut f32; N], usize) -> [V; N] {
+    fn load<V: F32x4>(&self) -> impl Fn(&[*mut f32; N], usize) -> [V; N] {
         |slots, index| slots.map(|slot| unsafe { V::load(slot.add(index)) })
     }
 
     /// Adds noise to a scaled and clipped gradient, given the index of its first element in the segment.
-    fn add_noise<V: Lane>(&self, _step: f64) -> impl Fn(usize, V) -> V {
+    fn add_noise<V: F32x4>(&self, _step: f64) -> impl Fn(usize, V) -> V {
         |_, g| g
     }
 
     /// Takes a parameter, its gradient and its state, and returns the new parameter and state. `step` counts from 1.
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]);
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]);
 
     /// Whether the options that [`Rule::plain_update`] leaves out are off. A rule has both functions or none.
     fn is_plain(&self) -> bool {
@@ -69,7 +69,7 @@ pub trait Rule<const N: usize> {
 
     /// [`Rule::update`] without some options, for gradients that are not scaled: it multiplies them by `scale`, whose magnitude
     /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value. It is faster, and takes more bytes.
-    fn plain_update<V: Lane>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+    fn plain_update<V: F32x4>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let (update, scale) = (self.update(step), V::splat(scale));
         move |p, g, slots| update(p, scale * g, slots)
     }
@@ -79,7 +79,7 @@ pub trait Rule<const N: usize> {
 /// From the sums, TypeScript computes scalars that follow the hyper-parameters in memory when the update runs.
 pub trait Measure<const N: usize, const K: usize>: Rule<N> {
     /// Takes what [`Rule::update`] takes. Of the returned state, the first [`Rule::MEASURED`] slots are written.
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> Measurement<V, N, K>;
+    fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> Measurement<V, N, K>;
 }
 
 /// New state, and the two factors of each term of the sums.
@@ -120,7 +120,7 @@ pub const LINE: usize = 16;
 /// - All pointers in `segment` are valid for `end` elements, except `averages` if `blend` is zero.
 /// - No two arrays overlap.
 #[inline(always)]
-pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segment<N>, begin: usize, end: usize) {
+pub unsafe fn run<V: F32x4, R: Rule<N>, const N: usize>(rule: &R, segment: &Segment<N>, begin: usize, end: usize) {
     let (least, step, scale) = (rule.least_gradient(), segment.step, segment.grad_scale);
     let is_plain =
         rule.is_plain() && segment.clip == f64::INFINITY && (MOST_SCALE.recip()..=MOST_SCALE).contains(&scale.abs());
@@ -140,13 +140,13 @@ pub unsafe fn run<V: Lane, R: Rule<N>, const N: usize>(rule: &R, segment: &Segme
 /// The largest magnitude of a scale whose square can be a factor of a weight.
 const MOST_SCALE: f64 = (1u64 << 40) as f64;
 
-/// The one loop, with `L` lanes per iteration. Guards, averages and zeroed gradients follow block by block, while the
+/// The one loop, with `L` vectors per iteration. Guards, averages and zeroed gradients follow block by block, while the
 /// block is in the first-level cache: still one pass over memory, and the loop is the same with and without them.
 ///
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn apply<V: Lane, R: Rule<N>, G, U, const N: usize, const L: usize>(
+unsafe fn apply<V: F32x4, R: Rule<N>, G, U, const N: usize, const L: usize>(
     rule: &R,
     segment: &Segment<N>,
     begin: usize,
@@ -170,19 +170,19 @@ unsafe fn apply<V: Lane, R: Rule<N>, G, U, const N: usize, const L: usize>(
         let stop = end.min(start + block);
         let mut i = start;
         while i < stop {
-            let at = |lane: usize| i + lane * WIDTH;
-            let g = gradients(from_fn(|lane| unsafe { V::load(grads.add(at(lane))) }));
-            for lane in 0..L {
+            let at = |vector: usize| i + vector * LANES;
+            let g = gradients(from_fn(|vector| unsafe { V::load(grads.add(at(vector))) }));
+            for vector in 0..L {
                 unsafe {
-                    let (param, g) = (params.add(at(lane)), add_noise(at(lane), g[lane]));
-                    let (next, state) = update(V::load(param), g, load(&slots, at(lane)));
+                    let (param, g) = (params.add(at(vector)), add_noise(at(vector), g[vector]));
+                    let (next, state) = update(V::load(param), g, load(&slots, at(vector)));
                     next.store(param);
                     for slot in written.clone() {
-                        state[slot].store(slots[slot].add(at(lane)));
+                        state[slot].store(slots[slot].add(at(vector)));
                     }
                 }
             }
-            i += WIDTH * L;
+            i += LANES * L;
         }
         if let Some(guard) = &guard {
             guard(start, stop);
@@ -203,7 +203,7 @@ const BLOCK: usize = 256;
 /// # Safety
 /// As for [`run`].
 #[inline(never)] // once in the binary
-unsafe fn accompany<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
+unsafe fn accompany<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
     let Segment { grads, zero_grad, .. } = *segment;
     unsafe {
         bound::<V>(segment, begin, end);
@@ -213,7 +213,7 @@ unsafe fn accompany<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
         let mut i = begin;
         while i < end {
             unsafe { V::splat(0.0).store(grads.add(i)) };
-            i += WIDTH;
+            i += LANES;
         }
     }
 }
@@ -223,13 +223,13 @@ unsafe fn accompany<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-unsafe fn bound<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
+unsafe fn bound<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
     let Segment { low, high, params, bounded, .. } = *segment;
     let [low, high] = [low, high].map(V::splat);
     let end = end.min(bounded as usize);
-    for_each_lane(end.saturating_sub(begin), |i, single| unsafe {
+    for_each_vector(end.saturating_sub(begin), |i, single| unsafe {
         let at = params.add(begin + i);
-        store_lane(load_lane::<V>(at, single).max(low).min(high), at, single);
+        store_vector(load_vector::<V>(at, single).max(low).min(high), at, single);
     });
 }
 
@@ -238,7 +238,7 @@ unsafe fn bound<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-pub unsafe fn average<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
+pub unsafe fn average<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
     let Segment { blend, params, averages, .. } = *segment;
     let weight = V::splat(blend);
     let mut i = begin;
@@ -247,25 +247,25 @@ pub unsafe fn average<V: Lane>(segment: &Segment<0>, begin: usize, end: usize) {
             let average = V::load(averages.add(i));
             (average + weight * (V::load(params.add(i)) - average)).store(averages.add(i));
         }
-        i += WIDTH;
+        i += LANES;
     }
 }
 
 /// The least magnitude of a gradient in memory that does not count as zero, if it is `least` after scaling.
-fn least_unscaled<V: Lane>(least: f64, scale: f64) -> V {
+fn least_unscaled<V: F32x4>(least: f64, scale: f64) -> V {
     V::splat(least / scale.abs())
 }
 
 /// Turns gradients in memory into zero where they would be below `least` after scaling.
 #[inline(always)]
-fn guarded<V: Lane, const L: usize>(least: f64, scale: f64) -> impl Fn([V; L]) -> [V; L] + use<V, L> {
+fn guarded<V: F32x4, const L: usize>(least: f64, scale: f64) -> impl Fn([V; L]) -> [V; L] + use<V, L> {
     let least = least_unscaled::<V>(least, scale);
     move |g| g.map(|g| g.zero_below(least))
 }
 
 /// Turns gradients in memory into scaled and clipped ones: zero if they would be below `least`.
 #[inline(always)]
-fn gradients<V: Lane, const N: usize, const L: usize>(
+fn gradients<V: F32x4, const N: usize, const L: usize>(
     least: f64,
     segment: &Segment<N>,
 ) -> impl Fn([V; L]) -> [V; L] + use<V, N, L> {
@@ -287,7 +287,7 @@ fn gradients<V: Lane, const N: usize, const L: usize>(
 /// Turns a gradient in memory into a scaled and clipped one, for kernels that run before the update of a rule whose
 /// least gradient is [`least_squared`].
 #[inline(always)]
-pub fn clipped_gradient<V: Lane>(segment: &Segment<0>) -> impl Fn(V) -> V + use<V> {
+pub fn clipped_gradient<V: F32x4>(segment: &Segment<0>) -> impl Fn(V) -> V + use<V> {
     let gradients = gradients::<V, 0, 1>(least_squared(), segment);
     move |g| gradients([g])[0]
 }
@@ -298,7 +298,7 @@ pub fn clipped_gradient<V: Lane>(segment: &Segment<0>) -> impl Fn(V) -> V + use<
 /// # Safety
 /// As for [`run`].
 #[inline(always)]
-pub unsafe fn measure<V: Lane, R: Measure<N, K>, const N: usize, const K: usize>(
+pub unsafe fn measure<V: F32x4, R: Measure<N, K>, const N: usize, const K: usize>(
     rule: &R,
     segment: &Segment<N>,
     begin: usize,
@@ -326,7 +326,7 @@ pub unsafe fn measure<V: Lane, R: Measure<N, K>, const N: usize, const K: usize>
                     *total = a.add_products(b, *total);
                 }
             }
-            i += WIDTH;
+            i += LANES;
         }
         if let Some(guard) = &guard {
             guard(start, stop);

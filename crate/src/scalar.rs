@@ -1,8 +1,8 @@
 //! Scalars that a rule computes once per call, in double precision: bounds against subnormal numbers, `eps`, averages,
 //! powers.
 
-pub use crate::lane::sqrt;
-use crate::{guard::least_state, lane::Lane};
+pub use crate::f32x4::sqrt;
+use crate::{f32x4::F32x4, guard::least_state};
 
 /// The smallest normal number of single precision, 2^-126.
 pub const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
@@ -35,16 +35,16 @@ pub fn eps_scalar(eps: f64) -> f64 {
     if eps < SQRT_MIN_NORMAL_F32 { SQRT_MIN_NORMAL_F32 } else { eps }
 }
 
-/// [`eps_scalar`] in every element of a lane.
-pub fn eps_lane<V: Lane>(eps: f64) -> V {
+/// [`eps_scalar`] in every element of a vector.
+pub fn eps_vector<V: F32x4>(eps: f64) -> V {
     V::splat(eps_scalar(eps))
 }
 
 /// The two places of `eps` in a denominator, `sqrt(x + inside) + outside`: the first if `in_sqrt` is not zero,
 /// otherwise the second.
-pub fn eps_pair<V: Lane>(eps: f64, in_sqrt: f64) -> (V, V) {
+pub fn eps_pair<V: F32x4>(eps: f64, in_sqrt: f64) -> (V, V) {
     let (inside, outside) = if in_sqrt != 0.0 { (eps, 0.0) } else { (0.0, eps) };
-    (V::splat(inside), eps_lane(outside))
+    (V::splat(inside), eps_vector(outside))
 }
 
 /// An exponential moving average.
@@ -54,7 +54,7 @@ pub struct Average<V> {
     weight: V,
 }
 
-impl<V: Lane> Average<V> {
+impl<V: F32x4> Average<V> {
     pub fn new(beta: f64) -> Self {
         Self::scaled(beta, 1.0)
     }

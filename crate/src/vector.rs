@@ -1,7 +1,7 @@
 //! Parameters and gradients as vectors: sums of squares, dot products, magnitudes, linear combinations.
 
 use crate::{
-    lane::{Lane, WIDTH},
+    f32x4::{F32x4, LANES},
     rule::{LINE, Segment},
     scalar::MIN_NORMAL_F32,
 };
@@ -13,7 +13,7 @@ use core::array::from_fn;
 /// # Safety
 /// As for [`crate::rule::run`]. The gradients in `segment` are valid for `end` elements.
 #[inline(always)]
-pub unsafe fn add_squares<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
+pub unsafe fn add_squares<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
     *sum = sum_streams::<V>(begin, end, |i, sums| unsafe {
         let at = segment.grads.add(i);
         V::add_products_at(at, at, sums)
@@ -26,25 +26,25 @@ pub unsafe fn add_squares<V: Lane>(segment: &Segment<0>, begin: usize, end: usiz
 /// # Safety
 /// As for [`crate::rule::run`]. The parameters and gradients in `segment` are valid for `end` elements.
 #[inline(always)]
-pub unsafe fn dot<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
+pub unsafe fn dot<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize, sum: &mut f64) {
     *sum = sum_streams::<V>(begin, end, |i, sums| unsafe {
         V::add_products_at(segment.params.add(i), segment.grads.add(i), sums)
     });
 }
 
-/// Sums a span lane by lane, in several streams, each over its own part of the span, so that an addition does not wait
+/// Sums a span, four elements at a time, in several streams, each over its own part of the span, so that an addition does not wait
 /// for the one before.
 #[inline(always)]
-fn sum_streams<V: Lane>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -> V::Sums) -> f64 {
+fn sum_streams<V: F32x4>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -> V::Sums) -> f64 {
     const STREAMS: usize = 4;
     let mut sums = [V::NO_SUMS; STREAMS];
-    let part = (end - begin) / (STREAMS * WIDTH) * WIDTH;
+    let part = (end - begin) / (STREAMS * LANES) * LANES;
     let mut i = 0;
     while i < part {
         for (stream, sums) in sums.iter_mut().enumerate() {
             *sums = add(begin + stream * part + i, *sums);
         }
-        i += WIDTH;
+        i += LANES;
     }
     sums.into_iter().map(V::total).sum()
 }
@@ -55,7 +55,7 @@ fn sum_streams<V: Lane>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -
 /// # Safety
 /// The gradients in `segment` are valid for `end` elements.
 #[inline(always)]
-pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize, out: &mut [f64; 2]) {
+pub unsafe fn magnitude<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize, out: &mut [f64; 2]) {
     let (zero, one) = (V::splat(0.0), V::splat(1.0));
     let (mut sums, mut largest) = (V::NO_SUMS, zero);
     let mut i = begin;
@@ -64,7 +64,7 @@ pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize,
         let g = g.max(zero - g);
         sums = g.add_products(one, sums);
         largest = largest.max(g);
-        i += WIDTH;
+        i += LANES;
     }
     *out = [V::total(sums), f64::from(largest.reduce_max())];
 }
@@ -76,28 +76,28 @@ pub unsafe fn magnitude<V: Lane>(segment: &Segment<0>, begin: usize, end: usize,
 /// `begin` and `end` are multiples of [`LINE`]. The slot in `segment` is valid for `end` elements, and so are the parameters and the gradients unless their weight
 /// is zero. The slot is one of the other two blocks, or overlaps neither.
 #[inline(always)]
-pub unsafe fn combine<V: Lane>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
+pub unsafe fn combine<V: F32x4>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
     let Segment { params, grads, zero_grad, slots: [out], .. } = *segment;
     let least = V::splat(if a == 1.0 && b == 0.0 { 0.0 } else { MIN_NORMAL_F32 });
     let (reads_params, reads_grads) = (a != 0.0, b != 0.0);
     let [a, b] = [a, b].map(V::splat);
     let mut i = begin;
     while i < end {
-        let at = |lane: usize| i + lane * WIDTH;
+        let at = |k: usize| i + k * LANES;
         unsafe {
-            let mut x = [V::splat(0.0); LINE / WIDTH];
+            let mut x = [V::splat(0.0); LINE / LANES];
             if reads_params {
-                x = from_fn(|lane| a * V::load(params.add(at(lane))));
+                x = from_fn(|k| a * V::load(params.add(at(k))));
             }
             if reads_grads {
-                x = from_fn(|lane| x[lane] + b * V::load(grads.add(at(lane))));
+                x = from_fn(|k| x[k] + b * V::load(grads.add(at(k))));
             }
-            for (lane, x) in x.map(|x| x.zero_below(least)).into_iter().enumerate() {
-                x.store(out.add(at(lane)));
+            for (k, x) in x.map(|x| x.zero_below(least)).into_iter().enumerate() {
+                x.store(out.add(at(k)));
             }
             if zero_grad != 0 {
-                for lane in 0..LINE / WIDTH {
-                    V::splat(0.0).store(grads.add(at(lane)));
+                for k in 0..LINE / LANES {
+                    V::splat(0.0).store(grads.add(at(k)));
                 }
             }
         }
@@ -105,18 +105,18 @@ pub unsafe fn combine<V: Lane>([a, b]: [f64; 2], segment: &Segment<1>, begin: us
     }
 }
 
-/// The sum of the squares of `len` elements, which need not fill whole lanes. It is added in one stream.
+/// The sum of the squares of `len` elements, which need not be a multiple of four. It is added in one stream.
 ///
 /// # Safety
 /// `block` is valid for `len` elements.
 #[inline(always)]
-pub unsafe fn sum_of_squares<V: Lane>(block: *const f32, len: usize) -> f64 {
+pub unsafe fn sum_of_squares<V: F32x4>(block: *const f32, len: usize) -> f64 {
     let mut sums = V::NO_SUMS;
-    let whole = len / WIDTH * WIDTH;
+    let whole = len / LANES * LANES;
     let mut i = 0;
     while i < whole {
         sums = unsafe { V::add_products_at(block.add(i), block.add(i), sums) };
-        i += WIDTH;
+        i += LANES;
     }
     let mut total = V::total(sums);
     for i in whole..len {

@@ -1,7 +1,7 @@
 //! The kernels over scalars, compiled for this machine, give the published bits of the WebAssembly kernels.
 
 use downhill::{
-    lane::Scalar,
+    f32x4::Scalar,
     rule::{LINE, Segment, measure, run},
 };
 use serde::Deserialize;

@@ -1,8 +1,8 @@
 //! The matrix kernels over scalars, compiled for this machine, give the published bits of the WebAssembly kernels.
 
 use downhill::{
+    f32x4::Scalar,
     factored::*,
-    lane::Scalar,
     matrix::*,
     qr::*,
     rule::Segment,

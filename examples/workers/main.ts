@@ -56,17 +56,18 @@ async function train(count: number, { train, test }: Data) {
   let loss = 0;
   for (const batch of batches(train.count, Math.min(Number(flags.batch), train.count), { seed: 1, epochs })) {
     const share = Math.ceil(batch.length / count);
-    const shares = workers.map((_, i) => batch.slice(i * share, (i + 1) * share));
+    const all = workers.map((_, i) => batch.slice(i * share, (i + 1) * share));
+    const shares = all.filter(({ length }) => length > 0); // a small batch may not have samples for all workers
     const losses = await Promise.all(
-      workers.map(async (worker, i) => {
-        worker.postMessage(shares[i]);
-        return (await once(worker, "message"))[0] as number;
+      shares.map(async (samples, i) => {
+        workers[i]!.postMessage(samples);
+        return (await once(workers[i]!, "message"))[0] as number;
       }),
     );
     const weights = shares.map(({ length }) => length / batch.length);
     for (const [name, { grad }] of Object.entries(model)) {
       grad.fill(0);
-      parts.forEach((part, i) => {
+      parts.slice(0, shares.length).forEach((part, i) => {
         const own = part[`${i}.${name}`]!.data;
         for (let j = 0; j < grad.length; j++) grad[j]! += weights[i]! * own[j]!;
       });

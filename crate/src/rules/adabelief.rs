@@ -1,6 +1,6 @@
 //! AdaBelief: Adam that divides by the distance of the gradient from its mean. Zhuang et al., 2020.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct AdaBelief { lr: f64, betas: [f64; 2], eps: f64, eps_root: f64 }
@@ -17,11 +17,11 @@ impl Rule<2> for AdaBelief {
         self.betas
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let [lr, scale, root] = [self.lr / first, 1.0 / sqrt(second), self.eps_root].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
-        let (least, eps) = (V::splat(self.least_gradient()), eps_lane(self.eps));
+        let (least, eps) = (V::splat(self.least_gradient()), eps_vector(self.eps));
         move |p, g, [m, s]| {
             let m = mean.of(m, g);
             // For steady gradients it is close to zero, and its square would be subnormal.

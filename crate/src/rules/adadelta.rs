@@ -1,6 +1,6 @@
 //! Adadelta: the gradient over its running root mean square, times that of the past updates. Zeiler, 2012.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Adadelta { lr: f64, rho: f64, eps: f64, weight_decay: f64 }
@@ -16,7 +16,7 @@ impl Rule<2> for Adadelta {
         [self.rho; 2]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         let eps = V::splat(if self.eps > MIN_NORMAL_F32 { self.eps } else { MIN_NORMAL_F32 });
         let (average, least) = (Average::new(self.rho), V::splat(self.least_gradient()));

@@ -1,6 +1,6 @@
 //! Adafactor: Adam whose second moment is factored into averages of rows and columns. Shazeer & Stern, 2018.
 
-use crate::{factored::Grid, lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, factored::Grid, rule::*, scalar::*};
 
 hyper! {
     pub struct Adafactor {
@@ -11,7 +11,7 @@ hyper! {
 
 impl Adafactor {
     /// The gradient over the root of the second moment, which is the product of the averages.
-    fn direction<V: Lane>(&self) -> impl Fn(V, [V; 3]) -> V + use<V> {
+    fn direction<V: F32x4>(&self) -> impl Fn(V, [V; 3]) -> V + use<V> {
         let least = V::splat(eps_scalar(self.eps[0]) * eps_scalar(self.eps[0]));
         move |g, [row, column, ..]| g / least.max(row * column).sqrt()
     }
@@ -24,7 +24,7 @@ impl Rule<3> for Adafactor {
     const READ_ONLY: usize = 3;
 
     #[inline(always)]
-    fn load<V: Lane>(&self) -> impl Fn(&[*mut f32; 3], usize) -> [V; 3] {
+    fn load<V: F32x4>(&self) -> impl Fn(&[*mut f32; 3], usize) -> [V; 3] {
         let (grid, one) = (Grid::new(self.rows, self.columns, self.size), V::splat(1.0));
         move |&[columns, elements, rows], index| unsafe {
             if columns.is_null() {
@@ -39,7 +39,7 @@ impl Rule<3> for Adafactor {
         least_squared()
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let [keep, step_size] = [1.0 - self.lr * self.weight_decay, self.step_size].map(V::splat);
         let direction = self.direction();
         move |p, g, state| (keep * p - step_size * direction(g, state), state)
@@ -48,7 +48,7 @@ impl Rule<3> for Adafactor {
 
 /// The squares of the parameters, and of the direction.
 impl Measure<3, 2> for Adafactor {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
+    fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let direction = self.direction();
         move |p, g, state| {
             let u = direction(g, state);

@@ -1,7 +1,7 @@
 //! Adagrad: the step of each parameter is divided by the root of the sum of its squared gradients. Duchi, Hazan &
 //! Singer, 2011.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Adagrad { lr: f64, lr_decay: f64, eps: f64, weight_decay: f64, eps_in_sqrt: f64 }
@@ -16,7 +16,7 @@ impl Rule<1> for Adagrad {
         [1.0]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let lr = V::splat(self.lr / (1.0 + (step - 1.0) * self.lr_decay));
         let (inside, eps) = eps_pair(self.eps, self.eps_in_sqrt);
         let decay = V::splat(self.weight_decay);

@@ -1,6 +1,6 @@
 //! Adam: Kingma & Ba, 2015. With a third slot, AMSGrad: Reddi, Kale & Kumar, 2018.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 use core::array::from_fn;
 
 hyper! {
@@ -23,7 +23,7 @@ impl<const DECOUPLED: bool, const N: usize> Rule<N> for Adam<DECOUPLED> {
         from_fn(|slot| if slot < 2 { self.betas[slot] } else { 1.0 })
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         self.formula::<V, N, true>(step, 1.0)
     }
 
@@ -31,7 +31,7 @@ impl<const DECOUPLED: bool, const N: usize> Rule<N> for Adam<DECOUPLED> {
         N == 2 && self.nesterov == 0.0 && self.eps_root == 0.0 && (DECOUPLED || self.weight_decay == 0.0)
     }
 
-    fn plain_update<V: Lane>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+    fn plain_update<V: F32x4>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         self.formula::<V, N, false>(step, scale)
     }
 }
@@ -40,7 +40,7 @@ impl<const DECOUPLED: bool> Adam<DECOUPLED> {
     /// A step along the mean gradient, divided by the root of its mean square. With `OPTIONS`, gradients are scaled already,
     /// and `scale` is 1. Without, it has no option that `is_plain` names, and the weights of the averages contain `scale`.
     #[inline(always)]
-    fn formula<V: Lane, const N: usize, const OPTIONS: bool>(
+    fn formula<V: F32x4, const N: usize, const OPTIONS: bool>(
         &self,
         step: f64,
         scale: f64,

@@ -1,7 +1,7 @@
 //! Adamax: Adam that divides by a decaying maximum of the gradients instead of their root mean square. Kingma & Ba,
 //! 2015, section 7.1.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Adamax { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, eps_outside: f64 }
@@ -18,12 +18,12 @@ impl Rule<2> for Adamax {
         self.betas
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let lr = V::splat(self.lr / (1.0 - powi(self.betas[0], step)));
         let [decay, beta, zero] = [self.weight_decay, self.betas[1], 0.0].map(V::splat);
         let mean = Average::new(self.betas[0]);
         let (outside, eps) = if self.eps_outside != 0.0 { (self.eps, 0.0) } else { (0.0, self.eps) };
-        let (outside, eps) = (V::splat(outside), eps_lane(eps));
+        let (outside, eps) = (V::splat(outside), eps_vector(eps));
         move |p, g, [m, largest]| {
             let g = g + decay * p;
             let m = mean.of(m, g);

@@ -1,6 +1,6 @@
 //! Adan: Adam with Nesterov momentum, estimated from the change of the gradient. Xie et al., 2022.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Adan { lr: f64, betas: [f64; 3], eps: f64, weight_decay: f64, no_prox: f64 }
@@ -19,7 +19,7 @@ impl Rule<4> for Adan {
         [self.betas[0], self.betas[1], self.betas[2], 1.0]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
         let [m, d, n] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let decay = self.lr * self.weight_decay;
         let prox = 1.0 / (1.0 + decay);

@@ -1,7 +1,7 @@
 //! Averaged SGD: gradient descent with a falling learning rate, and the average of the parameters. Polyak & Juditsky,
 //! 1992.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Asgd { lr: f64, lambd: f64, alpha: f64, t0: f64, weight_decay: f64, eta: f64, mu: f64 }
@@ -17,7 +17,7 @@ impl Rule<1> for Asgd {
         [1.0 - self.mu]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [eta, keep, decay, mu] = [self.eta, 1.0 - self.lambd * self.eta, self.weight_decay, self.mu].map(V::splat);
         let restarts = self.mu == 1.0;
         move |p, g, [average]| {

@@ -1,7 +1,7 @@
 //! COCOB: each parameter bets on the sign of its gradient, without a learning rate. Orabona & Tommasi, 2017, algorithm
 //! 2.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Cocob { lr: f64, alpha: f64, eps: f64, weight_decay: f64 }
@@ -20,7 +20,7 @@ impl Rule<5> for Cocob {
         [1.0; 5]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 5]) -> (V, [V; 5]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 5]) -> (V, [V; 5]) {
         let [lr, decay, alpha, zero, least] =
             [self.lr, self.weight_decay, self.alpha, 0.0, MIN_NORMAL_F32].map(V::splat);
         move |p, g, [sum, largest, magnitudes, reward, start]| {

@@ -1,7 +1,7 @@
 //! D-Adaptation for AdamW: the learning rate is estimated by a lower bound on the distance to the solution.
 //! Defazio & Mishchenko, 2023, as in Optax.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct DAdaptAdamW {
@@ -31,9 +31,9 @@ impl Rule<3> for DAdaptAdamW {
         [self.betas[0], self.betas[1], sqrt(self.betas[1])]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let keep = V::splat(1.0 - self.weight_decay * self.rate(self.estim_lr, step));
-        let eps = eps_lane(self.eps);
+        let eps = eps_vector(self.eps);
         move |p, _, state| (keep * p - state[0] / (state[1].sqrt() + eps), state)
     }
 }
@@ -41,9 +41,9 @@ impl Rule<3> for DAdaptAdamW {
 /// The sums are the dot product of the steps with their weighted mean before, and the sum of the magnitudes of the
 /// mean.
 impl Measure<3, 2> for DAdaptAdamW {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
+    fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let estimate = if self.next_estim_lr == 0.0 { self.estim_lr0 } else { self.next_estim_lr };
-        let (rate, eps) = (V::splat(self.rate(estimate, step)), eps_lane(self.eps));
+        let (rate, eps) = (V::splat(self.rate(estimate, step)), eps_vector(self.eps));
         let [zero, one] = [0.0, 1.0].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
         let sum_of = Average::new(sqrt(self.betas[1]));

@@ -1,7 +1,7 @@
 //! DoG: the learning rate is the largest distance from the initial parameters, over the root of the sum of squared
 //! gradients. Ivgi, Hinder & Carmon, 2023.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Dog { lr: f64, eps: f64, weight_decay: f64, max_dist: f64, grads_sq: f64, rate: f64 }
@@ -16,7 +16,7 @@ impl Rule<1> for Dog {
         least_scaled(self.lr * self.rate)
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay] = [self.lr * self.rate, self.weight_decay].map(V::splat);
         move |p, g, start| (p - lr * (g + decay * p), start)
     }
@@ -24,7 +24,7 @@ impl Rule<1> for Dog {
 
 /// The sums are the squares of the distance, of the gradients with weight decay, and of the parameters.
 impl Measure<1, 3> for Dog {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 3> {
+    fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 3> {
         let decay = V::splat(self.weight_decay);
         move |p, g, start| {
             let (g, distance) = (g + decay * p, start[0] - p);

@@ -1,6 +1,6 @@
 //! DoWG: DoG with gradients weighted by the distance at which they were computed. Khaled, Mishchenko & Jin, 2023.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Dowg { lr: f64, eps: f64, weight_decay: f64, dist_sq: f64, grads_sq: f64, rate: f64 }
@@ -15,7 +15,7 @@ impl Rule<1> for Dowg {
         least_scaled(self.lr * self.rate)
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay] = [self.lr * self.rate, self.weight_decay].map(V::splat);
         move |p, g, start| (p - lr * (g + decay * p), start)
     }
@@ -23,7 +23,7 @@ impl Rule<1> for Dowg {
 
 /// The sums are the squares of the distance, and of the gradients with weight decay.
 impl Measure<1, 2> for Dowg {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
+    fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
         let decay = V::splat(self.weight_decay);
         move |p, g, start| {
             let (g, distance) = (g + decay * p, start[0] - p);

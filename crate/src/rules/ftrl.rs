@@ -1,6 +1,6 @@
 //! FTRL-Proximal: follow the regularized leader. McMahan et al., 2013, as in Keras.
 
-use crate::{lane::Lane, math::powf, rule::*, scalar::*};
+use crate::{f32x4::F32x4, math::powf, rule::*, scalar::*};
 
 hyper! {
     pub struct Ftrl {
@@ -19,7 +19,7 @@ impl Rule<2> for Ftrl {
         [1.0; 2]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let (strength, least) = (self.l1_regularization_strength, MIN_NORMAL_F32);
         let [most, low] = [strength, -strength].map(V::splat);
         let l2 = 2.0 * self.l2_regularization_strength + self.beta / self.lr;

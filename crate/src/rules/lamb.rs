@@ -1,6 +1,6 @@
 //! LAMB: Adam whose step in each tensor is in proportion to the norm of the tensor. You et al., 2020.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Lamb { lr: f64, betas: [f64; 2], eps: f64, eps_root: f64, weight_decay: f64, trust_ratio: f64 }
@@ -8,11 +8,11 @@ hyper! {
 
 impl Lamb {
     /// Adam's direction from a parameter and the moments, with weight decay.
-    fn direction<V: Lane>(&self, step: f64) -> impl Fn(V, [V; 2]) -> V + use<V> {
+    fn direction<V: F32x4>(&self, step: f64) -> impl Fn(V, [V; 2]) -> V + use<V> {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let (scale, root) = (1.0 / sqrt(second), self.eps_root * second);
         let [inverse, scale, root, decay] = [1.0 / first, scale, root, self.weight_decay].map(V::splat);
-        let eps = eps_lane(self.eps);
+        let eps = eps_vector(self.eps);
         move |p, [m, v]| inverse * m / ((v + root).sqrt() * scale + eps) + decay * p
     }
 }
@@ -29,7 +29,7 @@ impl Rule<2> for Lamb {
         self.betas
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let (lr, direction) = (V::splat(self.lr * self.trust_ratio), self.direction(step));
         move |p, _, moments| (p - lr * direction(p, moments), moments)
     }
@@ -37,7 +37,7 @@ impl Rule<2> for Lamb {
 
 /// The sums are the squares of the parameters, and of the direction.
 impl Measure<2, 2> for Lamb {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 2> {
+    fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 2> {
         let [mean, mean_square] = self.betas.map(Average::new);
         let direction = self.direction(step);
         move |p, g, [m, v]| {

@@ -1,6 +1,6 @@
 //! LARS: momentum whose step in each tensor is in proportion to the norm of the tensor. You, Gitman & Ginsburg, 2017.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Lars {
@@ -18,7 +18,7 @@ impl Rule<1> for Lars {
         [self.momentum]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum] = [self.lr * self.trust_ratio, self.weight_decay, self.momentum].map(V::splat);
         let nesterov = self.nesterov != 0.0;
         move |p, g, [buffer]| {
@@ -31,7 +31,7 @@ impl Rule<1> for Lars {
 
 /// The sums are the squares of the parameters, and of the gradients with weight decay.
 impl Measure<1, 2> for Lars {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
+    fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
         let decay = V::splat(self.weight_decay);
         move |p, g, state| {
             let g = g + decay * p;

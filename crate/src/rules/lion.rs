@@ -1,6 +1,6 @@
 //! Lion: the sign of an average of the gradient. Chen et al., 2023.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Lion { lr: f64, betas: [f64; 2], weight_decay: f64 }
@@ -17,7 +17,7 @@ impl Rule<1> for Lion {
         [self.betas[1]]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, keep] = [self.lr, 1.0 - self.lr * self.weight_decay].map(V::splat);
         let [for_update, for_state] = self.betas.map(Average::new);
         move |p, g, [m]| (keep * p - lr * for_update.of(m, g).sign(), [for_state.of(m, g)])

@@ -1,6 +1,6 @@
 //! MADGRAD: dual averaging over the cube root of the summed squares. Defazio & Jelassi, 2021.
 
-use crate::{lane::Lane, math::powf, rule::*, scalar::*};
+use crate::{f32x4::F32x4, math::powf, rule::*, scalar::*};
 
 hyper! {
     pub struct Madgrad { lr: f64, momentum: f64, weight_decay: f64, eps: f64 }
@@ -25,9 +25,9 @@ impl Rule<3> for Madgrad {
         [1.0; 3]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let [weight, decay, take] = [self.weight(step), self.weight_decay, 1.0 - self.momentum].map(V::splat);
-        let (third, eps) = (V::splat(1.0 / 3.0), eps_lane(self.eps));
+        let (third, eps) = (V::splat(1.0 / 3.0), eps_vector(self.eps));
         let most = V::splat(f32::MAX as f64);
         move |p, g, [squares, sum, start]| {
             let g = g + decay * p;

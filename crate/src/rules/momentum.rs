@@ -1,6 +1,6 @@
 //! Momentum with the learning rate inside the velocity: Rumelhart, Hinton & Williams, 1986; Sutskever et al., 2013.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Momentum { lr: f64, momentum: f64 }
@@ -19,7 +19,7 @@ impl Rule<1> for Momentum {
         [self.momentum]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, momentum] = [self.lr, self.momentum].map(V::splat);
         move |p, g, [v]| {
             let v = momentum * v - lr * g;

@@ -1,6 +1,6 @@
 //! Muon: momentum, as a matrix, orthogonalized by Newton-Schulz iterations. Jordan et al., 2024.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Muon {
@@ -22,7 +22,7 @@ impl Rule<2> for Muon {
         [self.momentum, 1.0]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [keep, lr] = [1.0 - self.lr * self.weight_decay, self.lr * self.lr_ratio].map(V::splat);
         move |p, _, [buffer, direction]| (keep * p - lr * direction, [buffer, direction])
     }
@@ -30,7 +30,7 @@ impl Rule<2> for Muon {
 
 /// The sum is the squares of the direction.
 impl Measure<2, 1> for Muon {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
+    fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(self.momentum);
         let correction = |step| if self.bias_correction != 0.0 { 1.0 - powi(self.momentum, step) } else { 1.0 };
         let [of_buffer, of_grad] = if self.nesterov != 0.0 {

@@ -1,6 +1,6 @@
 //! NAdam: Adam with Nesterov momentum, which follows a schedule of its own. Dozat, 2016, as in PyTorch.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct NAdam {
@@ -20,7 +20,7 @@ impl Rule<2> for NAdam {
         self.betas
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let now = self.lr * (1.0 - self.mu) / (1.0 - self.mu_product);
         let ahead = self.lr * self.mu_next / (1.0 - self.mu_product * self.mu_next);
         let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
@@ -29,7 +29,7 @@ impl Rule<2> for NAdam {
         let decay = V::splat(if decoupled { 0.0 } else { self.weight_decay });
         let keep = V::splat(if decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 });
         let [mean, mean_square] = self.betas.map(Average::new);
-        let eps = eps_lane(self.eps);
+        let eps = eps_vector(self.eps);
         move |p, g, [m, v]| {
             let g = g + decay * p;
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));

@@ -1,7 +1,7 @@
 //! NovoGrad: momentum of gradients divided by the root of their tensor's second moment. Ginsburg et al., 2019, as in
 //! Optax.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct NovoGrad { lr: f64, betas: [f64; 2], eps: f64, eps_root: f64, weight_decay: f64, grad_norm_sq: f64 }
@@ -25,7 +25,7 @@ impl Rule<1> for NovoGrad {
         [self.betas[0]]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, beta, scale] = [self.lr, self.weight_decay, self.betas[0], self.scale()].map(V::splat);
         move |p, g, [m]| {
             let m = beta * m + (scale * g + decay * p);
@@ -36,7 +36,7 @@ impl Rule<1> for NovoGrad {
 
 /// The sum is the squares of the gradients.
 impl Measure<1, 1> for NovoGrad {
-    fn measure<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
+    fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
         move |_, g, state| (state, [(g, g)])
     }
 }

@@ -1,7 +1,7 @@
 //! Optimistic Adam: Adam that adds the difference of the update from the last one. Daskalakis et al., 2018; Mokhtari et
 //! al., 2020.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct OptimisticAdam {
@@ -21,7 +21,7 @@ impl Rule<3> for OptimisticAdam {
         [self.betas[0], self.betas[1], 1.0]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let b1 = self.betas[0];
         let [first, second] = self.betas.map(|beta| powi(beta, step));
         let ahead = if self.nesterov != 0.0 { b1 / (1.0 - b1 * first) } else { 1.0 / (1.0 - first) };
@@ -32,7 +32,7 @@ impl Rule<3> for OptimisticAdam {
         let forth = self.lr * self.alpha + back;
         let [ahead, now, scale, root, back, forth] = [ahead, now, scale, root, back, forth].map(V::splat);
         let [mean, mean_square] = self.betas.map(Average::new);
-        let eps = eps_lane(self.eps);
+        let eps = eps_vector(self.eps);
         move |p, g, [m, v, last]| {
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
             let update = (ahead * m + now * g) / ((v + root).sqrt() * scale + eps);

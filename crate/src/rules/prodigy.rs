@@ -1,6 +1,6 @@
 //! Prodigy: D-Adaptation that finds the rate faster. Mishchenko & Defazio, 2023, as in Optax.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Prodigy {
@@ -46,10 +46,10 @@ impl Rule<4> for Prodigy {
         [self.betas[0], self.betas[1], self.sum_decay(), 1.0]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> (V, [V; 4]) {
         let rate = self.rate(self.estim_lr, step);
         let [keep, rate] = [1.0 - self.weight_decay * rate, rate].map(V::splat);
-        let eps = eps_lane(self.next_estim_lr * self.eps);
+        let eps = eps_vector(self.next_estim_lr * self.eps);
         move |p, _, state| (keep * p - rate * state[0] / (state[1].sqrt() + eps), state)
     }
 }
@@ -57,7 +57,7 @@ impl Rule<4> for Prodigy {
 /// The sums are the weighted dot product of the gradients with the way back to the initial parameters, and the sum of
 /// the magnitudes of the weighted sum of the gradients.
 impl Measure<4, 2> for Prodigy {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> Measurement<V, 4, 2> {
+    fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 4]) -> Measurement<V, 4, 2> {
         let estimate = self.estimate();
         let growth = estimate / self.estim_lr0;
         let rate = self.rate(estimate, step) * growth;

@@ -1,6 +1,6 @@
 //! RAdam: Adam that divides by the root mean square only after its variance is small enough. Liu et al., 2020.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct RAdam { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, decoupled_weight_decay: f64 }
@@ -17,7 +17,7 @@ impl Rule<2> for RAdam {
         self.betas
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let powers = self.betas.map(|beta| powi(beta, step));
         let longest = 2.0 / (1.0 - self.betas[1]) - 1.0;
         let length = longest - 2.0 * step * powers[1] / (1.0 - powers[1]);

@@ -1,6 +1,6 @@
 //! RMSprop: the gradient over the root of its running mean square. Hinton, 2012 (lecture 6e); centered: Graves, 2013.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 use core::array::from_fn;
 
 hyper! {
@@ -21,7 +21,7 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
         from_fn(|slot| if slot == 1 + CENTERED as usize { self.momentum } else { self.alpha })
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         let (inside, eps) = eps_pair(self.eps, self.eps_in_sqrt);
         let [momentum, zero] = [self.momentum, 0.0].map(V::splat);

@@ -1,7 +1,7 @@
 //! Rprop: the step size of each parameter grows while its gradient keeps its sign, and shrinks when the sign changes.
 //! Riedmiller & Braun, 1993, without backtracking, as in PyTorch.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Rprop { etas: [f64; 2], step_sizes: [f64; 2] }
@@ -17,7 +17,7 @@ impl Rule<2> for Rprop {
         [1.0, self.etas[0]]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let ([shrink, grow], [least, most]) = (self.etas.map(V::splat), self.step_sizes.map(V::splat));
         let [one, huge] = [1.0, f32::MAX as f64].map(V::splat);
         let zero_all = V::splat(f64::NEG_INFINITY);

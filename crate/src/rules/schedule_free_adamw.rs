@@ -1,7 +1,7 @@
 //! Schedule-free AdamW: schedule-free SGD, divided by the root of the mean square. Defazio et al., 2024.
 
 use super::schedule_free_sgd::move_iterates;
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct ScheduleFreeAdamW {
@@ -20,10 +20,10 @@ impl Rule<2> for ScheduleFreeAdamW {
         [1.0, self.betas[1]]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
         let [scale, decay] = [scale, self.weight_decay].map(V::splat);
-        let (mean_square, eps) = (Average::new(self.betas[1]), eps_lane(self.eps));
+        let (mean_square, eps) = (Average::new(self.betas[1]), eps_vector(self.eps));
         let move_both = move_iterates(self.lr, self.betas[0], self.ck);
         move |p, g, [z, v]| {
             let v = mean_square.of(v, g * g);

@@ -1,6 +1,6 @@
 //! Schedule-free SGD: gradients are computed between the iterate of SGD and its mean. Defazio et al., 2024.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct ScheduleFreeSgd {
@@ -20,7 +20,7 @@ impl Rule<1> for ScheduleFreeSgd {
         [1.0]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let decay = V::splat(self.weight_decay);
         let move_both = move_iterates(self.lr, self.betas[0], self.ck);
         move |p, g, [z]| {
@@ -32,7 +32,7 @@ impl Rule<1> for ScheduleFreeSgd {
 
 /// Moves `y` and `z` along `-u`. `z` moves by the rate. `y` stays at the fraction `beta` of the way from `z` to the
 /// mean `x`, whose weight for the new `z` is `ck`.
-pub(super) fn move_iterates<V: Lane>(lr: f64, beta: f64, ck: f64) -> impl Fn(V, V, V) -> (V, V) {
+pub(super) fn move_iterates<V: F32x4>(lr: f64, beta: f64, ck: f64) -> impl Fn(V, V, V) -> (V, V) {
     let [lr, lr_y, ck] = [lr, lr * (1.0 - beta * (1.0 - ck)), ck].map(V::splat);
     move |y, z, u| (y + ck * (z - y) - lr_y * u, z - lr * u)
 }

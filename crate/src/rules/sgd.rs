@@ -1,7 +1,7 @@
 //! Gradient descent, stochastic when the gradient is a mini-batch's: Robbins & Monro, 1951.
 //! With momentum: Polyak, 1964; Nesterov, 1983; in the form of Sutskever et al., 2013, and PyTorch.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Sgd { lr: f64, momentum: f64, dampening: f64, weight_decay: f64, nesterov: f64 }
@@ -14,7 +14,7 @@ impl Rule<0> for Sgd {
         least_scaled(self.lr)
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         move |p, g, []| (p - lr * (g + decay * p), [])
     }
@@ -23,7 +23,7 @@ impl Rule<0> for Sgd {
         self.weight_decay == 0.0
     }
 
-    fn plain_update<V: Lane>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+    fn plain_update<V: F32x4>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
         let weight = V::splat(self.lr * scale);
         move |p, g, []| (p - weight * g, [])
     }
@@ -40,7 +40,7 @@ impl Rule<1> for Sgd {
         [self.momentum]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
         // As in PyTorch, the buffer starts as the first gradient, without dampening.
         let fresh = V::splat(if step == 1.0 { 1.0 } else { 1.0 - self.dampening });
@@ -57,7 +57,7 @@ impl Rule<1> for Sgd {
         self.dampening == 0.0 && self.nesterov == 0.0
     }
 
-    fn plain_update<V: Lane>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn plain_update<V: F32x4>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum, scale] = [self.lr, self.weight_decay, self.momentum, scale].map(V::splat);
         move |p, g, [buffer]| {
             let buffer = momentum * buffer + (scale * g + decay * p);

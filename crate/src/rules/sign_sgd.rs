@@ -1,7 +1,7 @@
 //! signSGD: every parameter moves by the learning rate, in the direction of its gradient's sign. Bernstein et al.,
 //! 2018.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct SignSgd { lr: f64 }
@@ -14,7 +14,7 @@ impl Rule<0> for SignSgd {
         MIN_NORMAL_F32
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
         let lr = V::splat(self.lr);
         move |p, g, []| (p - lr * g.sign(), [])
     }

@@ -1,6 +1,6 @@
 //! Signum: sign descent with momentum. Bernstein et al., 2018.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Signum { lr: f64, beta: f64 }
@@ -17,7 +17,7 @@ impl Rule<1> for Signum {
         [self.beta]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let (lr, mean) = (V::splat(self.lr), Average::new(self.beta));
         move |p, g, [m]| {
             let m = mean.of(m, g);

@@ -1,6 +1,6 @@
 //! Simplified AdEMAMix: Adam with a sum of gradients that fades, and the gradient itself beside it. Morwani et al., 2025.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct SimplifiedAdEMAMix {
@@ -20,12 +20,12 @@ impl Rule<2> for SimplifiedAdEMAMix {
         self.betas
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let late = 1.0 - powi(self.betas[1], step);
         let [scale, root] = [1.0 / sqrt(late), self.eps_root * late].map(V::splat);
         let [lr, keep, alpha] = [self.lr, 1.0 - self.lr * self.weight_decay, self.alpha].map(V::splat);
         let (beta, mean_square) = (V::splat(self.betas[0]), Average::new(self.betas[1]));
-        let eps = eps_lane(self.eps);
+        let eps = eps_vector(self.eps);
         move |p, g, [m, v]| {
             let (m, v) = (beta * m + g, mean_square.of(v, g * g));
             (keep * p - lr * (m + alpha * g) / ((v + root).sqrt() * scale + eps), [m, v])

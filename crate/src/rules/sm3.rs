@@ -1,8 +1,8 @@
 //! SM3: Adagrad with one sum for each row and each column. Anil et al., 2019.
 
 use crate::{
+    f32x4::F32x4,
     factored::{Grid, accumulator},
-    lane::Lane,
     rule::*,
     scalar::*,
 };
@@ -17,7 +17,7 @@ impl Rule<3> for Sm3 {
     const FADING: Range<usize> = 0..1;
 
     #[inline(always)]
-    fn load<V: Lane>(&self) -> impl Fn(&[*mut f32; 3], usize) -> [V; 3] {
+    fn load<V: F32x4>(&self) -> impl Fn(&[*mut f32; 3], usize) -> [V; 3] {
         let grid = Grid::new(self.size / self.columns, self.columns, self.size);
         move |&[average, rows, columns], index| unsafe {
             let [row, column] = grid.load(rows, columns, index);
@@ -33,7 +33,7 @@ impl Rule<3> for Sm3 {
         [self.momentum, 1.0, 1.0]
     }
 
-    fn update<V: Lane>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
+    fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
         let (lr, eps, mean) = (V::splat(self.lr), V::splat(self.eps), Average::new(self.momentum));
         let least = V::splat(MIN_NORMAL_F32);
         move |p, g, [average, row, column]| {

@@ -1,7 +1,7 @@
 //! SOAP: Adam in the eigenbasis of Shampoo's preconditioners. Vyas et al., 2024.
 
 use crate::{
-    lane::{Lane, for_each_lane, load_lane, store_lane},
+    f32x4::{F32x4, for_each_vector, load_vector, store_vector},
     rule::*,
     scalar::*,
 };
@@ -24,7 +24,7 @@ impl Rule<2> for Soap {
         [self.betas[0], 1.0]
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let corrected = if self.bias_correction != 0.0 && step > 1.0 {
             let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step - 1.0));
             sqrt(second) / first
@@ -39,7 +39,7 @@ impl Rule<2> for Soap {
 
 /// The sum is the squares of the gradient.
 impl Measure<2, 1> for Soap {
-    fn measure<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
+    fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(if step > 1.0 { self.betas[0] } else { 1.0 });
         move |_, g, [average, _]| ([mean.of(average, g), g], [(g, g)])
     }
@@ -66,14 +66,14 @@ pub struct Adapt {
 /// # Safety
 /// The pointers are valid for `size` elements, and the blocks do not overlap.
 #[inline(always)]
-pub unsafe fn adapt<V: Lane>(adapt: &Adapt, begin: usize, end: usize) {
-    let (mean, eps, least) = (Average::new(adapt.beta), eps_lane::<V>(adapt.eps), V::splat(MIN_NORMAL_F32));
-    for_each_lane(end.min(adapt.size as usize) - begin, |i, single| unsafe {
+pub unsafe fn adapt<V: F32x4>(adapt: &Adapt, begin: usize, end: usize) {
+    let (mean, eps, least) = (Average::new(adapt.beta), eps_vector::<V>(adapt.eps), V::splat(MIN_NORMAL_F32));
+    for_each_vector(end.min(adapt.size as usize) - begin, |i, single| unsafe {
         let [grad, squares, average] =
             [adapt.grads.cast_mut(), adapt.squares, adapt.averages].map(|block| block.add(begin + i));
-        let (g, m) = (load_lane::<V>(grad, single), load_lane::<V>(average, single));
-        let square = mean.of(load_lane(squares, single), g * g).zero_below(least);
-        store_lane(square, squares, single);
-        store_lane(m / (square.sqrt() + eps), average, single);
+        let (g, m) = (load_vector::<V>(grad, single), load_vector::<V>(average, single));
+        let square = mean.of(load_vector(squares, single), g * g).zero_below(least);
+        store_vector(square, squares, single);
+        store_vector(m / (square.sqrt() + eps), average, single);
     });
 }

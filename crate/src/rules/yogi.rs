@@ -1,6 +1,6 @@
 //! Yogi: Adam whose mean square changes by at most the squared gradient in a step. Zaheer et al., 2018.
 
-use crate::{lane::Lane, rule::*, scalar::*};
+use crate::{f32x4::F32x4, rule::*, scalar::*};
 
 hyper! {
     pub struct Yogi { lr: f64, betas: [f64; 2], eps: f64 }
@@ -17,11 +17,11 @@ impl Rule<2> for Yogi {
         self.betas
     }
 
-    fn update<V: Lane>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
+    fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let [lr, scale, take] = [self.lr / first, 1.0 / sqrt(second), 1.0 - self.betas[1]].map(V::splat);
         let mean = Average::new(self.betas[0]);
-        let eps = eps_lane(self.eps);
+        let eps = eps_vector(self.eps);
         move |p, g, [m, v]| {
             let (m, square) = (mean.of(m, g), g * g);
             let v = v - take * ((v - square).sign() * square);

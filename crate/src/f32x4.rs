@@ -1,14 +1,14 @@
-//! The arithmetic of rules, on four elements at once: [`Simd`] in WebAssembly, [`Scalar`] elsewhere. Both give the same
+//! The arithmetic of rules, on vectors of four elements: [`Simd`] in WebAssembly, [`Scalar`] elsewhere. Both give the same
 //! bits: operations on floating-point numbers are correctly rounded (IEEE 754) and have a fixed order, and the others
 //! are integer arithmetic.
 
 use core::ops::{Add, Div, Mul, Sub};
 
-/// Elements of a lane.
-pub const WIDTH: usize = 4;
+/// The number of elements of a vector.
+pub const LANES: usize = 4;
 
 /// Four elements of single precision.
-pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+pub trait F32x4: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
     /// All elements set to `x`, rounded once.
     fn splat(x: f64) -> Self;
     /// The element `i` is `f(i)`.
@@ -42,10 +42,10 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn ones_before(index: u32, end: u32) -> Self;
 
     /// # Safety
-    /// `WIDTH` elements from `at` are readable.
+    /// `LANES` elements from `at` are readable.
     unsafe fn load(at: *const f32) -> Self;
     /// # Safety
-    /// `WIDTH` elements from `at` are writable.
+    /// `LANES` elements from `at` are writable.
     unsafe fn store(self, at: *mut f32);
     /// Loads one element, followed by zeros.
     ///
@@ -66,7 +66,7 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// Adds the products of the elements at `a` and at `b` to `sums`.
     ///
     /// # Safety
-    /// `WIDTH` elements from `a` and from `b` are readable.
+    /// `LANES` elements from `a` and from `b` are readable.
     unsafe fn add_products_at(a: *const f32, b: *const f32, sums: Self::Sums) -> Self::Sums;
     /// Adds the products of the elements of `self` and of `other` to `sums`.
     fn add_products(self, other: Self, sums: Self::Sums) -> Self::Sums;
@@ -82,14 +82,14 @@ pub trait Lane: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn rounded(factor: f64, sums: Self::Sums) -> Self;
 }
 
-/// Calls `each(i, false)` for the start of every whole lane of `count` elements, then `each(i, true)` for every single
+/// Calls `each(i, false)` for the start of every whole vector of `count` elements, then `each(i, true)` for every single
 /// element after them.
 #[inline(always)]
-pub fn for_each_lane(count: usize, mut each: impl FnMut(usize, bool)) {
+pub fn for_each_vector(count: usize, mut each: impl FnMut(usize, bool)) {
     let mut i = 0;
-    while i + WIDTH <= count {
+    while i + LANES <= count {
         each(i, false);
-        i += WIDTH;
+        i += LANES;
     }
     while i < count {
         each(i, true);
@@ -97,21 +97,21 @@ pub fn for_each_lane(count: usize, mut each: impl FnMut(usize, bool)) {
     }
 }
 
-/// Loads a lane, or one element if `single`.
+/// Loads a vector, or one element if `single`.
 ///
 /// # Safety
-/// The lane or the element at `at` is readable.
+/// The vector or the element at `at` is readable.
 #[inline(always)]
-pub unsafe fn load_lane<V: Lane>(at: *const f32, single: bool) -> V {
+pub unsafe fn load_vector<V: F32x4>(at: *const f32, single: bool) -> V {
     unsafe { if single { V::load_one(at) } else { V::load(at) } }
 }
 
-/// Stores a lane, or its first element if `single`.
+/// Stores a vector, or its first element if `single`.
 ///
 /// # Safety
-/// The lane or the element at `at` is writable.
+/// The vector or the element at `at` is writable.
 #[inline(always)]
-pub unsafe fn store_lane<V: Lane>(x: V, at: *mut f32, single: bool) {
+pub unsafe fn store_vector<V: F32x4>(x: V, at: *mut f32, single: bool) {
     unsafe { if single { x.store_one(at) } else { x.store(at) } }
 }
 
@@ -146,7 +146,7 @@ mod simd {
     }
     operator! { Add add f32x4_add Sub sub f32x4_sub Mul mul f32x4_mul Div div f32x4_div }
 
-    impl Lane for Simd {
+    impl F32x4 for Simd {
         #[inline(always)]
         fn splat(x: f64) -> Self {
             Self(f32x4_splat(x as f32))
@@ -284,7 +284,7 @@ mod scalar {
     use super::*;
 
     #[derive(Clone, Copy)]
-    pub struct Scalar([f32; WIDTH]);
+    pub struct Scalar([f32; LANES]);
 
     impl Scalar {
         fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
@@ -304,9 +304,9 @@ mod scalar {
     }
     operator! { Add add + Sub sub - Mul mul * Div div / }
 
-    impl Lane for Scalar {
+    impl F32x4 for Scalar {
         fn splat(x: f64) -> Self {
-            Self([x as f32; WIDTH])
+            Self([x as f32; LANES])
         }
         fn sqrt(self) -> Self {
             Self(self.0.map(f32::sqrt))
@@ -351,10 +351,10 @@ mod scalar {
             Self(core::array::from_fn(|place| f32::from(u8::from(index.wrapping_add(place as u32) < end))))
         }
         unsafe fn load(at: *const f32) -> Self {
-            Self(unsafe { at.cast::<[f32; WIDTH]>().read() })
+            Self(unsafe { at.cast::<[f32; LANES]>().read() })
         }
         unsafe fn store(self, at: *mut f32) {
-            unsafe { at.cast::<[f32; WIDTH]>().write(self.0) }
+            unsafe { at.cast::<[f32; LANES]>().write(self.0) }
         }
         unsafe fn load_one(at: *const f32) -> Self {
             Self([unsafe { *at }, 0.0, 0.0, 0.0])
@@ -371,24 +371,24 @@ mod scalar {
             larger(larger(a, c), larger(b, d))
         }
 
-        type Sums = [f64; WIDTH];
-        const NO_SUMS: [f64; WIDTH] = [0.0; WIDTH];
-        unsafe fn add_products_at(a: *const f32, b: *const f32, sums: [f64; WIDTH]) -> [f64; WIDTH] {
+        type Sums = [f64; LANES];
+        const NO_SUMS: [f64; LANES] = [0.0; LANES];
+        unsafe fn add_products_at(a: *const f32, b: *const f32, sums: [f64; LANES]) -> [f64; LANES] {
             unsafe { Self::load(a).add_products(Self::load(b), sums) }
         }
-        fn add_products(self, other: Self, sums: [f64; WIDTH]) -> [f64; WIDTH] {
+        fn add_products(self, other: Self, sums: [f64; LANES]) -> [f64; LANES] {
             core::array::from_fn(|i| sums[i] + f64::from(self.0[i]) * f64::from(other.0[i]))
         }
-        unsafe fn load_sums(at: *const f64) -> [f64; WIDTH] {
+        unsafe fn load_sums(at: *const f64) -> [f64; LANES] {
             unsafe { *at.cast() }
         }
-        unsafe fn store_sums(sums: [f64; WIDTH], at: *mut f64) {
+        unsafe fn store_sums(sums: [f64; LANES], at: *mut f64) {
             unsafe { *at.cast() = sums }
         }
-        fn total([a, b, c, d]: [f64; WIDTH]) -> f64 {
+        fn total([a, b, c, d]: [f64; LANES]) -> f64 {
             (a + b) + (c + d)
         }
-        fn rounded(factor: f64, sums: [f64; WIDTH]) -> Self {
+        fn rounded(factor: f64, sums: [f64; LANES]) -> Self {
             Self(sums.map(|x| (factor * x) as f32))
         }
     }
