@@ -200,7 +200,9 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => solver.step(params, grads(), undefined as any)).toThrow("state must be what init(params) returned");
   expect(() => adamw({ lr: -1 })).toThrow("adamw: lr must be in [0, ∞), got -1");
   expect(() => adamw({ zeroGrad: true } as any)).toThrow("adamw: zeroGrad has no use here");
-  expect(() => adamw({ groups: [{}] } as any)).toThrow("adamw: groups[0] must be { params, ...options }, with a pattern");
+  expect(() => adamw({ groups: [{}] } as any)).toThrow(
+    "adamw: groups[0] must be { params, ...options }, with a pattern",
+  );
   expect(params.w.refCount).toBe(1);
   const [, next] = solver.step(params, grads(), state);
   expect(() => solver.step(params, grads(), next)).toThrow('"w" was consumed; give a reference');
