@@ -122,10 +122,10 @@ export class Group<Hyper = any> {
         if (rule.perTensor || hyperBlocks.length === 0) {
           hyperBlocks.push(new HyperBlock(arena, rule, values, take(BLOCK_BYTES), tensors[0]!));
         }
-        const { address } = hyperBlocks.at(-1)!;
+        const { address: hyper } = hyperBlocks.at(-1)!;
         const program = programs[i] && ([programs[i], take(programs[i].bytes)] as const);
-        const own = take(Segment.bytes(tensors, variant));
-        const segment = arena.onFree(new Segment(arena, variant, address, own, tensors, scratch, program));
+        const address = take(Segment.bytes(tensors, variant));
+        const segment = arena.onFree(new Segment(arena, variant, { hyper, address, tensors, scratch, program }));
         segment.since = segment.joined = joined;
         return segment;
       }),
@@ -194,8 +194,12 @@ export class Group<Hyper = any> {
     const parts = this.#segmentOfEach().map((from, i) => {
       const tensor = this.params[i]!;
       const block = new HyperBlock(arena, this.#rule, values, take(BLOCK_BYTES), tensor);
-      const own = take(Segment.blockBytes([tensor], variant));
-      const segment = new Segment(arena, variant, block.address, own, [tensor], 0, undefined, from.viewsOf(tensor));
+      const segment = new Segment(arena, variant, {
+        hyper: block.address,
+        address: take(Segment.blockBytes([tensor], variant)),
+        tensors: [tensor],
+        placed: from.viewsOf(tensor),
+      });
       const { since, joined, hasGrad, isDue } = from;
       Object.assign(segment, { since, joined, hasGrad, isDue });
       return { block, segment: arena.onFree(segment) };

@@ -12,7 +12,7 @@ import { checkKind, commonArena, listGroup, listGroups, named, type Params, type
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
-import { type Asked, Step, type StepReport } from "./step.js";
+import { Step, type StepReport, type StepRequest } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
 
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
@@ -223,14 +223,14 @@ export class Optimizer<
   async stepAsync(closure?: AsyncClosure): Promise<StepReport<GradNorm>> {
     const { pool } = this.#arena.internals(this.#rule.name);
     this.#checkReady(this.#rule.name);
-    const asked = this.#step.ask(closure !== undefined);
+    const request = this.#step.request(closure !== undefined);
     const report = () => ({ ...this.#step.report }) as StepReport<GradNorm>;
     try {
-      if (closure === undefined) return await pool.stepAsync(this.#rule.name, this.#step, asked, report);
-      await this.#driver.runAsync(this.#computation(asked), closure);
+      if (closure === undefined) return await pool.stepAsync(this.#rule.name, this.#step, request, report);
+      await this.#driver.runAsync(this.#computation(request), closure);
       return report();
     } finally {
-      this.#step.answer();
+      this.#step.settle();
     }
   }
 
@@ -253,16 +253,16 @@ export class Optimizer<
     const title = `${this.#rule.name}: flushAsync`;
     const { pool } = this.#arena.internals(title);
     this.#checkTraining(title);
-    const asked = this.#step.ask(false, true);
+    const request = this.#step.request(false, true);
     try {
-      return await pool.stepAsync(title, this.#step.flush, asked, () => ({ ...this.#step.report }));
+      return await pool.stepAsync(title, this.#step.flush, request, () => ({ ...this.#step.report }));
     } finally {
-      this.#step.answer();
+      this.#step.settle();
     }
   }
 
   /** A step that calls a closure. */
-  *#computation(asked?: Asked): ClosureComputation<void> {
+  *#computation(request?: StepRequest): ClosureComputation<void> {
     const perturbations = this.#perturbations;
     this.#checkNotPerturbed(this.#rule.name);
     const loss = (yield EVALUATE) as number;
@@ -271,7 +271,7 @@ export class Optimizer<
         yield* perturbation.apply();
         if (perturbation.isApplied) yield EVALUATE;
       }
-      this.#step.begin(asked);
+      this.#step.begin(request);
       for (let task = this.#step.next(); task; task = this.#step.next()) yield task;
     } catch (error) {
       for (const perturbation of perturbations) perturbation.undo();

@@ -46,6 +46,22 @@ export interface TensorViews {
   readonly added?: Readonly<Record<string, Float32Array>>;
 }
 
+/** What a segment is made of, and where. */
+interface SegmentPlace {
+  /** The address of the hyper-parameters. */
+  readonly hyper: number;
+  /** The address of the segment's own bytes. */
+  readonly address: number;
+  /** Adjacent tensors, in the order of memory. */
+  readonly tensors: readonly Tensor[];
+  /** The address of the scratch memory that all segments share. */
+  readonly scratch?: number;
+  /** The program and the address of its own bytes. */
+  readonly program?: readonly [Program, address: number] | undefined;
+  /** The arrays of the only tensor, if they already exist. Then the segment allocates no arrays. */
+  readonly placed?: TensorViews | undefined;
+}
+
 export class Segment {
   /** The number of steps of the optimizer that these tensors did not make: those before they joined, and those without a gradient. */
   since = 0;
@@ -118,25 +134,8 @@ export class Segment {
     ];
   }
 
-  /**
-   * Writes the segment to memory.
-   * @param hyper the address of the hyper-parameters
-   * @param address the address of the segment's own bytes
-   * @param tensors adjacent tensors, in the order of memory
-   * @param scratch the address of the scratch memory that all segments share
-   * @param program the program and the address of its own bytes
-   * @param placed the arrays of the only tensor, if they already exist. Then the segment allocates no arrays.
-   */
-  constructor(
-    arena: Arena,
-    variant: Variant,
-    hyper: number,
-    address: number,
-    tensors: readonly Tensor[],
-    scratch = 0,
-    program?: readonly [Program, address: number],
-    placed?: TensorViews,
-  ) {
+  /** Writes the segment to memory. */
+  constructor(arena: Arena, variant: Variant, { hyper, address, tensors, scratch = 0, program, placed }: SegmentPlace) {
     const [first] = tensors as [Tensor];
     const { data, grad, size } = first;
     this.tensors = tensors;

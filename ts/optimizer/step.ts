@@ -76,15 +76,15 @@ const listOf = (task: Task | undefined): Task[] => (task ? [task] : []);
 const slicesOf = <Item>(list: readonly Item[], length: number): Item[][] =>
   Array.from({ length: Math.ceil(list.length / length) }, (_, i) => list.slice(i * length, (i + 1) * length));
 
-/** The options and tensors of an asynchronous step at the time of its call. */
-export interface Asked {
+/** An asynchronous step that was requested: its options and tensors at the time of the call. */
+export interface StepRequest {
   /** The options of each group. */
   readonly snapshots: readonly Snapshot[];
   /** The tensors without a gradient; undefined if a closure decides about them. */
   readonly resting: ReadonlySet<Tensor> | undefined;
 }
 
-export class Step implements Work<Asked> {
+export class Step implements Work<StepRequest> {
   readonly #result: { -readonly [Name in keyof StepReport]: StepReport[Name] } = {
     gradNorm: undefined,
     skipped: false,
@@ -132,11 +132,11 @@ export class Step implements Work<Asked> {
   #skipped = 0;
   #averageHessian: Task | undefined;
   /**
-   * The number of asynchronous steps that are not done, the number that were requested since there was none, and the
+   * The number of requested steps that are not done, the number that were requested since there was none, and the
    * counts at that time.
    */
-  #unanswered = 0;
-  #asked = 0;
+  #open = 0;
+  #requested = 0;
   #before = { steps: 0, microBatches: 0 };
 
   constructor(arena: Arena, rule: Rule, options: Values, separate: (group: Group) => void) {
@@ -298,36 +298,36 @@ export class Step implements Work<Asked> {
   }
 
   /**
-   * The options of an asynchronous step that is asked for now, and the tensors that have a gradient. Options are computed
+   * The options of an asynchronous step that is requested now, and the tensors that have a gradient. Options are computed
    * now, because a schedule may depend on more than the step, as a plateau does. If earlier steps are skipped, the step has
    * another number than expected. Then the options are computed again.
    */
-  ask(hasClosure: boolean, isFlush = false): Asked {
-    const isFirst = this.#unanswered === 0;
+  request(hasClosure: boolean, isFlush = false): StepRequest {
+    const isFirst = this.#open === 0;
     const { steps, microBatches } = isFirst ? this.counts : this.#before;
-    const asked = microBatches + (isFirst ? 0 : this.#asked);
+    const calls = microBatches + (isFirst ? 0 : this.#requested);
     const { accumulate } = this.shared;
-    const expected = steps + Math.floor(asked / accumulate);
+    const expected = steps + Math.floor(calls / accumulate);
     const snapshots = this.#groups.map(({ snapshot }): Snapshot => {
       const values = snapshot(expected);
       return (step) => (step === expected ? values : snapshot(step));
     });
-    const hasRest = asked % accumulate > 0;
+    const hasRest = calls % accumulate > 0;
     this.#before = isFlush ? { steps: expected + Number(hasRest), microBatches: 0 } : { steps, microBatches };
-    this.#asked = isFlush ? 0 : asked - microBatches + 1;
-    this.#unanswered += 1;
+    this.#requested = isFlush ? 0 : calls - microBatches + 1;
+    this.#open += 1;
     const resting = () => new Set(this.#groups.flatMap(({ params }) => params.filter(isResting)));
     return { snapshots, resting: hasClosure ? undefined : resting() };
   }
 
-  /** Ends what `ask` began: the step was made, or it failed. */
-  answer(): void {
-    this.#unanswered -= 1;
+  /** Ends a request: the step was made, or it failed. */
+  settle(): void {
+    this.#open -= 1;
   }
 
-  begin(asked?: Asked): void {
-    this.#readOptions(asked);
-    const resting = asked?.resting;
+  begin(request?: StepRequest): void {
+    this.#readOptions(request);
+    const resting = request?.resting;
     this.#findGradients(resting ? (tensor) => resting.has(tensor) : isResting);
     const segments = this.#allSegments;
     for (let i = 0; i < segments.length; i++) {
@@ -338,10 +338,10 @@ export class Step implements Work<Asked> {
   }
 
   /** The step of the micro-batches that came since the last one. */
-  get flush(): Work<Asked> {
+  get flush(): Work<StepRequest> {
     return {
-      begin: (asked) => {
-        this.#readOptions(asked);
+      begin: (request) => {
+        this.#readOptions(request);
         this.#start();
         if (this.#microBatches === 0) this.#next = this.#phases.length;
         else {
@@ -355,9 +355,9 @@ export class Step implements Work<Asked> {
   }
 
   /** Reads the options of each group at this step. It comes first, because a schedule may throw. */
-  #readOptions(asked: Asked | undefined): void {
+  #readOptions(request: StepRequest | undefined): void {
     for (let i = 0; i < this.#groups.length; i++) {
-      this.#options[i] = (asked?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count);
+      this.#options[i] = (request?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count);
     }
   }
 
