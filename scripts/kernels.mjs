@@ -46,7 +46,7 @@ function install() {
   ]) {
     if (has(command, version)) continue;
     console.log(`installing ${crate} ${version} into target/tools`);
-    run("cargo", "install", "--quiet", "--locked", crate, "--version", version, "--root", tools);
+    run("cargo", "install", "--quiet", crate, "--version", version, "--root", tools);
   }
   const installed = join(binaryenFolder, "package.json");
   if (!existsSync(installed) || JSON.parse(readFileSync(installed, "utf8")).version !== BINARYEN) {
