@@ -46,7 +46,7 @@ export interface TensorViews {
   readonly added?: Readonly<Record<string, Float32Array>>;
 }
 
-/** What a segment is made of, and where. */
+/** The tensors of a segment, and the places of its parts in memory. */
 interface SegmentPlace {
   /** The address of the hyper-parameters. */
   readonly hyper: number;
