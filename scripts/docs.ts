@@ -180,11 +180,9 @@ are fixed when the optimizer is made. There are also the [options of every optim
 ${slots.length === 0 ? "None.\n" : `A \`Float32Array\` each: \`opt.state(tensor).NAME\`.\n\n${table(["slot", "exists", "shape", "starts at"], slots)}`}
 ## Elsewhere
 
-${capitalized(elsewhere.replace(/^Elsewhere: /, ""))}${ported.has(name) ? CALLS : ""}
+${elsewhere.replace(/^Elsewhere: /, "")}${ported.has(name) ? CALLS : ""}
 `;
 }
-
-const capitalized = (text: string) => text.slice(0, 1).toUpperCase() + text.slice(1);
 
 const CALLS = " The calls: [porting](../porting.md).";
 const ported = new Set(libraries.flatMap(({ ports }) => ports.map(ruleIn)));

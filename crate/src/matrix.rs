@@ -15,6 +15,9 @@ use crate::f32x4::{F32x4, LANES};
 /// Columns of a panel.
 pub const PANEL: usize = 8;
 
+/// Vectors in a row of a panel.
+pub const VECTORS: usize = PANEL / LANES;
+
 /// The number of rows and columns of a tile. It is small enough for both sides of a product to stay in the cache.
 pub const TILE: usize = 64;
 
@@ -141,13 +144,8 @@ pub fn pieces(piece: u32, begin: usize, end: usize) -> Range<usize> {
 
 /// Returns the sums of `depth` terms for [`BLOCK_ROWS`] rows of a panel of a product.
 #[inline(always)]
-unsafe fn multiply_block<V: F32x4>(
-    left: *const f32,
-    right: *const f32,
-    depth: usize,
-) -> [V; BLOCK_ROWS * PANEL / LANES] {
-    const VECTORS: usize = PANEL / LANES;
-    let mut sums = [V::splat(0.0); BLOCK_ROWS * PANEL / LANES];
+unsafe fn multiply_block<V: F32x4>(left: *const f32, right: *const f32, depth: usize) -> [V; BLOCK_ROWS * VECTORS] {
+    let mut sums = [V::splat(0.0); BLOCK_ROWS * VECTORS];
     let mut at = 0;
     while at < depth * PANEL {
         unsafe {

@@ -4,12 +4,9 @@ use core::array::from_fn;
 
 use crate::{
     f32x4::{F32x4, LANES, sqrt},
-    matrix::{PANEL, pieces},
+    matrix::{PANEL, VECTORS, pieces},
     scalar::SQRT_MIN_NORMAL_F32,
 };
-
-/// Vectors in a row of a panel.
-const VECTORS: usize = PANEL / LANES;
 
 /// The arguments of [`find_reflections`] and [`reflect`]. Each column `v` of the panel `panel` of `reflectors` is the
 /// reflection `I - v * transpose(v)`. It begins at the panel's first diagonal element.

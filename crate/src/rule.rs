@@ -68,7 +68,8 @@ pub trait Rule<const N: usize> {
     }
 
     /// [`Rule::update`] without some options, for gradients that are not scaled: it multiplies them by `scale`, whose magnitude
-    /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value. It is faster, and takes more bytes.
+    /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value. The loop is
+    /// faster, and takes more bytes.
     fn plain_update<V: F32x4>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let (update, scale) = (self.update(step), V::splat(scale));
         move |p, g, slots| update(p, scale * g, slots)
@@ -251,15 +252,10 @@ pub unsafe fn average<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) 
     }
 }
 
-/// The least magnitude of a gradient in memory that does not count as zero, if it is `least` after scaling.
-fn least_unscaled<V: F32x4>(least: f64, scale: f64) -> V {
-    V::splat(least / scale.abs())
-}
-
 /// Turns gradients in memory into zero where they would be below `least` after scaling.
 #[inline(always)]
 fn guarded<V: F32x4, const L: usize>(least: f64, scale: f64) -> impl Fn([V; L]) -> [V; L] + use<V, L> {
-    let least = least_unscaled::<V>(least, scale);
+    let least = V::splat(least / scale.abs());
     move |g| g.map(|g| g.zero_below(least))
 }
 

@@ -73,8 +73,8 @@ pub unsafe fn magnitude<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize
 /// says so. An array whose weight is zero is not read. With `a` of one and `b` of zero, it is an exact copy.
 ///
 /// # Safety
-/// `begin` and `end` are multiples of [`LINE`]. The slot in `segment` is valid for `end` elements, and so are the parameters and the gradients unless their weight
-/// is zero. The slot is one of the other two blocks, or overlaps neither.
+/// `begin` and `end` are multiples of [`LINE`]. The slot in `segment` is valid for `end` elements, and so are the parameters
+/// and the gradients unless their weight is zero. The slot is one of the other two blocks, or overlaps neither.
 #[inline(always)]
 pub unsafe fn combine<V: F32x4>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
     let Segment { params, grads, zero_grad, slots: [out], .. } = *segment;

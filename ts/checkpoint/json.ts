@@ -1,6 +1,6 @@
 /** JSON in a checkpoint's metadata: written without loss, read with checks, and compared. */
 
-import { isRecord, show } from "../option.js";
+import { isPlain, isRecord, show } from "../option.js";
 
 export type Json = unknown;
 
@@ -85,9 +85,7 @@ function isLost(value: unknown): boolean {
   if (typeof value === "number") return !Number.isFinite(value);
   if (Array.isArray(value)) return value.includes(undefined);
   if (typeof value !== "object" || value === null) return typeof value === "function" || typeof value === "symbol";
-  const prototype = Object.getPrototypeOf(value);
-  const isPlain = prototype === null || Object.getPrototypeOf(prototype) === null;
-  return !isPlain && (ArrayBuffer.isView(value) || Object.keys(value).length === 0); // such as a Map
+  return !isPlain(value) && (ArrayBuffer.isView(value) || Object.keys(value).length === 0); // such as a Map
 }
 
 export function asJson(title: string, extra: unknown): string {

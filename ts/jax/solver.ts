@@ -1,7 +1,4 @@
-/**
- * Optimizers for jax-js, in the style of Optax. Each call takes the state and returns the next one. Arrays are
- * consumed.
- */
+/** Optimizers for jax-js. They work like those of Optax: a call takes a state and returns the next state. Arrays are consumed. */
 
 import { Array as JaxArray, type JsTree, type JsTreeDef, numpy as np, tree } from "@jax-js/jax";
 import { adapterOptions, matches, type Names, refuseZeroGrad } from "../adapter.js";
@@ -230,10 +227,10 @@ export class Solver<Hyper = unknown> {
 
   /** The averages of the parameters, by the option `ema` or `swa`. The state stays. */
   average(state: SolverState<Hyper>): ArrayTree {
-    const { optimizer, tensors, structure, devices } = this.#contents("average", state);
+    const contents = this.#contents("average", state);
     return tree.unflatten(
-      structure,
-      tensors.map((tensor, i) => arrayOf(optimizer.average(tensor), tensor.shape, devices[i]!)),
+      contents.structure,
+      arraysOf(contents, (tensor) => contents.optimizer.average(tensor)),
     );
   }
 
@@ -250,11 +247,8 @@ export class Solver<Hyper = unknown> {
 
   /** The parameters of a state, such as one into which `load` has read a checkpoint. The state stays. */
   params(state: SolverState<Hyper>): ArrayTree {
-    const { tensors, structure, devices } = this.#contents("params", state);
-    return tree.unflatten(
-      structure,
-      tensors.map(({ data, shape }, i) => arrayOf(data, shape, devices[i]!)),
-    );
+    const contents = this.#contents("params", state);
+    return tree.unflatten(contents.structure, arraysOf(contents));
   }
 
   /** The contents of a state of this rule. */
@@ -288,7 +282,7 @@ export class Solver<Hyper = unknown> {
     contents.devices = devicesOf(old);
     optimizer.step();
     for (const gradient of gradients) gradient?.dispose();
-    contents.last = tensors.map(({ data, shape }, i) => arrayOf(data, shape, contents.devices[i]!));
+    contents.last = arraysOf(contents);
     return [old, state.moved()];
   }
 
@@ -352,8 +346,9 @@ export function applyUpdates<Params extends ArrayTree>(params: Params, updates: 
 
 const devicesOf = (arrays: readonly JaxArray[]) => arrays.map(({ device }) => device);
 
-const arrayOf = (values: Float32Array, shape: Shape, device: JaxArray["device"]): JaxArray =>
-  np.array(values, { shape: [...shape], device });
+/** Arrays with the values of each tensor, on the devices of the parameters. */
+const arraysOf = ({ tensors, devices }: Contents, valuesOf = ({ data }: Tensor) => data): JaxArray[] =>
+  tensors.map((tensor, i) => np.array(valuesOf(tensor), { shape: [...tensor.shape], device: devices[i]! }));
 
 function checkLeaves(title: string, leaves: readonly unknown[], names: readonly string[]): void {
   leaves.forEach((leaf, i) => {

@@ -173,6 +173,13 @@ export class Segment {
       bytes: arrays * length * 4,
     });
 
+    /** Writes a call that adds the gradients to an array. Returns it and its two weights: those of the array and of the gradients. */
+    const additionTo = (array: number, zeroes = false) => {
+      const weights = take(BLOCK_BYTES);
+      const onArray = struct([array, grad.byteOffset, 0, Number(zeroes), 0, array]);
+      return [call(combine, weights, onArray, 3 + Number(zeroes)), arena.doubles(weights, 2)] as const;
+    };
+
     let nextScratch = scratch;
     const addresses = new Map<string, number>();
     for (const slot of [...Object.keys(slots), ...variant.scratch]) {
@@ -187,10 +194,9 @@ export class Segment {
     const average = hasAverage ? array(AVERAGE) : 0;
     const sum = hasAccumulator ? array(GRAD_SUM) : 0;
     if (hasAccumulator) {
-      const weights = take(BLOCK_BYTES);
-      arena.doubles(weights, 2).set([1, 1]);
-      const onSum = struct([sum, grad.byteOffset, 0, Number(zeroGrad), 0, sum]);
-      this.accumulate = call(combine, weights, onSum, 3 + Number(zeroGrad));
+      const [addition, weights] = additionTo(sum, zeroGrad);
+      weights.set([1, 1]);
+      this.accumulate = addition;
     }
     const isZeroed = hasAccumulator || zeroGrad;
     const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0];
@@ -219,10 +225,7 @@ export class Segment {
       this.clip = call(clip_units, units, segment, 2);
     }
     if (hessianSlot !== undefined) {
-      const weights = take(BLOCK_BYTES);
-      const slot = addresses.get(hessianSlot)!;
-      this.averageHessian = call(combine, weights, struct([slot, grad.byteOffset, 0, 0, 0, slot]), 3);
-      this.#hessianWeights = arena.doubles(weights, 2);
+      [this.averageHessian, this.#hessianWeights] = additionTo(addresses.get(hessianSlot)!);
     }
 
     const viewAt = (address: number, tensor: Tensor) =>

@@ -34,7 +34,7 @@ const FIRST = 10;
  * `adamw`. Gradients above 1e18 have infinite products, and turn parameters into NaN: limit them with
  * `clipValue`.
  *
- * Elsewhere: the authors' `SOAP`. PyTorch, Optax, Keras and TensorFlow.js have none.
+ * Elsewhere: The authors have published `SOAP` for PyTorch. PyTorch itself, Optax, Keras and TensorFlow.js do not include it.
  */
 export const soap = rule("soap", {
   kernels: { ...kernels, ...matrix, ...qr, ...sort },

@@ -96,14 +96,16 @@ export class Entries {
         isDue: false,
         scalars: undefined,
       }));
-    const names = new Set(this.#all.map(({ name }) => name));
-    const taken = added.find(({ name }) => names.has(name));
-    if (taken) {
-      throw new RangeError(
-        `${this.#settings.rule.name}: variable ${show(taken.name)} cannot join: state of another variable was loaded under this name; give it another name, or another optimizer`,
-      );
+    if (added.length > 0) {
+      const names = new Set(this.#all.map(({ name }) => name));
+      const taken = added.find(({ name }) => names.has(name));
+      if (taken) {
+        throw new RangeError(
+          `${this.#settings.rule.name}: variable ${show(taken.name)} cannot join: state of another variable was loaded under this name; give it another name, or another optimizer`,
+        );
+      }
+      beforeChange();
     }
-    if (added.length > 0) beforeChange();
     for (const entry of added) {
       known.set(entry.variable, entry);
       entry.scalars = this.commonScalars(entry);

@@ -48,8 +48,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   constructor(rule: Rule, given: object) {
     super();
     const { groups, options } = adapterOptions(rule, LIBRARY, "variables", given);
+    const all = resolveAll(rule, options);
     const group = (own: Values, variables: Names | undefined, path: string): TfjsGroup<Hyper> => {
-      const values = resolveGroup(rule, resolveAll(rule, options), own, path);
+      const values = resolveGroup(rule, all, own, path);
       const { hyper, stage } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
       const made = { hyper: hyper as Hyper, variables, values, own, stage, [INSPECT]: () => ({ variables, ...hyper }) };
       refuseOptions(made, rule, "group");

@@ -208,11 +208,12 @@ export async function readWeights(
   const counts = progress
     ? countsIn(`${title}: `, { ...progress.counts, steps }, Object.keys(startCounts(groups)), groups[0]!.values)
     : { ...startCounts(groups), steps };
+  const sinceOf = (name: string) => progress?.since[name] ?? 0;
+  const joinedOf = (name: string) => progress?.joined[name] ?? 0;
   const scalars = new Map<string, Scalars>();
   for (const name of found.keys()) {
-    const since = progress?.since[name] ?? 0;
-    whole(0, 0, steps).check(`${title}: since of ${show(name)}`, since);
-    whole(0, 0, since).check(`${title}: joined of ${show(name)}`, progress?.joined[name] ?? 0);
+    whole(0, 0, steps).check(`${title}: since of ${show(name)}`, sinceOf(name));
+    whole(0, 0, sinceOf(name)).check(`${title}: joined of ${show(name)}`, joinedOf(name));
     const saved = progress?.scalars[name];
     if (saved === undefined) continue;
     const numbers = Object.keys(rule.scalars).map((key) => [key, numberFrom(`${title}: ${key}`, saved[key])]);
@@ -235,9 +236,7 @@ export async function readWeights(
       state.set(slot, engine().makeVariable(values, false) as Variable);
       if (values !== tensor) values.dispose();
     }
-    const { [name]: since = 0 } = progress?.since ?? {};
-    const { [name]: joined = 0 } = progress?.joined ?? {};
-    const isDue = progress?.due.includes(name) ?? false;
+    const [since, joined, isDue] = [sinceOf(name), joinedOf(name), progress?.due.includes(name) ?? false];
     return { name, variable: undefined, state, since, joined, isDue, scalars: scalars.get(name) };
   });
   return { entries, counts };
