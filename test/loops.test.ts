@@ -12,7 +12,8 @@ const rules = {
   adam: (arena: Arena, options: object) => adam([arena.tensor("w")], { lr: 0.1, ...options }),
   adamw: (arena: Arena, options: object) => adamw([arena.tensor("w")], { lr: 0.1, weightDecay: 0.1, ...options }),
   "sgd with momentum": (arena: Arena, options: object) =>
-    sgd([arena.tensor("w")], { lr: 0.1, momentum: 0.9, weightDecay: 0.1, ...options }),
+    sgd([arena.tensor("w")], { lr: 0.1, momentum: 0.9, ...options }),
+  sgd: (arena: Arena, options: object) => sgd([arena.tensor("w")], { lr: 0.125, ...options }),
 };
 
 describe.each(Object.entries(rules))("%s", (_, make) => {
@@ -59,3 +60,15 @@ test("adam and adamw take gradients up to 5.8e20, as PyTorch does", () => {
     }
   }
 });
+
+test.each([rules.adam, rules.sgd, rules["sgd with momentum"]])(
+  "infinite parameters stay without weight decay",
+  (make) => {
+    const arena = small();
+    const w = arena.tensor("w", [3]);
+    w.data.set([Infinity, -Infinity, 1]);
+    w.grad.fill(1);
+    make(arena, {}).step();
+    expect([...w.data.subarray(0, 2)]).toEqual([Infinity, -Infinity]);
+  },
+);

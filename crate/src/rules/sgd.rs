@@ -30,6 +30,7 @@ impl Rule<0> for Sgd {
 }
 
 impl Rule<1> for Sgd {
+    const UNROLL: usize = 2;
     const FADING: Range<usize> = 0..1;
 
     fn least_gradient(&self) -> f64 {
@@ -54,13 +55,13 @@ impl Rule<1> for Sgd {
     }
 
     fn is_plain(&self) -> bool {
-        self.dampening == 0.0 && self.nesterov == 0.0
+        self.weight_decay == 0.0 && self.dampening == 0.0 && self.nesterov == 0.0
     }
 
     fn plain_update<V: F32x4>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [lr, decay, momentum, scale] = [self.lr, self.weight_decay, self.momentum, scale].map(V::splat);
+        let [lr, momentum, scale] = [self.lr, self.momentum, scale].map(V::splat);
         move |p, g, [buffer]| {
-            let buffer = momentum * buffer + (scale * g + decay * p);
+            let buffer = momentum * buffer + scale * g;
             (p - lr * buffer, [buffer])
         }
     }
