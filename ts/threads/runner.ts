@@ -77,14 +77,15 @@ export class Runner {
    * Claims chunks that follow each other, and runs them. A claim reduces a count that is not zero. So the chunks always
    * belong to the published task, and that task stays until they are done.
    *
-   * A claim takes a quarter of this thread's share of the chunks that are left, so that threads finish together: at
-   * least one chunk, and at most as many as the task allows and `most`.
+   * Among several threads, a claim takes a quarter of this thread's share of the chunks that are left, so that threads finish together:
+   * at least one chunk, and at most as many as the task allows and `most`.
    * @returns the number of chunks; 0 if none is left
    */
   claim(most = Infinity): number {
     const { control } = this;
     for (let left = Atomics.load(control, REMAINING); left > 0;) {
-      const share = Math.floor(left / (4 * Atomics.load(control, THREADS)));
+      const threads = Atomics.load(control, THREADS);
+      const share = threads === 1 ? left : Math.floor(left / (4 * threads));
       const count = Math.max(1, Math.min(share, control[MOST_CHUNKS]!, most));
       const found = Atomics.compareExchange(control, REMAINING, left, left - count);
       if (found === left) {
