@@ -10,6 +10,7 @@ import type { ScheduleFactory } from "../ts/schedules/schedule.js";
 import { scheduleFrom } from "../ts/schedules/data.js";
 import * as factories from "../ts/schedules/index.js";
 import { cases as ruleCases, examples, fitting } from "./registry.js";
+import { small } from "./small.js";
 
 const { linear, reduceLROnPlateau, stepLR, warmupCosineDecay } = factories;
 const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
@@ -488,6 +489,17 @@ describe("an optimizer", () => {
     optimizer.hyper.lr = 1;
     optimizer.step();
     expect(optimizer.steps).toBe(2);
+  });
+
+  test("names the group whose number is out of range", async () => {
+    const arena = small();
+    const [a, b] = [arena.tensor("a", [1]), arena.tensor("b", [1])];
+    const optimizer = sgd([{ params: [a] }, { params: [b], lr: (step: number) => 1 - step }]);
+    optimizer.step();
+    optimizer.step();
+    const message = "sgd: at step 2, groups[1].lr must be in [0, ∞), got -1";
+    expect(() => optimizer.step()).toThrow(message);
+    await expect(optimizer.stepAsync()).rejects.toThrow(message);
   });
 
   test("refuses schedules with invalid values", () => {

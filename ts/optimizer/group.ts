@@ -72,11 +72,13 @@ function checkKernels(rule: Rule, { kernel, kernelSlots, measure }: Variant): vo
   );
 }
 
-/** The hyper-parameters of a group at a step, counted from 0. */
-export type Snapshot = (step: number) => Values;
+/** The hyper-parameters of a group at a step, counted from 0. Errors name the group if its index is given. */
+export type Snapshot = (step: number, group?: number) => Values;
 
 const snapshotOf = (rule: Rule, values: Values): Snapshot =>
-  areScheduled(rule, values) ? (step) => valuesAt(rule, values, step) : () => values;
+  areScheduled(rule, values)
+    ? (step, group) => valuesAt(rule, values, step, group === undefined ? "" : `groups[${group}].`)
+    : () => values;
 
 /** Hyper-parameters without schedules. */
 export type Resolved<Hyper> = {

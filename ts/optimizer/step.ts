@@ -308,9 +308,9 @@ export class Step implements Work<StepRequest> {
     const calls = microBatches + (isFirst ? 0 : this.#requested);
     const { accumulate } = this.shared;
     const expected = steps + Math.floor(calls / accumulate);
-    const snapshots = this.#groups.map(({ snapshot }): Snapshot => {
-      const values = snapshot(expected);
-      return (step) => (step === expected ? values : snapshot(step));
+    const snapshots = this.#groups.map(({ snapshot }, index): Snapshot => {
+      const values = snapshot(expected, this.#named(index));
+      return (step, group) => (step === expected ? values : snapshot(step, group));
     });
     const hasRest = calls % accumulate > 0;
     this.#before = isFlush ? { steps: expected + Number(hasRest), microBatches: 0 } : { steps, microBatches };
@@ -357,8 +357,13 @@ export class Step implements Work<StepRequest> {
   /** Reads the options of each group at this step. It comes first, because a schedule may throw. */
   #readOptions(request: StepRequest | undefined): void {
     for (let i = 0; i < this.#groups.length; i++) {
-      this.#options[i] = (request?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count);
+      this.#options[i] = (request?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count, this.#named(i));
     }
+  }
+
+  /** The index of a group, for errors; undefined if it is the only one. */
+  #named(group: number): number | undefined {
+    return this.#groups.length > 1 ? group : undefined;
   }
 
   #start(): void {
