@@ -93,8 +93,13 @@ beforeAll(() => {
   mkdirSync(folder, { recursive: true });
   for (const program of programs) writeFileSync(pathOf(program), installed(program.text));
   const options: ts.CompilerOptions = {
-    ...{ strict: true, noEmit: true, skipLibCheck: true, types: ["node"], lib: ["lib.es2023.d.ts", "lib.dom.d.ts"] },
-    ...{ target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.NodeNext },
+    strict: true,
+    noEmit: true,
+    skipLibCheck: true,
+    types: ["node"],
+    lib: ["lib.es2023.d.ts", "lib.dom.d.ts"],
+    target: ts.ScriptTarget.ES2022,
+    module: ts.ModuleKind.NodeNext,
   };
   problems = ts.getPreEmitDiagnostics(ts.createProgram(programs.map(pathOf), options));
 });
@@ -108,8 +113,14 @@ describe.each(programs)("$name", (program) => {
   test.skipIf(program.onlyChecked !== undefined)("runs, and prints what the document shows", async () => {
     const path = join(folder, `${program.name}.mjs`);
     await build({
-      ...{ entryPoints: [pathOf(program)], outfile: path, bundle: true, format: "esm", platform: "node" },
-      ...{ external: ["downhill", "@jax-js/jax"], mainFields: ["module", "main"], logLevel: "error" },
+      entryPoints: [pathOf(program)],
+      outfile: path,
+      bundle: true,
+      format: "esm",
+      platform: "node",
+      external: ["downhill", "@jax-js/jax"],
+      mainFields: ["module", "main"],
+      logLevel: "error",
       banner: { js: 'import { createRequire } from "node:module"; const require = createRequire(import.meta.url);' },
     });
     const { stdout } = await promisify(execFile)(process.execPath, [path], { cwd: scratch });

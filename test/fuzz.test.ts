@@ -155,7 +155,10 @@ const counter = fc.oneof(
 );
 const counts = fc.record(
   {
-    ...{ steps: counter, lossScale: fc.constantFrom(1, 1, 1, 2, 0, "1"), goodSteps: counter, microBatches: counter },
+    steps: counter,
+    lossScale: fc.constantFrom(1, 1, 1, 2, 0, "1"),
+    goodSteps: counter,
+    microBatches: counter,
     averaged: counter,
     since: fc.oneof(fc.array(counter, { maxLength: 3 }), counter),
     scalars: fc.oneof(fc.constant([{}, {}]), fc.array(counter, { maxLength: 3 })),

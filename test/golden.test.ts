@@ -34,7 +34,10 @@ const renamed = (record: object, rename: (name: string) => string) =>
 
 /** Files that are named after an option: `rule.FILE.json` holds runs of the rule here. */
 const namedAfterAnOption: Record<string, string> = {
-  ...{ momentum: "sgd", amsgrad: "adam", amsgrad_optax: "adam", nadam_optax: "adam" },
+  momentum: "sgd",
+  amsgrad: "adam",
+  amsgrad_optax: "adam",
+  nadam_optax: "adam",
 };
 const ruleOf = (file: string) => named(namedAfterAnOption[file] ?? camel(file)) ?? named(file.split("_")[0]!);
 
@@ -110,7 +113,10 @@ const fromKerasRuns: Golden[] = read("keras.json").cases.flatMap(({ optimizer, o
   keras[optimizer] === undefined
     ? []
     : {
-        ...{ from: "keras", file: "keras", case: `${optimizer} ${JSON.stringify(options)}`, params },
+        from: "keras",
+        file: "keras",
+        case: `${optimizer} ${JSON.stringify(options)}`,
+        params,
         factory: named(keras[optimizer].rule),
         options: fromKeras(optimizer, options),
       },

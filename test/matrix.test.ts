@@ -134,12 +134,18 @@ interface KernelCall {
 /** The calls whose bits are published. Each is of one slice. */
 const published: readonly KernelCall[] = [
   {
-    ...{ kernel: "multiply", amounts: [0.5, -2, 1e-3], places: [0, 1000, 2000, 4000, 4000] },
-    ...{ counts: [24, 16, 80, 0, 24], pieces: 2 },
+    kernel: "multiply",
+    amounts: [0.5, -2, 1e-3],
+    places: [0, 1000, 2000, 4000, 4000],
+    counts: [24, 16, 80, 0, 24],
+    pieces: 2,
   },
   {
-    ...{ kernel: "multiply", amounts: [0.5, -2, 1e-3], places: [0, 0, 800, 800, 6000] },
-    ...{ counts: [8, 72, 72, 1, 8], pieces: 3 },
+    kernel: "multiply",
+    amounts: [0.5, -2, 1e-3],
+    places: [0, 0, 800, 800, 6000],
+    counts: [8, 72, 72, 1, 8],
+    pieces: 3,
   },
   { kernel: "average_rows", amounts: [0.3, 0], places: [0, 0, 3000, 6000], counts: [2, 41, 13, 16], pieces: 2 },
   { kernel: "average_columns", amounts: [0.3, 0], places: [0, 0, 3000, 6000], counts: [2, 13, 71, 16], pieces: 4 },

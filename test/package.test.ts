@@ -164,7 +164,11 @@ test("an editor shows each rule's options with their ranges and defaults", () =>
   const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
   const { readFile, fileExists, directoryExists, getDirectories, realpath } = ts.sys;
   const service = ts.createLanguageService({
-    ...{ readFile, fileExists, directoryExists, getDirectories, realpath },
+    readFile,
+    fileExists,
+    directoryExists,
+    getDirectories,
+    realpath,
     getCompilationSettings: () => options,
     getScriptFileNames: () => [file],
     getScriptVersion: () => "1",

@@ -68,7 +68,10 @@ function casesOf(factory: AnyFactory): Case[] {
   );
   return sets.map(({ options, values }, index) => ({
     name: `${rule.name} ${JSON.stringify(options)}`,
-    ...{ factory, rule, options, values },
+    factory,
+    rule,
+    options,
+    values,
     gradScale: index % 2 ? 0.37 : 1,
   }));
 }

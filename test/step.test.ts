@@ -229,7 +229,7 @@ describe.each(cases)("$name", (one: Case) => {
 
 test("the norm and what follows from it have the same bits on any number of threads", async () => {
   const shapes = [[1000, 300], [70_000], [250_001]];
-  const added = { ...{ clipNorm: 1, clipTensorNorm: 0.8, agc: 0.01, nonFinite: "throw" }, ema: 0.99, accumulate: 2 };
+  const added = { clipNorm: 1, clipTensorNorm: 0.8, agc: 0.01, nonFinite: "throw", ema: 0.99, accumulate: 2 };
   const results: unknown[] = [];
   for (const threads of [1, 2, 3, 4, 8, 16]) {
     const arena = await createArena({ maxBytes: 2 ** 26, threads });

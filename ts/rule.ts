@@ -98,8 +98,15 @@ export function rule<
   definition: Definition<Hyper, Fixed, Slots, Added, Counted, Sums, Scratch, Shapes>,
 ): Made<Hyper, Fixed, Slots, Added, Shapes> {
   const rule = deepFreeze({
-    ...{ addedState: {}, startsAt: {}, programState: [], scratch: [], shapes: {} },
-    ...{ scalars: {}, tensorScalars: () => ({}), perTensor: false, sums: [] },
+    addedState: {},
+    startsAt: {},
+    programState: [],
+    scratch: [],
+    shapes: {},
+    scalars: {},
+    tensorScalars: () => ({}),
+    perTensor: false,
+    sums: [],
     advance: ({ before }: { before: unknown }) => before,
     conflict: () => undefined,
     ...definition,

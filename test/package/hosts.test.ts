@@ -62,15 +62,13 @@ describe("TypeScript, without skipLibCheck", () => {
       const program = moduleResolution === "nodenext" ? "program.mts" : "program.ts";
       cpSync(join(path, "program.ts"), join(path, "program.mts"));
       const compilerOptions = {
-        ...{
-          module,
-          moduleResolution,
-          strict: true,
-          noEmit: true,
-          types: [],
-          target: "es2022",
-          lib: ["es2022", "dom"],
-        },
+        module,
+        moduleResolution,
+        strict: true,
+        noEmit: true,
+        types: [],
+        target: "es2022",
+        lib: ["es2022", "dom"],
         ...(version === "typescript6" && moduleResolution === "node10" && { ignoreDeprecations: "6.0" }),
       };
       writeFileSync(join(path, "tsconfig.json"), JSON.stringify({ compilerOptions, files: [program] }));

@@ -29,7 +29,9 @@ function model(optimizer: tf.Optimizer) {
 test("the example trains a convolutional network with both optimizers", async () => {
   await use("cpu");
   const images = (count: number) => ({
-    ...{ count, pixels: 784, images: numbers(count * 784, 3) },
+    count,
+    pixels: 784,
+    images: numbers(count * 784, 3),
     labels: Int32Array.from({ length: count }, (_, i) => i % 10),
   });
   const lines: string[] = [];

@@ -180,8 +180,17 @@ test.skipIf(!python)("Python's own unpickler reads it, under an allow-list", () 
   expect(state[1].step).toEqual({ size: [], stride: [], numbers: [1] });
   expect(groups).toEqual([
     {
-      ...{ lr: 0.5, betas: [0.5, 0.25], eps: 1e-8, weight_decay: 0, amsgrad: false, maximize: false },
-      ...{ foreach: null, capturable: false, differentiable: false, fused: null, decoupled_weight_decay: true },
+      lr: 0.5,
+      betas: [0.5, 0.25],
+      eps: 1e-8,
+      weight_decay: 0,
+      amsgrad: false,
+      maximize: false,
+      foreach: null,
+      capturable: false,
+      differentiable: false,
+      fused: null,
+      decoupled_weight_decay: true,
       params: [0, 1],
     },
   ]);

@@ -193,12 +193,19 @@ export class Matrices<Now> {
     const slice = Math.min(rows, MOST_ELEMENTS);
     return [
       {
-        ...{ ...operation, kernel: "invert_means", counts: [...grid, slice], pieces: matrices },
-        ...{ slices: Math.ceil(rows / slice), bytes: 4 * matrices * slice },
+        ...operation,
+        kernel: "invert_means",
+        counts: [...grid, slice],
+        pieces: matrices,
+        slices: Math.ceil(rows / slice),
+        bytes: 4 * matrices * slice,
       },
       {
-        ...{ ...operation, kernel: "divide_rows", counts: [...grid, rows] },
-        ...{ pieces: Math.ceil((matrices * rows) / TILE), bytes: 8 * matrices * rows },
+        ...operation,
+        kernel: "divide_rows",
+        counts: [...grid, rows],
+        pieces: Math.ceil((matrices * rows) / TILE),
+        bytes: 8 * matrices * rows,
       },
     ];
   }

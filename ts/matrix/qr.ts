@@ -7,7 +7,11 @@ export function orthonormalized<Now>(matrices: Matrices<Now>, q: Matrix, p: Matr
   const rows = wholePanels(p.rows);
   const panels = Array.from({ length: rows / PANEL }, (_, panel) => panel);
   const operation = (kernel: string, to: Matrix, panel: number, first: number, reverse: number, pieces: number) => ({
-    ...{ kernel, amounts: [], places: [p.at, to.at], counts: [rows, panel, first, reverse], pieces },
+    kernel,
+    amounts: [],
+    places: [p.at, to.at],
+    counts: [rows, panel, first, reverse],
+    pieces,
     bytes: 32 * PANEL * PANEL * rows * pieces, // as for products: four multiplications count as a byte
   });
   const applied = (to: Matrix, panel: number, first: number, reverse: number) =>

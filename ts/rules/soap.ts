@@ -138,7 +138,7 @@ export const soap = rule("soap", {
 /** Scratch memory that both sides share. */
 function scratch(matrices: Matrices<any>, size: number) {
   const [gg, q, p] = [matrices.matrix(size, size), matrices.matrix(size, size), matrices.matrix(size, size)];
-  return { gg, q, p, sums: matrices.row(size), order: matrices.row(size) };
+  return { gg, q, p, dots: matrices.row(size), order: matrices.row(size) };
 }
 
 /** The preconditioner and the basis of one side. */
@@ -192,6 +192,10 @@ const adapted = <Now>(
   [grads, squares, averages]: readonly Matrix["at"][],
   size: number,
 ): Operation<Now> => ({
-  ...{ kernel: "adapt", amounts: [beta, eps], places: [grads, squares, averages], counts: [size] },
-  ...{ pieces: Math.ceil(size / CHUNK), bytes: 20 * size },
+  kernel: "adapt",
+  amounts: [beta, eps],
+  places: [grads, squares, averages],
+  counts: [size],
+  pieces: Math.ceil(size / CHUNK),
+  bytes: 20 * size,
 });

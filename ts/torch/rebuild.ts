@@ -18,23 +18,52 @@ class Storage extends Opaque {
 
 /** PyTorch's dtypes by safetensors' names. */
 const dtypes: Readonly<Record<string, string>> = {
-  ...{ float32: "F32", float64: "F64", float16: "F16", bfloat16: "BF16", float8_e4m3fn: "F8_E4M3" },
-  ...{ float8_e5m2: "F8_E5M2", float8_e8m0fnu: "F8_E8M0", complex64: "C64", complex128: "C128" },
-  ...{ int64: "I64", int32: "I32", int16: "I16", int8: "I8", uint64: "U64", uint32: "U32", uint16: "U16" },
-  ...{ uint8: "U8", bool: "BOOL" },
+  float32: "F32",
+  float64: "F64",
+  float16: "F16",
+  bfloat16: "BF16",
+  float8_e4m3fn: "F8_E4M3",
+  float8_e5m2: "F8_E5M2",
+  float8_e8m0fnu: "F8_E8M0",
+  complex64: "C64",
+  complex128: "C128",
+  int64: "I64",
+  int32: "I32",
+  int16: "I16",
+  int8: "I8",
+  uint64: "U64",
+  uint32: "U32",
+  uint16: "U16",
+  uint8: "U8",
+  bool: "BOOL",
 };
 
 /** The dtypes of storages. Those that are missing here, such as quantized ones, have their own name in the file. */
 const storages: Readonly<Record<string, string>> = {
-  ...{ FloatStorage: "F32", DoubleStorage: "F64", HalfStorage: "F16", BFloat16Storage: "BF16", LongStorage: "I64" },
-  ...{ IntStorage: "I32", ShortStorage: "I16", CharStorage: "I8", ByteStorage: "U8", BoolStorage: "BOOL" },
-  ...{ ComplexFloatStorage: "C64", ComplexDoubleStorage: "C128" },
+  FloatStorage: "F32",
+  DoubleStorage: "F64",
+  HalfStorage: "F16",
+  BFloat16Storage: "BF16",
+  LongStorage: "I64",
+  IntStorage: "I32",
+  ShortStorage: "I16",
+  CharStorage: "I8",
+  ByteStorage: "U8",
+  BoolStorage: "BOOL",
+  ComplexFloatStorage: "C64",
+  ComplexDoubleStorage: "C128",
 };
 
 /** Bytes per element of dtypes whose elements cannot be converted to numbers. */
 const otherBytes: Readonly<Record<string, number>> = {
-  ...{ C64: 8, C128: 16, F8_E8M0: 1 },
-  ...{ QInt8Storage: 1, QUInt8Storage: 1, QInt32Storage: 4, QUInt4x2Storage: 1, QUInt2x4Storage: 1 },
+  C64: 8,
+  C128: 16,
+  F8_E8M0: 1,
+  QInt8Storage: 1,
+  QUInt8Storage: 1,
+  QInt32Storage: 4,
+  QUInt4x2Storage: 1,
+  QUInt2x4Storage: 1,
 };
 
 /** Bytes per element of a storage's dtype: those of other storages are unknown. */
