@@ -1,11 +1,10 @@
 /** The packed package in fresh projects: a training loop with a checkpoint and threads, on every host that people have. */
 
-import { spawn } from "node:child_process";
 import { cpSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { beforeAll, describe, expect, test, vi } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import { root } from "../../scripts/project.mjs";
-import { pack, project, report, run, visit } from "./hosts.js";
+import { pack, project, report, run, visit, withServer } from "./hosts.js";
 
 const THREADS = "trained, on several threads";
 const PATIENCE = 600_000; // the first run installs
@@ -99,21 +98,12 @@ describe("bundlers", () => {
 
   test(
     "vite's development server",
-    async () => {
-      const path = project("vite", tarball);
+    () => {
       // Vite keeps what it made of a package's version; `--force` makes it again.
-      const options = ["--port", "44811", "--strictPort", "--force"];
-      const server = spawn(process.execPath, ["node_modules/vite/bin/vite.js", ...options], {
-        cwd: path,
-        stdio: "ignore",
+      const args = ["node_modules/vite/bin/vite.js", "--strictPort", "--force"];
+      return withServer(project("vite", tarball), args, async (origin) => {
+        expect(await visit([`${origin}/`])).toEqual(["trained, on one thread"]); // it sends no headers
       });
-      try {
-        const url = "http://localhost:44811/";
-        await vi.waitUntil(() => fetch(url).then(Boolean, () => false), { timeout: 60_000, interval: 200 });
-        expect(await visit([url])).toEqual(["trained, on one thread"]); // it sends no headers
-      } finally {
-        server.kill();
-      }
     },
     PATIENCE,
   );
@@ -139,44 +129,28 @@ test.each(["workerd", "vitest", "jest"])(
 
 test(
   "Next.js: a client component, an API route, an edge route",
-  async () => {
+  () => {
     const path = project("next", tarball);
     run(path, "npm", "run", "build");
-    const server = spawn(process.execPath, ["node_modules/next/dist/bin/next", "start", "-p", "44812"], {
-      cwd: path,
-      stdio: "ignore",
-    });
-    try {
-      const origin = "http://localhost:44812";
-      await vi.waitUntil(() => fetch(origin).then(Boolean, () => false), { timeout: 60_000, interval: 200 });
+    return withServer(path, ["node_modules/next/dist/bin/next", "start"], async (origin) => {
       const text = async (route: string) => (await fetch(`${origin}/api/${route}`)).text();
       expect(await text("train")).toBe(THREADS);
       expect(await text("edge")).toBe("trained, on one thread");
       expect(await visit([`${origin}/`])).toEqual(["trained, on one thread"]); // it sends no headers
-    } finally {
-      server.kill();
-    }
+    });
   },
   PATIENCE,
 );
 
 test(
   "the page of examples/tfjs",
-  async () => {
-    const server = spawn(process.execPath, ["--import", "tsx", "examples/tfjs/serve.ts", "--port", "44813"], {
-      cwd: root,
-      stdio: "ignore",
-    });
-    try {
-      const url = "http://localhost:44813/?samples=128&epochs=1";
-      await vi.waitUntil(() => fetch(url).then(Boolean, () => false), { timeout: 60_000, interval: 200 });
+  () =>
+    withServer(root, ["--import", "tsx", "examples/tfjs/serve.ts"], async (origin) => {
+      const url = `${origin}/?samples=128&epochs=1`;
       const [text] = await visit([url], "/done/.test(document.body.innerText) && document.body.innerText");
       const losses = [...text!.matchAll(/epoch 1, loss (\S+)/g)].map(([, loss]) => loss);
       expect(losses).toHaveLength(2);
       expect(losses[1]).toBe(losses[0]); // TensorFlow.js's Adam, and downhill's
-    } finally {
-      server.kill();
-    }
-  },
+    }),
   PATIENCE,
 );

@@ -1,11 +1,12 @@
 /** Fresh projects with the packed package in them, one for each folder of fixtures. */
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createSocket } from "node:net";
 import { extname, join } from "node:path";
 import puppeteer from "puppeteer-core"; // the Chrome team's own driver
+import { vi } from "vitest";
 import { root } from "../../scripts/project.mjs";
 import { browsers } from "../engines/setup.js";
 
@@ -79,6 +80,21 @@ export async function report(path: string, pages: readonly string[]): Promise<st
     return await visit(pages.map((page) => `${origin}/${page}`));
   } finally {
     server.close();
+  }
+}
+
+/** Starts a server in a folder: Node with arguments, and a port that is free. Calls `use` with its origin once it answers, and stops it. */
+export async function withServer(cwd: string, args: readonly string[], use: (origin: string) => Promise<void>) {
+  const socket = createSocket().listen(0);
+  const { port } = socket.address() as AddressInfo;
+  await new Promise((resolve) => socket.close(resolve));
+  const server = spawn(process.execPath, [...args, "--port", String(port)], { cwd, stdio: "ignore" });
+  try {
+    const origin = `http://localhost:${port}`;
+    await vi.waitUntil(() => fetch(origin).then(Boolean, () => false), { timeout: 60_000, interval: 200 });
+    await use(origin);
+  } finally {
+    server.kill();
   }
 }
 
