@@ -67,10 +67,15 @@ pub trait Rule<const N: usize> {
         false
     }
 
+    /// Whether [`Rule::plain_update`] has weight decay (`DECAY`). A rule for which this depends on its options gets a third loop.
+    fn has_plain_decay(&self) -> bool {
+        false
+    }
+
     /// [`Rule::update`] without some options, for gradients that are not scaled: it multiplies them by `scale`, whose magnitude
     /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value. The loop is
     /// faster, and takes more bytes.
-    fn plain_update<V: F32x4>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+    fn plain_update<V: F32x4, const DECAY: bool>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let (update, scale) = (self.update(step), V::splat(scale));
         move |p, g, slots| update(p, scale * g, slots)
     }
@@ -127,9 +132,12 @@ pub unsafe fn run<V: F32x4, R: Rule<N>, const N: usize>(rule: &R, segment: &Segm
         rule.is_plain() && segment.clip == f64::INFINITY && (MOST_SCALE.recip()..=MOST_SCALE).contains(&scale.abs());
     // `apply` makes the closures: made here, they would take more bytes.
     let update = || rule.update(step);
-    let plain_update = || rule.plain_update(step, scale);
+    let plain_update = || rule.plain_update::<V, false>(step, scale);
+    let decaying_update = || rule.plain_update::<V, true>(step, scale);
+    let is_decaying = is_plain && rule.has_plain_decay();
     unsafe {
         match (is_plain, R::UNROLL) {
+            _ if is_decaying => apply(rule, segment, begin, end, || guarded::<V, 1>(least, scale), decaying_update),
             (true, 2) => apply(rule, segment, begin, end, || guarded::<V, 2>(least, scale), plain_update),
             (true, _) => apply(rule, segment, begin, end, || guarded::<V, 1>(least, scale), plain_update),
             (false, 2) => apply(rule, segment, begin, end, || gradients::<V, N, 2>(least, segment), update),

@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "fa9ceed59aa1aa88";
+export const sources = "c3128b544c2b53bd";
 
 /** The alphabet of the kernels' texts. A byte is an index in it; larger ones are one of the last two characters and another. */
 export const alphabet =

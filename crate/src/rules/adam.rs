@@ -31,7 +31,7 @@ impl<const DECOUPLED: bool, const N: usize> Rule<N> for Adam<DECOUPLED> {
         N == 2 && self.nesterov == 0.0 && self.eps_root == 0.0 && (DECOUPLED || self.weight_decay == 0.0)
     }
 
-    fn plain_update<V: F32x4>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
+    fn plain_update<V: F32x4, const DECAY: bool>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         self.formula::<V, N, false>(step, scale)
     }
 }

@@ -23,7 +23,11 @@ impl Rule<0> for Sgd {
         self.weight_decay == 0.0
     }
 
-    fn plain_update<V: F32x4>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+    fn plain_update<V: F32x4, const DECAY: bool>(
+        &self,
+        _step: f64,
+        scale: f64,
+    ) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
         let weight = V::splat(self.lr * scale);
         move |p, g, []| (p - weight * g, [])
     }
@@ -55,13 +59,22 @@ impl Rule<1> for Sgd {
     }
 
     fn is_plain(&self) -> bool {
-        self.weight_decay == 0.0 && self.dampening == 0.0 && self.nesterov == 0.0
+        self.dampening == 0.0 && self.nesterov == 0.0
     }
 
-    fn plain_update<V: F32x4>(&self, _step: f64, scale: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [lr, momentum, scale] = [self.lr, self.momentum, scale].map(V::splat);
+    fn has_plain_decay(&self) -> bool {
+        self.weight_decay != 0.0
+    }
+
+    fn plain_update<V: F32x4, const DECAY: bool>(
+        &self,
+        _step: f64,
+        scale: f64,
+    ) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
+        let [lr, decay, momentum, scale] = [self.lr, self.weight_decay, self.momentum, scale].map(V::splat);
         move |p, g, [buffer]| {
-            let buffer = momentum * buffer + scale * g;
+            let g = scale * g;
+            let buffer = momentum * buffer + if DECAY { g + decay * p } else { g };
             (p - lr * buffer, [buffer])
         }
     }
