@@ -314,7 +314,7 @@ export const optax: Library = {
 
 export const tfjs: Library = {
   name: "TensorFlow.js",
-  says: "TensorFlow.js 4.22. The arguments are shown with their defaults. The rates of `sgd`, `momentum`, `rmsprop` and `adagrad`, and the second argument of `momentum`, have none. Its eps is 1e-7 with 32-bit floats. A test runs both sides and compares the results. In a program of TensorFlow.js, [`downhill/tfjs`](tfjs.md) has the same factories without the first argument, and reads its state.",
+  says: "TensorFlow.js 4.22. The arguments are shown with their defaults. The learning rates of `sgd`, `momentum`, `rmsprop` and `adagrad`, and the momentum of `momentum`, have no defaults; the values shown are examples. With 32-bit floats, `eps` is 1e-7 in TensorFlow.js. A test runs both sides and compares the results. In a program of TensorFlow.js, [`downhill/tfjs`](tfjs.md) has the same factories without the first argument, and reads its state.",
   ports: [
     { there: "tf.train.sgd(0.01)", here: "sgd(model, { lr: 0.01 })" },
     { there: "tf.train.momentum(0.01, 0.9)", here: "sgd(model, { lr: 0.01, momentum: 0.9 })" },

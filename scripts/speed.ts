@@ -69,8 +69,8 @@ export function fewSpeeds(): string {
     const [large, huge] = [measured(sizes, rule, LARGE), measured(sizes, rule, HUGE)];
     return [code(rule), each(large), ...peers.map((peer) => times(large, peer)), each(huge), bandwidth(huge)];
   });
-  const head = ["ns per parameter, of 1 M", ...peers.map((peer) => `${columns[peer]} takes`)];
-  return `${table(["update", ...head, "ns per parameter, of 16.7 M", "GB/s"], rows)}
+  const head = ["ns per parameter (1 M parameters)", ...peers.map((peer) => `${columns[peer]} takes`)];
+  return `${table(["update", ...head, "ns per parameter (16.7 M parameters)", "GB/s, 16.7 M"], rows)}
 One thread, medians, ${source(withPeers, PEERS)}. ${TIMES} \`adamw\` is compared with TensorFlow.js's Adam.
 `;
 }

@@ -141,14 +141,24 @@ test("checkpoints know it, and those from before it have none", () => {
 test("wrong bounds are refused", () => {
   const { w } = model(sgd);
   const make = (options: object) => () => sgd([w], options);
-  expect(make({ box: [1, 0] })).toThrow(new RangeError("sgd: box must contain a finite float32 number, got [1, 0]"));
+  expect(make({ box: [1, 0] })).toThrow(
+    new RangeError(
+      "sgd: box must be [low, high] with low at most high and a finite float32 number between them, got [1, 0]",
+    ),
+  );
   expect(make({ box: [-2, -1], nonNegative: true })).toThrow(
-    new RangeError("sgd: box with nonNegative must contain a finite float32 number, got [0, -1]"),
+    new RangeError(
+      "sgd: box with nonNegative must be [low, high] with low at most high and a finite float32 number between them, got [0, -1]",
+    ),
   );
   expect(make({ box: [1e39, Infinity] })).toThrow(
-    new RangeError("sgd: box must contain a finite float32 number, got [1e+39, Infinity]"),
+    new RangeError(
+      "sgd: box must be [low, high] with low at most high and a finite float32 number between them, got [1e+39, Infinity]",
+    ),
   );
-  expect(make({ box: [-Infinity, -1e39] })).toThrow("sgd: box must contain a finite float32 number");
+  expect(make({ box: [-Infinity, -1e39] })).toThrow(
+    "sgd: box must be [low, high] with low at most high and a finite float32 number between them",
+  );
   expect(make({ box: [NaN, 1] })).toThrow(new RangeError("sgd: box[0] must be in [-∞, ∞], got NaN"));
   expect(make({ box: 1 })).toThrow(new TypeError("sgd: box must be a list of 2 numbers, got 1"));
   expect(make({ box: [0] })).toThrow(new RangeError("sgd: box must have 2 numbers, got 1"));

@@ -184,7 +184,7 @@ describe("hyper", () => {
         without.hyper.momentum = 0.9;
       },
       TypeError,
-      "sgd: momentum decides whether there is a slot momentumBuffer, and there is none, got 0.9; make a new optimizer",
+      "sgd: momentum must stay 0, because the optimizer was made without momentumBuffer, got 0.9; make a new optimizer to change it",
     );
     refuses(
       arena,
@@ -192,7 +192,7 @@ describe("hyper", () => {
         having.hyper.momentum = 0;
       },
       TypeError,
-      "rmsprop: momentum decides whether there is a slot momentumBuffer, and there is one, got 0; make a new optimizer",
+      "rmsprop: momentum must not be 0, because the optimizer was made with momentumBuffer, got 0; make a new optimizer to change it",
     );
     having.hyper.momentum = 0.5;
     expect(having.hyper.momentum).toBe(0.5);

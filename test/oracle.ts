@@ -12,8 +12,8 @@ export type Update = (options: Options, t: number, p: number, g: number, state: 
 
 export const oracle = {
   sgd({ lr, momentum, dampening, weightDecay, nesterov }, t, p, g, state) {
-    if (momentum === 0) return p - lr * (weightDecay === 0 ? g : g + weightDecay * p); // as in PyTorch, also for infinite parameters
-    g += weightDecay * p;
+    if (weightDecay !== 0) g += weightDecay * p; // as in PyTorch, also for infinite parameters
+    if (momentum === 0) return p - lr * g;
     state.momentumBuffer = t === 1 ? g : momentum * state.momentumBuffer! + (1 - dampening) * g;
     return p - lr * (nesterov ? g + momentum * state.momentumBuffer : state.momentumBuffer);
   },

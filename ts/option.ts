@@ -132,6 +132,9 @@ export function orWord<const Word extends string, Value, Range extends string, D
   };
 }
 
+/** The range of an option, as it follows "must be": an interval, or words. */
+export const inWords = (range: string): string => (/^[[(]/.test(range) ? `in ${range}` : range);
+
 /** Lists of at least `least` values of an option. */
 /* @__NO_SIDE_EFFECTS__ */
 export function listOf<Value>(
@@ -140,7 +143,7 @@ export function listOf<Value>(
 ): Option<readonly Value[], string, undefined> {
   return {
     default: undefined,
-    range: `a list, each in ${option.range}`,
+    range: `a list, each ${inWords(option.range)}`,
     check(title, x) {
       if (!Array.isArray(x)) throw new TypeError(`${title} must be a list, got ${show(x)}`);
       if (x.length < least) throw new RangeError(`${title} must not be empty`);

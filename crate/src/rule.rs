@@ -72,9 +72,9 @@ pub trait Rule<const N: usize> {
         false
     }
 
-    /// [`Rule::update`] without some options, for gradients that are not scaled: it multiplies them by `scale`, whose magnitude
-    /// is between 2^-40 and 2^40. A rule that has it gets a second loop, for gradients that are not clipped by value. The loop is
-    /// faster, and takes more bytes.
+    /// [`Rule::update`] without some options. It takes gradients before scaling, and multiplies them by `scale`, whose magnitude
+    /// is between 2^-40 and 2^40. A rule with this function has a second loop, which runs when gradients are not clipped by value.
+    /// The second loop is faster, and makes the binary larger.
     fn plain_update<V: F32x4, const DECAY: bool>(&self, step: f64, scale: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
         let (update, scale) = (self.update(step), V::splat(scale));
         move |p, g, slots| update(p, scale * g, slots)

@@ -403,7 +403,9 @@ describe("refused", () => {
   test("what is no file, no model, no optimizer, no JSON", () => {
     const { model, optimizer } = trained();
     expect(() => load("run.safetensors" as never, model)).toThrow(
-      new TypeError('load: expected a file\'s bytes, got "run.safetensors"'),
+      new TypeError(
+        'load: expected a file\'s bytes, got "run.safetensors"; read the file first, such as with readFileSync(path)',
+      ),
     );
     expect(() => save(7 as never)).toThrow(new TypeError("save: model must be tensors, by name or in a list, got 7"));
     expect(() => save(model, {} as never)).toThrow(

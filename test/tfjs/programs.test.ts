@@ -418,7 +418,9 @@ test("momentum that changes has an effect", async () => {
   expect(() => adagrad().setMomentum(0.5)).toThrow('adagrad: no option "momentum"');
   const groups = [{ variables: /a/, momentum: 0.9 }, { variables: /b/ }];
   const grouped = sgd({ lr: 1, groups });
-  expect(() => grouped.setMomentum(0.7)).toThrow("momentum decides whether there is a slot momentumBuffer");
+  expect(() => grouped.setMomentum(0.7)).toThrow(
+    "momentum must stay 0, because the optimizer was made without momentumBuffer",
+  );
   expect(grouped.groups.map(({ hyper }) => hyper.momentum)).toEqual([0.9, 0, 0]);
   a.dispose();
 });

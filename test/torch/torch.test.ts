@@ -314,12 +314,12 @@ describe("what does not fit", () => {
     [
       "a rule that PyTorch lacks",
       () => loadOptimizer(adamwFile, momentum(groups(model()))),
-      "loadOptimizer: momentum must be a rule of torch.optim that this module reads and writes: sgd, adagrad",
+      "loadOptimizer: the optimizer must be one of torch.optim (sgd, adagrad",
     ],
     [
       "out, a rule that PyTorch lacks",
       () => saveOptimizer(momentum(groups(model()))),
-      "saveOptimizer: momentum must be a rule of torch.optim that this module reads and writes: sgd, adagrad",
+      "saveOptimizer: the optimizer must be one of torch.optim (sgd, adagrad",
     ],
     [
       "an option that PyTorch lacks",
@@ -344,7 +344,7 @@ describe("what does not fit", () => {
     [
       "momentum there and none here",
       () => loadOptimizer(here("fixtures/sgd.pt"), sgd(groups(model()))),
-      "loadOptimizer: sgd: momentum decides whether there is a slot momentumBuffer, and there is none, got 0.9",
+      "loadOptimizer: sgd: momentum must stay 0, because the optimizer was made without momentumBuffer, got 0.9",
     ],
     [
       "other groups",
@@ -548,7 +548,7 @@ describe("hostile", () => {
     [
       "no zip archive",
       new Uint8Array(100),
-      "the file must be one that torch.save wrote, a zip archive or an older file, got another",
+      "the file must be one that torch.save wrote, got bytes that begin neither as a zip archive nor as a file of PyTorch before 1.6",
     ],
     ["no pickle", zip(new Map([["a", new Uint8Array()]])), "the archive must hold data.pkl"],
     [

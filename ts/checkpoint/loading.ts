@@ -85,7 +85,8 @@ export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
  */
 export function asBytes(title: string, file: unknown): Uint8Array {
   const expected = `${title && `${title}: `}expected a file's bytes`;
-  if (!isBytes(file)) throw new TypeError(`${expected}, got ${show(file)}`);
+  const remedy = typeof file === "string" ? "; read the file first, such as with readFileSync(path)" : "";
+  if (!isBytes(file)) throw new TypeError(`${expected}, got ${show(file)}${remedy}`);
   const [buffer, at] = ArrayBuffer.isView(file) ? [file.buffer, file.byteOffset] : [file, 0];
   try {
     return new Uint8Array(buffer, at, file.byteLength);

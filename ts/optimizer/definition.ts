@@ -163,7 +163,7 @@ export const sharedOptions = {
   gradScale: nonNegative(1),
   /** Factor by which you multiply the loss, `opt.lossScale`; gradients are divided by it. "dynamic" does what PyTorch's GradScaler does: it starts at 65536, halves and skips the step if a gradient is not finite, and doubles after 2000 good steps. */
   lossScale: orWord("dynamic", within("(0, ∞)", 1)),
-  /** Number of micro-batches in a step: each call of `step()` adds the present gradients to a sum, and every n-th call updates. Write the gradients of one micro-batch before each call; do not add to them. `flush()` updates by those that came. */
+  /** Number of micro-batches in a step: each call of `step()` adds the present gradients to a sum, and every n-th call updates the parameters. Before each call, overwrite the gradients with those of one micro-batch. `flush()` updates from fewer micro-batches. */
   accumulate: count(1, 1),
   /** Whether the step uses the mean of the micro-batches' gradients or their sum. */
   accumulateBy: oneOf("mean", "sum"),

@@ -56,7 +56,7 @@ export function resolveGroup(rule: Rule, all: Values, group: object = {}, path =
   if (low > high || Math.fround(low) === Infinity || Math.fround(high) === -Infinity) {
     const where = values.nonNegative ? " with nonNegative" : "";
     throw new RangeError(
-      `${rule.name}: ${path}box${where} must contain a finite float32 number, got [${low}, ${high}]`,
+      `${rule.name}: ${path}box${where} must be [low, high] with low at most high and a finite float32 number between them, got [${low}, ${high}]`,
     );
   }
   return values;
@@ -206,7 +206,7 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
       const slot = Object.keys(rule.addedState).find((slot) => rule.addedState[slot] === name);
       if (slot !== undefined && Boolean(accepted[name]) !== Boolean(hyper[name])) {
         throw new TypeError(
-          `${rule.name}: ${name} decides whether there is a slot ${slot}, and there is ${hyper[name] ? "one" : "none"}, got ${show(accepted[name])}; make a new optimizer`,
+          `${rule.name}: ${name} must ${hyper[name] ? "not be 0" : "stay 0"}, because the optimizer was made ${hyper[name] ? "with" : "without"} ${slot}, got ${show(accepted[name])}; make a new optimizer to change it`,
         );
       }
     }

@@ -235,7 +235,7 @@ export class Optimizer<
   }
 
   /**
-   * Makes a step of the micro-batches since the last one, although they are fewer than the option `accumulate`: for the end of
+   * Makes a step from the micro-batches since the last step, even if there are fewer than `accumulate`. Call it at the end of
    * an epoch. It uses the mean or the sum of their gradients. Without micro-batches it does nothing.
    * @returns the report, as from `step`
    * @throws as `step`.

@@ -95,8 +95,10 @@ export function commonArena(
         `${name}: params must be from one arena, but ${named(tensor)} is in another arena than ${named(first)}; make an optimizer for each arena`,
       );
     }
-    if (present.has(tensor) || seen.has(tensor))
-      throw new RangeError(`${name}: params must be different tensors, but ${named(tensor)} is there twice`);
+    if (present.has(tensor) || seen.has(tensor)) {
+      const where = present.has(tensor) ? "is in another group of this optimizer" : "is there twice";
+      throw new RangeError(`${name}: params must be different tensors, but ${named(tensor)} ${where}`);
+    }
     seen.add(tensor);
   }
   return arena;

@@ -24,7 +24,7 @@ export const ftrl = rule("ftrl", {
     lr: within("(0, ∞)", 1e-3),
     /** Exponent with which the rate falls as the sum of squares rises; 0 keeps the rate. */
     lrPower: within("(-1, 0]", -0.5),
-    /** L1 regularization: a parameter is zero if its gradients add up to less than this. */
+    /** L1 regularization: a parameter is exactly zero while `abs(z)` in the formula is at most this. */
     l1RegularizationStrength: nonNegative(0),
     /** L2 regularization of the chosen parameters. */
     l2RegularizationStrength: nonNegative(0),

@@ -32,5 +32,5 @@ export const rprop = rule("rprop", {
   conflict: ({ etas: [shrink, grow], stepSizes: [least, most] }) =>
     shrink < 1 && grow > 1 && least <= most
       ? undefined
-      : `etas must lie below and above 1 and stepSizes rise, got etas [${shrink}, ${grow}] and stepSizes [${least}, ${most}]`,
+      : `etas[0] must be below 1, etas[1] above 1, and stepSizes[0] at most stepSizes[1], got etas [${shrink}, ${grow}] and stepSizes [${least}, ${most}]`,
 });

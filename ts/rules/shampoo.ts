@@ -12,8 +12,8 @@ const RIDGE = 1e-6;
 const THREES = 7;
 
 /**
- * Multiplies a matrix's gradient on both sides by a preconditioner: an inverse root of the sum over steps of the products of its rows
- * (`L`), and of its columns (`R`). `L = L + g * g'; R = R + g' * g; p = p * (1 - lr * weightDecay) - lr * (L + eps * I) ** (-1/4) * g * (R +
+ * Multiplies a matrix's gradient on both sides by a preconditioner: the inverse fourth root of `L`, the sum of `g * g'` over all steps, and that
+ * of `R`, the sum of `g' * g`. `L = L + g * g'; R = R + g' * g; p = p * (1 - lr * weightDecay) - lr * (L + eps * I) ** (-1/4) * g * (R +
  * eps * I) ** (-1/4)`. The roots are computed again every `preconditionFrequency` steps.
  *
  * Gupta, Koren & Singer, 2018, https://arxiv.org/abs/1802.09568; the roots by the coupled Newton iteration of Guo &

@@ -1,7 +1,7 @@
 /** A schedule: a number as a function of the step, which can also be written as data. */
 
 import { INSPECT } from "../platform.js";
-import { type Chosen, factoryOf, type Option, type Options, resolve, show, type ValueOf } from "../option.js";
+import { type Chosen, factoryOf, type Option, type Options, resolve, show, inWords, type ValueOf } from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {
@@ -120,8 +120,9 @@ export function frozen<O extends Options>(options: O): O {
 export function complete<O extends Options>(name: string, options: O, given: unknown) {
   const values = resolve(name, options, given);
   const missing = Object.keys(options).find((key) => values[key] === undefined);
-  if (missing !== undefined)
-    throw new TypeError(`${name}: ${missing} is missing; it must be in ${options[missing]!.range}`);
+  if (missing !== undefined) {
+    throw new TypeError(`${name}: ${missing} is missing; it must be ${inWords(options[missing]!.range)}`);
+  }
   return values as Chosen<O>;
 }
 

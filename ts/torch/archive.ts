@@ -18,7 +18,9 @@ export function readArchive(bytes: Uint8Array): Value {
   if (isZip(bytes)) return readZip(bytes);
   if (isTorchFile(bytes)) return readLegacy(bytes);
   refuseOtherFiles(bytes);
-  throw new RangeError("the file must be one that torch.save wrote, a zip archive or an older file, got another");
+  throw new RangeError(
+    "the file must be one that torch.save wrote, got bytes that begin neither as a zip archive nor as a file of PyTorch before 1.6; for a safetensors file, call readSafetensors",
+  );
 }
 
 function readZip(bytes: Uint8Array): Value {

@@ -169,7 +169,7 @@ interface Found {
 
 /** Returns the values in a file by name. */
 function tensorsIn(file: TorchFile): Found {
-  const bytes = isBytes(file) ? asBytes("", file) : undefined;
+  const bytes = isBytes(file) || typeof file === "string" ? asBytes("", file) : undefined;
   const content = bytes === undefined ? file : isTorchFile(bytes) ? readArchive(bytes) : parseSafetensors(bytes);
   if (content instanceof Safetensors) {
     return { values: new Map(Object.entries(content.tensors)), aliases: content.aliases };

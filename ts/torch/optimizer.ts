@@ -70,7 +70,7 @@ function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
   const torchRule = Object.hasOwn(torchRules, rule.name) ? torchRules[rule.name] : undefined;
   if (torchRule) return torchRule;
   throw new RangeError(
-    `${rule.name} must be a rule of torch.optim that this module reads and writes: ${Object.keys(torchRules).join(", ")}, lbfgs`,
+    `the optimizer must be one of torch.optim (${Object.keys(torchRules).join(", ")}, lbfgs), got ${rule.name}; save and load it with save() and load() of downhill`,
   );
 }
 

@@ -73,7 +73,10 @@ function directory(view: DataView): { count: number; at: number } {
   let end = view.byteLength - END_BYTES;
   const last = Math.max(0, end - LONGEST_COMMENT);
   while (end >= last && view.getUint32(end, true) !== END) end--;
-  if (end < last) throw new RangeError("the file must be a zip archive, got no end of one; it may be cut off");
+  if (end < last)
+    throw new RangeError(
+      "the file must be a complete zip archive, got one without its directory at the end; it may be cut off, so copy or download it again",
+    );
   const [count, at] = [view.getUint16(end + 10, true), view.getUint32(end + 16, true)];
   const locator = end - LOCATOR64_BYTES;
   if ((count !== MANY && at !== LARGE) || locator < 0 || view.getUint32(locator, true) !== LOCATOR64)

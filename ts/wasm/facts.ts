@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "c3128b544c2b53bd";
+export const sources = "a4caba6bfe3ea1ed";
 
 /** The alphabet of the kernels' texts. A byte is an index in it; larger ones are one of the last two characters and another. */
 export const alphabet =

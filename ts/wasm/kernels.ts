@@ -89,9 +89,9 @@ export function moduleFor(title: string, shared: boolean, given?: Whole): WebAss
     else module = isModule(given) ? given : compile(copyOf(given));
   } catch (cause) {
     throw new Error(
-      `${title}: WebAssembly does not compile here (${(cause as Error).message}); it needs SIMD (Node 16.4, Chrome 91, Firefox 89, ` +
-        "Safari 16.4), under a content security policy 'wasm-unsafe-eval', and in Cloudflare Workers or an edge runtime the option " +
-        "module: the package's kernels.wasm, imported",
+      `${title}: WebAssembly does not compile here (${(cause as Error).message}); it requires WebAssembly SIMD (Node 20.19, Chrome 93, Firefox 92, ` +
+        "Safari 16.4, or newer). A content security policy must allow 'wasm-unsafe-eval'. In Cloudflare Workers or an edge runtime, import " +
+        "downhill/kernels.wasm and pass it as the option module",
       { cause },
     );
   }

@@ -47,11 +47,12 @@ impl Rule<1> for Sgd {
 
     fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
+        let decays = self.weight_decay != 0.0; // otherwise an infinite parameter would become NaN
         // As in PyTorch, the buffer starts as the first gradient, without dampening.
         let fresh = V::splat(if step == 1.0 { 1.0 } else { 1.0 - self.dampening });
         let nesterov = self.nesterov != 0.0;
         move |p, g, [buffer]| {
-            let g = g + decay * p;
+            let g = if decays { g + decay * p } else { g };
             let buffer = momentum * buffer + fresh * g;
             let direction = if nesterov { g + momentum * buffer } else { buffer };
             (p - lr * direction, [buffer])
