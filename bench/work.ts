@@ -1,6 +1,7 @@
 /** The list of works that are measured, grouped in cases. */
 
 import type { Shape } from "downhill";
+import { elementsIn } from "../ts/arena/tensor.js";
 import * as rules from "../ts/rules/index.js";
 import { models } from "./models.js";
 
@@ -25,8 +26,7 @@ export interface Work {
  */
 export type Between = "nothing" | "2 ms" | "busy";
 
-export const sizeOf = ({ shapes }: Work): number =>
-  shapes.reduce((sum, shape) => sum + shape.reduce((product, length) => product * length, 1), 0);
+export const sizeOf = ({ shapes }: Work): number => shapes.reduce((sum, shape) => sum + elementsIn(shape), 0);
 
 /** A rule with its options, as text: `sgd, momentum`. */
 export function titleOf({ rule, options, whole }: Pick<Work, "rule" | "options" | "whole">): string {

@@ -4,6 +4,7 @@
  */
 
 import wabt from "wabt";
+import { TILE } from "../../ts/matrix/matrices.js";
 import { arm, type Arm } from "../stopwatch.js";
 import { traffic } from "../traffic.js";
 import { sizeOf } from "../work.js";
@@ -33,10 +34,10 @@ const divide = `(module (func (export "divide") (param $turns i32) (param $x f32
     (br_if $next (local.tee $turns (i32.sub (local.get $turns) (i32.const 1)))))
   (f32x4.extract_lane 0 (local.get $sum))))`;
 
-/** Rows and columns of a tile, as in crate/src/matrix.rs. Muon's symmetric products compute the tiles on one side of the diagonal. */
-const TILE = 64;
-
-/** Multiplications and additions of a step of Muon with five iterations: three products each, two of them symmetric. */
+/**
+ * Multiplications and additions of a step of Muon with five iterations: three products each, two of them symmetric, which
+ * compute the tiles on one side of the diagonal.
+ */
 function muonOperations(side: number): number {
   const tiles = Math.ceil(side / TILE);
   return 5 * (1 + 2 * ((tiles + 1) / (2 * tiles))) * 2 * side ** 3;

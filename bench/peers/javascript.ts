@@ -1,5 +1,6 @@
 /** Loops in plain JavaScript over typed arrays. */
 
+import { elementsIn } from "../../ts/arena/tensor.js";
 import { arm } from "../stopwatch.js";
 import { titleOf } from "../work.js";
 import { fillGradient, type Peer } from "./peer.js";
@@ -77,7 +78,7 @@ export function javascriptPeer(): Peer {
       const { slots, loop } = loops[titleOf(work)] ?? {};
       if (loop === undefined) return [];
       const tensors = work.shapes.map((shape) => {
-        const size = shape.reduce((product, length) => product * length, 1);
+        const size = elementsIn(shape);
         const [p, g, ...state] = Array.from({ length: 2 + slots! }, () => new Float32Array(size)) as [
           Float32Array,
           Float32Array,

@@ -8,6 +8,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { blockUntilReady, defaultDevice, init, jit, numpy as np } from "@jax-js/jax";
 import { adamw } from "downhill/jax";
+import { elementsIn } from "../../ts/arena/tensor.js";
 import { asyncArm } from "../stopwatch.js";
 import { sizeOf, titleOf } from "../work.js";
 import { fillGradient, type Peer } from "./peer.js";
@@ -38,7 +39,7 @@ export function jaxJsPeer(): Peer {
     arms(work) {
       if (titleOf(work) !== "adamw" || sizeOf(work) > MOST) return [];
       const tensors = work.shapes.map((shape) => {
-        const size = shape.reduce((product, length) => product * length, 1);
+        const size = elementsIn(shape);
         const values = new Float32Array(size);
         fillGradient(values);
         const held: Arrays = [np.full([size], 0.5), np.zeros([size]), np.zeros([size])];
@@ -66,7 +67,10 @@ export function jaxJsPeer(): Peer {
         await blockUntilReady(params);
       }
       return [
-        asyncArm("downhill/jax, 1 thread", adapted, () => params.forEach((array) => array.dispose())),
+        asyncArm("downhill/jax, 1 thread", adapted, () => {
+          for (const array of params) array.dispose();
+          state.dispose();
+        }),
         asyncArm("jax-js wasm, jitted, 1 thread", step, end),
       ];
     },

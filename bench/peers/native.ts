@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { elementsIn } from "../../ts/arena/tensor.js";
 import { titleOf } from "../work.js";
 import type { Peer } from "./peer.js";
 
@@ -50,7 +51,7 @@ export function nativePeer(width?: number): Peer {
     async arms(work) {
       const rule = rules[titleOf(work)];
       if (rule === undefined) return [];
-      const sizes = work.shapes.map((shape) => shape.reduce((product, length) => product * length, 1));
+      const sizes = work.shapes.map(elementsIn);
       await ask(`make ${rule} ${sizes.length} ${sizes.join(" ")}`);
       return [
         {

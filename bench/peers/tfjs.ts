@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import { dirname } from "node:path";
 import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
 import * as adapters from "downhill/tfjs";
+import { elementsIn } from "../../ts/arena/tensor.js";
 import { type Arm, arm } from "../stopwatch.js";
 import { sizeOf, titleOf } from "../work.js";
 import { fillGradient, type Peer } from "./peer.js";
@@ -38,7 +39,7 @@ export function tfjsPeer(backend: "cpu" | "wasm"): Peer {
       const timed = (name: string, optimizer: tf.Optimizer): Arm => {
         const variables = work.shapes.map((shape) => tf.variable(tf.fill([...shape], 0.5)));
         const grads = work.shapes.map((shape) => {
-          const values = new Float32Array(shape.reduce((product, length) => product * length, 1));
+          const values = new Float32Array(elementsIn(shape));
           fillGradient(values);
           return tf.tensor(values, [...shape]);
         });

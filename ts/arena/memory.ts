@@ -82,8 +82,8 @@ export const MAX_BYTES = 2 ** 32;
 /** Allocates a memory. All of its address space is reserved at once, so it never grows and its views stay valid. */
 export function allocateSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
   checkAvailable(title);
-  const space = spaceIn(maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared));
-  return Object.defineProperty(space, "close", { value: countOpen() });
+  const memory = maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared);
+  return spaceIn(memory, countOpen());
 }
 
 /** The number of memories that were allocated, and neither freed nor collected. */
@@ -100,7 +100,7 @@ function countOpen(): () => void {
 }
 
 /** The space of a memory. Threads may reserve at the same time. */
-export function spaceIn(memory: WebAssembly.Memory): Space {
+export function spaceIn(memory: WebAssembly.Memory, close = () => {}): Space {
   const end = memory.buffer.byteLength;
   const control = controlOf(memory);
   Atomics.compareExchange(control, TOP, 0, FIRST_ADDRESS / ALIGNMENT);
@@ -123,7 +123,7 @@ export function spaceIn(memory: WebAssembly.Memory): Space {
         if (Atomics.compareExchange(control, TOP, next, next + lines) === next) return next * ALIGNMENT;
       }
     },
-    close() {},
+    close,
   };
 }
 

@@ -83,7 +83,7 @@ export function pathOf(title: string, path: unknown): string {
 /** The longest path, and the longest message of the system, in an error. */
 const MAX_TEXT = 300;
 
-const fileError = (title: string, path: string, verb: string, cause: unknown) => {
+export const fileError = (title: string, path: string, verb: string, cause: unknown) => {
   const [file, why] = [path, (cause as Error).message].map((text) =>
     text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text,
   );

@@ -4,7 +4,7 @@ import type { Group } from "../optimizer/group.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { listTensors, type Tensors } from "../optimizer/params.js";
-import { type Chosen, flag, type Option, type Options, resolve, show } from "../option.js";
+import { type Chosen, flag, isRecord, type Option, type Options, resolve, show } from "../option.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
@@ -161,9 +161,8 @@ const renameOption: Option<LoadOptions["rename"], string, undefined> = {
   default: undefined,
   range: "prefixes or a function",
   check(title, value) {
-    const isRecord = typeof value === "object" && value !== null && !Array.isArray(value);
-    if (typeof value === "function" || (isRecord && Object.values(value).every((text) => typeof text === "string")))
-      return;
+    if (typeof value === "function") return;
+    if (isRecord(value) && Object.values(value).every((text) => typeof text === "string")) return;
     throw new TypeError(
       `${title} must be prefixes such as { "module.": "" }, or a function of a name, got ${show(value)}`,
     );

@@ -121,33 +121,33 @@ export function progressIn(
     report(`the file has ${got} of the schedules that observe, the program ${schedules.length}`);
   }
   const groups = optimizer.groups.map((group, i) => {
-    const place = placesIn(there.groups, i, group.params);
-    const of = (list: unknown): unknown => (Array.isArray(list) && place ? list[i] : undefined);
+    const places = placesIn(there.groups, i, group.params);
+    const of = (list: unknown): unknown => (Array.isArray(list) && places ? list[i] : undefined);
     for (const [name, list] of Object.entries({ since, isDue, scalars })) {
       checkLength(`groups[${i}].${name}`, of(list), there.groups, i);
     }
     const dues = of(isDue);
     const areDue = group.params.map((_, k) => {
-      const own: unknown = place?.[k] === undefined ? false : Array.isArray(dues) ? dues[place[k]] : true;
+      const own: unknown = places?.[k] === undefined ? false : Array.isArray(dues) ? dues[places[k]] : true;
       flag(true).check(`groups[${i}].isDue[${k}]`, own);
       return own as boolean;
     });
-    const first: unknown = Array.isArray(since) && place ? since[i] : place ? 0 : saved.steps;
+    const first: unknown = Array.isArray(since) && places ? since[i] : places ? 0 : saved.steps;
     const isList = Array.isArray(first);
     // Files of earlier versions have no steps that some tensors did not make.
-    const begun = of(joined) ?? (isList ? 0 : first);
-    whole(0, 0, saved.steps).check(`groups[${i}].joined`, begun);
-    const joinedAt = group.params.map((_, k) => {
-      const own: unknown = isList ? (place![k] === undefined ? saved.steps : first[place![k]]) : first;
-      whole(0, begun as number, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
+    const ownJoined = of(joined) ?? (isList ? 0 : first);
+    whole(0, 0, saved.steps).check(`groups[${i}].joined`, ownJoined);
+    const ownSince = group.params.map((_, k) => {
+      const own: unknown = isList ? (places![k] === undefined ? saved.steps : first[places![k]]) : first;
+      whole(0, ownJoined as number, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
       return own as number;
     });
     const given: unknown = of(scalars);
     const isSeparate = isList && group.params.length > 1 && !group.isSeparate;
     return {
       group,
-      since: joinedAt,
-      joined: begun as number,
+      since: ownSince,
+      joined: ownJoined as number,
       isDue: areDue,
       isSeparate,
       scalars:
@@ -158,7 +158,7 @@ export function progressIn(
               group,
               given,
               isSeparate ? group.params.length : group.scalars.length,
-              place!,
+              places!,
               report,
             ),
     };

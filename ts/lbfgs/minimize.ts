@@ -147,7 +147,7 @@ export function* minimize(
       if (t * largest <= toleranceChange || Math.abs(loss - last) < toleranceChange) break;
     }
   } catch (error) {
-    params.forEach((part, i) => part.set(origin[i]!));
+    vectors.copy(params, origin);
     throw error;
   }
   return done();

@@ -190,3 +190,6 @@ export const sharedOptions = {
   /** Set the gradients to zero after each call of `step()`, also if it was a micro-batch or was skipped. After an error they stay. */
   zeroGrad: flag(false),
 };
+
+/** Whether the scalars of a rule follow from sums over all tensors. Then they are the same for all. */
+export const hasCommonScalars = ({ sums, perTensor }: Rule): boolean => sums.length > 0 && !perTensor;

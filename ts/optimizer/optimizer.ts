@@ -5,7 +5,7 @@ import type { Tensor } from "../arena/tensor.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
-import type { Rule } from "./definition.js";
+import { hasCommonScalars, type Rule } from "./definition.js";
 import { Group, largest, type Plan, planGroup } from "./group.js";
 import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
@@ -162,7 +162,7 @@ export class Optimizer<
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
       this.#addGroups([added], this.#reserve([added]));
       const last = this.#groups.at(-1)!;
-      if (rule.sums.length > 0 && !rule.perTensor) {
+      if (hasCommonScalars(rule)) {
         last.scalars = this.#groups.find(({ scalars }) => scalars.length > 0)!.scalars;
       }
       return last;

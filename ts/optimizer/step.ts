@@ -11,7 +11,7 @@ import { freed } from "../threads/control.js";
 import { PAUSE, type Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import { AverageWeights } from "./averages.js";
-import { type Rule, sharedOptions } from "./definition.js";
+import { hasCommonScalars, type Rule, sharedOptions } from "./definition.js";
 import type { Group, Snapshot } from "./group.js";
 import type { Values } from "./hyper.js";
 import { LossScale } from "./lossScale.js";
@@ -433,11 +433,9 @@ export class Step implements Work<StepRequest> {
 
   /** Computes the scalars of this step, from the sums of each part or of all. */
   #advance(due: readonly Part[]): void {
-    const { sums, perTensor } = this.#rule;
+    const { perTensor } = this.#rule;
     const all = perTensor ? {} : this.#parts!.measured(due);
-    // Scalars from sums over all groups are those of all tensors.
-    const isCommon = sums.length > 0 && !perTensor;
-    for (const part of isCommon ? this.#parts!.all : due) {
+    for (const part of hasCommonScalars(this.#rule) ? this.#parts!.all : due) {
       // Scalars belong to a group, or to each of its segments.
       if (!perTensor && !part.group.isSeparate && part.index > 0) continue;
       const measured = perTensor ? this.#parts!.measured([part]) : all;

@@ -4,12 +4,13 @@ import type { Variable } from "@tensorflow/tfjs-core";
 import { Arena } from "../arena/arena.js";
 import type { Space } from "../arena/memory.js";
 import { padded, Tensor } from "../arena/tensor.js";
+import { hasCommonScalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import type { Counts } from "../optimizer/step.js";
 import { classOf } from "../option.js";
 import { CONTROL_BYTES, THREADS } from "../threads/control.js";
-import { type Entry, hasCommonScalars } from "./entries.js";
+import type { Entry } from "./entries.js";
 import type { Settings, TfjsGroup } from "./groups.js";
 import type { Host } from "./host.js";
 

@@ -2,7 +2,7 @@
 
 import { engine, type Variable } from "@tensorflow/tfjs-core";
 import { sameShape } from "../arena/tensor.js";
-import type { Rule, Scalars } from "../optimizer/definition.js";
+import { hasCommonScalars, type Scalars } from "../optimizer/definition.js";
 import { variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import { show } from "../option.js";
@@ -28,9 +28,6 @@ export interface Entry {
   isDue: boolean;
   scalars: Scalars | undefined;
 }
-
-/** Whether the scalars of a rule follow from sums over all variables. Then they are the same for all. */
-export const hasCommonScalars = ({ sums, perTensor }: Rule): boolean => sums.length > 0 && !perTensor;
 
 /** The registered variable of this name that a program trains. */
 function trainable(name: string): Variable | undefined {

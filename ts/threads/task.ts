@@ -55,8 +55,6 @@ export interface Task {
   readonly length: number;
   /** The number of bytes that all calls read and write. */
   readonly bytes: number;
-  /** The address of the sums that measuring kernels write; 0 for a task that updates. */
-  readonly sums: number;
   /** The most chunks in one claim. */
   readonly mostChunks: number;
 }
@@ -74,7 +72,9 @@ export const sumsRange = (call: number, begin: number, end: number): readonly [b
 /** The number of bytes of a task with so many calls. */
 export const taskBytes = (calls: number): number => 4 * (HEAD_WORDS + CALL_WORDS * calls);
 
-interface TaskOptions extends Partial<Pick<Task, "sums" | "mostChunks">> {
+interface TaskOptions extends Partial<Pick<Task, "mostChunks">> {
+  /** The address of the sums that measuring kernels write. Default: 0; the task updates. */
+  readonly sums?: number;
   /** The number of doubles in one sum. */
   readonly count?: number;
 }
@@ -95,5 +95,5 @@ export function writeTask(
     words.set([call.kernel, call.hyper, call.segment, length], at);
     at += CALL_WORDS;
   }
-  return { address, length, bytes, sums, mostChunks };
+  return { address, length, bytes, mostChunks };
 }

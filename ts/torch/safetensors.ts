@@ -1,6 +1,6 @@
 /** safetensors files as data. */
 
-import { pathOf, versionOf, withFile } from "../checkpoint/files.js";
+import { fileError, pathOf, versionOf, withFile } from "../checkpoint/files.js";
 import { asBytes } from "../checkpoint/loading.js";
 import { decode, readHeader } from "../checkpoint/safetensors.js";
 import { show } from "../option.js";
@@ -117,7 +117,7 @@ function readNow(title: string, path: string, version: string, begin: number, en
       closeSync(file);
     }
   } catch (cause) {
-    throw new Error(`${title}: ${path} cannot be read: ${(cause as Error).message}`, { cause });
+    throw fileError(title, path, "read", cause);
   }
   if (at < bytes.length) throw new RangeError(`${title}: ${path} must have ${end} bytes, got fewer`);
   return bytes;

@@ -39,23 +39,18 @@ export const elementBytes = (dtype: string): number | undefined =>
   Object.hasOwn(readers, dtype) ? readers[dtype]!.size : undefined;
 
 /** Decodes a floating-point number in the layout of IEEE 754: sign, exponent, fraction. */
-function smallFloat(bits: number, exponentBits: number, fractionBits: number): number {
+function smallFloat(bits: number, exponentBits: number, fractionBits: number, hasInfinity = true): number {
   const [most, bias] = [(1 << exponentBits) - 1, (1 << (exponentBits - 1)) - 1];
   const exponent = (bits >> fractionBits) & most;
   const steps = 1 << fractionBits;
   const fraction = (bits & (steps - 1)) / steps;
   const sign = (bits >> (exponentBits + fractionBits)) & 1 ? -1 : 1;
-  if (exponent === most) return fraction ? Number.NaN : sign * Infinity;
+  if (hasInfinity && exponent === most) return fraction ? Number.NaN : sign * Infinity;
   return sign * (exponent ? powerOfTwo(exponent - bias) * (1 + fraction) : powerOfTwo(1 - bias) * fraction);
 }
 
 /** E4M3 has no infinity, and one NaN of each sign, so that it reaches 448. */
-function float8(bits: number): number {
-  if ((bits & 0x7f) === 0x7f) return Number.NaN;
-  const exponent = (bits >> 3) & 15;
-  const fraction = (bits & 7) / 8;
-  return (bits & 0x80 ? -1 : 1) * (exponent ? powerOfTwo(exponent - 7) * (1 + fraction) : powerOfTwo(-6) * fraction);
-}
+const float8 = (bits: number) => ((bits & 0x7f) === 0x7f ? Number.NaN : smallFloat(bits, 4, 3, false));
 
 /** Bytes that are read from a file when they are needed. */
 export class LazyBytes {
