@@ -266,3 +266,15 @@ test("an array with the gradient null stays as it is, and counts its own steps",
   state.dispose();
   tree.dispose(params);
 });
+
+test("names belong to their arrays, also those that an object sorts", () => {
+  const solver = sgd({ lr: 1, groups: [{ params: ["1"], lr: 0 }] });
+  const params = [{ w: np.array([1, 2]) }, np.array([10, 20, 30])];
+  const state = solver.init(tree.ref(params));
+  const [next, last] = solver.step(params, [{ w: np.array([1, 1]) }, np.array([1, 1, 1])], state);
+  expect(next.map((part) => (part instanceof np.Array ? part : part.w).js())).toEqual([
+    [0, 1],
+    [10, 20, 30],
+  ]);
+  last.dispose();
+});

@@ -133,15 +133,36 @@ describe("a model that was loaded beside the one that was saved, whose variables
     return [network, await layers.loadLayersModel(place)] as const;
   }
 
-  test("has the same groups", async () => {
+  test.each([adam, sgd])("has the same groups", async (factory) => {
     await use("cpu");
-    const [network, loaded] = await savedAndLoaded(adam({ groups: [{ variables: /bias$/, lr: 0 }] }));
+    const [network, loaded] = await savedAndLoaded(factory({ groups: [{ variables: /bias$/, lr: 0 }] }));
     expect(loaded.trainableWeights.map(({ name }) => name)).not.toEqual(
       network.trainableWeights.map(({ name }) => name),
     );
     await fit(network, 2);
     await fit(loaded, 2);
     expect(weightsOf(loaded)).toEqual(weightsOf(network));
+  });
+
+  test("has the state of the layers that are not frozen, and later of those that were", async () => {
+    await use("cpu");
+    const network = model(adam({ lr: 0.05 }));
+    const setTrainable = (network: layers.LayersModel, trainable: boolean) => {
+      network.layers[0]!.trainable = trainable;
+      network.compile({ optimizer: network.optimizer, loss });
+    };
+    await fit(network, 2);
+    setTrainable(network, false);
+    const place = storage();
+    await network.save(place, { includeOptimizer: true });
+    const loaded = await layers.loadLayersModel(place);
+    for (const trainable of [false, true]) {
+      for (const one of [network, loaded]) {
+        setTrainable(one, trainable);
+        await fit(one, 2);
+      }
+      expect(weightsOf(loaded)).toEqual(weightsOf(network));
+    }
   });
 
   test("refuses eval() before its first step, and is not saved before train()", async () => {

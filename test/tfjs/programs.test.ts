@@ -687,3 +687,46 @@ test("tensors that `getWeights` made for a variable go with it", async () => {
   for (let i = 0; i < 5; i++) expect(await count()).toBe(second);
   optimizer.dispose();
 });
+
+test("an average equals the parameters until it begins", async () => {
+  await use("cpu");
+  for (const [options, grad] of [
+    [{ lossScale: "dynamic" }, Infinity],
+    [{ accumulate: 3 }, 1],
+  ] as const) {
+    const variable = tf.variable(tf.tensor1d([1, 2]));
+    const optimizer = adamw({ ...options, ema: 0.99 });
+    optimizer.applyGradients({ [variable.name]: tf.tensor1d([grad, 1]) });
+    expect([...optimizer.average(variable).dataSync()]).toEqual([1, 2]);
+  }
+});
+
+test.each([
+  ["momentum", 0.1],
+  ["rmsprop", 0.1],
+] as const)("getWeights of %s at a rate of zero converts momentum by the rate before", async (name, lr) => {
+  await use("cpu");
+  const variable = tf.variable(tf.tensor1d([1, 2]));
+  const optimizer = adapted[name]({ lr, momentum: 0.9 });
+  for (let i = 0; i < 3; i++) optimizer.applyGradients({ [variable.name]: tf.tensor1d([1, -1]) });
+  const momentum = async () => {
+    const { tensor } = (await optimizer.getWeights()).find(({ name }) => name.endsWith("/momentum"))!;
+    return [...tensor.dataSync()];
+  };
+  const before = await momentum();
+  optimizer.hyper.lr = 0;
+  expect(await momentum()).toEqual(before);
+});
+
+test.each(backends)("variables after tf.disposeVariables(), on %s", async (backend) => {
+  await use(backend);
+  const optimizer = adam({ lr: 0.1, ema: 0.9 });
+  for (const name of ["same", "same", undefined, undefined]) {
+    const variable = tf.variable(tf.tensor1d([1, 2]), true, name);
+    optimizer.applyGradients({ [variable.name]: tf.tensor1d([1, 1]) });
+    expect(error(variable.dataSync(), [0.9, 1.9])).toBeLessThan(1); // new state
+    expect(await optimizer.getWeights()).toHaveLength(5); // iter, m, v, average, progress
+    tf.disposeVariables();
+  }
+  expect(await optimizer.getWeights()).toHaveLength(2);
+});

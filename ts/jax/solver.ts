@@ -163,9 +163,8 @@ export class Solver<Hyper = unknown> {
       throw new RangeError(`${name}: init: params must have different names, but ${show(twice)} is there twice`);
     const arena = createArenaSync({ threads: 1, shared: false });
     try {
-      const tensors = Object.values(
-        arena.tensors(Object.fromEntries(leaves.map(({ shape }, i) => [names[i]!, shape as Shape]))),
-      );
+      const made = arena.tensors(Object.fromEntries(leaves.map(({ shape }, i) => [names[i]!, shape as Shape])));
+      const tensors = names.map((name) => made[name]!); // an object has names such as "1" first
       const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
       tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
       return makeState<Hyper>(this.#rule, { optimizer, tensors, structure, last: leaves, devices: devicesOf(leaves) });

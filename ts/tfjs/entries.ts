@@ -7,7 +7,7 @@ import { variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import { show } from "../option.js";
 import type { Settings } from "./groups.js";
-import type { Host } from "./host.js";
+import { type Host, isGone } from "./host.js";
 
 /** A variable that the optimizer updates, with its state. */
 export interface Entry {
@@ -35,9 +35,20 @@ function trainable(name: string): Variable | undefined {
   return registered?.trainable ? registered : undefined;
 }
 
+/** The name of a variable without the number that TensorFlow.js appends to a name that was used before. */
+const baseName = (name: string): string => name.replace(/_\d+$/, "");
+
+/** Items by a name; undefined if two have the same. */
+function byName<Item>(items: readonly Item[], nameOf: (item: Item) => string): ReadonlyMap<string, Item> | undefined {
+  const known = new Map(items.map((item) => [nameOf(item), item]));
+  return known.size === items.length ? known : undefined;
+}
+
 export class Entries {
   readonly #settings: Settings;
   #all: readonly Entry[] = [];
+  /** Whether the variables have other numbers after their names than when their state was saved. */
+  #areRenumbered = false;
 
   constructor(settings: Settings) {
     this.#settings = settings;
@@ -56,6 +67,7 @@ export class Entries {
   replace(entries: readonly Entry[] = []): void {
     for (const variable of this.state) variable.dispose();
     this.#all = entries;
+    this.#areRenumbered = false;
   }
 
   /**
@@ -64,7 +76,7 @@ export class Entries {
    */
   dropDisposed(beforeChange: () => void): void {
     const gone = this.#all.filter(({ variable, state }) =>
-      [variable, ...state.values()].some((variable) => variable?.isDisposed),
+      [variable, ...state.values()].some((variable) => variable && isGone(variable)),
     );
     if (gone.length === 0) return;
     beforeChange();
@@ -135,14 +147,15 @@ export class Entries {
         state.set(slot, host.make(shape, from === "params" ? variable! : from));
     };
     for (const [slot, from] of Object.entries(slots)) start(slot, from);
-    if (hasAverage) start(AVERAGE, 0);
+    if (hasAverage) start(AVERAGE, "params");
     if (hasAccumulator) start(GRAD_SUM, 0);
     return [variable!, ...state.values()];
   }
 
   /**
    * Gives state that was loaded to variables that have none: by name, if all saved names are there. Otherwise at the first step by
-   * order, if that fits, because a model that is loaded a second time has other names.
+   * order, if that fits, because a model that is loaded a second time has other names. If some of its variables rest, the order does not
+   * fit, but the names do, except for the numbers after them.
    */
   #bindLoaded(given: readonly Variable[]): void {
     const loaded = this.#all.filter(({ variable }) => variable === undefined);
@@ -150,10 +163,11 @@ export class Entries {
     const { name } = this.#settings.rule;
     const bound = new Set(this.#all.map(({ variable }) => variable));
     const variables = given.filter((variable) => !bound.has(variable));
-    const own = new Map(variables.map((variable) => [variable.name, variable]));
+    const nameOf = this.#areRenumbered ? baseName : (name: string) => name;
+    const own = new Map(variables.map((variable) => [nameOf(variable.name), variable]));
     const isFirst = loaded.length === this.#all.length;
     // Variables that rest are registered. State of optimizers is registered, too, and is not trainable.
-    const present = ({ name }: Entry) => own.get(name) ?? trainable(name);
+    const present = ({ name }: Entry) => own.get(nameOf(name)) ?? trainable(name);
     const areAllPresent = loaded.every(present);
     const fitsByName = loaded.some(({ name }) => own.has(name));
     if (isFirst && !(areAllPresent && fitsByName)) {
@@ -165,21 +179,40 @@ export class Entries {
         return;
       }
       if (!fitsByName) {
+        const renumbered = this.#renumbered(loaded, variables);
+        if (renumbered) {
+          for (const [entry, variable] of renumbered) entry.variable = variable;
+          this.#areRenumbered = true;
+          return;
+        }
         // They may rest. But a gradient of a micro-batch must not be lost.
         if (areAllPresent && !loaded.some(({ isDue }) => isDue)) return;
         throw new RangeError(
-          `${name}: the state that was loaded must fit the variables of the first step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}`,
+          `${name}: the state that was loaded must fit the variables of the first step by name or by order, got ${show(loaded.map(({ name }) => name))} for ${show(variables.map(({ name }) => name))}; make the first step with the variables of the model that was saved`,
         );
       }
     }
     // Variables that rest get their state, too: they may have had a gradient in a micro-batch.
     const pairs = loaded.flatMap((entry) => {
-      const variable = isFirst ? present(entry) : own.get(entry.name);
+      const variable = isFirst ? present(entry) : own.get(nameOf(entry.name));
       return variable && !bound.has(variable) ? [{ entry, variable, misfit: this.#misfit(entry, variable) }] : [];
     });
-    const wrong = pairs.find(({ variable, misfit }) => misfit && own.has(variable.name));
+    const wrong = pairs.find(({ variable, misfit }) => misfit && !this.#areRenumbered && own.has(variable.name));
     if (wrong) throw new RangeError(`${name}: ${wrong.misfit}`);
     for (const { entry, variable, misfit } of pairs) if (!misfit) entry.variable = variable;
+  }
+
+  /** The loaded state of each variable, by the names without numbers; undefined if that does not fit. */
+  #renumbered(loaded: readonly Entry[], variables: readonly Variable[]): [Entry, Variable][] | undefined {
+    const entries = byName(loaded, ({ name }) => baseName(name));
+    const pairs = [...(byName(variables, ({ name }) => baseName(name)) ?? [])].map(
+      ([name, variable]) => [entries?.get(name), variable] as const,
+    );
+    const isFit = (pair: (typeof pairs)[number]): pair is [Entry, Variable] =>
+      pair[0] !== undefined && this.#misfit(pair[0], pair[1]) === undefined;
+    // A gradient of a micro-batch must not be lost.
+    const areDueThere = loaded.every((entry) => !entry.isDue || pairs.some(([other]) => other === entry));
+    return pairs.length > 0 && areDueThere && pairs.every(isFit) ? pairs : undefined;
   }
 
   /** The reason why state that was loaded does not fit a variable. */

@@ -5,6 +5,10 @@ import { allocateSpace } from "../arena/memory.js";
 import { padded, type Shape, sizeOf } from "../arena/tensor.js";
 
 type Backend = ReturnType<typeof engine>["backend"];
+/** Whether a variable is disposed. `tf.disposeVariables()` does not mark variables, but they are no longer registered. */
+export const isGone = (variable: Variable): boolean =>
+  variable.isDisposed || engine().registeredVariables[variable.name] !== variable;
+
 /** A region of memory that is reused until more is needed. */
 interface Region {
   readonly address: number;
@@ -244,7 +248,7 @@ class CopyingHost extends Host {
 
   #sweep(): void {
     for (const [variable, { region }] of this.#copies) {
-      if (!variable.isDisposed) continue;
+      if (!isGone(variable)) continue;
       this.#copies.delete(variable);
       region.free();
     }

@@ -23,7 +23,7 @@ import { applyHyper, build, type Built } from "./core.js";
 import { Entries, type Entry } from "./entries.js";
 import { checkKind, listGradients } from "./gradients.js";
 import type { Settings, TfjsGroup } from "./groups.js";
-import { type Host, hostOf } from "./host.js";
+import { type Host, hostOf, isGone } from "./host.js";
 import { type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
 
 const LIBRARY = "TensorFlow.js";
@@ -51,8 +51,12 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const all = resolveAll(rule, options);
     const group = (own: Values, variables: Names | undefined, path: string): TfjsGroup<Hyper> => {
       const values = resolveGroup(rule, all, own, path);
-      const { hyper, stage } = liveHyper(rule, values, () => void (this.#hyperChanged = true));
-      const made = { hyper: hyper as Hyper, variables, values, own, stage, [INSPECT]: () => ({ variables, ...hyper }) };
+      const { hyper, stage } = liveHyper(rule, values, () => {
+        if (typeof hyper.lr === "number" && hyper.lr !== 0) made.lastRate = hyper.lr;
+        this.#hyperChanged = true;
+      });
+      const inspect = { [INSPECT]: () => ({ variables, ...hyper }) };
+      const made = { hyper: hyper as Hyper, variables, values, own, stage, lastRate: 0, ...inspect };
       refuseOptions(made, rule, "group");
       return made;
     };
@@ -182,7 +186,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
         `${this.#rule.name}: eval: the state that was loaded gets its variables at the next step; make it first`,
       );
     }
-    const entries = this.#entries.all.filter(({ variable }) => variable !== undefined && !variable.isDisposed);
+    const entries = this.#entries.all.filter(({ variable }) => variable !== undefined && !isGone(variable));
     if (entries.length === 0) return;
     tidy(() => {
       const training = new Map(
@@ -199,7 +203,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   /** Restores the parameters of training exactly, after `eval()`. */
   train(): void {
     for (const [variable, values] of this.#training ?? []) {
-      if (variable.isDisposed) continue;
+      if (isGone(variable)) continue;
       const tensor = engine().makeTensor(values, variable.shape, "float32");
       variable.assign(tensor);
       tensor.dispose();
@@ -252,7 +256,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   /**
    * Replaces the number of steps and the state by those that `getWeights` gave, here or in an optimizer of
    * TensorFlow.js. State belongs to variables by their names, if all saved names are there. Otherwise it belongs to the variables of the
-   * next step by their order, if their number and shapes fit.
+   * next step by their order, if their number and shapes fit, or by their names without the numbers that TensorFlow.js appends.
    * @throws a TypeError or RangeError for weights that do not fit the rule; nothing is changed then.
    */
   override async setWeights(weights: NamedTensor[]): Promise<void> {
@@ -379,7 +383,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
 
   #export(name: string, tensor: TfTensor): Variable {
     const known = this.#exported.get(name);
-    if (known && !known.isDisposed && sameShape(known.shape, tensor.shape)) known.assign(tensor);
+    if (known && !isGone(known) && sameShape(known.shape, tensor.shape)) known.assign(tensor);
     else {
       known?.dispose();
       this.#exported.set(name, engine().makeVariable(tensor, false) as Variable);

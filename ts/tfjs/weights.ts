@@ -60,14 +60,14 @@ function slotsOf(rule: Rule, { values }: TfjsGroup): ReadonlyMap<string, string>
   ]);
 }
 
-/** Returns the function that gives the factor of a group's slot, at the rate of the last step whose rate was not zero. */
+/** Returns the function that gives the factor of a group's slot, at the last rate that was not zero. */
 function factorsAt(rule: Rule, steps: number): (group: TfjsGroup, slot: string) => number {
   const factor = factors[rule.name];
   const known = new Map<TfjsGroup, number>();
   return (group, slot) => {
     if (factor === undefined || slot !== "momentumBuffer") return 1;
     if (!known.has(group)) {
-      const lr = lastRate(rule, { ...group.values, ...(group.hyper as Values) }, steps);
+      const lr = lastRate(rule, { ...group.values, ...(group.hyper as Values) }, steps) || group.lastRate;
       known.set(group, lr === 0 ? 1 : factor(lr));
     }
     return known.get(group)!;
@@ -146,8 +146,9 @@ function progressOf(
   const { steps: _, ...rest } = counts;
   const names = entries.map(({ name }) => name);
   const isImplied = names.length === inOrder.length && names.every((name, i) => name === inOrder[i]);
-  // TensorFlow.js's optimizers without state accept no other tensor, and the steps of a variable do not matter to them.
-  const isStateless = rule.name in tfjsNames && inOrder.length === 0;
+  // TensorFlow.js's optimizers without state accept no other tensor. Names and the steps of a variable do not matter to them, and
+  // they have no groups.
+  const isStateless = rule.name in tfjsNames && inOrder.length === 0 && groups.length === 1;
   const late = isStateless ? [] : entries.filter(({ since }) => since > 0);
   const since = Object.fromEntries(late.map(({ name, since }) => [name, since]));
   const joined = Object.fromEntries(late.flatMap(({ name, joined }) => (joined > 0 ? [[name, joined]] : [])));
