@@ -8,6 +8,7 @@ import type { Option } from "../ts/option.js";
 import { bits, toleranceFactor, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { matrixOf } from "./oracle.matrix.js";
 import { createArenaSync } from "../ts/arena/arena.js";
+import { rprop } from "../ts/rules/index.js";
 import { cases, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -291,3 +292,16 @@ test.each(factories.filter(({ rule }) => "eps" in rule.hyper).map((factory) => [
     }
   },
 );
+
+test("rprop: an infinite gradient of the other sign leaves the parameter, as any other", () => {
+  const arena = small();
+  const w = arena.tensor("w", [2]);
+  const optimizer = rprop([w]);
+  w.grad.set([-1, -1]);
+  optimizer.step();
+  const before = [...w.data];
+  w.grad.set([1, Infinity]);
+  optimizer.step();
+  expect([...w.data]).toEqual(before);
+  expect([...optimizer.state(w).prev]).toEqual([0, 0]);
+});

@@ -710,6 +710,22 @@ describe("L-BFGS", () => {
     expect(wrong({ d: null })).toThrow("d must be a tensor of 4 numbers, got null");
     expect(wrong({ n_iter: -1 })).toThrow("iterations must be a whole number in [0, ∞), got -1");
   });
+
+  test("maximize must be the same on both sides; files without it minimize", () => {
+    const optimizerOf = (maximize: boolean) => lbfgs([small().tensor("x", [2])], { maximize });
+    const fileOf = (maximize: boolean) => readTorch(saveOptimizer(optimizerOf(maximize))) as any;
+    const { maximize, ...without } = fileOf(false).param_groups[0];
+    expect(maximize).toBe(false);
+    for (const there of [false, true]) {
+      expect(loadOptimizer(fileOf(there), optimizerOf(there))).toEqual({ leftOut: [] });
+      expect(() => loadOptimizer(fileOf(there), optimizerOf(!there))).toThrow(
+        `groups[0].maximize is ${there} in the file, ${!there} here`,
+      );
+    }
+    const old = { state: {}, param_groups: [without] };
+    expect(loadOptimizer(old, optimizerOf(false))).toEqual({ leftOut: [] });
+    expect(() => loadOptimizer(old, optimizerOf(true))).toThrow("groups[0].maximize is false in the file, true here");
+  });
 });
 
 test("what other realms hand in is accepted: structuredClone keeps tensors", () => {

@@ -13,17 +13,25 @@ export interface OpenFile {
   read(begin: number, end: number): Promise<Uint8Array>;
 }
 
+/** The last save to each path that is under way. */
+const saves = new Map<string, Promise<void>>();
+
 /**
- * Writes parts, one after the other, and replaces the file. After an error or a crash, the path has either the old file
+ * Writes parts, one after the other, and replaces the file. Of several calls for a path, the last one replaces it last. After an error or a crash, the path has either the old file
  * or the new one. The parts may change once the promise is returned: they have been written or copied.
  * @param path what `pathOf` returned
  * @throws an Error with a `cause` if the file cannot be written.
  */
 export async function writeAtomically(title: string, path: string, parts: readonly Uint8Array[]): Promise<void> {
+  const earlier = saves.get(path)?.catch(() => {});
+  const save = (nodeModule("fs") ? writeOnDisk : writeInOrigin)(path, parts, earlier);
+  saves.set(path, save);
   try {
-    await (nodeModule("fs") ? writeOnDisk(path, parts) : writeInOrigin(path, parts));
+    await save;
   } catch (cause) {
     throw fileError(title, path, "written", cause);
+  } finally {
+    if (saves.get(path) === save) saves.delete(path);
   }
 }
 
@@ -116,7 +124,7 @@ function checkRegular(stats: NodeStats): void {
  * Writes a temporary file at once, because a copy of the data would take longer, and then waits for the disk without
  * blocking.
  */
-async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<void> {
+async function writeOnDisk(path: string, parts: readonly Uint8Array[], earlier?: Promise<void>): Promise<void> {
   const fs = nodeModule("fs")!;
   const { dirname, basename, join } = nodeModule("path")!;
   if (path.endsWith("/")) throw new Error("its name ends as that of a folder");
@@ -143,6 +151,7 @@ async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<
     } finally {
       fs.closeSync(file);
     }
+    await earlier;
     await fs.promises.rename(temporary, target);
   } catch (cause) {
     await fs.promises.unlink(temporary).catch(() => {});
@@ -236,7 +245,7 @@ async function openInOrigin(path: string): Promise<OpenFile & { close(): Promise
 }
 
 /** The browser writes to a temporary file and replaces the target when it is closed. */
-async function writeInOrigin(path: string, parts: readonly Uint8Array[]): Promise<void> {
+async function writeInOrigin(path: string, parts: readonly Uint8Array[], earlier?: Promise<void>): Promise<void> {
   const bytes = concat(parts);
   const { folder, name } = await locateInOrigin(path, true);
   const handle = await folder.getFileHandle(name, { create: true });
@@ -249,6 +258,7 @@ async function writeInOrigin(path: string, parts: readonly Uint8Array[]): Promis
     await file.abort();
     throw cause;
   }
+  await earlier;
   await file.close();
 }
 

@@ -276,7 +276,10 @@ export const oneCycleMomentum = schedule(
   ({ baseMomentum, maxMomentum, ...rest }) => hill(rest, maxMomentum, baseMomentum, maxMomentum),
 );
 
-/** Runs several schedules one after the other. At each milestone the next one begins, and counts its steps from there. */
+/**
+ * Runs several schedules one after the other. At each milestone the next one begins, and counts its steps from there.
+ * In PyTorch, `MultiplicativeLR` goes on from the rate before the milestone; here it begins at its own `lr`.
+ */
 export const sequentialLR = schedule(
   "sequentialLR",
   {
@@ -289,7 +292,11 @@ export const sequentialLR = schedule(
   ({ schedules, milestones }) => ordered("milestones", schedules, milestones),
 );
 
-/** Combines schedules with the same `lr`: the rate is `lr`, multiplied by the factor of each schedule. */
+/**
+ * Combines schedules with the same `lr`: the rate is `lr`, multiplied by the factor of each schedule. PyTorch's `ChainedScheduler`
+ * applies each to the rate that the one before has left. That differs for `cosineAnnealingLR` with an `etaMin` above 0, and for
+ * `cosineAnnealingWarmRestarts` that is not the first.
+ */
 export const chained = schedule(
   "chained",
   {

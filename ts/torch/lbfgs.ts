@@ -30,7 +30,7 @@ export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefi
   }
   for (const name of fixedOptions) same(report, snake(name), saved, group.fixed[name]);
   same(report, "line_search_fn", saved, group.fixed.lineSearchFn === "none" ? null : group.fixed.lineSearchFn);
-  same(report, "maximize", saved, false);
+  same(report, "maximize", { maximize: false, ...saved }, group.fixed.maximize); // files of PyTorch before 2.15 have none
   const changes: Partial<Record<(typeof live)[number], number>> = {};
   for (const name of live) {
     const given = saved[snake(name)];
@@ -162,6 +162,7 @@ export function lbfgsDict(optimizer: LBFGS, store: (numbers: Float32Array, shape
   for (const name of live) group.set(snake(name), values[name] as number);
   for (const name of fixedOptions) group.set(snake(name), fixed[name] as number);
   group.set("line_search_fn", fixed.lineSearchFn === "none" ? null : (fixed.lineSearchFn as string));
+  group.set("maximize", fixed.maximize as boolean);
   group.set(
     "params",
     params.map((_, i) => i),
