@@ -59,7 +59,7 @@ export function documents(): Document[] {
 function factories(make: string): string {
   const lines = listed().map(({ name }) => `export const ${name} = ${make}(rules.${name});\n`);
   const imports = `import * as rules from "../rules/index.js";\nimport { ${make} } from "./factory.js";\n`;
-  return `// Made from ts/rules/index.ts by \`npm run docs\`; not to be edited.\n\n${imports}\n${lines.join("")}`;
+  return `// Made from ts/rules/index.ts by \`npm run docs\`; do not edit it.\n\n${imports}\n${lines.join("")}`;
 }
 
 function read(path: string): string | undefined {

@@ -8,4 +8,4 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 }
 
 /** The first line of a page. */
-export const made = (from: string): string => `<!-- Made from ${from} by \`npm run docs\`; not to be edited. -->\n\n`;
+export const made = (from: string): string => `<!-- Made from ${from} by \`npm run docs\`; do not edit it. -->\n\n`;

@@ -113,7 +113,9 @@ test("a group that cannot be added changes nothing", async () => {
   const optimizer = sgd([a], { lr: 1, accumulate: 1 });
   const add = (group: object) => () => optimizer.addGroup(group as never);
   const left = a.arena.bytesLeft;
-  expect(add({ params: [a] })).toThrow('sgd: params must be different tensors, but tensor "a" is there twice');
+  expect(add({ params: [a] })).toThrow(
+    'sgd: params must be different tensors, but tensor "a" is in another group of this optimizer',
+  );
   expect(add({ params: [foreign] })).toThrow("sgd: params must be from one arena");
   expect(add({ params: undefined })).toThrow("sgd: groups[1].params must be tensors");
   expect(add([b])).toThrow("sgd: groups[1] must be a group { params, ...options }");

@@ -10,7 +10,7 @@ import { fingerprint } from "../scripts/project.mjs";
 import { createArenaSync } from "../ts/arena/arena.js";
 import { sources } from "../ts/wasm/facts.js";
 import { fields, snake, variantOf } from "../ts/optimizer/hyper.js";
-import { BLOCK_BYTES } from "../ts/optimizer/segment.js";
+import { STRUCT_BYTES } from "../ts/optimizer/segment.js";
 import { encode, forMemory, type Kernel } from "../ts/wasm/kernels.js";
 import { bits, inputs, kernelRun } from "./harness.js";
 import { cases, kernelNames } from "./registry.js";
@@ -136,8 +136,8 @@ describe("the metadata of the binary agrees with the literals", () => {
       ],
     });
     const doubles = fields(rule, values).length + Object.keys(rule.scalars).length;
-    expect(8 * doubles, "a group's block").toBeLessThanOrEqual(BLOCK_BYTES);
-    expect(48 + 4 * kernelSlots.length, "a segment's block").toBeLessThanOrEqual(BLOCK_BYTES);
+    expect(8 * doubles, "a group's struct").toBeLessThanOrEqual(STRUCT_BYTES);
+    expect(48 + 4 * kernelSlots.length, "a segment's struct").toBeLessThanOrEqual(STRUCT_BYTES);
   });
 });
 

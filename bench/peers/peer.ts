@@ -26,7 +26,7 @@ export interface Peer {
 
 export const inThreads = (threads: number) => `${threads} ${threads === 1 ? "thread" : "threads"}`;
 
-/** Fills a gradient with the numbers that all peers use. As a matrix they have full rank. */
+/** Fills a gradient with the numbers that the peers in JavaScript use; the others use similar ones. As a matrix they have full rank. */
 export function fillGradient(grad: Float32Array): void {
   const period = Math.min(grad.length, 65_521); // a prime, so that rows differ
   for (let i = 0; i < period; i++) grad[i] = 0.01 * Math.sin(i * i + 1);

@@ -27,6 +27,8 @@ pub trait F32x4: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
     }
     /// Zero where the magnitude is below `bound`, otherwise `self`.
     fn zero_below(self, bound: Self) -> Self;
+    /// Zero where `other` is below zero, otherwise `self`.
+    fn zero_where_negative(self, other: Self) -> Self;
     /// The nearest whole number; of two, the even one.
     fn round_ties_even(self) -> Self;
     /// For a normal number above zero, `(m, e)` with `self = m * 2^e`. Unlike C's `frexp`, it has `m` between the roots
@@ -167,6 +169,10 @@ mod simd {
         fn zero_below(self, bound: Self) -> Self {
             let magnitude = v128_and(self.0, i32x4_splat(i32::MAX)); // f32x4_abs is slower in V8
             Self(v128_andnot(self.0, f32x4_lt(magnitude, bound.0)))
+        }
+        #[inline(always)]
+        fn zero_where_negative(self, other: Self) -> Self {
+            Self(v128_andnot(self.0, f32x4_lt(other.0, f32x4_splat(0.0))))
         }
         #[inline(always)]
         fn round_ties_even(self) -> Self {
@@ -319,6 +325,9 @@ mod scalar {
         }
         fn zero_below(self, bound: Self) -> Self {
             self.zip(bound, |x, bound| if x.abs() < bound { 0.0 } else { x })
+        }
+        fn zero_where_negative(self, other: Self) -> Self {
+            self.zip(other, |x, other| if other < 0.0 { 0.0 } else { x })
         }
         fn round_ties_even(self) -> Self {
             Self(self.0.map(f32::round_ties_even))

@@ -1,7 +1,7 @@
 //! Powers and normally distributed numbers, element by element. They consist of sums and products, so their bits are
 //! the same everywhere.
 
-use crate::f32x4::F32x4;
+use crate::{f32x4::F32x4, scalar::MIN_NORMAL_F32};
 use core::f64::consts::{LN_2, TAU};
 
 /// `a[0] + x * (a[1] + x * (…))`.
@@ -45,7 +45,7 @@ fn exp2<V: F32x4>(x: V) -> V {
 /// NaN.
 #[inline(always)]
 pub fn powf<V: F32x4>(x: V, exponent: V) -> V {
-    exp2(exponent * log2(x.max(V::splat(f32::MIN_POSITIVE as f64)))) + x * V::splat(0.0)
+    exp2(exponent * log2(x.max(V::splat(MIN_NORMAL_F32)))) + x * V::splat(0.0)
 }
 
 /// A normally distributed number per element, with mean zero and variance one, by Box and Muller's method. The

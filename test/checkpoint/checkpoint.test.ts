@@ -417,6 +417,9 @@ describe("refused", () => {
     expect(() => load(save(model), model, optimizer, { strictly: true } as never)).toThrow(
       'load: no option "strictly"; did you mean "strict"?',
     );
+    for (const rename of [new Map([["w", "v"]]), new Date(), ["w"]]) {
+      expect(() => load(save(model), model, optimizer, { rename } as never)).toThrow("rename must be prefixes such as");
+    }
   });
 
   test("a model that lacks what the optimizer updates, and names that collide or cannot be written", () => {

@@ -179,7 +179,7 @@ function checkerOf(
   const tensors = listModel(title, model);
   const here = arraysOf(title, tensors, optimizer);
   const check = ({ report, rename }: Loading) => {
-    const { metadata, tensors: there } = readHeader(header, size);
+    const { metadata, tensors: there } = checkedHeader(header, size);
     const progress = optimizer && progressIn(metadata, optimizer, report, rename);
     const meant = <Value>(map: ReadonlyMap<string, Value>) =>
       progress ? map : new Map([...map].filter(([name]) => !name.startsWith(OPTIMIZER)));
@@ -234,7 +234,7 @@ interface SavedTensor extends TensorEntry {
 }
 
 /** Decodes the header of a checkpoint, and checks its checksum. */
-function readHeader(file: Uint8Array, size: number) {
+function checkedHeader(file: Uint8Array, size: number) {
   const end = headerEnd(file, size);
   const header = file.slice(0, end);
   if (text(header.subarray(8, CHECKSUM)) !== PREFIX) {

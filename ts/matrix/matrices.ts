@@ -123,7 +123,7 @@ export class Matrices<Now> {
       counts: [depth, rows, columns, Number(symmetric), slice],
       pieces,
       slices,
-      // Four multiplications take as long as one byte.
+      // Two multiplications take as long as one byte.
       bytes: (Math.min(depth, slice) * rows * columns * pieces) / (2 * down * across),
     };
   }

@@ -12,7 +12,7 @@ export function orthonormalized<Now>(matrices: Matrices<Now>, q: Matrix, p: Matr
     places: [p.at, to.at],
     counts: [rows, panel, first, reverse],
     pieces,
-    bytes: 32 * PANEL * PANEL * rows * pieces, // as for products: four multiplications count as a byte
+    bytes: 32 * PANEL * PANEL * rows * pieces, // a multiplication counts as 16 bytes, because reflections follow one another
   });
   const applied = (to: Matrix, panel: number, first: number, reverse: number) =>
     first < panels.length ? [operation("reflect", to, panel, first, reverse, panels.length - first)] : [];

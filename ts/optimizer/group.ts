@@ -11,7 +11,7 @@ import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { groupContents, type Inspect, shownAs } from "./inspect.js";
-import { arrayBytes, BLOCK_BYTES, extent, Segment, segmentsOf } from "./segment.js";
+import { arrayBytes, STRUCT_BYTES, extent, Segment, segmentsOf } from "./segment.js";
 
 /** A group before it has memory. */
 export interface Plan {
@@ -51,7 +51,7 @@ export function planGroup(rule: Rule, values: Values, params: readonly Tensor[])
     planned.set(shape.join(), program);
     return program;
   });
-  const bytes = (rule.perTensor ? segments.length : 1) * BLOCK_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
+  const bytes = (rule.perTensor ? segments.length : 1) * STRUCT_BYTES + sum(programs.map(({ bytes }) => bytes)) + state;
   const scratch = largest(programs.map(({ scratch }) => scratch));
   const length = sum(segments.map(extent));
   const kernels = [
@@ -101,7 +101,7 @@ export class Group<Hyper = any> {
   readonly #rule: Rule;
   #segments: readonly Segment[];
   /** One for all segments, or one for each. */
-  #hyperBlocks: readonly HyperBlock[];
+  #hyperStructs: readonly HyperStruct[];
   /** A cached snapshot of the hyper-parameters. Undefined after one has changed. */
   #snapshot: Snapshot | undefined;
   /** The hyper-parameters that were last written to memory. */
@@ -118,13 +118,13 @@ export class Group<Hyper = any> {
   ) {
     let next = address;
     const take = (bytes: number) => (next += bytes) - bytes;
-    const hyperBlocks: HyperBlock[] = [];
+    const hyperStructs: HyperStruct[] = [];
     this.#segments = Object.freeze(
       segments.map((tensors, i) => {
-        if (rule.perTensor || hyperBlocks.length === 0) {
-          hyperBlocks.push(new HyperBlock(arena, rule, values, take(BLOCK_BYTES), tensors[0]!));
+        if (rule.perTensor || hyperStructs.length === 0) {
+          hyperStructs.push(new HyperStruct(arena, rule, values, take(STRUCT_BYTES), tensors[0]!));
         }
-        const { address: hyper } = hyperBlocks.at(-1)!;
+        const { address: hyper } = hyperStructs.at(-1)!;
         const program = programs[i] && ([programs[i], take(programs[i].bytes)] as const);
         const address = take(Segment.bytes(tensors, variant));
         const segment = arena.onFree(new Segment(arena, variant, { hyper, address, tensors, scratch, program }));
@@ -132,7 +132,7 @@ export class Group<Hyper = any> {
         return segment;
       }),
     );
-    this.#hyperBlocks = hyperBlocks;
+    this.#hyperStructs = hyperStructs;
     this.params = params;
     this.fixed = Object.freeze(Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]])));
     const { hyper, stage } = liveHyper(rule, values, () => {
@@ -177,12 +177,12 @@ export class Group<Hyper = any> {
 
   /** Whether each tensor has its own segment, and each segment its own scalars. @internal */
   get isSeparate(): boolean {
-    return this.#segments.length === this.params.length && this.#hyperBlocks.length === this.params.length;
+    return this.#segments.length === this.params.length && this.#hyperStructs.length === this.params.length;
   }
 
   /** The number of bytes that `separate` takes. @internal */
   static separateBytes({ params, variant }: Plan): number {
-    return params.reduce((sum, tensor) => sum + BLOCK_BYTES + Segment.blockBytes([tensor], variant), 0);
+    return params.reduce((sum, tensor) => sum + STRUCT_BYTES + Segment.structBytes([tensor], variant), 0);
   }
 
   /**
@@ -195,19 +195,19 @@ export class Group<Hyper = any> {
     const { scalars } = this;
     const parts = this.#segmentOfEach().map((from, i) => {
       const tensor = this.params[i]!;
-      const block = new HyperBlock(arena, this.#rule, values, take(BLOCK_BYTES), tensor);
+      const struct = new HyperStruct(arena, this.#rule, values, take(STRUCT_BYTES), tensor);
       const segment = new Segment(arena, variant, {
-        hyper: block.address,
-        address: take(Segment.blockBytes([tensor], variant)),
+        hyper: struct.address,
+        address: take(Segment.structBytes([tensor], variant)),
         tensors: [tensor],
         placed: from.viewsOf(tensor),
       });
       const { since, joined, hasGrad, isDue } = from;
       Object.assign(segment, { since, joined, hasGrad, isDue });
-      return { block, segment: arena.onFree(segment) };
+      return { struct, segment: arena.onFree(segment) };
     });
     this.#segments = Object.freeze(parts.map(({ segment }) => segment));
-    this.#hyperBlocks = parts.map(({ block }) => block);
+    this.#hyperStructs = parts.map(({ struct }) => struct);
     this.scalars = this.params.map(() => scalars[0]!);
     this.#written = undefined;
   }
@@ -255,7 +255,7 @@ export class Group<Hyper = any> {
   begin(values: Values): void {
     if (values === this.#written) return;
     const numbers = fields(this.#rule, values);
-    for (const block of this.#hyperBlocks) block.begin(numbers);
+    for (const struct of this.#hyperStructs) struct.begin(numbers);
     this.#written = values;
   }
 
@@ -265,36 +265,36 @@ export class Group<Hyper = any> {
    * @internal
    */
   advance(segment: number, options: Values, step: number, sums: Scalars): void {
-    const block = this.#hyperBlocks[segment]!;
-    block.scalars = this.#rule.advance({ before: block.scalars, options, step, sums, tensor: this.params[segment]! });
+    const struct = this.#hyperStructs[segment]!;
+    struct.scalars = this.#rule.advance({ before: struct.scalars, options, step, sums, tensor: this.params[segment]! });
   }
 
   /** The rule's scalars at the last step: those of the group, or of each tensor. @internal */
   get scalars(): readonly Scalars[] {
-    return this.#hyperBlocks.map(({ scalars }) => scalars);
+    return this.#hyperStructs.map(({ scalars }) => scalars);
   }
 
   /** The rule's scalars at the last step, of one segment. @internal */
   scalarsOf(segment: number): Scalars {
-    return this.#hyperBlocks[segment]!.scalars;
+    return this.#hyperStructs[segment]!.scalars;
   }
 
   /** @internal */
   set scalars(scalars: readonly Scalars[]) {
-    this.#hyperBlocks.forEach((block, i) => {
+    this.#hyperStructs.forEach((struct, i) => {
       // Kernels compute addresses from the scalars of a tensor, so these never come from a file.
-      block.scalars = { ...scalars[i]!, ...this.#rule.tensorScalars(this.params[i]!) };
+      struct.scalars = { ...scalars[i]!, ...this.#rule.tensorScalars(this.params[i]!) };
     });
   }
 
   /** @internal */
   release(): void {
-    for (const block of this.#hyperBlocks) block.release();
+    for (const struct of this.#hyperStructs) struct.release();
   }
 }
 
 /** The hyper-parameters in memory, followed by the rule's scalars. */
-class HyperBlock {
+class HyperStruct {
   readonly address: number;
   #scalars: Scalars;
   #hyperView: Float64Array | undefined;
@@ -305,7 +305,7 @@ class HyperBlock {
     this.address = address;
     this.#scalars = Object.freeze({ ...rule.scalars, ...rule.tensorScalars(tensor) });
     this.#hyperView = arena.doubles(address, length);
-    this.#scalarsView = arena.doubles(address + this.#hyperView.byteLength, BLOCK_BYTES / 8 - length);
+    this.#scalarsView = arena.doubles(address + this.#hyperView.byteLength, STRUCT_BYTES / 8 - length);
     this.#scalarsView.set(Object.values(this.#scalars));
   }
 

@@ -186,7 +186,7 @@ export function fields(rule: Rule, values: Values): number[] {
 }
 
 /** Live hyper-parameters. */
-export interface Live {
+export interface LiveOptions {
   /** An object that checks each assignment. */
   readonly hyper: Values;
   /** Checks several changes together. The result makes them. */
@@ -194,7 +194,7 @@ export interface Live {
 }
 
 /** Makes the hyper-parameters among the values live. `beforeChange` is called before a valid change is made. */
-export function liveHyper(rule: Optioned, values: Values, beforeChange: () => void): Live {
+export function liveHyper(rule: Optioned, values: Values, beforeChange: () => void): LiveOptions {
   const options = liveOptions(rule);
   const hyper = Object.fromEntries(Object.keys(rule.hyper).map((name) => [name, values[name]]));
   Object.seal(hyper);

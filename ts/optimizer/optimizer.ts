@@ -8,7 +8,7 @@ import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver
 import { hasCommonScalars, type Rule } from "./definition.js";
 import { Group, largest, type Plan, planGroup } from "./group.js";
 import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
-import { checkKind, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
+import { checkShape, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
@@ -57,7 +57,7 @@ export class Optimizer<
     const all = resolveAll(rule, options);
     const plans = given.map(({ tensors, options: group, path }) => {
       const values = resolveGroup(rule, all, group, path);
-      checkKind(rule, tensors);
+      for (const tensor of tensors) checkShape(rule, named(tensor), tensor.shape);
       return planGroup(rule, values, tensors);
     });
     this.#rule = rule;
@@ -157,7 +157,7 @@ export class Optimizer<
     const [wrapper] = this.#wrappers.keys();
     if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
     const values = resolveGroup(rule, this.#options, options, path);
-    checkKind(rule, tensors);
+    for (const tensor of tensors) checkShape(rule, named(tensor), tensor.shape);
     const added = planGroup(rule, values, tensors);
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
       this.#addGroups([added], this.#reserve([added]));

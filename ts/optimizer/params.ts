@@ -3,7 +3,7 @@
 import { Arena } from "../arena/arena.js";
 import { tensorKinds, type Rule } from "./definition.js";
 import { classOf, isList, isPlain, isRecord, isRevoked, show } from "../option.js";
-import { Tensor } from "../arena/tensor.js";
+import { type Shape, Tensor } from "../arena/tensor.js";
 
 /** Tensors, by name or in a list. */
 export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;
@@ -104,15 +104,16 @@ export function commonArena(
   return arena;
 }
 
-/** Throws a RangeError for a tensor whose shape the rule does not accept. */
-export function checkKind({ name, accepts }: Rule, tensors: readonly Tensor[]): void {
+/**
+ * Throws a RangeError for a shape that the rule does not accept.
+ * @param what the name of its tensor in the error
+ */
+export function checkShape({ name, accepts }: Rule, what: string, shape: Shape): void {
   if (accepts === undefined) return;
-  const { fits, is, other: instead } = tensorKinds[accepts];
-  const other = tensors.find(({ shape }) => !fits(shape));
-  if (other === undefined) return;
-  const got = `got shape [${other.shape.join(", ")}]`;
+  const { fits, is, other } = tensorKinds[accepts];
+  if (fits(shape)) return;
   throw new RangeError(
-    `${name}: ${named(other)} must be ${is}, ${got}; use another optimizer for it, such as ${instead}`,
+    `${name}: ${what} must be ${is}, got shape ${show(shape)}; use another optimizer for it, such as ${other}`,
   );
 }
 

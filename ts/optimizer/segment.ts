@@ -12,8 +12,8 @@ import type { Kernel } from "../wasm/kernels.js";
 import type { Call } from "../threads/task.js";
 import type { Variant } from "./hyper.js";
 
-/** The bytes of one block of numbers: a `Segment` struct for a kernel, or hyper-parameters. */
-export const BLOCK_BYTES = 128;
+/** The bytes of one struct that kernels read: a `Segment`, or hyper-parameters. */
+export const STRUCT_BYTES = 128;
 
 /** The numbers at the beginning of the `Segment` struct in crate/src/rule.rs. Pointers follow them. */
 export interface StepNumbers {
@@ -100,19 +100,19 @@ export class Segment {
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];
 
   /** The number of bytes of a segment's own numbers, without state. */
-  static blockBytes(tensors: readonly Tensor[], { hasAccumulator, agc, hessianSlot }: Variant): number {
-    const blocks = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
-    return blocks * BLOCK_BYTES + (agc < Infinity ? unitSumsBytes(tensors[0]!) : 0);
+  static structBytes(tensors: readonly Tensor[], { hasAccumulator, agc, hessianSlot }: Variant): number {
+    const structs = 1 + 2 * Number(hasAccumulator) + Number(agc < Infinity) + 2 * Number(hessianSlot !== undefined);
+    return structs * STRUCT_BYTES + (agc < Infinity ? unitSumsBytes(tensors[0]!) : 0);
   }
 
   /** The number of bytes of a segment of these tensors. */
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
     const { slots, hasAverage, hasAccumulator } = variant;
-    if (holderOf(tensors)) return Segment.blockBytes(tensors, variant);
+    if (holderOf(tensors)) return Segment.structBytes(tensors, variant);
     const state = Object.keys(slots).reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
     const arrays = Number(hasAverage) + Number(hasAccumulator);
     const room = roomBeside(largestArray(tensors, variant));
-    return Segment.blockBytes(tensors, variant) + room + state + arrays * bytesToNext(4 * extent(tensors));
+    return Segment.structBytes(tensors, variant) + room + state + arrays * bytesToNext(4 * extent(tensors));
   }
 
   /** The kernels of a segment. */
@@ -158,7 +158,7 @@ export class Segment {
     const gradPointers: Uint32Array[] = [];
     /** Writes a `Segment` struct that neither scales nor clips nor averages. */
     const struct = (pointers: readonly number[]) => {
-      const address = take(BLOCK_BYTES);
+      const address = take(STRUCT_BYTES);
       arena.doubles(address, STEP_NUMBERS + BOUNDS).set([0, 1, Infinity, 0, ...(bounds ?? [-Infinity, Infinity])]);
       const words = new Uint32Array(data.buffer, address + POINTERS_OFFSET, pointers.length);
       words.set(pointers);
@@ -175,7 +175,7 @@ export class Segment {
 
     /** Writes a call that adds the gradients to an array. Returns it and its two weights: those of the array and of the gradients. */
     const additionTo = (array: number, zeroes = false) => {
-      const weights = take(BLOCK_BYTES);
+      const weights = take(STRUCT_BYTES);
       const onArray = struct([array, grad.byteOffset, 0, Number(zeroes), 0, array]);
       return [call(combine, weights, onArray, 3 + Number(zeroes)), arena.doubles(weights, 2)] as const;
     };
@@ -216,7 +216,7 @@ export class Segment {
     const addressOf = (at: Place) => (typeof at === "string" ? addresses.get(at)! : scratch + at);
     this.program = program?.[0].place(arena, program[1], segment, addressOf);
     if (agc < Infinity) {
-      const units = take(BLOCK_BYTES);
+      const units = take(STRUCT_BYTES);
       const sumsBytes = unitSumsBytes(first);
       const sums = sumsBytes > 0 ? take(sumsBytes) : 0;
       arena.doubles(units, 3).set([agc, unitLength(first), size]);
@@ -315,7 +315,7 @@ function unitSumsBytes(tensor: Tensor): number {
   const length = unitLength(tensor);
   if (length <= UNIT_BLOCK) return 0;
   const blocks = Math.ceil(length / UNIT_BLOCK) * (tensor.size / length);
-  return Math.ceil((16 * blocks) / BLOCK_BYTES) * BLOCK_BYTES;
+  return Math.ceil((16 * blocks) / STRUCT_BYTES) * STRUCT_BYTES;
 }
 
 /** The tensors in lists of those that are adjacent in memory, with their gradients. */

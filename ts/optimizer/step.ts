@@ -71,7 +71,7 @@ const isResting = ({ requiresGrad }: Tensor) => !requiresGrad;
 /** A number for the tasks that a segment takes part in. */
 const participation = ({ hasGrad, isDue }: Segment): number => Number(hasGrad) + 2 * Number(isDue);
 
-const listOf = (task: Task | undefined): Task[] => (task ? [task] : []);
+const tasksOf = (task: Task | undefined): Task[] => (task ? [task] : []);
 
 const slicesOf = <Item>(list: readonly Item[], length: number): Item[][] =>
   Array.from({ length: Math.ceil(list.length / length) }, (_, i) => list.slice(i * length, (i + 1) * length));
@@ -168,15 +168,15 @@ export class Step implements Work<StepRequest> {
     this.#parts = parts;
     this.#averageHessian = tasks.averageHessian;
     this.#decision = [
-      ...(accumulate > 1 ? [...listOf(tasks.accumulate), this.#countMicroBatch] : []),
-      ...(needsNorm ? listOf(tasks.norm) : []),
+      ...(accumulate > 1 ? [...tasksOf(tasks.accumulate), this.#countMicroBatch] : []),
+      ...(needsNorm ? tasksOf(tasks.norm) : []),
       () => this.#decide(needsNorm),
     ];
     const update = rule.program ? parts.due.flatMap((part) => this.#program(parts, part)) : this.#elementwise(tasks);
     this.#update = [
-      ...[tasks.sumUnits, tasks.clip].flatMap(listOf),
+      ...[tasks.sumUnits, tasks.clip].flatMap(tasksOf),
       ...(parts.due.length > 0 ? update : []),
-      ...listOf(tasks.average),
+      ...tasksOf(tasks.average),
     ];
     this.#listPhases();
   }
@@ -208,15 +208,15 @@ export class Step implements Work<StepRequest> {
   }
 
   /** Finds the tensors that have a gradient. Loops have an index, so that a step allocates nothing. A RangeError if memory runs out. */
-  #findGradients(isResting: (tensor: Tensor) => boolean): void {
+  #findGradients(rests: (tensor: Tensor) => boolean): void {
     for (let g = 0; g < this.#groups.length; g++) {
       const group = this.#groups[g]!;
       let count = 0;
-      for (let i = 0; i < group.params.length; i++) if (isResting(group.params[i]!)) count += 1;
+      for (let i = 0; i < group.params.length; i++) if (rests(group.params[i]!)) count += 1;
       if (count > 0 && count < group.params.length && !group.isSeparate) this.#separate(group);
     }
     const segments = this.#allSegments;
-    for (let i = 0; i < segments.length; i++) segments[i]!.hasGrad = !isResting(segments[i]!.tensors[0]!);
+    for (let i = 0; i < segments.length; i++) segments[i]!.hasGrad = !rests(segments[i]!.tensors[0]!);
   }
 
   #listPhases(): void {
@@ -228,14 +228,14 @@ export class Step implements Work<StepRequest> {
 
   /** The phases of a rule of single elements: over all parts at once. */
   #elementwise({ measure, update }: Tasks): Phase[] {
-    if (Object.keys(this.#rule.scalars).length === 0) return [...listOf(measure), ...listOf(update)];
+    if (Object.keys(this.#rule.scalars).length === 0) return [...tasksOf(measure), ...tasksOf(update)];
     const { due } = this.#parts!;
     const slices = this.#rule.perTensor ? slicesOf(due, ADVANCED) : [due];
     const advance = slices.map((slice) => () => {
       this.#advance(slice);
       return PAUSE;
     });
-    return [...listOf(measure), ...advance, ...listOf(update)];
+    return [...tasksOf(measure), ...advance, ...tasksOf(update)];
   }
 
   /** The phases of a rule of whole matrices: one part after the other, because parts share scratch memory. */
@@ -252,7 +252,7 @@ export class Step implements Work<StepRequest> {
       if (instruction === "update") return [update];
       if (instruction === "measure") {
         const advance = () => this.#advance([part]);
-        return [...listOf(measure), advance, look];
+        return [...tasksOf(measure), advance, look];
       }
       if ("task" in instruction) {
         const { begin, slices, task } = instruction;

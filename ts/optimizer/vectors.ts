@@ -10,7 +10,7 @@ import { combine, dot, magnitude } from "../kernels/vector.js";
 import type { PAUSE } from "../threads/pool.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
-import { adjacentTensors, BLOCK_BYTES, extent, FIRST_SLOT, POINTERS_OFFSET } from "./segment.js";
+import { adjacentTensors, STRUCT_BYTES, extent, FIRST_SLOT, POINTERS_OFFSET } from "./segment.js";
 
 /** A vector in memory: one array for each list of adjacent tensors. */
 export type Vector = Float32Array[];
@@ -27,7 +27,7 @@ export const MAX_WEIGHT = 1e38;
 /** The number of doubles that a kernel writes for each chunk. */
 const SUMS_PER_CHUNK = 2;
 
-/** The offset of the weights in a block, after the pointers. */
+/** The offset of the weights in a struct, after the pointers. */
 const WEIGHTS_OFFSET = 80;
 
 /** A part of one of a vector's arrays: adjacent tensors. */
@@ -78,7 +78,7 @@ export class Vectors {
   #spans: readonly Span[] = [];
   /** The number of sums that a task over them writes. */
   #written = 0;
-  readonly #blocks: number;
+  readonly #structs: number;
   readonly #table: number;
   /** The numbers that kernels read for each list of tensors, and the sums that they write. */
   #pointers: Uint32Array[];
@@ -99,7 +99,7 @@ export class Vectors {
     const most = lists.reduce((sum, { length }) => sum + length, 0);
     const sums = SUMS_PER_CHUNK * sumsRange(most - 1, 0, length)[1];
     const vector = lengths.reduce((sum, length) => sum + bytesToNext(4 * length), 0);
-    const bytes = vector * count + BLOCK_BYTES * most + 8 * sums + taskBytes(most);
+    const bytes = vector * count + STRUCT_BYTES * most + 8 * sums + taskBytes(most);
     let next = arena.reserve(bytes, what, kernels);
     const take = (bytes: number) => (next += bytes) - bytes;
     const starting = (view: "data" | "grad") =>
@@ -109,12 +109,12 @@ export class Vectors {
     this.allocated = Array.from({ length: count }, () =>
       lengths.map((length) => arena.floats(take(bytesToNext(4 * length)), length)),
     );
-    this.#blocks = next;
-    const blocks = Array.from({ length: most }, () => take(BLOCK_BYTES));
-    this.#pointers = blocks.map(
-      (block) => new Uint32Array(space.memory.buffer, block + POINTERS_OFFSET, FIRST_SLOT + 1),
+    this.#structs = next;
+    const structs = Array.from({ length: most }, () => take(STRUCT_BYTES));
+    this.#pointers = structs.map(
+      (struct) => new Uint32Array(space.memory.buffer, struct + POINTERS_OFFSET, FIRST_SLOT + 1),
     );
-    this.#weights = blocks.map((block) => arena.doubles(block + WEIGHTS_OFFSET, 2));
+    this.#weights = structs.map((struct) => arena.doubles(struct + WEIGHTS_OFFSET, 2));
     this.#sums = arena.doubles(take(8 * sums), sums);
     this.#table = next;
     this.#memory = space.memory;
@@ -177,7 +177,7 @@ export class Vectors {
     return { sum, largest };
   }
 
-  /** Operations run one at a time, so they share blocks and the task's memory. */
+  /** Operations run one at a time, so they share structs and the task's memory. */
   #task(kernel: Kernel, arrays: number, x: Vector, y: Vector, out?: Vector): Task {
     const calls = this.#spans.map(({ list, begin, length }, i) => {
       const pointers = this.#pointers[i]!;
@@ -185,7 +185,7 @@ export class Vectors {
       pointers[0] = addressIn(x);
       pointers[1] = addressIn(y);
       pointers[FIRST_SLOT] = out ? addressIn(out) : 0;
-      const segment = this.#blocks + i * BLOCK_BYTES;
+      const segment = this.#structs + i * STRUCT_BYTES;
       const bytes = 4 * length * arrays;
       return { kernel: this.#addressOf.get(kernel)!, hyper: segment + WEIGHTS_OFFSET, segment, length, bytes };
     });

@@ -2,7 +2,6 @@
 
 import { engine, type NamedTensorMap, Tensor as TfTensor, Variable } from "@tensorflow/tfjs-core";
 import { sameShape } from "../arena/tensor.js";
-import { type Rule, tensorKinds } from "../optimizer/definition.js";
 import { show } from "../option.js";
 import type { NamedTensor } from "./weights.js";
 
@@ -44,14 +43,4 @@ export function listGradients(title: string, given: unknown): Map<Variable, TfTe
     if (variable.size > 0) grads.set(variable, grad);
   }
   return grads;
-}
-
-/** Throws a RangeError for a variable whose shape the rule does not accept. */
-export function checkKind({ name, accepts }: Rule, variable: Variable): void {
-  if (accepts === undefined) return;
-  const { fits, is, other } = tensorKinds[accepts];
-  if (fits(variable.shape)) return;
-  throw new RangeError(
-    `${name}: variable ${show(variable.name)} must be ${is}, got shape ${show(variable.shape)}; give it to another optimizer, such as ${other}`,
-  );
 }

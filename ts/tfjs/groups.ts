@@ -1,7 +1,7 @@
 /** Groups of variables that share options. */
 
 import type { Rule } from "../optimizer/definition.js";
-import type { Live, Values } from "../optimizer/hyper.js";
+import type { LiveOptions, Values } from "../optimizer/hyper.js";
 import type { Names } from "../adapter.js";
 
 /** A group of variables that share options. A variable belongs to the first group that matches its name. */
@@ -23,7 +23,7 @@ export interface TfjsGroup<Hyper = unknown> {
   /** The last number other than zero that `lr` had before its present value, or 0. @internal */
   readonly lastRate: number;
   /** Checks changes of hyper-parameters. The result makes them. @internal */
-  readonly stage: Live["stage"];
+  readonly stage: LiveOptions["stage"];
 }
 
 /** A rule, with its options for each variable. */

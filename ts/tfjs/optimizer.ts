@@ -14,6 +14,7 @@ import { sameShape } from "../arena/tensor.js";
 import { type Rule, sharedOptions } from "../optimizer/definition.js";
 import { liveHyper, refuseOptions, resolveAll, resolveGroup, type Values } from "../optimizer/hyper.js";
 import { type Inspect, shownAs } from "../optimizer/inspect.js";
+import { checkShape } from "../optimizer/params.js";
 import { AVERAGE } from "../optimizer/segment.js";
 import type { Counts, StepReport } from "../optimizer/step.js";
 import { show } from "../option.js";
@@ -21,7 +22,7 @@ import { INSPECT } from "../platform.js";
 import { configOf } from "./config.js";
 import { applyHyper, build, type Built } from "./core.js";
 import { Entries, type Entry } from "./entries.js";
-import { checkKind, listGradients } from "./gradients.js";
+import { listGradients } from "./gradients.js";
 import type { Settings, TfjsGroup } from "./groups.js";
 import { type Host, hostOf, isGone } from "./host.js";
 import { type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
@@ -300,7 +301,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const title = `${name}: ${method}`;
     if (this.#training) throw new Error(`${title}: the parameters are those of eval(); call train() first`);
     const grads = listGradients(title, given);
-    for (const [variable] of grads) checkKind(this.#rule, variable);
+    for (const { name, shape } of grads.keys()) checkShape(this.#rule, `variable ${show(name)}`, shape);
     if (grads.size === 0) return;
     tidy(() => {
       const entries = this.#entries.bind([...grads.keys()], this.iterations, () => this.#forget());

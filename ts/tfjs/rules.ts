@@ -1,4 +1,4 @@
-// Made from ts/rules/index.ts by `npm run docs`; not to be edited.
+// Made from ts/rules/index.ts by `npm run docs`; do not edit it.
 
 import * as rules from "../rules/index.js";
 import { tfjsFactory } from "./factory.js";

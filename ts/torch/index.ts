@@ -21,7 +21,7 @@ import { isTorchFile } from "../checkpoint/safetensors.js";
 import { readArchive, writeArchive } from "./archive.js";
 import { checkLbfgs, lbfgsDict } from "./lbfgs.js";
 import { checkStateDict, described, stateDict } from "./optimizer.js";
-import { parseSafetensors, Safetensors, within } from "./safetensors.js";
+import { parseSafetensors, Safetensors, titled } from "./safetensors.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { isDict, type Value } from "./unpickle.js";
 
@@ -46,7 +46,7 @@ export interface LoadedTorch {
  * @throws a RangeError for a damaged file, and for one that `torch.save` did not write.
  */
 export function readTorch(file: Uint8Array | ArrayBuffer): Value {
-  return within("readTorch", () => readArchive(asBytes("readTorch", file)));
+  return titled("readTorch", () => readArchive(asBytes("readTorch", file)));
 }
 
 /**
@@ -136,7 +136,7 @@ export function loadOptimizer(
 export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
   const tensors = listModel("saveModel", model);
   return betweenSteps("saveModel", tensors.values(), () =>
-    within("saveModel", () =>
+    titled("saveModel", () =>
       writeArchive((store) => new Map(Array.from(tensors, ([name, { shape, data }]) => [name, store(data, shape)]))),
     ),
   );
@@ -152,7 +152,7 @@ export function saveOptimizer(optimizer: AnyOptimizer | LBFGS): Uint8Array<Array
   checkOptimizer("saveOptimizer", optimizer);
   const tensors = optimizer.groups.flatMap(({ params }): readonly Tensor[] => params);
   return betweenSteps("saveOptimizer", tensors, () =>
-    within("saveOptimizer", () =>
+    titled("saveOptimizer", () =>
       writeArchive((store) => (optimizer instanceof LBFGS ? lbfgsDict(optimizer, store) : stateDict(optimizer, store))),
     ),
   );

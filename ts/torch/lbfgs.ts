@@ -8,7 +8,7 @@ import type { Loading } from "../checkpoint/loading.js";
 import type { LBFGS } from "../lbfgs/lbfgs.js";
 import { snake, valuesAt } from "../optimizer/hyper.js";
 import { count, show } from "../option.js";
-import { described, numberOf, partsOf, plain } from "./optimizer.js";
+import { described, numberOf, partsOf, numberIn } from "./optimizer.js";
 import type { Stored, Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { type Dict, isDict, type Value } from "./unpickle.js";
@@ -35,7 +35,7 @@ export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefi
   for (const name of live) {
     const given = saved[snake(name)];
     if (given === undefined || typeof group.hyper[name] !== "number") continue; // a schedule stays
-    const value = plain(given);
+    const value = numberIn(given);
     optimizer.internals.rule.hyper[name].check(`groups[0].${snake(name)}`, value);
     changes[name] = value as number;
   }

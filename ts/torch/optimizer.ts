@@ -324,8 +324,8 @@ function optionsOf(
     const usual = all.get(name)?.default; // the meaning of PyTorch's None
     const value =
       Array.isArray(given) && given.length <= MAX_LIST
-        ? given.map((item, i) => plain(item) ?? (usual as Value[] | undefined)?.[i])
-        : (plain(given) ?? usual);
+        ? given.map((item, i) => numberIn(item) ?? (usual as Value[] | undefined)?.[i])
+        : (numberIn(given) ?? usual);
     const expected = Object.hasOwn(groupKeys, key) ? groupKeys[key] : fixed[name];
     if (expected !== undefined) {
       if (value !== expected) report(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
@@ -346,13 +346,13 @@ function optionsOf(
 const MAX_LIST = 16;
 
 /** A number; PyTorch may keep it as a tensor with one element. */
-export function plain(value: Value): Value {
+export function numberIn(value: Value): Value {
   const tensor = asTensor(value);
   return tensor?.shape.every((size) => size === 1) ? tensor.item() : value;
 }
 
 export function numberOf(title: string, value: Value): number {
-  const x = plain(value);
+  const x = numberIn(value);
   if (typeof x !== "number") throw new RangeError(`${title} must be a number, got ${described(value)}`);
   return x;
 }

@@ -42,9 +42,9 @@ export function readSafetensors(
   index?: string | object,
 ): Safetensors {
   const title = "readSafetensors";
-  if (index === undefined) return within(title, () => parseSafetensors(asBytes(title, file)));
+  if (index === undefined) return titled(title, () => parseSafetensors(asBytes(title, file)));
   if (!isDict(file)) throw new TypeError(`${title}: files must be bytes by the names in the index, got ${show(file)}`);
-  return within(title, () => {
+  return titled(title, () => {
     const shards = shardsIn(index);
     return joinShards(shards, (name) => {
       if (!Object.hasOwn(file, name)) throw new RangeError(`the files must have ${show(name)}, which the index names`);
@@ -68,13 +68,13 @@ export async function readSafetensorsFile(path: string | URL): Promise<Safetenso
     if (size <= MAX_INDEX_BYTES) return read(0, size);
     throw new RangeError(`${title}: an index must have at most ${MAX_INDEX_BYTES} bytes, got ${size}`);
   });
-  const shards = within(title, () => shardsIn(textDecoder().decode(text)));
+  const shards = titled(title, () => shardsIn(textDecoder().decode(text)));
   const files = new Map<string, Safetensors>();
   for (const name of new Set(shards.values())) {
     const beside = place.slice(0, place.length - baseName(place).length) + name;
     files.set(name, await openOne(title, beside));
   }
-  return within(title, () => joinShards(shards, (name) => files.get(name)!));
+  return titled(title, () => joinShards(shards, (name) => files.get(name)!));
 }
 
 /** The limit on an index's bytes: many times the index of any model. */
@@ -88,7 +88,7 @@ async function openOne(title: string, path: string): Promise<Safetensors> {
   return withFile(title, place, async (file) => {
     const header = await readHeader(file);
     const all = nodeModule("fs") ? undefined : await file.read(0, file.size);
-    return within(title, () =>
+    return titled(title, () =>
       parseSafetensors(header, file.size, (begin, end) =>
         all
           ? all.subarray(begin, end)
@@ -178,7 +178,7 @@ function joinShards(shards: ReadonlyMap<string, string>, open: (name: string) =>
 }
 
 /** Puts the function's name before the messages about a file. */
-export function within<Result>(title: string, act: () => Result): Result {
+export function titled<Result>(title: string, act: () => Result): Result {
   try {
     return act();
   } catch (cause) {

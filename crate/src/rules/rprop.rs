@@ -20,16 +20,13 @@ impl Rule<2> for Rprop {
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let ([shrink, grow], [least, most]) = (self.etas.map(V::splat), self.step_sizes.map(V::splat));
         let [one, huge] = [1.0, f32::MAX as f64].map(V::splat);
-        let zero_all = V::splat(f64::NEG_INFINITY);
-        let largest = (V::splat(f64::from(f32::MIN)), huge);
         move |p, g, [last, size]| {
-            let g = g.max(largest.0).min(largest.1); // an infinite one could not be set to zero below
             let kept = g.sign() * last.sign();
             // If the sign has changed, the second bound is the smaller one. Otherwise it is huge and has no effect.
             let factor = (kept * grow).max(one).min((kept + one) * huge + shrink);
             let size = (size * factor).max(least).min(most);
             // If the sign has changed, the parameter stays, and the next step has no last gradient.
-            let g = g.zero_below(kept * zero_all);
+            let g = g.zero_where_negative(kept);
             (p - size * g.sign(), [g, size])
         }
     }
