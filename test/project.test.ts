@@ -25,6 +25,24 @@ test("every file in ts/rules is exported, under its own name", () => {
   for (const [name, factory] of Object.entries(rules)) expect(factory.rule.name, "the rule's name").toBe(name);
 });
 
+test("a folder of ts imports only from folders above it in CONTRIBUTING.md, and from the files at the top", () => {
+  const map = readFileSync(join(root, "CONTRIBUTING.md"), "utf8").match(/^ts\/ [^]*?(?=^crate)/m)![0];
+  const order = [...map.matchAll(/^  (\w+)\/(?: (\w+)\/)?/gm)].flatMap(([, ...names]) => names.filter(Boolean));
+  const files = readdirSync(join(root, "ts"), { recursive: true, encoding: "utf8" }).filter((path) =>
+    /\/.*\.ts$/.test(path),
+  );
+  expect(new Set(files.map((path) => path.split("/")[0]))).toEqual(new Set(order));
+  const wrong = files.flatMap((path) => {
+    const [folder] = path.split("/") as [string];
+    const text = readFileSync(join(root, "ts", path), "utf8");
+    const targets = [...text.matchAll(/ from "\.\.\/(\w+)\//g)].map(([, name]) => name!);
+    return targets
+      .filter((name) => order.indexOf(name) > order.indexOf(folder))
+      .map((name) => `${path} imports ${name}/`);
+  });
+  expect(wrong).toEqual([]);
+});
+
 test("a rule without its kernel fails when it is made, before anything has changed, with the line that is missing", () => {
   const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
   const model = arena.tensors({ w: [3] });

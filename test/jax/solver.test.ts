@@ -191,6 +191,9 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => traced(np.array([1, 2]))).toThrow(
     "because it is traced by jit, grad or vmap; call the optimizer outside",
   );
+  expect(() => solver.init({ w: np.zeros([0]) })).toThrow(
+    'adamw: init: params: "w" must have elements, got shape [0]; leave it out of the tree',
+  );
   expect(() => solver.init({ w: 3 } as any)).toThrow('adamw: init: params: "w" must be an array of jax-js, got 3');
   expect(() => solver.init({ w: np.array([1], { dtype: np.int32 }) })).toThrow("must be float32, got int32");
   expect(() => solver.step(params, { v: np.array([1, 1]) } as any, state)).toThrow(

@@ -446,6 +446,7 @@ test("errors name the remedy, and change nothing", async () => {
   expect(apply({ a: tf.ones([2, 2], "int32") })).toThrow("must be float32, got int32");
   expect(apply({ a: 3 })).toThrow("must have a tensor as its gradient, got 3");
   expect(apply(undefined)).toThrow("gradients must be a record by name");
+  expect(apply([null])).toThrow("adam: applyGradients: gradients[0] must be { name, tensor }, got null");
   expect(
     apply([
       { name: "a", tensor: tf.ones([2, 2]) },

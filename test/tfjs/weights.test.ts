@@ -178,6 +178,9 @@ test("wrong weights are refused, and change nothing", async () => {
     "must end with one of /m, /v",
   );
   await expect(optimizer.setWeights([iter, { name: "w/m", tensor: zero }])).rejects.toThrow('"w/v" is missing');
+  await expect(
+    optimizer.setWeights([iter, { name: "w/m", tensor: zero }, { name: "w/v", tensor: tf.zeros([2, 1]) }]),
+  ).rejects.toThrow('adam: setWeights: the state of "w" must have one shape, got [3, 5] and [2, 1]');
   await expect(optimizer.setWeights(undefined as any)).rejects.toThrow("weights must be a list");
   for (const wrong of [null, 3, {}, { name: "w/m" }, { name: "w/m", tensor: [1] }, { tensor: zero }]) {
     const weights = [iter, wrong] as any;

@@ -157,6 +157,12 @@ export class Solver<Hyper = unknown> {
     const names = tree.leaves(namesIn(params)) as string[];
     if (leaves.length === 0) throw new RangeError(`${name}: init: params must be a tree of arrays, got none`);
     checkLeaves(`${name}: init: params`, leaves, names);
+    const empty = leaves.findIndex(({ size }) => size === 0);
+    if (empty >= 0) {
+      throw new RangeError(
+        `${name}: init: params: ${show(names[empty])} must have elements, got shape ${show(leaves[empty]!.shape)}; leave it out of the tree`,
+      );
+    }
     checkReferences(`${name}: init`, leaves);
     const twice = names.find((name, i) => names.indexOf(name) < i);
     if (twice)
@@ -305,7 +311,9 @@ export class Solver<Hyper = unknown> {
     const isArray = (leaf: JaxArray | null) => !mayBeNull || leaf !== null;
     const [leaves, found] = tree.flatten(given) as [(JaxArray | null)[], JsTreeDef];
     if (!structure.equals(found)) {
-      throw new TypeError(`${title} must be a tree with the structure of init(params), ${structure}, got ${found}`);
+      throw new TypeError(
+        `${title} must be a tree with the structure of init(params), with keys in that order, ${structure}, got ${found}`,
+      );
     }
     checkLeaves(
       title,

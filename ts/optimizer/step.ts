@@ -346,8 +346,7 @@ export class Step implements Work<StepRequest> {
         if (this.#microBatches === 0) this.#next = this.#phases.length;
         else {
           this.#next = this.#afterMicroBatches;
-          this.#summed = this.#microBatches;
-          this.#microBatches = 0;
+          this.#takeMicroBatches();
         }
       },
       next: () => this.next(),
@@ -392,11 +391,14 @@ export class Step implements Work<StepRequest> {
   readonly #countMicroBatch = (): void => {
     this.#microBatches += 1;
     if (this.#microBatches < this.shared.accumulate) this.#next = this.#phases.length;
-    else {
-      this.#summed = this.#microBatches;
-      this.#microBatches = 0;
-    }
+    else this.#takeMicroBatches();
   };
+
+  /** The micro-batches so far are those of this step. */
+  #takeMicroBatches(): void {
+    this.#summed = this.#microBatches;
+    this.#microBatches = 0;
+  }
 
   /**
    * Decides whether the step is made, and writes the numbers that kernels read. Until here an error changes nothing but

@@ -51,6 +51,7 @@ export function build(settings: Settings, over: Arrays, counts: Counts | undefin
   let next = total > 0 ? host.region("gradients", total) : 0;
   const copies = entries.map((entry) => (bytes(entry) > 0 ? (next += bytes(entry)) - bytes(entry) : 0));
   const entryOf = new Map<Tensor, Entry>();
+  let hasReserved = false;
   const space: Space = {
     memory: host.memory,
     shared: classOf(host.memory.buffer) === "SharedArrayBuffer",
@@ -58,13 +59,18 @@ export function build(settings: Settings, over: Arrays, counts: Counts | undefin
     left: Infinity,
     used: 0,
     close() {},
-    reserve: (bytes) => host.region("workspace", bytes),
+    reserve(bytes) {
+      if (hasReserved) throw new Error("downhill/tfjs: an optimizer must reserve memory once, as one region");
+      hasReserved = true;
+      return host.region("workspace", bytes);
+    },
     stateOf: (tensor, slot) => addressOf.get(entryOf.get(tensor)!.state.get(slot)!)!,
   };
   space.control[THREADS] = 1;
   // Allocating the workspace can make the memory grow, which detaches views. So views are made afterwards.
   for (;;) {
     const { buffer } = host.memory;
+    hasReserved = false;
     const arena = new Arena(space, { memory: host.memory });
     const tensors = entries.map((entry, i) => {
       const { shape, size } = entry.variable!;

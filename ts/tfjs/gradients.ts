@@ -2,7 +2,7 @@
 
 import { engine, type NamedTensorMap, Tensor as TfTensor, Variable } from "@tensorflow/tfjs-core";
 import { sameShape } from "../arena/tensor.js";
-import { show } from "../option.js";
+import { isRecord, show } from "../option.js";
 import type { NamedTensor } from "./weights.js";
 
 /**
@@ -15,9 +15,11 @@ export function listGradients(title: string, given: unknown): Map<Variable, TfTe
       `${title}: gradients must be a record by name, or a list of { name, tensor }, got ${show(given)}`,
     );
   }
-  const list = Array.isArray(given)
-    ? (given as (NamedTensor | undefined)[]).map((item) => [item?.name, item?.tensor] as const)
-    : Object.entries(given as NamedTensorMap);
+  const nameAndTensor = (item: NamedTensor, i: number) => {
+    if (isRecord(item)) return [item.name, item.tensor] as const;
+    throw new TypeError(`${title}: gradients[${i}] must be { name, tensor }, got ${show(item)}`);
+  };
+  const list = Array.isArray(given) ? given.map(nameAndTensor) : Object.entries(given as NamedTensorMap);
   const grads = new Map<Variable, TfTensor>();
   for (const [name, grad] of list) {
     const variable = typeof name === "string" ? engine().registeredVariables[name] : undefined;

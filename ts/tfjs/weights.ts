@@ -4,6 +4,7 @@
  */
 
 import { engine, mul, type Optimizer, scalar, Tensor, tensor1d, type Variable } from "@tensorflow/tfjs-core";
+import { sameShape } from "../arena/tensor.js";
 import type { Rule, Scalars } from "../optimizer/definition.js";
 import { areScheduled, type Values, valuesAt, variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
@@ -205,6 +206,13 @@ export async function readWeights(
     const isMissing = (slot: string) => !slots.has(slot) && isNeeded(rule, groupOf(name), slot) && !isOptional(slot);
     const missing = [...slotsOf(rule, groupOf(name))].find(([, slot]) => isMissing(slot));
     if (missing) throw new RangeError(`${title}: ${show(`${name}/${missing[0]}`)} is missing`);
+    const [usual, ...others] = [...slots].filter(([slot]) => !rule.shapes[slot]).map(([, { shape }]) => shape);
+    const other = others.find((shape) => !sameShape(shape, usual!));
+    if (other) {
+      throw new RangeError(
+        `${title}: the state of ${show(name)} must have one shape, got ${show(usual)} and ${show(other)}`,
+      );
+    }
   }
   const counts = progress
     ? countsIn(`${title}: `, { ...progress.counts, steps }, Object.keys(startCounts(groups)), groups[0]!.values)
