@@ -1,6 +1,7 @@
 /**
  * Writes the generated documents: a page for each rule in docs/optimizers, docs/schedules.md, docs/porting.md, the tables
- * of speed in the README and docs/performance.md, and the lists of factories in the adapters. With `--check` it writes nothing, and fails if one is out of date.
+ * of speed in the README, docs/performance.md and docs/tfjs.md, and the lists of factories in the adapters. With `--check` it writes nothing, and
+ * fails if one is out of date.
  */
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -14,7 +15,7 @@ import type { Shape } from "../ts/arena/tensor.js";
 import { code, made, table } from "./markdown.js";
 import { libraries, portingPage, ruleIn } from "./porting.js";
 import { root } from "./project.mjs";
-import { allSpeeds, besidePyTorch, fewSpeeds, peers } from "./speed.js";
+import { allSpeeds, besidePyTorch, besideTfjs, fewSpeeds, peers } from "./speed.js";
 import { functionProse, optionProse, ruleProse, scheduleProse, sharedProse } from "./prose.js";
 
 /** A generated file. */
@@ -43,6 +44,7 @@ export function documents(): Document[] {
         "beside PyTorch": besidePyTorch(),
       }),
     ],
+    ["docs/tfjs.md", filled("docs/tfjs.md", { speed: besideTfjs() })],
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
     ["ts/tfjs/rules.ts", factories("tfjsFactory")],

@@ -88,6 +88,18 @@ One thread, medians, ${source(withPeers, PEERS)}. ${TIMES}
 `;
 }
 
+/** Steps on TensorFlow.js's own memory, beside those of its optimizers. */
+export function besideTfjs(): string {
+  const rows = ["sgd", "sgd, momentum", "adam", "adamw"].map((rule) => {
+    const large = measured(sizes, rule, LARGE);
+    const [own, adapted] = [timeOf(large, "TensorFlow.js wasm")!, timeOf(large, "downhill/tfjs on wasm")!];
+    return [code(rule), (adapted / large.size).toFixed(2), multiple(own / adapted)];
+  });
+  return `${table(["update", "`downhill/tfjs`: ns per parameter", "TensorFlow.js takes"], rows)}
+1 M parameters on the backend \`wasm\`, one thread, medians, ${source(withPeers, PEERS)}. \`adamw\` is compared with TensorFlow.js's Adam.
+`;
+}
+
 /** The works that PyTorch's optimizers with `fused=True` are compared in: the cases of `npm run bench` and their sizes. */
 const besides: readonly (readonly [kind: string, tensors: readonly string[]])[] = [
   ["sizes", [SMALL, 2 ** 18, LARGE, HUGE].map(String)],

@@ -163,7 +163,7 @@ test("wrong bounds are refused", () => {
   expect(make({ box: 1 })).toThrow(new TypeError("sgd: box must be a list of 2 numbers, got 1"));
   expect(make({ box: [0] })).toThrow(new RangeError("sgd: box must have 2 numbers, got 1"));
   expect(make({ nonNegative: 1 })).toThrow(TypeError);
-  expect(() => sgd([{ params: [w], box: [3, 2] }])).toThrow("sgd: groups[0].box must contain");
+  expect(() => sgd([{ params: [w], box: [3, 2] }])).toThrow("sgd: groups[0].box must be [low, high]");
   expect(() => lbfgs([w], { box: [0, 1] } as object)).toThrow("lbfgs: there is no box");
   expect(() => lbfgs([w], { nonNegative: true } as object)).toThrow("lbfgs: there is no nonNegative");
 });

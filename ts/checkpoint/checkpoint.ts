@@ -111,20 +111,29 @@ export function load(
   options: LoadOptions = {},
 ): Loaded {
   const file = asBytes("load", bytes);
-  return loadFrom("load", file, file.length, (begin, end) => file.subarray(begin, end), model, optimizer, options);
+  const read = (begin: number, end: number) => partOf(file.subarray(begin, end));
+  return loadFrom("load", file, file.length, read, model, optimizer, options);
 }
+
+/** A part of a file, with its checksum. */
+interface Part {
+  readonly bytes: Uint8Array;
+  readonly checksum: string;
+}
+
+export const partOf = (bytes: Uint8Array): Part => ({ bytes, checksum: hex(crc32(bytes)) });
 
 /**
  * Loads what fits from a file.
  * @param header the beginning of the file, with its whole header
  * @param size the size of the file, in bytes
- * @param read returns the bytes from `begin` to `end`
+ * @param read returns the part from `begin` to `end`
  */
 export function loadFrom(
   title: string,
   header: Uint8Array,
   size: number,
-  read: (begin: number, end: number) => Uint8Array,
+  read: (begin: number, end: number) => Part,
   model: Tensors,
   optimizer: Checkpointable | undefined,
   options: LoadOptions,
@@ -133,10 +142,11 @@ export function loadFrom(
   return loadChecked(title, tensors.values(), options, (loading) => {
     const { pairs, progress, extra } = check(loading);
     const loads = pairs.map(([{ view }, { name, begin, end, checksum }]) => {
-      const bytes = read(begin, end);
-      if (bytes.length < end - begin) throw new RangeError(`tensor ${show(name)} is cut off: the file became shorter`);
-      checkChecksum(`tensor ${show(name)}`, checksum, hex(crc32(bytes)));
-      return [view, bytes] as const;
+      const part = read(begin, end);
+      if (part.bytes.length < end - begin)
+        throw new RangeError(`tensor ${show(name)} is cut off: the file became shorter`);
+      checkChecksum(`tensor ${show(name)}`, checksum, part.checksum);
+      return [view, part.bytes] as const;
     });
     return () => {
       // This reserves memory and can fail, so it comes first.

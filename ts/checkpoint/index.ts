@@ -1,6 +1,6 @@
 import type { Tensors } from "../optimizer/params.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
-import { type Loaded, loadFrom, partsToRead, saveParts } from "./checkpoint.js";
+import { type Loaded, loadFrom, partOf, partsToRead, saveParts } from "./checkpoint.js";
 import { pathOf, withFile, writeAtomically } from "./files.js";
 import { listModel, type LoadOptions, resolveLoad } from "./loading.js";
 import { readHeader } from "./safetensors.js";
@@ -42,10 +42,11 @@ export async function loadFile(
   const chosen = resolveLoad(title, options);
   return withFile(title, name, async (file) => {
     const header = await readHeader(file);
-    const parts = new Map<number, Uint8Array>();
-    for (const { begin, end } of partsToRead(title, header, file.size, tensors, optimizer, chosen)) {
-      parts.set(begin, await file.read(begin, end));
-    }
+    const places = partsToRead(title, header, file.size, tensors, optimizer, chosen);
+    // One is read while the checksum of another is computed.
+    const parts = new Map(
+      await Promise.all(places.map(async ({ begin, end }) => [begin, partOf(await file.read(begin, end))] as const)),
+    );
     const partAt = (begin: number) => {
       const part = parts.get(begin);
       if (part) return part;
