@@ -130,7 +130,7 @@ test.each([
   ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 27_850],
   ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 27_500],
   ["everything", `export * from "downhill"`, 81_000],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 95_000],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 95_100],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });

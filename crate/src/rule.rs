@@ -67,7 +67,8 @@ pub trait Rule<const N: usize> {
         false
     }
 
-    /// Whether [`Rule::plain_update`] has weight decay (`DECAY`). A rule for which this depends on its options gets a third loop.
+    /// Whether [`Rule::plain_update`] has weight decay (`DECAY`). A rule for which this depends on its options gets a third
+    /// loop, with one vector per iteration.
     fn has_plain_decay(&self) -> bool {
         false
     }
@@ -134,14 +135,14 @@ pub unsafe fn run<V: F32x4, R: Rule<N>, const N: usize>(rule: &R, segment: &Segm
     let update = || rule.update(step);
     let plain_update = || rule.plain_update::<V, false>(step, scale);
     let decaying_update = || rule.plain_update::<V, true>(step, scale);
-    let is_decaying = is_plain && rule.has_plain_decay();
+    let is_decaying = rule.has_plain_decay();
     unsafe {
-        match (is_plain, R::UNROLL) {
-            _ if is_decaying => apply(rule, segment, begin, end, || guarded::<V, 1>(least, scale), decaying_update),
-            (true, 2) => apply(rule, segment, begin, end, || guarded::<V, 2>(least, scale), plain_update),
-            (true, _) => apply(rule, segment, begin, end, || guarded::<V, 1>(least, scale), plain_update),
-            (false, 2) => apply(rule, segment, begin, end, || gradients::<V, N, 2>(least, segment), update),
-            (false, _) => apply(rule, segment, begin, end, || gradients::<V, N, 1>(least, segment), update),
+        match (is_plain, is_decaying, R::UNROLL) {
+            (true, true, _) => apply(rule, segment, begin, end, || guarded::<V, 1>(least, scale), decaying_update),
+            (true, false, 2) => apply(rule, segment, begin, end, || guarded::<V, 2>(least, scale), plain_update),
+            (true, false, _) => apply(rule, segment, begin, end, || guarded::<V, 1>(least, scale), plain_update),
+            (false, _, 2) => apply(rule, segment, begin, end, || gradients::<V, N, 2>(least, segment), update),
+            (false, _, _) => apply(rule, segment, begin, end, || gradients::<V, N, 1>(least, segment), update),
         }
     }
 }

@@ -17,7 +17,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { afterAll, describe, expect, test } from "vitest";
@@ -665,7 +665,8 @@ describe("files", () => {
       w.data.fill(x);
       return w;
     });
-    await Promise.all(runs.map((w) => saveFile(path, [w])));
+    const spelled = [path, pathToFileURL(path), join(dirname(path), ".", "run"), `${dirname(path)}/./run`];
+    await Promise.all(runs.map((w, i) => saveFile(spelled[i]!, [w])));
     const w = runs.at(-1)!;
     w.data.fill(0);
     await loadFile(path, [w]);

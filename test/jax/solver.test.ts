@@ -197,7 +197,7 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => solver.init({ w: 3 } as any)).toThrow('adamw: init: params: "w" must be an array of jax-js, got 3');
   expect(() => solver.init({ w: np.array([1], { dtype: np.int32 }) })).toThrow("must be float32, got int32");
   expect(() => solver.step(params, { v: np.array([1, 1]) } as any, state)).toThrow(
-    "must be a tree with the structure of init(params)",
+    "must be a tree with the structure and the order of keys of init(params)",
   );
   expect(() => solver.step(params, { w: np.array([1]) }, state)).toThrow('"w" must have shape [2], got [1]');
   expect(() => solver.step(params, grads(), undefined as any)).toThrow("state must be what init(params) returned");

@@ -562,6 +562,18 @@ describe("state that was loaded beside its variables", () => {
     end();
   });
 
+  test("belongs to the variables without its numbers only if all are there", async () => {
+    for (const areAllThere of [true, false]) {
+      const { variables, copies, second, end } = await beside(() => sgd({ lr: 0.1, momentum: 0.9 }));
+      if (!areAllThere) copies[1]!.dispose();
+      variables[0]!.assign(copies[0]!);
+      descend(second, copies[0]!);
+      const names = (await second.getWeights()).map(({ name }) => name);
+      expect(names.includes("a_1/momentum")).toBe(!areAllThere); // its own new state
+      end();
+    }
+  });
+
   test("is not evaluated into them", async () => {
     const { variables, copies, second, end } = await beside(() => adapted.scheduleFreeSgd({ lr: 0.1 }));
     for (let i = 0; i < 2; i++) descend(second, copies[0]!);
@@ -717,6 +729,16 @@ test.each([
   const before = await momentum();
   optimizer.hyper.lr = 0;
   expect(await momentum()).toEqual(before);
+  const loaded = adapted[name]({ lr: 0, momentum: 0.9 });
+  await loaded.setWeights((await optimizer.getWeights()).map(({ name, tensor }) => ({ name, tensor: tensor.clone() })));
+  const start = variable.clone();
+  const [first, second] = [optimizer, loaded].map((one) => {
+    variable.assign(start);
+    one.hyper.lr = lr;
+    one.applyGradients({ [variable.name]: tf.tensor1d([1, 1]) });
+    return [...variable.dataSync()];
+  });
+  expect(error(second!, first!)).toBeLessThan(1);
 });
 
 test.each(backends)("variables after tf.disposeVariables(), on %s", async (backend) => {

@@ -116,7 +116,7 @@ export function load(
 }
 
 /** A part of a file, with its checksum. */
-interface Part {
+export interface Part {
   readonly bytes: Uint8Array;
   readonly checksum: string;
 }

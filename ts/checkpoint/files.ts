@@ -13,25 +13,31 @@ export interface OpenFile {
   read(begin: number, end: number): Promise<Uint8Array>;
 }
 
-/** The last save to each path that is under way. */
+/** The last save of each file that is under way. */
 const saves = new Map<string, Promise<void>>();
 
+/** Saves a file. `earlier` is fulfilled when the saves of this file that were called before have ended. */
+async function inTurn(file: string, save: (earlier: Promise<void> | undefined) => Promise<void>): Promise<void> {
+  const saved = save(saves.get(file)?.catch(() => {}));
+  saves.set(file, saved);
+  try {
+    await saved;
+  } finally {
+    if (saves.get(file) === saved) saves.delete(file);
+  }
+}
+
 /**
- * Writes parts, one after the other, and replaces the file. Of several calls for a path, the last one replaces it last. After an error or a crash, the path has either the old file
+ * Writes parts, one after the other, and replaces the file. Of several calls for a file, the last one replaces it last. After an error or a crash, the path has either the old file
  * or the new one. The parts may change once the promise is returned: they have been written or copied.
  * @param path what `pathOf` returned
  * @throws an Error with a `cause` if the file cannot be written.
  */
 export async function writeAtomically(title: string, path: string, parts: readonly Uint8Array[]): Promise<void> {
-  const earlier = saves.get(path)?.catch(() => {});
-  const save = (nodeModule("fs") ? writeOnDisk : writeInOrigin)(path, parts, earlier);
-  saves.set(path, save);
   try {
-    await save;
+    await (nodeModule("fs") ? writeOnDisk(path, parts) : writeInOrigin(path, parts));
   } catch (cause) {
     throw fileError(title, path, "written", cause);
-  } finally {
-    if (saves.get(path) === save) saves.delete(path);
   }
 }
 
@@ -124,11 +130,15 @@ function checkRegular(stats: NodeStats): void {
  * Writes a temporary file at once, because a copy of the data would take longer, and then waits for the disk without
  * blocking.
  */
-async function writeOnDisk(path: string, parts: readonly Uint8Array[], earlier?: Promise<void>): Promise<void> {
-  const fs = nodeModule("fs")!;
-  const { dirname, basename, join } = nodeModule("path")!;
+async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<void> {
   if (path.endsWith("/")) throw new Error("its name ends as that of a folder");
   const target = followLinks(path);
+  return inTurn(target, (earlier) => replaceOnDisk(target, parts, earlier));
+}
+
+async function replaceOnDisk(target: string, parts: readonly Uint8Array[], earlier?: Promise<void>): Promise<void> {
+  const fs = nodeModule("fs")!;
+  const { dirname, basename, join } = nodeModule("path")!;
   const folder = dirname(target);
   if (!fs.existsSync(folder)) throw new Error(`there is no folder ${folder}; make it first`);
   const old = fs.lstatSync(target, { throwIfNoEntry: false });
@@ -245,8 +255,12 @@ async function openInOrigin(path: string): Promise<OpenFile & { close(): Promise
 }
 
 /** The browser writes to a temporary file and replaces the target when it is closed. */
-async function writeInOrigin(path: string, parts: readonly Uint8Array[], earlier?: Promise<void>): Promise<void> {
+function writeInOrigin(path: string, parts: readonly Uint8Array[]): Promise<void> {
   const bytes = concat(parts);
+  return inTurn(path.split("/").filter(Boolean).join("/"), (earlier) => replaceInOrigin(path, bytes, earlier));
+}
+
+async function replaceInOrigin(path: string, bytes: Uint8Array<ArrayBuffer>, earlier?: Promise<void>): Promise<void> {
   const { folder, name } = await locateInOrigin(path, true);
   const handle = await folder.getFileHandle(name, { create: true });
   if (!handle.createWritable)

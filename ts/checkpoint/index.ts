@@ -1,12 +1,15 @@
 import type { Tensors } from "../optimizer/params.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
-import { type Loaded, loadFrom, partOf, partsToRead, saveParts } from "./checkpoint.js";
+import { type Loaded, loadFrom, type Part, partOf, partsToRead, saveParts } from "./checkpoint.js";
 import { pathOf, withFile, writeAtomically } from "./files.js";
 import { listModel, type LoadOptions, resolveLoad } from "./loading.js";
 import { readHeader } from "./safetensors.js";
 
 export { load, type Loaded, save } from "./checkpoint.js";
 export type { LoadOptions } from "./loading.js";
+
+/** The number of reads at a time: that of the threads with which Node reads files. */
+const READERS = 4;
 
 /**
  * Saves to a file what `save` returns at the time of the call: on disk, or in browsers in the origin's private file
@@ -43,10 +46,13 @@ export async function loadFile(
   return withFile(title, name, async (file) => {
     const header = await readHeader(file);
     const places = partsToRead(title, header, file.size, tensors, optimizer, chosen);
-    // One is read while the checksum of another is computed.
-    const parts = new Map(
-      await Promise.all(places.map(async ({ begin, end }) => [begin, partOf(await file.read(begin, end))] as const)),
-    );
+    const parts = new Map<number, Part>();
+    const waiting = places.values();
+    // Some are read while the checksum of another is computed.
+    const readAll = async () => {
+      for (const { begin, end } of waiting) parts.set(begin, partOf(await file.read(begin, end)));
+    };
+    await Promise.all(Array.from({ length: READERS }, readAll));
     const partAt = (begin: number) => {
       const part = parts.get(begin);
       if (part) return part;

@@ -312,7 +312,7 @@ export class Solver<Hyper = unknown> {
     const [leaves, found] = tree.flatten(given) as [(JaxArray | null)[], JsTreeDef];
     if (!structure.equals(found)) {
       throw new TypeError(
-        `${title} must be a tree with the structure of init(params), with keys in that order, ${structure}, got ${found}`,
+        `${title} must be a tree with the structure and the order of keys of init(params), ${structure}, got ${found}`,
       );
     }
     checkLeaves(

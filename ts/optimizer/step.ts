@@ -309,7 +309,7 @@ export class Step implements Work<StepRequest> {
     const { accumulate } = this.shared;
     const expected = steps + Math.floor(calls / accumulate);
     const snapshots = this.#groups.map(({ snapshot }, index): Snapshot => {
-      const values = snapshot(expected, this.#named(index));
+      const values = snapshot(expected, this.#indexForErrors(index));
       return (step, group) => (step === expected ? values : snapshot(step, group));
     });
     const hasRest = calls % accumulate > 0;
@@ -356,12 +356,12 @@ export class Step implements Work<StepRequest> {
   /** Reads the options of each group at this step. It comes first, because a schedule may throw. */
   #readOptions(request: StepRequest | undefined): void {
     for (let i = 0; i < this.#groups.length; i++) {
-      this.#options[i] = (request?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count, this.#named(i));
+      this.#options[i] = (request?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count, this.#indexForErrors(i));
     }
   }
 
   /** The index of a group, for errors; undefined if it is the only one. */
-  #named(group: number): number | undefined {
+  #indexForErrors(group: number): number | undefined {
     return this.#groups.length > 1 ? group : undefined;
   }
 

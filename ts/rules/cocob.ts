@@ -4,7 +4,7 @@ import { rule } from "../rule.js";
 
 /**
  * Needs no learning rate: it treats each step as a bet on the sign of the gradient, and stakes a part of its winnings.
- * `L` is the largest magnitude of a gradient, `G` the sum of the magnitudes, `C` minus the sum of the gradients, and `R` the
+ * `L` is the largest magnitude of a gradient, `G` the sum of the magnitudes, `C` the sum of the negated gradients, and `R` the
  * reward so far: `p = p0 + C / (L * max(G + L, alpha * L)) * (L + R)`.
  *
  * Orabona & Tommasi, 2017, algorithm 2, https://arxiv.org/abs/1705.07795; as in Optax

@@ -357,7 +357,7 @@ function bound(): Option<number, "(-∞, ∞) or NaN", number> {
 function cosineOptions(): Option<Parameters<typeof warmupCosineDecay>[0], string, undefined> {
   return {
     default: undefined,
-    range: "options of warmupCosineDecay",
+    range: "a record of options of warmupCosineDecay",
     check: (_, value) => void warmupCosineDecay(value as Parameters<typeof warmupCosineDecay>[0]),
   };
 }

@@ -210,6 +210,17 @@ export class Entries {
     );
     const isFit = (pair: (typeof pairs)[number]): pair is [Entry, Variable] =>
       pair[0] !== undefined && this.#misfit(pair[0], pair[1]) === undefined;
+    // All variables of the other model must be there, also those that rest.
+    const registered = new Map<string, Variable[]>();
+    for (const variable of Object.values(engine().registeredVariables)) {
+      const name = baseName(variable.name);
+      registered.set(name, [...(registered.get(name) ?? []), variable]);
+    }
+    const isThere = (entry: Entry) =>
+      registered
+        .get(baseName(entry.name))
+        ?.some((variable) => variable.name !== entry.name && this.#misfit(entry, variable) === undefined);
+    if (!loaded.every(isThere)) return undefined;
     // A gradient of a micro-batch must not be lost.
     const areDueThere = loaded.every((entry) => !entry.isDue || pairs.some(([other]) => other === entry));
     return pairs.length > 0 && areDueThere && pairs.every(isFit) ? pairs : undefined;

@@ -21,7 +21,7 @@ export interface TfjsGroup<Hyper = unknown> {
   /** The group's own options, as they were given. @internal */
   readonly own: Values;
   /** The last number other than zero that `lr` had before its present value, or 0. @internal */
-  readonly lastRate: number;
+  lastRate: number;
   /** Checks changes of hyper-parameters. The result makes them. @internal */
   readonly stage: LiveOptions["stage"];
 }

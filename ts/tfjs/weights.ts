@@ -134,6 +134,8 @@ interface Progress {
   /** The names of variables that had a gradient in a micro-batch of the next step. */
   readonly due: readonly string[];
   readonly observed: readonly unknown[];
+  /** For each group with a rate of zero, the last other rate, by which momentum was converted. Otherwise 0. */
+  readonly rates: readonly number[];
 }
 
 /** The progress that files of TensorFlow.js cannot store. Undefined if there is none. */
@@ -158,11 +160,18 @@ function progressOf(
     ? Object.fromEntries(entries.flatMap(({ name, scalars }) => (scalars ? [[name, exactNumbers(scalars)]] : [])))
     : {};
   const observed = plateausOf(groups).map(({ observed }) => plain(observed));
-  const isPlain = groups[0]!.values.lossScale !== "dynamic" && rest.microBatches === 0 && rest.averaged === 0;
+  const rates = groups.map(({ hyper, lastRate }) =>
+    rule.name in factors && (hyper as Values).lr === 0 ? lastRate : 0,
+  );
+  const isPlain =
+    groups[0]!.values.lossScale !== "dynamic" &&
+    rest.microBatches === 0 &&
+    rest.averaged === 0 &&
+    rates.every((rate) => rate === 0);
   if (isPlain && (isImplied || isStateless) && !hasScalars && observed.length === 0 && Object.keys(since).length === 0)
     return undefined;
   const due = entries.filter(({ isDue }) => isDue).map(({ name }) => name);
-  return { counts: rest, names: isImplied ? [] : names, since, joined, scalars, due, observed };
+  return { counts: rest, names: isImplied ? [] : names, since, joined, scalars, due, observed, rates };
 }
 
 /** Reads weights. All are checked before anything is made or assigned. */
@@ -233,6 +242,10 @@ export async function readWeights(
     return observed ? [{ plateau, observed: checkObserved(observed) }] : [];
   });
   // From here on nothing is refused.
+  progress?.rates.forEach((rate, i) => {
+    const group = groups[i];
+    if (group && rate !== 0) group.lastRate = rate;
+  });
   for (const { plateau, observed } of observing) plateau.observed = observed;
   const factorOf = factorsAt(rule, steps);
   const entries = [...found].map(([name, slots]): Entry => {
@@ -272,12 +285,13 @@ function parse(title: string, codes: ArrayLike<number>): Progress {
   try {
     const text = Array.from(codes, (code) => String.fromCharCode(code)).join("");
     const { counts = {}, names = [], since = {}, joined = {}, ...others } = JSON.parse(text);
-    const { scalars = {}, due = [], observed = [] } = others;
+    const { scalars = {}, due = [], observed = [], rates = [] } = others;
     const records = [counts, since, joined, scalars, ...Object.values(scalars)];
-    if (!records.every(isRecord) || ![names, due, observed].every(Array.isArray))
+    if (!records.every(isRecord) || ![names, due, observed, rates].every(Array.isArray))
       throw new TypeError("it has other parts");
     if (!names.every((name: unknown) => typeof name === "string")) throw new TypeError("it has other names");
-    return { counts, names, since, joined, scalars, due, observed } as Progress;
+    if (!rates.every(Number.isFinite)) throw new TypeError("it has other rates");
+    return { counts, names, since, joined, scalars, due, observed, rates } as Progress;
   } catch (cause) {
     throw new RangeError(`${title}: the tensor "${PROGRESS}" is damaged`, { cause });
   }

@@ -77,8 +77,8 @@ export class Runner {
    * Claims chunks that follow each other, and runs them. A claim reduces a count that is not zero. So the chunks always
    * belong to the published task, and that task stays until they are done.
    *
-   * Among several threads, a claim takes a quarter of this thread's share of the chunks that are left, so that threads finish together:
-   * at least one chunk, and at most as many as the task allows and `most`.
+   * A claim takes at least one chunk, and at most as many as the task allows and `most`. Among several threads, it takes a quarter of
+   * this thread's share of the chunks that are left, so that threads finish together.
    * @returns the number of chunks; 0 if none is left
    */
   claim(most = Infinity): number {
