@@ -15,8 +15,8 @@ const modules = { format: "esm", target: "es2022", charset: "utf8" };
 
 // Threads start from text, so no bundler has to find a file. The file is for pages whose policy forbids workers from text.
 const worker = {
-  entryPoints: [join(root, "ts/threads/worker.ts")],
   ...modules,
+  entryPoints: [join(root, "ts/threads/worker.ts")],
   bundle: true,
   format: "iife",
   minify: true,

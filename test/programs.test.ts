@@ -7,7 +7,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { createArenaSync } from "../ts/arena/arena.js";
-import type { Tensor } from "../ts/arena/tensor.js";
+import { elementsIn, type Tensor } from "../ts/arena/tensor.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { defaults } from "../ts/option.js";
 import * as rules from "../ts/rules/index.js";
@@ -25,7 +25,7 @@ const seconds = Number(process.env.FUZZ_SECONDS ?? 3);
 const shapes = { a: [3], b: [2, 9], c: [1], d: [17], e: [4, 4], f: [2] };
 type Name = keyof typeof shapes;
 const names = Object.keys(shapes) as Name[];
-const sizeOf = (name: Name) => shapes[name].reduce((product, size) => product * size, 1);
+const sizeOf = (name: Name) => elementsIn(shapes[name]);
 
 /** Rules of single elements, of tensors, and of all tensors together. Their formulas have no sign of a small number. */
 const tried = [

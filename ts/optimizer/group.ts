@@ -11,7 +11,7 @@ import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
 import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { groupContents, type Inspect, shownAs } from "./inspect.js";
-import { arrayBytes, STRUCT_BYTES, extent, Segment, segmentsOf } from "./segment.js";
+import { arrayBytes, extent, Segment, segmentsOf, STRUCT_BYTES } from "./segment.js";
 
 /** A group before it has memory. */
 export interface Plan {

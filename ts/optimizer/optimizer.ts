@@ -57,7 +57,7 @@ export class Optimizer<
     const all = resolveAll(rule, options);
     const plans = given.map(({ tensors, options: group, path }) => {
       const values = resolveGroup(rule, all, group, path);
-      for (const tensor of tensors) checkShape(rule, named(tensor), tensor.shape);
+      for (const tensor of tensors) checkShape(rule, tensor.shape, () => named(tensor));
       return planGroup(rule, values, tensors);
     });
     this.#rule = rule;
@@ -157,7 +157,7 @@ export class Optimizer<
     const [wrapper] = this.#wrappers.keys();
     if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
     const values = resolveGroup(rule, this.#options, options, path);
-    for (const tensor of tensors) checkShape(rule, named(tensor), tensor.shape);
+    for (const tensor of tensors) checkShape(rule, tensor.shape, () => named(tensor));
     const added = planGroup(rule, values, tensors);
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
       this.#addGroups([added], this.#reserve([added]));

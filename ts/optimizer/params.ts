@@ -106,14 +106,14 @@ export function commonArena(
 
 /**
  * Throws a RangeError for a shape that the rule does not accept.
- * @param what the name of its tensor in the error
+ * @param what gives the name of its tensor for the error
  */
-export function checkShape({ name, accepts }: Rule, what: string, shape: Shape): void {
+export function checkShape({ name, accepts }: Rule, shape: Shape, what: () => string): void {
   if (accepts === undefined) return;
   const { fits, is, other } = tensorKinds[accepts];
   if (fits(shape)) return;
   throw new RangeError(
-    `${name}: ${what} must be ${is}, got shape ${show(shape)}; use another optimizer for it, such as ${other}`,
+    `${name}: ${what()} must be ${is}, got shape ${show(shape)}; use another optimizer for it, such as ${other}`,
   );
 }
 

@@ -10,7 +10,7 @@ import { combine, dot, magnitude } from "../kernels/vector.js";
 import type { PAUSE } from "../threads/pool.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
-import { adjacentTensors, STRUCT_BYTES, extent, FIRST_SLOT, POINTERS_OFFSET } from "./segment.js";
+import { adjacentTensors, extent, FIRST_SLOT, POINTERS_OFFSET, STRUCT_BYTES } from "./segment.js";
 
 /** A vector in memory: one array for each list of adjacent tensors. */
 export type Vector = Float32Array[];

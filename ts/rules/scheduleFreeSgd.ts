@@ -10,8 +10,9 @@ export const averagingScalars = { weightSum: 0, maxLr: 0, ck: 0 };
 /**
  * SGD that needs no schedule for its rate, because it averages the parameters. Descent runs at `z`, the result is `x`,
  * a weighted mean of all `z`, and gradients are computed between them, at the parameters `y = (1 - b1) * z + b1 * x`.
- * The step is `z = z - lr * g; x = (1 - c) * x + c * z`. A step has the weight `w =
- * maxLr ** weightLrPower`, where `maxLr` is the largest rate so far, and `c` is `w` divided by the sum of the weights of all steps so far. `opt.eval()` sets the parameters to `x`, and `opt.train()` back to `y`.
+ * The step is `z = z - lr * g; x = (1 - c) * x + c * z`. A step has the weight `w = maxLr ** weightLrPower`, where
+ * `maxLr` is the largest rate so far, and `c` is `w` divided by the sum of the weights of all steps so far. `opt.eval()`
+ * sets the parameters to `x`, and `opt.train()` back to `y`.
  *
  * Defazio et al., 2024, https://arxiv.org/abs/2405.15682; weights as in Optax, except that each follows from its own
  * step's rate, not from the next one

@@ -1,7 +1,7 @@
 /** A schedule: a number as a function of the step, which can also be written as data. */
 
 import { INSPECT } from "../platform.js";
-import { type Chosen, factoryOf, type Option, type Options, resolve, show, inWords, type ValueOf } from "../option.js";
+import { type Chosen, factoryOf, inWords, type Option, type Options, resolve, show, type ValueOf } from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {

@@ -38,10 +38,10 @@ function trainable(name: string): Variable | undefined {
 /** The name of a variable without the number that TensorFlow.js appends to a name that was used before. */
 const baseName = (name: string): string => name.replace(/_\d+$/, "");
 
-/** Items by a name; undefined if two have the same. */
-function byName<Item>(items: readonly Item[], nameOf: (item: Item) => string): ReadonlyMap<string, Item> | undefined {
-  const known = new Map(items.map((item) => [nameOf(item), item]));
-  return known.size === items.length ? known : undefined;
+/** Items by the names without numbers; empty if two have the same. */
+function byBaseName<Item extends { readonly name: string }>(items: readonly Item[]): ReadonlyMap<string, Item> {
+  const known = new Map(items.map((item) => [baseName(item.name), item]));
+  return known.size === items.length ? known : new Map();
 }
 
 export class Entries {
@@ -204,12 +204,12 @@ export class Entries {
 
   /** The loaded state of each variable, by the names without numbers; undefined if that does not fit. */
   #renumbered(loaded: readonly Entry[], variables: readonly Variable[]): [Entry, Variable][] | undefined {
-    const entries = byName(loaded, ({ name }) => baseName(name));
-    const pairs = [...(byName(variables, ({ name }) => baseName(name)) ?? [])].map(
-      ([name, variable]) => [entries?.get(name), variable] as const,
-    );
-    const isFit = (pair: (typeof pairs)[number]): pair is [Entry, Variable] =>
-      pair[0] !== undefined && this.#misfit(pair[0], pair[1]) === undefined;
+    const entries = byBaseName(loaded);
+    const pairs = [...byBaseName(variables)].flatMap(([name, variable]): [Entry, Variable][] => {
+      const entry = entries.get(name);
+      return entry && this.#misfit(entry, variable) === undefined ? [[entry, variable]] : [];
+    });
+    if (pairs.length === 0 || pairs.length < variables.length) return undefined;
     // All variables of the other model must be there, also those that rest.
     const registered = new Map<string, Variable[]>();
     for (const variable of Object.values(engine().registeredVariables)) {
@@ -222,8 +222,8 @@ export class Entries {
         ?.some((variable) => variable.name !== entry.name && this.#misfit(entry, variable) === undefined);
     if (!loaded.every(isThere)) return undefined;
     // A gradient of a micro-batch must not be lost.
-    const areDueThere = loaded.every((entry) => !entry.isDue || pairs.some(([other]) => other === entry));
-    return pairs.length > 0 && areDueThere && pairs.every(isFit) ? pairs : undefined;
+    const given = new Set(pairs.map(([entry]) => entry));
+    return loaded.every((entry) => !entry.isDue || given.has(entry)) ? pairs : undefined;
   }
 
   /** The reason why state that was loaded does not fit a variable. */

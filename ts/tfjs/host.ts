@@ -5,6 +5,7 @@ import { allocateSpace } from "../arena/memory.js";
 import { padded, type Shape, sizeOf } from "../arena/tensor.js";
 
 type Backend = ReturnType<typeof engine>["backend"];
+
 /** Whether a variable is disposed. `tf.disposeVariables()` does not mark variables, but they are no longer registered. */
 export const isGone = (variable: Variable): boolean =>
   variable.isDisposed || engine().registeredVariables[variable.name] !== variable;

@@ -301,7 +301,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const title = `${name}: ${method}`;
     if (this.#training) throw new Error(`${title}: the parameters are those of eval(); call train() first`);
     const grads = listGradients(title, given);
-    for (const { name, shape } of grads.keys()) checkShape(this.#rule, `variable ${show(name)}`, shape);
+    for (const { name, shape } of grads.keys()) checkShape(this.#rule, shape, () => `variable ${show(name)}`);
     if (grads.size === 0) return;
     tidy(() => {
       const entries = this.#entries.bind([...grads.keys()], this.iterations, () => this.#forget());

@@ -68,20 +68,21 @@ function factorsAt(rule: Rule, steps: number): (group: TfjsGroup, slot: string) 
   return (group, slot) => {
     if (factor === undefined || slot !== "momentumBuffer") return 1;
     if (!known.has(group)) {
-      const lr = lastRate(rule, { ...group.values, ...(group.hyper as Values) }, steps) || group.lastRate;
+      const lr = lastRate(rule, group, steps);
       known.set(group, lr === 0 ? 1 : factor(lr));
     }
     return known.get(group)!;
   };
 }
 
-/** The rate of the last step whose rate was not zero, or zero. */
-function lastRate(rule: Rule, values: Values, steps: number): number {
+/** The rate of the last step whose rate was not zero, or the last other rate of the group, or zero. */
+function lastRate(rule: Rule, group: TfjsGroup, steps: number): number {
+  const values = { ...group.values, ...(group.hyper as Values) };
   const last = Math.max(0, steps - 1);
   const first = areScheduled(rule, values) ? 0 : last;
   let lr = 0;
   for (let step = last; step >= first && lr === 0; step--) ({ lr } = valuesAt(rule, values, step) as { lr: number });
-  return lr;
+  return lr || group.lastRate;
 }
 
 interface Weight {

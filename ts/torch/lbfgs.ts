@@ -8,7 +8,7 @@ import type { Loading } from "../checkpoint/loading.js";
 import type { LBFGS } from "../lbfgs/lbfgs.js";
 import { snake, valuesAt } from "../optimizer/hyper.js";
 import { count, show } from "../option.js";
-import { described, numberOf, partsOf, numberIn } from "./optimizer.js";
+import { described, numberIn, numberOf, partsOf } from "./optimizer.js";
 import type { Stored, Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { type Dict, isDict, type Value } from "./unpickle.js";
