@@ -75,7 +75,8 @@ export const oracle = {
     const take = (old: number, now: number) => old + t ** beta2Decay * (now - old);
     const squares = map((g) => g * g, g);
     const rms = (a: Matrix) => norm(a) / Math.sqrt(a.flat().length);
-    const alpha = Math.max(eps[1], rms(p)) * Math.min(lr, 1 / Math.sqrt(t));
+    const atLeast = (least: number, x: number) => (x > least ? x : least); // PyTorch's Python takes `least` if x is NaN
+    const alpha = atLeast(eps[1], rms(p)) * Math.min(lr, 1 / Math.sqrt(t));
     state.rowVar = map(
       take,
       state.rowVar!,
@@ -87,7 +88,7 @@ export const oracle = {
     const u = g.map((row, i) =>
       row.map((g, j) => g / Math.sqrt(Math.max((rows[i]! * state.colVar![0]![j]!) / divisor, eps[0] ** 2))),
     );
-    const denominator = Math.max(1, rms(u) / d);
+    const denominator = atLeast(1, rms(u) / d);
     return map((p, u) => p * (1 - lr * weightDecay) - (alpha / denominator) * u, p, u);
   },
 

@@ -12,7 +12,7 @@ export type Update = (options: Options, t: number, p: number, g: number, state: 
 
 export const oracle = {
   sgd({ lr, momentum, dampening, weightDecay, nesterov }, t, p, g, state) {
-    if (weightDecay !== 0) g += weightDecay * p; // as in PyTorch, also for infinite parameters
+    g = withPenalty(g, weightDecay, p);
     if (momentum === 0) return p - lr * g;
     state.momentumBuffer = t === 1 ? g : momentum * state.momentumBuffer! + (1 - dampening) * g;
     return p - lr * (nesterov ? g + momentum * state.momentumBuffer : state.momentumBuffer);
@@ -24,13 +24,13 @@ export const oracle = {
   },
 
   adagrad({ lr, lrDecay, eps, weightDecay, epsInSqrt }, t, p, g, state) {
-    g += weightDecay * p;
+    g = withPenalty(g, weightDecay, p);
     state.sum! += g ** 2;
     return p - ((lr / (1 + (t - 1) * lrDecay)) * g) / rootOf(state.sum!, eps, epsInSqrt);
   },
 
   rmsprop({ lr, alpha, eps, weightDecay, momentum, centered, epsInSqrt }, _t, p, g, state) {
-    g += weightDecay * p;
+    g = withPenalty(g, weightDecay, p);
     state.squareAvg = alpha * state.squareAvg! + (1 - alpha) * g ** 2;
     let variance = state.squareAvg;
     if (centered) {
@@ -44,8 +44,7 @@ export const oracle = {
   },
 
   adam(options, t, p, g, state) {
-    const decay = options.weightDecay === 0 ? 0 : options.weightDecay * p; // as in PyTorch, also for parameters that are infinite or NaN
-    return p - adamStep(options, t, g + decay, state);
+    return p - adamStep(options, t, withPenalty(g, options.weightDecay, p), state);
   },
 
   adamw(options, t, p, g, state) {
@@ -76,7 +75,7 @@ export const oracle = {
   },
 
   adadelta({ lr, rho, eps, weightDecay }, _t, p, g, state) {
-    g += weightDecay * p;
+    g = withPenalty(g, weightDecay, p);
     state.squareAvg = rho * state.squareAvg! + (1 - rho) * g ** 2;
     const delta = (Math.sqrt(state.accDelta! + eps) / Math.sqrt(state.squareAvg + eps)) * g;
     state.accDelta = rho * state.accDelta! + (1 - rho) * delta ** 2;
@@ -84,14 +83,14 @@ export const oracle = {
   },
 
   adamax({ lr, betas: [b1, b2], eps, weightDecay, epsOutside }, t, p, g, state) {
-    g += weightDecay * p;
+    g = withPenalty(g, weightDecay, p);
     state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
     state.expInf = Math.max(b2 * state.expInf!, Math.abs(g) + (epsOutside ? 0 : eps));
     return p - ((lr / (1 - b1 ** t)) * state.expAvg) / (state.expInf + (epsOutside ? eps : 0));
   },
 
   radam({ lr, betas: [b1, b2], eps, weightDecay, decoupledWeightDecay }, t, p, g, state) {
-    g += (decoupledWeightDecay ? 0 : weightDecay) * p;
+    g = withPenalty(g, decoupledWeightDecay ? 0 : weightDecay, p);
     p *= decoupledWeightDecay ? 1 - lr * weightDecay : 1;
     state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
     state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
@@ -145,7 +144,7 @@ export const oracle = {
     const [b1, b2] = betas;
     const mu = (t: number) => b1 * (1 - 0.5 * 0.96 ** (t * momentumDecay));
     state.muProduct = (t === 1 ? 1 : state.muProduct!) * mu(t);
-    g += (decoupledWeightDecay ? 0 : weightDecay) * p;
+    g = withPenalty(g, decoupledWeightDecay ? 0 : weightDecay, p);
     p *= decoupledWeightDecay ? 1 - lr * weightDecay : 1;
     state.expAvg = b1 * state.expAvg! + (1 - b1) * g;
     state.expAvgSq = b2 * state.expAvgSq! + (1 - b2) * g ** 2;
@@ -155,7 +154,7 @@ export const oracle = {
   },
 
   asgd({ lr, lambd, alpha, t0, weightDecay }, t, p, g, state) {
-    g += weightDecay * p;
+    g = withPenalty(g, weightDecay, p);
     const eta = lr / (1 + lambd * lr * (t - 1)) ** alpha;
     p = p * (1 - lambd * eta) - eta * g;
     const mu = 1 / Math.max(1, t - 1 - t0);
@@ -176,22 +175,22 @@ export const oracle = {
 
   madgrad({ lr, momentum, weightDecay, eps }, t, p, g, state) {
     const weight = lr === 0 ? 0 : (lr + eps) * Math.sqrt(t);
-    g += weightDecay * p;
+    g = withPenalty(g, weightDecay, p);
     state.gradSumSq! += weight * g ** 2;
     state.s! += weight * g;
     const z = state.x0! - state.s! / (Math.cbrt(state.gradSumSq!) + eps);
-    return momentum * p + (1 - momentum) * z;
+    return p + (1 - momentum) * (z - p);
   },
 
   scheduleFreeSgd(options, _t, p, g, state) {
-    return scheduleFree(options, p, g + options.weightDecay * p, state);
+    return scheduleFree(options, p, withPenalty(g, options.weightDecay, p), state);
   },
 
   scheduleFreeAdamw(options, t, p, g, state) {
     const { betas, eps, weightDecay } = options;
     state.expAvgSq = betas[1] * state.expAvgSq! + (1 - betas[1]) * g ** 2;
     const direction = g / (Math.sqrt(state.expAvgSq / (1 - betas[1] ** t)) + eps);
-    return scheduleFree(options, p, direction + weightDecay * p, state);
+    return scheduleFree(options, p, withPenalty(direction, weightDecay, p), state);
   },
 
   sophia({ lr, betas, eps, weightDecay, gamma, clipThreshold }, t, p, g, state) {
@@ -218,7 +217,7 @@ export const oracle = {
   },
 
   cocob({ lr, alpha, weightDecay }, _t, p, g, state) {
-    g = lr * (g + weightDecay * p);
+    g = lr * withPenalty(g, weightDecay, p);
     state.scale = Math.max(state.scale!, Math.abs(g));
     state.subgradients! += Math.abs(g);
     state.reward = Math.max(state.reward! - g * (p - state.initParams!), 0);
@@ -228,6 +227,11 @@ export const oracle = {
     return state.initParams! + share * (state.scale + state.reward);
   },
 } satisfies Record<string, Update>;
+
+/** Coupled weight decay. As in PyTorch, a weight decay of zero adds nothing, also if the parameter is infinite or NaN. */
+export function withPenalty(g: number, weightDecay: number, p: number) {
+  return weightDecay === 0 ? g : g + weightDecay * p;
+}
 
 /** Schedule-free rules: `z` is the base iterate, `x` its weighted mean, and the parameter `y` is between both. */
 function scheduleFree({ lr, betas: [b1], weightLrPower }: Options, y: number, direction: number, state: State) {

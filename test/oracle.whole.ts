@@ -2,7 +2,7 @@
  * Oracles of the rules that read whole tensors, in double precision, written from the papers and Optax's documentation.
  */
 
-import type { Options, State } from "./oracle.js";
+import { withPenalty, type Options, type State } from "./oracle.js";
 
 /**
  * Returns the new parameters of a tensor and updates its state. `memory` keeps further values from step to step; it is
@@ -23,7 +23,8 @@ const minus = (x: readonly number[], y: readonly number[]) => x.map((x, i) => x 
 const average = (beta: number, before: readonly number[], x: readonly number[]) =>
   before.map((before, i) => beta * before + (1 - beta) * x[i]!);
 const squared = (x: readonly number[]) => x.map((x) => x ** 2);
-const decayed = (g: readonly number[], decay: number, p: readonly number[]) => g.map((g, i) => g + decay * p[i]!);
+const decayed = (g: readonly number[], decay: number, p: readonly number[]) =>
+  g.map((g, i) => withPenalty(g, decay, p[i]!));
 const descended = (p: readonly number[], rate: number, u: readonly number[]) => p.map((p, i) => p - rate * u[i]!);
 
 export const wholes = {

@@ -129,8 +129,8 @@ async function bundled(contents: string): Promise<string> {
 test.each([
   ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 27_850],
   ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 27_500],
-  ["everything", `export * from "downhill"`, 81_000],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 95_100],
+  ["everything", `export * from "downhill"`, 81_350],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 95_450],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });

@@ -8,7 +8,7 @@ import type { Option } from "../ts/option.js";
 import { bits, toleranceFactor, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { matrixOf } from "./oracle.matrix.js";
 import { createArenaSync } from "../ts/arena/arena.js";
-import { rprop } from "../ts/rules/index.js";
+import { adafactor, rprop } from "../ts/rules/index.js";
 import { cases, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -304,4 +304,16 @@ test("rprop: an infinite gradient of the other sign leaves the parameter, as any
   optimizer.step();
   expect([...w.data]).toEqual(before);
   expect([...optimizer.state(w).prev]).toEqual([0, 0]);
+});
+
+test("adafactor: a gradient that is NaN leaves the other elements of a vector their steps, as in PyTorch", () => {
+  const w = small().tensor("w", [3]);
+  w.data.set([1, 2, 3]);
+  const optimizer = adafactor([w]);
+  w.grad.set([0.5, Number.NaN, -0.5]);
+  optimizer.step();
+  const rate = 0.01 * Math.sqrt(14 / 3); // relative to the root mean square of the parameters
+  expect(w.data[0]).toBeCloseTo(1 - rate, 6);
+  expect(w.data[1]).toBeNaN();
+  expect(w.data[2]).toBeCloseTo(3 + rate, 6);
 });

@@ -153,7 +153,7 @@ unsafe fn update_average<V: F32x4>(mean: V, weight: f64, at: *mut f32, single: b
 #[inline(always)]
 pub unsafe fn invert_means(reduction: &Reduction, begin: usize, end: usize) {
     let [_, rows, _] = reduction.shape();
-    let least = reduction.least_mean;
+    let least = reduction.least_mean.max(MIN_NORMAL_F32); // zero divided by zero would be NaN
     let slice = reduction.slice_of(rows);
     for matrix in pieces(reduction.piece, begin, end) {
         let partial = reduction.partial.wrapping_add(matrix);

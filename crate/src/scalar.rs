@@ -77,6 +77,26 @@ impl<V: F32x4> Average<V> {
     }
 }
 
+/// Coupled weight decay, an L2 penalty: its gradient is added to that of the loss. Without weight decay, nothing is added.
+/// Otherwise an infinite parameter would become NaN.
+#[derive(Clone, Copy)]
+pub struct Penalty<V>(Option<V>);
+
+impl<V: F32x4> Penalty<V> {
+    pub fn new(weight_decay: f64) -> Self {
+        Self((weight_decay != 0.0).then(|| V::splat(weight_decay)))
+    }
+
+    /// `g + weight_decay * p`.
+    #[inline(always)]
+    pub fn add(self, g: V, p: V) -> V {
+        match self.0 {
+            Some(weight_decay) => g + weight_decay * p,
+            None => g,
+        }
+    }
+}
+
 /// `base` to the power of `exponent`, a whole number. Squaring and multiplying give the same bits on every machine.
 #[inline(never)] // so that the binary has it once, and not in every kernel that corrects a bias
 pub fn powi(base: f64, exponent: f64) -> f64 {

@@ -53,12 +53,10 @@ export const adafactor = rule("adafactor", {
   scalars: { rows: 1, columns: 1, size: 1, stepSize: 0 },
   tensorScalars: ({ shape, size }) => ({ rows: shape.at(-2) ?? 1, columns: shape.at(-1) ?? 1, size }),
   advance: ({ before, options: { lr, beta2Decay, eps, d }, step, sums: { params, updates }, tensor: { size } }) => {
+    const atLeast = (least: number, x: number) => (x > least ? x : least); // unlike Math.max if x is NaN, as in PyTorch
     const rms = (squares: number) => Math.sqrt(squares / size);
-    const relative = Math.max(eps[1], rms(params)) * Math.min(lr, 1 / Math.sqrt(step));
-    return {
-      ...before,
-      stepSize: relative / Math.max(1, rms(updates) / d),
-    };
+    const relative = atLeast(eps[1], rms(params)) * Math.min(lr, 1 / Math.sqrt(step));
+    return { ...before, stepSize: relative / atLeast(1, rms(updates) / d) };
   },
   planProgram,
   program(matrices) {

@@ -17,11 +17,11 @@ impl Rule<2> for Adadelta {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
-        let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
+        let (lr, penalty) = (V::splat(self.lr), Penalty::new(self.weight_decay));
         let eps = V::splat(if self.eps > MIN_NORMAL_F32 { self.eps } else { MIN_NORMAL_F32 });
         let (average, least) = (Average::new(self.rho), V::splat(self.least_gradient()));
         move |p, g, [square, updates]| {
-            let g = g + decay * p;
+            let g = penalty.add(g, p);
             let square = average.of(square, g * g);
             let delta = (updates + eps).sqrt() / (square + eps).sqrt() * g;
             let squared = delta.zero_below(least); // it may be much smaller than the gradient

@@ -13,7 +13,7 @@ impl Adafactor {
     /// The gradient over the root of the second moment, which is the product of the averages.
     fn direction<V: F32x4>(&self) -> impl Fn(V, [V; 3]) -> V + use<V> {
         let least = V::splat(eps_scalar(self.eps[0]) * eps_scalar(self.eps[0]));
-        move |g, [row, column, ..]| g / least.max(row * column).sqrt()
+        move |g, [row, column, ..]| g / (row * column).max(least).sqrt()
     }
 }
 

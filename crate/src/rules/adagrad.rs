@@ -19,9 +19,9 @@ impl Rule<1> for Adagrad {
     fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
         let lr = V::splat(self.lr / (1.0 + (step - 1.0) * self.lr_decay));
         let (inside, eps) = eps_pair(self.eps, self.eps_in_sqrt);
-        let decay = V::splat(self.weight_decay);
+        let penalty = Penalty::new(self.weight_decay);
         move |p, g, [sum]| {
-            let g = g + decay * p;
+            let g = penalty.add(g, p);
             let sum = sum + g * g;
             (p - lr * g / ((sum + inside).sqrt() + eps), [sum])
         }

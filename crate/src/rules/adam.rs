@@ -57,15 +57,15 @@ impl<const DECOUPLED: bool> Adam<DECOUPLED> {
         let eps = V::splat(eps_scalar(if self.eps_hat != 0.0 { self.eps / late_root } else { self.eps }) * late_root);
         let [early, root] = [late / second, self.eps_root * late].map(V::splat);
         let [nesterov, has_root] = [self.nesterov, self.eps_root].map(|option| OPTIONS && option != 0.0);
-        let adds_decay = OPTIONS && !DECOUPLED && self.weight_decay != 0.0;
         let lr = self.lr * late_root / first;
         let ahead = if nesterov { self.lr * late_root * b1 / next } else { lr };
         let [ahead, now] = [ahead, lr * (1.0 - b1)].map(V::splat);
         let (mean, mean_square) = (Average::scaled(b1, scale), Average::scaled(self.betas[1], scale * scale));
-        let [keep, decay] = [1.0 - self.lr * self.weight_decay, self.weight_decay].map(V::splat);
+        let keep = V::splat(1.0 - self.lr * self.weight_decay);
+        let penalty = Penalty::new(if OPTIONS && !DECOUPLED { self.weight_decay } else { 0.0 });
         move |p, g, mut slots| {
             let p = if DECOUPLED { keep * p } else { p };
-            let g = if adds_decay { g + decay * p } else { g };
+            let g = penalty.add(g, p);
             slots[0] = mean.of(slots[0], g);
             slots[1] = mean_square.of_square(slots[1], g);
             if N == 3 {

@@ -9,6 +9,8 @@ hyper! {
 
 /// The slot is the average of the parameters.
 impl Rule<1> for Asgd {
+    const UNROLL: usize = 2;
+
     fn least_gradient(&self) -> f64 {
         least_scaled(self.eta)
     }
@@ -18,10 +20,11 @@ impl Rule<1> for Asgd {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [eta, keep, decay, mu] = [self.eta, 1.0 - self.lambd * self.eta, self.weight_decay, self.mu].map(V::splat);
+        let [eta, keep, mu] = [self.eta, 1.0 - self.lambd * self.eta, self.mu].map(V::splat);
+        let penalty = Penalty::new(self.weight_decay);
         let restarts = self.mu == 1.0;
         move |p, g, [average]| {
-            let p = keep * p - eta * (g + decay * p);
+            let p = keep * p - eta * penalty.add(g, p);
             (p, [if restarts { p } else { average + mu * (p - average) }])
         }
     }

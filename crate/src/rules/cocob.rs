@@ -21,10 +21,10 @@ impl Rule<5> for Cocob {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 5]) -> (V, [V; 5]) {
-        let [lr, decay, alpha, zero, least] =
-            [self.lr, self.weight_decay, self.alpha, 0.0, MIN_NORMAL_F32].map(V::splat);
+        let [lr, alpha, zero, least] = [self.lr, self.alpha, 0.0, MIN_NORMAL_F32].map(V::splat);
+        let penalty = Penalty::new(self.weight_decay);
         move |p, g, [sum, largest, magnitudes, reward, start]| {
-            let g = lr * (g + decay * p);
+            let g = lr * penalty.add(g, p);
             let magnitude = g.max(zero - g);
             let (sum, magnitudes, largest) = (sum - g, magnitudes + magnitude, magnitude.max(largest));
             // The largest is zero for padding, which has no gradients.

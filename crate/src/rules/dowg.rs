@@ -16,17 +16,17 @@ impl Rule<1> for Dowg {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [lr, decay] = [self.lr * self.rate, self.weight_decay].map(V::splat);
-        move |p, g, start| (p - lr * (g + decay * p), start)
+        let (lr, penalty) = (V::splat(self.lr * self.rate), Penalty::new(self.weight_decay));
+        move |p, g, start| (p - lr * penalty.add(g, p), start)
     }
 }
 
 /// The sums are the squares of the distance, and of the gradients with weight decay.
 impl Measure<1, 2> for Dowg {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
-        let decay = V::splat(self.weight_decay);
+        let penalty = Penalty::new(self.weight_decay);
         move |p, g, start| {
-            let (g, distance) = (g + decay * p, start[0] - p);
+            let (g, distance) = (penalty.add(g, p), start[0] - p);
             (start, [(distance, distance), (g, g)])
         }
     }

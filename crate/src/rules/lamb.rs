@@ -11,9 +11,9 @@ impl Lamb {
     fn direction<V: F32x4>(&self, step: f64) -> impl Fn(V, [V; 2]) -> V + use<V> {
         let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
         let (scale, root) = (1.0 / sqrt(second), self.eps_root * second);
-        let [inverse, scale, root, decay] = [1.0 / first, scale, root, self.weight_decay].map(V::splat);
-        let eps = eps_vector(self.eps);
-        move |p, [m, v]| inverse * m / ((v + root).sqrt() * scale + eps) + decay * p
+        let [inverse, scale, root] = [1.0 / first, scale, root].map(V::splat);
+        let (eps, penalty) = (eps_vector(self.eps), Penalty::new(self.weight_decay));
+        move |p, [m, v]| penalty.add(inverse * m / ((v + root).sqrt() * scale + eps), p)
     }
 }
 

@@ -19,10 +19,10 @@ impl Rule<1> for Lars {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [lr, decay, momentum] = [self.lr * self.trust_ratio, self.weight_decay, self.momentum].map(V::splat);
-        let nesterov = self.nesterov != 0.0;
+        let [lr, momentum] = [self.lr * self.trust_ratio, self.momentum].map(V::splat);
+        let (penalty, nesterov) = (Penalty::new(self.weight_decay), self.nesterov != 0.0);
         move |p, g, [buffer]| {
-            let g = lr * (g + decay * p);
+            let g = lr * penalty.add(g, p);
             let buffer = momentum * buffer + g;
             (p - if nesterov { g + momentum * buffer } else { buffer }, [buffer])
         }
@@ -32,9 +32,9 @@ impl Rule<1> for Lars {
 /// The sums are the squares of the parameters, and of the gradients with weight decay.
 impl Measure<1, 2> for Lars {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
-        let decay = V::splat(self.weight_decay);
+        let penalty = Penalty::new(self.weight_decay);
         move |p, g, state| {
-            let g = g + decay * p;
+            let g = penalty.add(g, p);
             (state, [(p, p), (g, g)])
         }
     }

@@ -26,11 +26,12 @@ impl Rule<3> for Madgrad {
     }
 
     fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> (V, [V; 3]) {
-        let [weight, decay, take] = [self.weight(step), self.weight_decay, 1.0 - self.momentum].map(V::splat);
+        let [weight, take] = [self.weight(step), 1.0 - self.momentum].map(V::splat);
+        let penalty = Penalty::new(self.weight_decay);
         let (third, eps) = (V::splat(1.0 / 3.0), eps_vector(self.eps));
         let most = V::splat(f32::MAX as f64);
         move |p, g, [squares, sum, start]| {
-            let g = g + decay * p;
+            let g = penalty.add(g, p);
             // The square of a large gradient is infinite, and has no cube root.
             let (squares, sum) = ((squares + weight * (g * g)).min(most), sum + weight * g);
             let target = start - sum / (powf(squares, third) + eps);

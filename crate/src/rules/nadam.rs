@@ -26,12 +26,12 @@ impl Rule<2> for NAdam {
         let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
         let [now, ahead, scale] = [now, ahead, scale].map(V::splat);
         let decoupled = self.decoupled_weight_decay != 0.0;
-        let decay = V::splat(if decoupled { 0.0 } else { self.weight_decay });
+        let penalty = Penalty::new(if decoupled { 0.0 } else { self.weight_decay });
         let keep = V::splat(if decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 });
         let [mean, mean_square] = self.betas.map(Average::new);
         let eps = eps_vector(self.eps);
         move |p, g, [m, v]| {
-            let g = g + decay * p;
+            let g = penalty.add(g, p);
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
             (keep * p - (now * g + ahead * m) / (v.sqrt() * scale + eps), [m, v])
         }

@@ -26,9 +26,10 @@ impl Rule<1> for NovoGrad {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [lr, decay, beta, scale] = [self.lr, self.weight_decay, self.betas[0], self.scale()].map(V::splat);
+        let [lr, beta, scale] = [self.lr, self.betas[0], self.scale()].map(V::splat);
+        let penalty = Penalty::new(self.weight_decay);
         move |p, g, [m]| {
-            let m = beta * m + (scale * g + decay * p);
+            let m = beta * m + penalty.add(scale * g, p);
             (p - lr * m, [m])
         }
     }

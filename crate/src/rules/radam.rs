@@ -32,11 +32,11 @@ impl Rule<2> for RAdam {
         };
         let [lr, eps, one] = [lr, eps_scalar(self.eps), 1.0].map(V::splat);
         let decoupled = self.decoupled_weight_decay != 0.0;
-        let decay = V::splat(if decoupled { 0.0 } else { self.weight_decay });
+        let penalty = Penalty::new(if decoupled { 0.0 } else { self.weight_decay });
         let keep = V::splat(if decoupled { 1.0 - self.lr * self.weight_decay } else { 1.0 });
         let [mean, mean_square] = self.betas.map(Average::new);
         move |p, g, [m, v]| {
-            let g = g + decay * p;
+            let g = penalty.add(g, p);
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
             // Without a division by the root, a square that is infinite does no harm.
             let denominator = if is_rectified { v.sqrt() + eps } else { one };

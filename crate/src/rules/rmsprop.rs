@@ -22,14 +22,14 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; N]) -> (V, [V; N]) {
-        let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
+        let (lr, penalty) = (V::splat(self.lr), Penalty::new(self.weight_decay));
         let (inside, eps) = eps_pair(self.eps, self.eps_in_sqrt);
         let [momentum, zero] = [self.momentum, 0.0].map(V::splat);
         let average = Average::new(self.alpha);
         let least = V::splat(least_squared());
         let most = V::splat(f64::from(f32::MAX));
         move |p, g, mut slots| {
-            let g = g + decay * p;
+            let g = penalty.add(g, p);
             slots[0] = average.of(slots[0], g * g);
             let mut variance = slots[0];
             if CENTERED {

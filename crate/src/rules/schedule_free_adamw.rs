@@ -22,12 +22,12 @@ impl Rule<2> for ScheduleFreeAdamW {
 
     fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let scale = 1.0 / sqrt(1.0 - powi(self.betas[1], step));
-        let [scale, decay] = [scale, self.weight_decay].map(V::splat);
+        let (scale, penalty) = (V::splat(scale), Penalty::new(self.weight_decay));
         let (mean_square, eps) = (Average::new(self.betas[1]), eps_vector(self.eps));
         let move_both = move_iterates(self.lr, self.betas[0], self.ck);
         move |p, g, [z, v]| {
             let v = mean_square.of(v, g * g);
-            let (p, z) = move_both(p, z, g / (v.sqrt() * scale + eps) + decay * p);
+            let (p, z) = move_both(p, z, penalty.add(g / (v.sqrt() * scale + eps), p));
             (p, [z, v])
         }
     }

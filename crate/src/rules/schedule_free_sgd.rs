@@ -21,10 +21,10 @@ impl Rule<1> for ScheduleFreeSgd {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let decay = V::splat(self.weight_decay);
+        let penalty = Penalty::new(self.weight_decay);
         let move_both = move_iterates(self.lr, self.betas[0], self.ck);
         move |p, g, [z]| {
-            let (p, z) = move_both(p, z, g + decay * p);
+            let (p, z) = move_both(p, z, penalty.add(g, p));
             (p, [z])
         }
     }

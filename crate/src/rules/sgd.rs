@@ -15,6 +15,7 @@ impl Rule<0> for Sgd {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> (V, [V; 0]) {
+        // A `Penalty` takes 1.1 times as long here. Without weight decay, this runs only if gradients are clipped by value.
         let [lr, decay] = [self.lr, self.weight_decay].map(V::splat);
         move |p, g, []| (p - lr * (g + decay * p), [])
     }
@@ -46,13 +47,13 @@ impl Rule<1> for Sgd {
     }
 
     fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [lr, decay, momentum] = [self.lr, self.weight_decay, self.momentum].map(V::splat);
-        let decays = self.weight_decay != 0.0; // otherwise an infinite parameter would become NaN
+        let [lr, momentum] = [self.lr, self.momentum].map(V::splat);
+        let penalty = Penalty::new(self.weight_decay);
         // As in PyTorch, the buffer starts as the first gradient, without dampening.
         let fresh = V::splat(if step == 1.0 { 1.0 } else { 1.0 - self.dampening });
         let nesterov = self.nesterov != 0.0;
         move |p, g, [buffer]| {
-            let g = if decays { g + decay * p } else { g };
+            let g = penalty.add(g, p);
             let buffer = momentum * buffer + fresh * g;
             let direction = if nesterov { g + momentum * buffer } else { buffer };
             (p - lr * direction, [buffer])
