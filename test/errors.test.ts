@@ -377,6 +377,17 @@ describe("tensors", () => {
     refuses(arena, act, type, message);
   });
 
+  test.each([
+    ["__metadata__", "is reserved"],
+    ["__proto__", "is reserved"],
+    ["a\u0000", "has control characters"],
+    ["\ud800", "is no Unicode text"],
+    ["optimizer.w.expAvg", "begins like that of state"],
+  ])("the name %j", (name, why) => {
+    const message = `tensor ${JSON.stringify(name)}: a checkpoint cannot have this name, which ${why}; choose another`;
+    refuses(arena, () => arena.tensors({ other: [1], [name]: [1] }), RangeError, message);
+  });
+
   test("a shape is read once", () => {
     let reads = 0;
     const shape = Object.defineProperty([0, 3], 0, { get: () => 2 * ++reads });

@@ -422,22 +422,13 @@ describe("refused", () => {
     }
   });
 
-  test("a model that lacks what the optimizer updates, and names that collide or cannot be written", () => {
+  test("a model that lacks what the optimizer updates, and names that collide", () => {
     const arena = small();
     const { w, b } = arena.tensors({ w: [2], b: [2] });
     expect(() => save([w], adamw([w, b]))).toThrow(
       'save: model must hold all that the optimizer updates, got one without tensor "b"',
     );
-    const clash = arena.tensor("optimizer.w.expAvg", [2]);
-    for (const act of [() => save([clash]), () => load(save([w]), [clash])]) {
-      expect(act).toThrow(
-        /^(save|load): a tensor's name must not begin with "optimizer\.", the prefix of state, got "optimizer\.w\.expAvg"$/,
-      );
-    }
     expect(() => save([w, small().tensor("w", [2])])).toThrow('save: names must differ, got "w" of two arenas');
-    for (const name of ["__metadata__", "a\u0000", "\ud800"]) {
-      expect(() => save([arena.tensor(name, [1])])).toThrow("save: a tensor's name must be writable, got ");
-    }
   });
 
   test("what JSON cannot hold", () => {

@@ -243,13 +243,21 @@ test("references that are missing, and states and trees that do not fit, are ref
   ]);
 });
 
-test("groups are in the order in which they were given, also those that match no array", () => {
+test("groups are in the order in which they were given, also those whose pattern matches no array", () => {
   const groups = [
-    { params: ["none"], lr: 1 },
+    { params: /none/, lr: 1 },
     { params: ["w"], lr: 2 },
   ];
   const state = sgd({ lr: 0.5, groups }).init({ w: np.array([1]), b: np.array([1]) });
   expect(state.groups.map(({ hyper }) => hyper.lr)).toEqual([1, 2, 0.5]);
+});
+
+test("a group with a name that no array has is an error, and consumes nothing", () => {
+  const params = { w: np.array([1]), b: np.array([2]) };
+  expect(() => sgd({ groups: [{ params: ["w", "bais"], lr: 1 }] }).init(params)).toThrow(
+    'sgd: init: groups[0] must name arrays of params, got "bais"; there are: w, b',
+  );
+  expect(read(params)).toEqual({ w: bits([1]), b: bits([2]) });
 });
 
 test("an array with the gradient null stays as it is, and counts its own steps", () => {

@@ -14,6 +14,7 @@ import {
 import { classOf, flag, listNames, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
+import { checkName } from "./names.js";
 import { checkedView, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
 import { freed } from "../threads/control.js";
 import { Runner } from "../threads/runner.js";
@@ -271,8 +272,8 @@ export class Arena<Data extends Float32Array = Float32Array> {
    * Makes a record of tensors, filled with zeros and adjacent in memory, so that one call updates all of them.
    * @param shapes the name and shape of each tensor, such as `{ w: [784, 128], b: [128] }`. Names are unique in an
    *   arena.
-   * @throws a TypeError or RangeError for a wrong shape or a name that is taken; a RangeError if memory runs out.
-   * Nothing is made then.
+   * @throws a TypeError or RangeError for a wrong shape, or a name that is taken or that a checkpoint cannot have; a RangeError
+   *   if memory runs out. Nothing is made then.
    */
   tensors<const Shapes extends Readonly<Record<string, Shape>>>(
     shapes: Shapes,
@@ -290,6 +291,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
       ([name, shape]) => [name, Array.isArray(shape) ? Array.from(shape) : shape] as const,
     );
     if (entries.length === 0) throw new RangeError("tensors: expected at least one name and shape, got none");
+    for (const [name] of entries) checkName(name);
     const taken = entries.find(([name]) => this.#tensors.has(name));
     if (taken) {
       throw new RangeError(`tensor ${show(taken[0])}: the arena already has a tensor of this name; choose another`);

@@ -4,6 +4,7 @@ import type { Tensors } from "../optimizer/params.js";
 import { show } from "../option.js";
 import { encodeText } from "../platform.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
+import { STATE_PREFIX } from "../arena/names.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
 import { crc32, hex } from "./crc32.js";
 import { concat } from "./files.js";
@@ -192,7 +193,7 @@ function checkerOf(
     const { metadata, tensors: there } = checkedHeader(header, size);
     const progress = optimizer && progressIn(metadata, optimizer, report, rename);
     const meant = <Value>(map: ReadonlyMap<string, Value>) =>
-      progress ? map : new Map([...map].filter(([name]) => !name.startsWith(OPTIMIZER)));
+      progress ? map : new Map([...map].filter(([name]) => !name.startsWith(STATE_PREFIX)));
     const pairs = matchTensors(meant(here), renamed(meant(there), renameArray(rename)), ["F32"], report);
     const text = metadata.get("extra");
     return { pairs, progress, extra: text === undefined ? undefined : parse(text, "extra") };
@@ -200,26 +201,17 @@ function checkerOf(
   return { tensors, check };
 }
 
-const OPTIMIZER = "optimizer.";
-
 /** Renames an array of a file: a parameter, or `optimizer.NAME.SLOT`. */
 const renameArray = (rename: (name: string) => string) => (name: string) => {
-  if (!name.startsWith(OPTIMIZER)) return rename(name);
+  if (!name.startsWith(STATE_PREFIX)) return rename(name);
   const end = name.lastIndexOf(".");
-  return `${OPTIMIZER}${rename(name.slice(OPTIMIZER.length, end))}${name.slice(end)}`;
+  return `${STATE_PREFIX}${rename(name.slice(STATE_PREFIX.length, end))}${name.slice(end)}`;
 };
 
 /** All arrays of a checkpoint by their names in the file. */
 function arraysOf(title: string, tensors: ReadonlyMap<string, Tensor>, optimizer: Checkpointable | undefined) {
   const all = new Map<string, { shape: Shape; view: Float32Array }>();
-  for (const [name, { shape, data }] of tensors) {
-    if (name.startsWith(OPTIMIZER)) {
-      throw new RangeError(
-        `${title}: a tensor's name must not begin with "${OPTIMIZER}", the prefix of state, got ${show(name)}`,
-      );
-    }
-    all.set(name, { shape, view: data });
-  }
+  for (const [name, { shape, data }] of tensors) all.set(name, { shape, view: data });
   if (optimizer === undefined) return all;
   checkOptimizer(title, optimizer);
   for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
@@ -231,7 +223,7 @@ function arraysOf(title: string, tensors: ReadonlyMap<string, Tensor>, optimizer
     const { state, average, sum, added } = optimizer.internals.viewsOf(tensor);
     const views = { ...state, ...added, ...(average && { average }), ...(sum && { gradSum: sum }) };
     for (const [slot, view] of Object.entries(views)) {
-      all.set(`${OPTIMIZER}${tensor.name}.${slot}`, { shape: shapeOf(optimizer, slot, tensor), view });
+      all.set(`${STATE_PREFIX}${tensor.name}.${slot}`, { shape: shapeOf(optimizer, slot, tensor), view });
     }
   }
   return all;

@@ -2,6 +2,7 @@
 
 import { show } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
+import { METADATA, wrongName } from "../arena/names.js";
 import { elementsIn, MAX_DIMENSIONS, type Shape } from "../arena/tensor.js";
 import type { OpenFile } from "./files.js";
 
@@ -23,7 +24,6 @@ const MAX_HEADER_BYTES = 2 ** 24;
 const MAX_ENTRIES = 2 ** 16;
 /** The bytes of the length before the header. */
 const LENGTH_BYTES = 8;
-const METADATA = "__metadata__";
 
 /** Bits per element of each dtype. Later versions of the format may have others. */
 const ELEMENT_BITS: Readonly<Record<string, number>> = {
@@ -51,7 +51,7 @@ const ELEMENT_BITS: Readonly<Record<string, number>> = {
 
 /**
  * Writes the header with its length before it. The tensors' bytes follow in order.
- * @throws a RangeError for unusable names.
+ * @throws a RangeError for a header that is too large.
  */
 export function encodeHeader(title: string, { metadata, tensors }: Contents): Uint8Array<ArrayBuffer> {
   // Entry by entry: an object would move names that are whole numbers to the front.
@@ -60,8 +60,6 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
   add(METADATA, Object.fromEntries(metadata));
   if (tensors.size > MAX_ENTRIES) throw tooMany("tensors");
   for (const [name, { dtype, shape, begin, end }] of tensors) {
-    const wrong = wrongName(name);
-    if (wrong) throw new RangeError(`${title}: a tensor's name must be writable, got ${show(name)}, which ${wrong}`);
     add(name, { dtype, shape, data_offsets: [begin, end] });
   }
   const text = encodeText(`{${header.join(",")}}`);
@@ -225,13 +223,6 @@ function checkLayout(tensors: Contents["tensors"], length: number): void {
     at = end;
   }
   if (at !== length) throw new RangeError(`the tensors must fill the file's ${length} bytes of data, got ${at}`);
-}
-
-/** Returns the reason why a name is not allowed; undefined if it is allowed. */
-function wrongName(name: string): string | undefined {
-  if (name === METADATA || name === "__proto__") return "is reserved";
-  if (/[\u0000-\u001f\u007f]/.test(name)) return "has control characters";
-  return /\p{Surrogate}/u.test(name) ? "is no Unicode text" : undefined;
 }
 
 /** Parses the part of JSON that a header may have: objects, strings, lists of whole numbers. */

@@ -9,7 +9,7 @@ import { refusing, resolveAll, resolveGroup, type Values } from "../optimizer/hy
 import { type Inspect, shownAs } from "../optimizer/inspect.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import type { StepReport } from "../optimizer/step.js";
-import { show } from "../option.js";
+import { listNames, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 
 const LIBRARY = "jax-js";
@@ -292,6 +292,15 @@ export class Solver<Hyper = unknown> {
   }
 
   #params(tensors: readonly Tensor[]) {
+    const all = tensors.map(({ name }) => name);
+    this.#groups.forEach(({ names }, i) => {
+      if (names instanceof RegExp) return;
+      const unknown = names.find((name) => !all.includes(name));
+      if (unknown === undefined) return;
+      throw new RangeError(
+        `${this.#rule.name}: init: groups[${i}] must name arrays of params, got ${show(unknown)}; there are: ${listNames(all)}`,
+      );
+    });
     const groups = [...this.#groups, { names: /(?:)/, own: {} }].map(({ names, own }) => ({
       names,
       group: { ...own, params: [] as Tensor[] },
