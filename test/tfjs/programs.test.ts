@@ -387,6 +387,17 @@ test("minimize: the loss, variables that do not take part, and variables that ar
   tf.dispose([a, b, c, cost!]);
 });
 
+test("minimize disposes the gradients if there is an error", async () => {
+  await use("wasm");
+  const a = tf.variable(tf.scalar(3));
+  const optimizer = sgd({ lr: 0.1, nonFinite: "throw" });
+  optimizer.minimize(() => tf.square(a));
+  const before = counted();
+  expect(() => optimizer.minimize(() => tf.div(a, 0), true)).toThrow("must be finite");
+  expect(counted()).toEqual(before);
+  tf.dispose(a);
+});
+
 test("a variable without elements", async () => {
   await use("wasm");
   const [empty, a] = [tf.variable(tf.zeros([0, 3])), tf.variable(tf.zeros([2]))];

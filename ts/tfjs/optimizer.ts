@@ -4,6 +4,7 @@ import {
   engine,
   type NamedTensorMap,
   Optimizer as TfOptimizer,
+  type Scalar,
   type serialization,
   type Tensor as TfTensor,
   tidy,
@@ -147,6 +148,20 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   #setAll(changes: Values): void {
     const staged = this.#groups.map(({ stage }) => stage(changes));
     for (const change of staged) change();
+  }
+
+  /**
+   * Computes the gradients of `f` and updates the variables by them.
+   * @param f returns the loss, a scalar
+   * @param returnCost whether to return the loss; null by default
+   * @param varList the variables to update, all that are trainable by default
+   * @throws as `applyGradients`. Unlike that of TensorFlow.js, it disposes the gradients then.
+   */
+  override minimize(f: () => Scalar, returnCost = false, varList?: Variable[]): Scalar | null {
+    const cost = tidy(() => super.minimize(f, true, varList)!);
+    if (returnCost) return cost;
+    cost.dispose();
+    return null;
   }
 
   /**
