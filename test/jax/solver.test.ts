@@ -3,6 +3,7 @@
 import { defaultDevice, init, jit, numpy as np, tree, valueAndGrad } from "@jax-js/jax";
 import { beforeAll, expect, test, vi } from "vitest";
 import { createArenaSync } from "../../ts/arena/arena.js";
+import { load, save } from "../../ts/checkpoint/index.js";
 import type { Shape } from "../../ts/arena/tensor.js";
 import * as adapted from "../../ts/jax/index.js";
 import { adamw, applyUpdates, scheduleFreeAdamw, sgd, type Solver, sophia } from "../../ts/jax/index.js";
@@ -287,5 +288,76 @@ test("names belong to their arrays, also those that an object sorts", () => {
     [0, 1],
     [10, 20, 30],
   ]);
+  last.dispose();
+});
+
+test("update of infinite parameters is zero where they stay, as the parameters of step", () => {
+  const solver = sgd({ lr: 1 });
+  const params = { mask: np.array([0, -Infinity]), w: np.array([1, Infinity]) };
+  const state = solver.init(tree.ref(params));
+  const [updates, next] = solver.update({ mask: null, w: np.array([1, 1]) }, state, tree.ref(params));
+  const sum = applyUpdates(params, updates);
+  expect(read(sum)).toEqual({ mask: bits([0, -Infinity]), w: bits([0, Infinity]) });
+  next.dispose();
+  tree.dispose(sum);
+});
+
+test("applyUpdates refuses what does not fit, and consumes nothing", () => {
+  const params = { a: np.array([1, 2]), b: np.array([3]) };
+  const consumed = np.array([1, 1]);
+  consumed.dispose();
+  for (const [updates, message] of [
+    [{ a: np.array([1, 1]), b: np.array([1, 1]) }, 'applyUpdates: updates: "b" must have shape [1], got [2]'],
+    [{ a: np.array([1, 1]), b: null }, 'applyUpdates: updates: "b" must be an array of jax-js, got null'],
+    [{ a: consumed, b: np.array([1]) }, 'applyUpdates: updates: "a" was consumed; give a reference, tree.ref(…)'],
+    [params, "applyUpdates: an array is given 2 times, but has 1 references; write array.ref"],
+  ] as const) {
+    expect(() => applyUpdates(params, updates as any)).toThrow(message);
+    expect([params.a.refCount, params.b.refCount]).toEqual([1, 1]);
+  }
+  const traced = jit((x: np.Array) => applyUpdates({ x }, { x: np.ones([2]) }).x);
+  expect(bits(traced(params.a.ref).dataSync())).toEqual(bits([2, 3]));
+  tree.dispose(params);
+});
+
+test("a step that fails leaves the parameters of the state", () => {
+  const solver = sgd({ lr: (step: number) => (step === 1 ? Number.NaN : 1) });
+  let state = solver.init(np.array([1, 2]));
+  [, state] = solver.step(np.array([1, 2]), np.array([1, 1]), state);
+  expect(() => solver.step(np.array([5, 5]), np.array([1, 1]), state)).toThrow("at step 1, lr");
+  expect(bits((solver.params(state) as np.Array).dataSync())).toEqual(bits([0, 1]));
+  state.dispose();
+});
+
+test("after loading, a step takes the parameters that are given", () => {
+  const solver = adamw({ lr: 0.1, weightDecay: 0 });
+  let params = np.array([1, 2]);
+  let state = solver.init(params.ref);
+  const { tensors, optimizer } = state.internals;
+  const step = () => ([params, state] = solver.step(params, np.array([1, 1]), state));
+  step();
+  const bytes = save(tensors, optimizer);
+  step();
+  const before = [...params.ref.dataSync()];
+  load(bytes, tensors, optimizer);
+  step();
+  for (const [i, x] of params.dataSync().entries()) expect(x).toBeCloseTo(before[i]! - 0.1, 5);
+  state.dispose();
+});
+
+interface Layer {
+  readonly w: np.Array;
+}
+
+test("parameters whose type is an interface, or has readonly lists", () => {
+  const solver = sgd({ lr: 1 });
+  const params: { readonly layers: readonly Layer[] } = { layers: [{ w: np.array([1]) }] };
+  const [next, state] = solver.step(params, { layers: [{ w: np.array([1]) }] }, solver.init(tree.ref(params)));
+  const layer: Layer = next.layers[0]!;
+  // @ts-expect-error: a number is no array
+  expect(() => solver.init({ w: 1 })).toThrow('"w" must be an array of jax-js, got 1');
+  const [updates, last] = solver.update({ layers: [{ w: null }] }, state, tree.ref(next));
+  expect(bits(applyUpdates(next, updates).layers[0]!.w.dataSync())).toEqual(bits([0]));
+  expect(layer.w.refCount).toBe(0);
   last.dispose();
 });

@@ -1,6 +1,6 @@
 /** Optimizers for jax-js. They work like those of Optax: a call takes a state and returns the next state. Arrays are consumed. */
 
-import { Array as JaxArray, type JsTree, type JsTreeDef, numpy as np, tree } from "@jax-js/jax";
+import { Array as JaxArray, jit, type JsTree, type JsTreeDef, numpy as np, tree } from "@jax-js/jax";
 import { adapterOptions, matches, type Names, refuseZeroGrad } from "../adapter.js";
 import { createArenaSync } from "../arena/arena.js";
 import { sameShape, type Shape, Tensor } from "../arena/tensor.js";
@@ -20,6 +20,18 @@ export type ArrayTree = JsTree<JaxArray>;
 /** Gradients of a tree of arrays. An array whose gradient is null stays as it is. */
 export type GradientTree = JsTree<JaxArray | null>;
 
+/** The type `Params` if it is that of a tree of arrays, also if it is an interface or has readonly lists. */
+type Arrays<Params> = Params extends JaxArray
+  ? Params
+  : Params extends object
+    ? { readonly [Key in keyof Params]: Arrays<Params[Key]> }
+    : never;
+
+/** Gradients of a tree of arrays of the type `Params`. */
+type Gradients<Params> = Params extends JaxArray
+  ? JaxArray | null
+  : { readonly [Key in keyof Params]: Gradients<Params[Key]> };
+
 /** A group of arrays that share options. An array belongs to the first group that matches its name. */
 export interface ArrayGroup {
   /** A pattern that the names match, or a list of them. The name of an array is its path in the tree, such as `layers.0.w`. */
@@ -33,6 +45,8 @@ interface Contents {
   readonly structure: JsTreeDef;
   /** The arrays that were returned last, whose values the tensors have. They are compared, never read. */
   last: readonly JaxArray[];
+  /** The number of steps when they were returned. `load` can change it. */
+  steps: number;
   /** The devices of the parameters. */
   devices: readonly JaxArray["device"][];
 }
@@ -99,7 +113,9 @@ export class SolverState<Hyper = unknown> {
 
   /** The optimizer and its tensors, for `save` and `load`. */
   get internals(): { readonly optimizer: Optimizer<any, any>; readonly tensors: readonly Tensor[] } {
-    return this.contents("internals");
+    const contents = this.contents("internals");
+    contents.last = []; // `load` may write other values to the tensors
+    return contents;
   }
 
   /** Frees the memory. */
@@ -151,6 +167,7 @@ export class Solver<Hyper = unknown> {
    * The state before the first step, of parameters in a tree.
    * @throws a TypeError or RangeError for anything but a tree of float32 arrays.
    */
+  init<Params>(params: Params & Arrays<Params>): SolverState<Hyper>;
   init(params: ArrayTree): SolverState<Hyper> {
     const { name } = this.#rule;
     const [leaves, structure] = tree.flatten(params) as [JaxArray[], JsTreeDef];
@@ -173,7 +190,12 @@ export class Solver<Hyper = unknown> {
       const tensors = names.map((name) => made[name]!); // an object has names such as "1" first
       const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
       tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
-      return makeState<Hyper>(this.#rule, { optimizer, tensors, structure, last: leaves, devices: devicesOf(leaves) });
+      return makeState<Hyper>(this.#rule, {
+        ...{ optimizer, tensors, structure },
+        last: leaves,
+        steps: 0,
+        devices: devicesOf(leaves),
+      });
     } catch (error) {
       arena.free();
       throw error;
@@ -187,31 +209,33 @@ export class Solver<Hyper = unknown> {
    * @throws a TypeError or RangeError for trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a
    * state that was consumed. Nothing is consumed then.
    */
-  step<Params extends ArrayTree>(
-    params: Params,
-    grads: GradientTree,
+  step<Params>(
+    params: Params & Arrays<Params>,
+    grads: GradientTree | Gradients<Params>,
     state: SolverState<Hyper>,
-  ): [Params, SolverState<Hyper>] {
+  ): [Params, SolverState<Hyper>];
+  step(params: ArrayTree, grads: GradientTree, state: SolverState<Hyper>): [ArrayTree, SolverState<Hyper>] {
     const [old, next] = this.#step("step", params, grads, state);
     for (const array of old) array.dispose();
     const { structure, last } = next.contents("step");
-    return [tree.unflatten(structure, last) as Params, next];
+    return [tree.unflatten(structure, last), next];
   }
 
   /**
    * Makes a step and returns the updates, for `applyUpdates`. As `step`, with the arguments of optax. The sum of the parameters and the
    * updates may differ from the parameters of `step` in the last bit.
    */
-  update<Params extends ArrayTree>(
-    grads: GradientTree,
+  update<Params>(
+    grads: GradientTree | Gradients<Params>,
     state: SolverState<Hyper>,
-    params: Params,
-  ): [Params, SolverState<Hyper>] {
+    params: Params & Arrays<Params>,
+  ): [Params, SolverState<Hyper>];
+  update(grads: GradientTree, state: SolverState<Hyper>, params: ArrayTree): [ArrayTree, SolverState<Hyper>] {
     const [old, next] = this.#step("update", params, grads, state);
     const contents = next.contents("update");
-    const updates = contents.last.map((array, i) => array.sub(old[i]!));
+    const updates = contents.last.map((array, i) => difference(array, old[i]!));
     contents.last = [];
-    return [tree.unflatten(contents.structure, updates) as Params, next];
+    return [tree.unflatten(contents.structure, updates), next];
   }
 
   /**
@@ -274,20 +298,28 @@ export class Solver<Hyper = unknown> {
     state: SolverState<Hyper>,
   ): [readonly JaxArray[], SolverState<Hyper>] {
     const contents = this.#contents(method, state);
-    const { optimizer, tensors, last } = contents;
+    const { optimizer, tensors } = contents;
+    const last = contents.steps === optimizer.steps ? contents.last : [];
     const old = this.#leaves(`${method}: params`, params, contents);
     const gradients = this.#leaves(`${method}: grads`, grads, contents, true);
     checkReferences(`${this.#rule.name}: ${method}`, [...old, ...gradients]);
     giveGradients(tensors, gradients);
-    contents.last = []; // reading a parameter may fail
-    tensors.forEach(({ data }, i) => {
-      if (old[i] !== last[i]) data.set(old[i]!.ref.dataSync() as Float32Array);
-    });
-    contents.last = old;
-    contents.devices = devicesOf(old);
-    optimizer.step();
+    // Values of the tensors are kept where they are replaced, because the step may fail, for example in a schedule.
+    const given = old.map((array, i) => (array === last[i] ? undefined : (array.ref.dataSync() as Float32Array)));
+    const kept = tensors.map(({ data }, i) => (given[i] ? data.slice() : undefined));
+    const setAll = (all: readonly (Float32Array | undefined)[]) =>
+      tensors.forEach(({ data }, i) => all[i] && data.set(all[i]));
+    setAll(given);
+    try {
+      optimizer.step();
+    } catch (error) {
+      setAll(kept);
+      throw error;
+    }
     for (const gradient of gradients) gradient?.dispose();
+    contents.devices = devicesOf(old);
     contents.last = arraysOf(contents);
+    contents.steps = optimizer.steps;
     return [old, state.moved()];
   }
 
@@ -348,17 +380,48 @@ function giveGradients(tensors: readonly Tensor[], gradients: readonly (JaxArray
   });
 }
 
+/** The new parameters less the old ones. The difference is zero where they are equal, also where they are infinite. */
+const difference = /* @__PURE__ */ jit((next: JaxArray, old: JaxArray) =>
+  np.where(next.ref.equal(old.ref), 0, next.sub(old)),
+);
+
 /**
- * Adds updates to parameters, as optax's function of this name does. Both are consumed.
- * @throws a TypeError for trees of different structures. Nothing is consumed then.
+ * Adds updates to parameters, as optax's function of this name does. Both are consumed. It works under `jit` as well.
+ * @throws a TypeError or RangeError for trees that do not fit each other, or that are not of float32 arrays. Nothing is
+ *   consumed then.
  */
-export function applyUpdates<Params extends ArrayTree>(params: Params, updates: Params): Params {
-  const [expected, found] = [tree.structure(params as any), tree.structure(updates as any)];
-  if (!expected.equals(found)) {
-    throw new TypeError(`applyUpdates: updates must be a tree with the structure of params, ${expected}, got ${found}`);
+export function applyUpdates<Params>(params: Params & Arrays<Params>, updates: Params & Arrays<Params>): Params;
+export function applyUpdates(params: ArrayTree, updates: ArrayTree): ArrayTree {
+  const [old, structure] = tree.flatten(params) as [JaxArray[], JsTreeDef];
+  const [changes, found] = tree.flatten(updates) as [JaxArray[], JsTreeDef];
+  if (!structure.equals(found)) {
+    throw new TypeError(
+      `applyUpdates: updates must be a tree with the structure of params, ${structure}, got ${found}`,
+    );
   }
-  return tree.map((param: JaxArray, update: JaxArray) => param.add(update), params as any, updates as any) as Params;
+  const names = tree.leaves(namesIn(params)) as string[];
+  old.forEach((param, i) => {
+    if (!isTraced(param)) checkLeaves("applyUpdates: params", [param], [names[i]!]);
+    if (!isTraced(changes[i])) checkLeaves("applyUpdates: updates", [changes[i]], [names[i]!]);
+    const [expected, got] = [param.shape, changes[i]!.shape];
+    if (sameShape(expected, got)) return;
+    throw new RangeError(
+      `applyUpdates: updates: ${show(names[i])} must have shape ${show(expected)}, got ${show(got)}`,
+    );
+  });
+  checkReferences(
+    "applyUpdates",
+    [...old, ...changes].filter((array) => !isTraced(array)),
+  );
+  return tree.unflatten(
+    structure,
+    old.map((param, i) => param.add(changes[i]!)),
+  );
 }
+
+/** Whether this is an array without values, in a function of `jit`, `grad` or `vmap`. */
+const isTraced = (leaf: unknown): boolean =>
+  typeof leaf === "object" && leaf !== null && !(leaf instanceof JaxArray) && "aval" in leaf;
 
 const devicesOf = (arrays: readonly JaxArray[]) => arrays.map(({ device }) => device);
 
@@ -374,9 +437,8 @@ function checkLeaves(title: string, leaves: readonly unknown[], names: readonly 
       if (leaf.dtype === np.float32) return;
       throw new TypeError(`${title}: ${name} must be float32, got ${leaf.dtype}`);
     }
-    const isTraced = typeof leaf === "object" && leaf !== null && "aval" in leaf;
     throw new TypeError(
-      isTraced
+      isTraced(leaf)
         ? `${title}: ${name} has no values, because it is traced by jit, grad or vmap; call the optimizer outside of them`
         : `${title}: ${name} must be an array of jax-js, got ${show(leaf)}`,
     );
