@@ -398,6 +398,58 @@ test("minimize disposes the gradients if there is an error", async () => {
   tf.dispose(a);
 });
 
+test("between eval() and train(), state is not loaded; dispose() ends it", async () => {
+  await use("wasm");
+  const a = tf.variable(tf.scalar(3));
+  const optimizer = adapted.scheduleFreeSgd({ lr: 0.1 });
+  const step = () => optimizer.minimize(() => tf.square(a), false, [a]);
+  step();
+  const weights = await optimizer.getWeights();
+  step();
+  optimizer.eval();
+  await expect(optimizer.setWeights(weights)).rejects.toThrow(
+    "scheduleFreeSgd: setWeights: the parameters are those of eval(); call train() first",
+  );
+  const [evaluated] = a.dataSync();
+  optimizer.dispose();
+  optimizer.train();
+  expect(a.dataSync()[0]).toBe(evaluated);
+  step();
+  expect(optimizer.iterations).toBe(1);
+  optimizer.dispose();
+  a.dispose();
+});
+
+test.each(backends)("an average that a program holds is that of the last step, on %s", async (backend) => {
+  await use(backend);
+  const a = tf.variable(tf.ones([4, 4]));
+  const optimizer = sgd({ lr: 0.25, ema: 0.5 });
+  const step = () => optimizer.minimize(() => tf.sum(tf.square(a)) as tf.Scalar, false, [a]);
+  step();
+  const held = optimizer.average(a) as tf.Tensor2D;
+  const product = () => tf.tidy(() => tf.matMul(tf.ones([1, 4]), held).dataSync()[0]!);
+  product();
+  step();
+  step();
+  expect(held.dataSync()[0]).toBe(0.25); // of 0.5, 0.25 and 0.125: 0.5, 0.375, 0.25
+  expect(product()).toBe(4 * held.dataSync()[0]!);
+  optimizer.dispose();
+  a.dispose();
+});
+
+test("iterations are saved, and the learning rate is a number, as in TensorFlow.js", async () => {
+  await use("wasm");
+  const a = tf.variable(tf.scalar(3));
+  const optimizer = sgd({ lr: (step) => 0.1 / (1 + step) });
+  for (let i = 0; i < 3; i++) optimizer.minimize(() => tf.square(a), false, [a]);
+  const { name, tensor } = await optimizer.saveIterations();
+  expect([name, tensor.dataSync()[0], tensor.dtype]).toEqual(["iter", 3, "int32"]);
+  expect(optimizer.learningRate).toBe(0.1 / 4);
+  optimizer.learningRate *= 0.5;
+  expect(optimizer.hyper.lr).toBe(0.1 / 8);
+  tf.dispose([a, tensor]);
+});
+
 test("a variable without elements", async () => {
   await use("wasm");
   const [empty, a] = [tf.variable(tf.zeros([0, 3])), tf.variable(tf.zeros([2]))];

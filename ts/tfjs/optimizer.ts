@@ -5,6 +5,7 @@ import {
   type NamedTensorMap,
   Optimizer as TfOptimizer,
   type Scalar,
+  scalar,
   type serialization,
   type Tensor as TfTensor,
   tidy,
@@ -13,7 +14,7 @@ import {
 import { adapterOptions, matches, type Names, refuseZeroGrad } from "../adapter.js";
 import { sameShape } from "../arena/tensor.js";
 import { type Rule, sharedOptions } from "../optimizer/definition.js";
-import { liveHyper, refuseOptions, resolveAll, resolveGroup, type Values } from "../optimizer/hyper.js";
+import { liveHyper, refuseOptions, resolveAll, resolveGroup, type Values, valuesAt } from "../optimizer/hyper.js";
 import { type Inspect, shownAs } from "../optimizer/inspect.js";
 import { checkShape } from "../optimizer/params.js";
 import { AVERAGE } from "../optimizer/segment.js";
@@ -26,7 +27,7 @@ import { Entries, type Entry } from "./entries.js";
 import { listGradients } from "./gradients.js";
 import type { Settings, TfjsGroup } from "./groups.js";
 import { type Host, hostOf, isGone } from "./host.js";
-import { type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
+import { ITERATIONS, type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
 
 const LIBRARY = "TensorFlow.js";
 
@@ -43,6 +44,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   #report: StepReport = { gradNorm: undefined, skipped: false, loss: undefined };
   /** The parameters of training, between `eval()` and `train()`. */
   #training: ReadonlyMap<Variable, Float32Array> | undefined;
+  /** The averages that a program has, whose values each step makes visible. */
+  readonly #averages = new Set<Variable>();
   /** The tensors that `getWeights` made, by their names. */
   readonly #exported = new Map<string, Variable>();
 
@@ -120,11 +123,11 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   }
 
   /**
-   * The hyper-parameter `lr` of the variables that are in no group. Setting it sets that of all groups, as for TensorFlow.js's
-   * optimizers.
+   * The learning rate of the next step, of the variables that are in no group. Setting it sets the hyper-parameter `lr` of all
+   * groups, which may be a schedule before.
    */
   get learningRate(): number {
-    return (this.#groups.at(-1)!.hyper as { lr: number }).lr;
+    return valuesAt(this.#rule, this.#groups.at(-1)!.hyper as Values, this.iterations).lr as number;
   }
 
   set learningRate(lr: number) {
@@ -143,6 +146,11 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    */
   setMomentum(momentum: number): void {
     this.#setAll({ momentum });
+  }
+
+  #refuseEval(method: string): void {
+    if (this.#training === undefined) return;
+    throw new Error(`${this.#rule.name}: ${method}: the parameters are those of eval(); call train() first`);
   }
 
   #setAll(changes: Values): void {
@@ -242,6 +250,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
         `${this.#rule.name}: average requires the option ema or swa, and a variable that the optimizer updates, got ${show(variable?.name)}`,
       );
     }
+    this.#averages.add(average);
     this.#host?.publish([average]);
     return average;
   }
@@ -252,9 +261,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * @throws an Error between `eval()` and `train()`: the variables have other values then.
    */
   override async getWeights(): Promise<NamedTensor[]> {
-    if (this.#training) {
-      throw new Error(`${this.#rule.name}: getWeights: the parameters are those of eval(); call train() first`);
-    }
+    this.#refuseEval("getWeights");
     this.#harvest();
     this.#entries.dropDisposed(() => this.#forget());
     this.#host?.publish(this.#entries.state);
@@ -273,9 +280,11 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * Replaces the number of steps and the state by those that `getWeights` gave, here or in an optimizer of
    * TensorFlow.js. State belongs to variables by their names, if all saved names are there. Otherwise it belongs to the variables of the
    * next step by their order, if their number and shapes fit, or by their names without the numbers that TensorFlow.js appends.
-   * @throws a TypeError or RangeError for weights that do not fit the rule; nothing is changed then.
+   * @throws a TypeError or RangeError for weights that do not fit the rule; an Error between `eval()` and `train()`. Nothing
+   * is changed then.
    */
   override async setWeights(weights: NamedTensor[]): Promise<void> {
+    this.#refuseEval("setWeights");
     const { entries, counts } = await readWeights(this.#settings, weights);
     this.#built = undefined;
     this.#entries.replace(entries);
@@ -291,9 +300,16 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     return configOf(this.#rule, options, this.#groups.slice(0, -1)) as serialization.ConfigDict;
   }
 
-  /** Disposes the state. The variables stay. */
+  /** The number of steps as a tensor, as TensorFlow.js's optimizers give it. */
+  override async saveIterations(): Promise<NamedTensor> {
+    return { name: ITERATIONS, tensor: scalar(this.iterations, "int32") };
+  }
+
+  /** Disposes the state. The variables stay as they are, also after `eval()`. */
   override dispose(): void {
     this.#forget();
+    this.#training = undefined;
+    this.#averages.clear();
     this.#entries.replace();
     this.#host?.dispose();
     this.#host = undefined;
@@ -314,7 +330,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   #run(method: string, given: NamedTensorMap | NamedTensor[], act: (core: Built["core"]) => void): void {
     const { name } = this.#rule;
     const title = `${name}: ${method}`;
-    if (this.#training) throw new Error(`${title}: the parameters are those of eval(); call train() first`);
+    this.#refuseEval(method);
     const grads = listGradients(title, given);
     for (const { name, shape } of grads.keys()) checkShape(this.#rule, shape, () => `variable ${show(name)}`);
     if (grads.size === 0) return;
@@ -340,6 +356,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
         entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
       }
       host.publish(moved.map(({ variable }) => variable!));
+      for (const average of this.#averages) if (isGone(average)) this.#averages.delete(average);
+      host.publish(this.#averages);
     });
   }
 

@@ -41,7 +41,7 @@ const factors: Readonly<Record<string, (lr: number) => number>> = {
   rmsprop: (lr) => 1 / lr,
 };
 
-const ITERATIONS = "iter";
+export const ITERATIONS = "iter";
 /** The name of the tensor with all progress besides steps and state: JSON, one character per number. */
 const PROGRESS = "downhill";
 
