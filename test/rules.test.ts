@@ -317,3 +317,24 @@ test("adafactor: a gradient that is NaN leaves the other elements of a vector th
   expect(w.data[1]).toBeNaN();
   expect(w.data[2]).toBeCloseTo(3 + rate, 6);
 });
+
+test("adafactor: an average with the weight 1 is the new square, whatever it was before", () => {
+  const w = small().tensor("w", [4]);
+  w.data.fill(1);
+  const optimizer = adafactor([w], { lr: 0.01, beta2Decay: 0, eps: [1e-7, 1e-3] });
+  w.grad.fill(1e4);
+  optimizer.step();
+  w.grad.set([1e-2, 2e-2, -1e-2, 1e-2]);
+  optimizer.step();
+  // PyTorch 2.15's numbers.
+  expect(error(w.data, [0.9801, 0.9801, 0.9999, 0.9801])).toBeLessThan(1);
+  expect(error(optimizer.state(w).variance!, [1e-4, 4e-4, 1e-4, 1e-4])).toBeLessThan(1);
+});
+
+test("adafactor: an infinite gradient makes a matrix NaN", () => {
+  const w = small().tensor("w", [3, 4]);
+  w.data.fill(1);
+  w.grad.fill(0.5)[0] = Infinity;
+  adafactor([w], { lr: 0.01 }).step();
+  expect(w.data.every(Number.isNaN)).toBe(true);
+});

@@ -327,6 +327,24 @@ describe("averages", () => {
     },
   );
 
+  test.each([
+    [{ ema: 0.5, averageStart: 2 }, false],
+    [{ ema: 0.5, averageStart: 2 }, true],
+    [{ swa: 2 }, false],
+    [{ swa: 3 }, false],
+  ])("begins with the parameters, whatever they were before: %j", (options, isRead) => {
+    const w = small().tensor("w", [3]);
+    const optimizer = sgd([w], { lr: 0, ...options });
+    w.data.set([1e8, Number.NaN, Infinity]);
+    optimizer.step();
+    w.data.set([1.5, 2, 3]);
+    for (let i = 0; i < 4; i++) {
+      if (isRead) optimizer.average(w);
+      optimizer.step();
+    }
+    expect([...optimizer.average(w)]).toEqual([1.5, 2, 3]);
+  });
+
   test("no step is made and nothing is saved from the averages", () => {
     const w = small().tensor("w", [3]);
     const optimizer = sgd([w], { ema: 0.9 });
@@ -437,6 +455,15 @@ test("with clipTensorNorm, an infinite gradient of one tensor does not affect th
   y.grad.fill(0.5);
   sgd([x, y], { lr: 1, clipTensorNorm: 1 }).step();
   expect([x.data[0], y.data[0]]).toEqual([Number.NaN, -0.5]);
+});
+
+test("with agc, a gradient that is NaN makes its row NaN, and no other", () => {
+  const w = small().tensor("w", [2, 3]);
+  w.data.fill(1);
+  w.grad.set([Number.NaN, 1, 2, 1, 1, 1]);
+  sgd([w], { lr: 1, agc: 0.01 }).step();
+  expect([...w.data.subarray(0, 3)]).toEqual([Number.NaN, Number.NaN, Number.NaN]);
+  for (const x of w.data.subarray(3)) expect(x).toBeCloseTo(0.99, 6);
 });
 
 test("small gradients add up", () => {

@@ -94,7 +94,7 @@ pub unsafe fn clip_units<V: F32x4>(units: &Units, segment: &Segment<0>, begin: u
         let [param_norm, grad_norm] = total.map(sqrt);
         let max_norm = units.clip_factor * if param_norm > LEAST_NORM { param_norm } else { LEAST_NORM };
         let norm = grad_norm * segment.grad_scale.abs();
-        if norm > max_norm {
+        if norm > max_norm || norm.is_nan() {
             let scale = max_norm / norm;
             let grads = segment.grads.wrapping_add(start);
             for i in 0..len {

@@ -140,7 +140,12 @@ pub unsafe fn average_columns<V: F32x4>(reduction: &Reduction, segment: &Segment
 unsafe fn update_average<V: F32x4>(mean: V, weight: f64, at: *mut f32, single: bool) {
     unsafe {
         let average = load_vector::<V>(at, single);
-        let next = average + V::splat(weight) * (mean - average);
+        // Each form is exact at its end, 0 or 1. This is PyTorch's `lerp`.
+        let next = if weight < 0.5 {
+            average + V::splat(weight) * (mean - average)
+        } else {
+            mean - V::splat(1.0 - weight) * (mean - average)
+        };
         store_vector(next.zero_below(V::splat(MIN_NORMAL_F32)), at, single);
     }
 }
@@ -163,7 +168,8 @@ pub unsafe fn invert_means(reduction: &Reduction, begin: usize, end: usize) {
         }
         if slice.end == rows {
             let mean = sum / rows as f64;
-            sum = 1.0 / if mean < least { least } else { mean };
+            let mean = if mean < least { least } else { mean };
+            sum = 1.0 / mean + 0.0 * mean; // NaN if the mean is infinite: no row has a meaning then
         }
         unsafe { *partial = sum };
     }

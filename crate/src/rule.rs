@@ -250,12 +250,14 @@ unsafe fn bound<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
 #[inline(always)]
 pub unsafe fn average<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
     let Segment { blend, params, averages, .. } = *segment;
-    let weight = V::splat(blend);
+    let (weight, restarts) = (V::splat(blend), blend == 1.0);
     let mut i = begin;
     while i < end && blend > 0.0 {
         unsafe {
-            let average = V::load(averages.add(i));
-            (average + weight * (V::load(params.add(i)) - average)).store(averages.add(i));
+            let (param, average) = (V::load(params.add(i)), V::load(averages.add(i)));
+            // The old average may be NaN or far from the parameter.
+            let next = if restarts { param } else { average + weight * (param - average) };
+            next.store(averages.add(i));
         }
         i += LANES;
     }

@@ -510,7 +510,7 @@ describe("with strict: false, state of options that differ starts at its initial
   test("what a rule computes once a step, of groups that are new", () => {
     const arena = small();
     const { a, b } = arena.tensors({ a: [2], b: [2] });
-    const [one, two] = [nadam([a, b]), nadam([{ params: [a] }, { params: [b] }])];
+    const [one, two] = [nadam([a]), nadam([{ params: [a] }, { params: [b] }])];
     for (let i = 0; i < 3; i++) one.step();
     load(save([a, b], one), [a, b], two, { strict: false });
     expect(two.groups[0]!.scalars).toEqual(one.groups[0]!.scalars);
@@ -539,9 +539,8 @@ describe("with strict: false, state of options that differ starts at its initial
     const [ofA, ofB] = one.groups[0]!.scalars;
     const [ofC] = novograd([c]).groups[0]!.scalars;
     expect(two.groups[0]!.scalars).toEqual([ofC, ofB, ofA]);
-    expect(leftOut.filter((what) => what.includes("numbers"))).toEqual([
-      expect.stringMatching(/^groups\[0\]\.params\[0\] has the numbers none in the file, .* here$/),
-    ]);
+    expect(leftOut).toContain('tensor "c" is missing in the file');
+    expect(leftOut.filter((what) => what.includes("numbers"))).toEqual([]);
   });
 
   test("the position of a matrix in a tensor is never read from the file", () => {

@@ -7,6 +7,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Arena, createArenaSync } from "../../ts/arena/arena.js";
 import { load, save } from "../../ts/checkpoint/index.js";
+import type { Tensor } from "../../ts/arena/tensor.js";
+import { hasCommonScalars } from "../../ts/optimizer/definition.js";
 import { adamw } from "../../ts/rules/index.js";
 import { cases, fitting } from "../registry.js";
 import { file, parts, sealed } from "./files.js";
@@ -187,5 +189,58 @@ describe("a sealed checkpoint whose counts contradict each other", () => {
     other.optimizer.step();
     for (const { data } of [other.w, other.v]) expect(data.every(Number.isFinite)).toBe(true);
     expect(other.w.data[0]).not.toBe(other.v.data[0]);
+  });
+});
+
+describe.each(cases.filter(({ rule }) => !hasCommonScalars(rule)))("$name, with strict: false", (each) => {
+  const { factory, rule, options } = each;
+  const make = (sizes: Record<string, number[]>) => {
+    const arena = createArenaSync({ maxBytes: 2 ** 18, threads: 1 });
+    const model = arena.tensors(
+      Object.fromEntries(Object.entries(sizes).map(([name, shape]) => [name, fitting(rule, shape)])),
+    );
+    return Object.values(model).map((tensor) => (tensor.data.fill(0.5), tensor));
+  };
+  const step = (optimizer: { step(): unknown }, tensors: readonly Tensor[], seed: number) => {
+    for (const { grad } of tensors) grad.forEach((_, i) => (grad[i] = Math.cos(seed + i)));
+    optimizer.step();
+  };
+  const bits = (tensors: readonly Tensor[]) =>
+    tensors.map(({ data }) => [...new Uint32Array(Float32Array.from(data).buffer)]);
+  const trained = (sizes: Record<string, number[]>, steps: number) => {
+    const tensors = make(sizes);
+    const optimizer = factory(tensors, options);
+    for (let i = 0; i < steps; i++) step(optimizer, tensors, i);
+    return { tensors, optimizer };
+  };
+
+  test.each([
+    ["that is new", { a: [3, 2] }],
+    ["of another shape", { a: [3, 2], b: [5, 2] }],
+  ])("a tensor %s makes the steps of a new one, and the others go on", (_, sizes) => {
+    const saved = trained(sizes, 4);
+    const bytes = save(saved.tensors, saved.optimizer);
+    const { tensors, optimizer } = trained({ a: [3, 2], b: [2, 4] }, 0);
+    load(bytes, tensors, optimizer, { strict: false });
+    const fresh = trained({ b: [2, 4] }, 0);
+    for (const seed of [9, 10]) {
+      step(optimizer, tensors, seed);
+      step(saved.optimizer, saved.tensors, seed);
+      step(fresh.optimizer, fresh.tensors, seed);
+    }
+    expect(bits(tensors)).toEqual(bits([saved.tensors[0]!, fresh.tensors[0]!]));
+  });
+
+  test("tensors of one group in two groups go on", () => {
+    const saved = trained({ a: [3, 2], b: [2, 4] }, 4);
+    const tensors = make({ a: [3, 2], b: [2, 4] });
+    const optimizer = factory(
+      tensors.map((tensor) => ({ params: [tensor] })),
+      options,
+    );
+    load(save(saved.tensors, saved.optimizer), tensors, optimizer, { strict: false });
+    step(optimizer, tensors, 9);
+    step(saved.optimizer, saved.tensors, 9);
+    expect(bits(tensors)).toEqual(bits(saved.tensors));
   });
 });

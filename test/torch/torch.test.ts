@@ -776,3 +776,29 @@ test("strict: false loads what fits, whatever the counts", () => {
   const steps = Object.values((readTorch(saveOptimizer(more)) as any).state).map(({ step }: any) => step.item());
   expect(steps).toEqual([5, 5, 1]);
 });
+
+test("options that are in conflict with each other are an error, and are not written", () => {
+  const w = small().tensor("w", [2]);
+  const file = saveOptimizer(sgd([w], { momentum: 0.9, nesterov: true }));
+  const state = readTorch(file) as any;
+  state.param_groups[0].dampening = 0.5;
+  const optimizer = sgd([w], { momentum: 0.9 });
+  expect(() => loadOptimizer(state, optimizer)).toThrow("nesterov needs momentum above 0 and dampening 0");
+  expect(loadOptimizer(state, optimizer, { strict: false }).leftOut).toHaveLength(1);
+  expect(optimizer.hyper).toMatchObject({ dampening: 0, nesterov: false });
+  optimizer.hyper.lr = 0.05;
+});
+
+test("strict: false: a tensor of another shape begins with its first step", () => {
+  const [before, after] = [small().tensors({ a: [2], b: [2] }), small().tensors({ a: [2], b: [3] })];
+  const saved = adam([before.a, before.b], { lr: 0.1 });
+  for (let i = 0; i < 1000; i++) saved.step();
+  const optimizer = adam([after.a, after.b], { lr: 0.1 });
+  expect(loadOptimizer(saveOptimizer(saved), optimizer, { strict: false }).leftOut).toEqual([
+    'tensor "b.exp_avg" is F32 [2] in the file, F32 [3] here',
+    'tensor "b.exp_avg_sq" is F32 [2] in the file, F32 [3] here',
+  ]);
+  after.b.grad.fill(1);
+  optimizer.step();
+  for (const x of after.b.data) expect(x).toBeCloseTo(-0.1, 6);
+});

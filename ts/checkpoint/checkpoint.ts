@@ -5,7 +5,7 @@ import { show } from "../option.js";
 import { encodeText } from "../platform.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { STATE_PREFIX } from "../arena/names.js";
-import type { Shape, Tensor } from "../arena/tensor.js";
+import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 import { crc32, hex } from "./crc32.js";
 import { concat } from "./files.js";
 import { asJson, parse, parseObject, short, toJson } from "./json.js";
@@ -191,10 +191,15 @@ function checkerOf(
   const here = arraysOf(title, tensors, optimizer);
   const check = ({ report, rename }: Loading) => {
     const { metadata, tensors: there } = checkedHeader(header, size);
-    const progress = optimizer && progressIn(metadata, optimizer, report, rename);
+    const found = renamed(there, renameArray(rename));
+    const fits = ({ name, shape }: Tensor) => {
+      const array = found.get(name);
+      return array !== undefined && sameShape(array.shape, shape);
+    };
+    const progress = optimizer && progressIn(metadata, optimizer, report, rename, fits);
     const meant = <Value>(map: ReadonlyMap<string, Value>) =>
       progress ? map : new Map([...map].filter(([name]) => !name.startsWith(STATE_PREFIX)));
-    const pairs = matchTensors(meant(here), renamed(meant(there), renameArray(rename)), ["F32"], report);
+    const pairs = matchTensors(meant(here), meant(found), ["F32"], report);
     const text = metadata.get("extra");
     return { pairs, progress, extra: text === undefined ? undefined : parse(text, "extra") };
   };

@@ -94,12 +94,16 @@ function completed(
   return { ...defaultsOf(Object.fromEntries(shared)), ...rest, groups: all };
 }
 
-/** Reads the progress of the optimizer. Undefined for a file of another rule. */
+/**
+ * Reads the progress of the optimizer. Undefined for a file of another rule.
+ * @param fits whether the file has a tensor with this name and shape
+ */
 export function progressIn(
   metadata: ReadonlyMap<string, string>,
   optimizer: Checkpointable,
   report: Report,
   rename: (name: string) => string,
+  fits: (tensor: Tensor) => boolean,
 ) {
   const rule = metadata.get("rule");
   if (rule === undefined) {
@@ -120,47 +124,49 @@ export function progressIn(
     const got = Array.isArray(observed) ? observed.length : "none";
     report(`the file has ${got} of the schedules that observe, the program ${schedules.length}`);
   }
+  const placeOf = placesIn(there.groups, { since, isDue, scalars });
   const groups = optimizer.groups.map((group, i) => {
-    const places = placesIn(there.groups, i, group.params);
-    const of = (list: unknown): unknown => (Array.isArray(list) && places ? list[i] : undefined);
-    for (const [name, list] of Object.entries({ since, isDue, scalars })) {
-      checkLength(`groups[${i}].${name}`, of(list), there.groups, i);
-    }
-    const dues = of(isDue);
-    const areDue = group.params.map((_, k) => {
-      const own: unknown = places?.[k] === undefined ? false : Array.isArray(dues) ? dues[places[k]] : true;
-      flag(true).check(`groups[${i}].isDue[${k}]`, own);
+    const places = group.params.map((tensor) => (fits(tensor) ? placeOf.get(tensor.name) : undefined));
+    const loaded = places.filter((place) => place !== undefined);
+    const [first] = loaded;
+    const dues = places.map((place) => {
+      const own = place ? (itemAt(isDue, place) ?? true) : false;
+      flag(true).check(titleAt("isDue", isDue, place), own);
       return own as boolean;
     });
-    const first: unknown = Array.isArray(since) && places ? since[i] : places ? 0 : saved.steps;
-    const isList = Array.isArray(first);
-    // Files of earlier versions have no steps that some tensors did not make.
-    const ownJoined = of(joined) ?? (isList ? 0 : first);
-    whole(0, 0, saved.steps).check(`groups[${i}].joined`, ownJoined);
-    const ownSince = group.params.map((_, k) => {
-      const own: unknown = isList ? (places![k] === undefined ? saved.steps : first[places![k]]) : first;
-      whole(0, ownJoined as number, saved.steps).check(`groups[${i}].since${isList ? `[${k}]` : ""}`, own);
+    // The steps that a tensor made before are those of the program if its state is not in the file.
+    const before = (steps: number) => Math.max(0, saved.steps - (optimizer.steps - steps));
+    const sinceAt = (place: Place) => itemAt(since, place) ?? 0;
+    const joinedAt = (place: Place): unknown =>
+      // Files of earlier versions do not have it, nor steps that only some tensors did not make.
+      itemAt(joined, place) ?? (isListed(since, place) ? 0 : sinceAt(place));
+    for (const place of loaded) whole(0, 0, saved.steps).check(titleAt("joined", joined, place), joinedAt(place));
+    const ownJoined = first ? Math.min(...loaded.map((place) => joinedAt(place) as number)) : before(group.joined ?? 0);
+    const ownSince = places.map((place, k) => {
+      if (!place) return Math.max(before(group.since?.[k] ?? 0), ownJoined);
+      const own = sinceAt(place);
+      whole(0, joinedAt(place) as number, saved.steps).check(titleAt("since", since, place), own);
       return own as number;
     });
-    const given: unknown = of(scalars);
-    const isSeparate = isList && group.params.length > 1 && !group.isSeparate;
+    const differ = (items: readonly unknown[]) => new Set(items.map((item) => JSON.stringify(item))).size > 1;
+    const isSeparate =
+      group.params.length > 1 &&
+      !group.isSeparate &&
+      (differ(ownSince) ||
+        loaded.some((place) => isListed(since, place)) ||
+        differ(loaded.map((place) => itemAt(scalars, place))));
+    const all = isSeparate ? group.params.map(() => group.scalars[0]!) : group.scalars;
     return {
       group,
       since: ownSince,
-      joined: ownJoined as number,
-      isDue: areDue,
+      joined: ownJoined,
+      isDue: dues,
       isSeparate,
-      scalars:
-        given === undefined
-          ? group.scalars
-          : scalarsOf(
-              `groups[${i}]`,
-              group,
-              given,
-              isSeparate ? group.params.length : group.scalars.length,
-              places!,
-              report,
-            ),
+      scalars: all.map((here, k) => {
+        const place = all.length === 1 ? first : places[k];
+        const title = `groups[${i}]${all.length > 1 ? `.params[${k}]` : ""}`;
+        return place ? scalarsIn(title, here, itemAt(scalars, place), report) : here;
+      }),
     };
   });
   return {
@@ -187,45 +193,53 @@ function adapted(
   };
 }
 
+/** The place of a tensor in the groups of a file. */
+type Place = readonly [group: number, param: number];
+
 /**
- * Returns the indices of tensors in a group of the file, by their names; undefined if the file does not have the group.
+ * The places of tensors in the groups of a file, by their names.
+ * @param lists numbers for each group, or for each tensor of a group
+ * @throws a RangeError for a list that does not have an item for each tensor of a group.
  */
-function placesIn(groups: Json, i: number, params: readonly Tensor[]): readonly (number | undefined)[] | undefined {
-  if (!Array.isArray(groups) || i >= groups.length) return undefined;
-  const names: unknown = isObject(groups[i]) ? groups[i].params : undefined;
-  const places = new Map(Array.isArray(names) ? names.map((name, k) => [name as unknown, k] as const) : []);
-  return params.map(({ name }) => places.get(name));
-}
-
-/** Throws a RangeError for a list that does not have an item for each tensor of a group of the file. */
-function checkLength(title: string, list: unknown, groups: Json, i: number): void {
-  const names: unknown = Array.isArray(groups) && isObject(groups[i]) ? groups[i].params : undefined;
-  if (!Array.isArray(list) || !Array.isArray(names) || list.length === names.length) return;
-  throw new RangeError(`${title} must have one item for each of ${names.length} params, got ${list.length}`);
-}
-
-/** Reads `count` records of scalars: one of the group, or one of each of its tensors. */
-function scalarsOf(
-  title: string,
-  { scalars }: Checkpointable["groups"][number],
-  given: unknown,
-  count: number,
-  places: readonly (number | undefined)[],
-  report: Report,
-): readonly Scalars[] {
-  return Array.from({ length: count }, (_, k) => {
-    const here = scalars[k] ?? scalars[0]!;
-    const there = Object(Array.isArray(given) ? given[places[k] ?? -1] : given) as Record<string, unknown>;
-    const name = count > 1 ? `${title}.params[${k}]` : title;
-    const [keys, saved] = [Object.keys(here), Object.keys(there)];
-    if (saved.length !== keys.length || !keys.every((key) => Object.hasOwn(there, key))) {
-      const has = short(saved.slice(0, 8).join(", ")) || "none";
-      report(`${name} has the numbers ${has} in the file, ${keys.join(", ")} here`);
-      return here;
+function placesIn(groups: Json, lists: Record<string, unknown>): ReadonlyMap<string, Place> {
+  const places = new Map<string, Place>();
+  (Array.isArray(groups) ? groups : []).forEach((group, i) => {
+    const names: readonly unknown[] = isObject(group) && Array.isArray(group.params) ? group.params : [];
+    names.forEach((name, k) => places.set(String(name), [i, k]));
+    for (const [name, list] of Object.entries(lists)) {
+      const own: unknown = Array.isArray(list) ? list[i] : undefined;
+      if (!Array.isArray(own) || own.length === names.length) continue;
+      throw new RangeError(
+        `groups[${i}].${name} must have one item for each of ${names.length} params, got ${own.length}`,
+      );
     }
-    // In the order in which kernels read them.
-    return Object.fromEntries(keys.map((key) => [key, numberFrom(`${name}.${key}`, there[key])]));
   });
+  return places;
+}
+
+/** Whether a group of the file has an item for each tensor. */
+const isListed = (list: unknown, [group]: Place): boolean => Array.isArray(list) && Array.isArray(list[group]);
+
+/** The item of a tensor, or that of all tensors of its group. */
+function itemAt(list: unknown, [group, param]: Place): unknown {
+  const own: unknown = Array.isArray(list) ? list[group] : undefined;
+  return Array.isArray(own) ? own[param] : own;
+}
+
+const titleAt = (name: string, list: unknown, place: Place | undefined): string =>
+  place ? `groups[${place[0]}].${name}${isListed(list, place) ? `[${place[1]}]` : ""}` : name;
+
+/** Reads a record of scalars. Reports one that has others, and returns the present ones then. */
+function scalarsIn(title: string, here: Scalars, given: unknown, report: Report): Scalars {
+  const there = Object(given) as Record<string, unknown>;
+  const [keys, saved] = [Object.keys(here), Object.keys(there)];
+  if (saved.length !== keys.length || !keys.every((key) => Object.hasOwn(there, key))) {
+    const has = short(saved.slice(0, 8).join(", ")) || "none";
+    report(`${title} has the numbers ${has} in the file, ${keys.join(", ")} here`);
+    return here;
+  }
+  // In the order in which kernels read them.
+  return Object.fromEntries(keys.map((key) => [key, numberFrom(`${title}.${key}`, there[key])]));
 }
 
 /** Reads what schedule `i` has observed, if the file has it. */

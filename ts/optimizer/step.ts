@@ -470,8 +470,10 @@ export class Step implements Work<StepRequest> {
     else if (zeroGrad && !error) {
       for (const { segment } of this.#parts!.due) for (const { grad } of segment.tensors) grad.fill(0);
     }
-    if (!error) this.#skipped += 1;
-    this.lossScale.shrink();
+    if (!error) {
+      this.#skipped += 1;
+      this.lossScale.shrink();
+    }
     this.#result.skipped = true;
     this.#next = this.#phases.length;
     if (error) throw error;

@@ -15,7 +15,8 @@ import { rule } from "../rule.js";
  * without momentum when there is no memory for state.
  *
  * Elsewhere: PyTorch's `SGD`; Optax's `sgd`, TensorFlow.js's `train.sgd` and `train.momentum`, without dampening and
- * weight decay. Keras's `SGD` with momentum is `momentum` here.
+ * weight decay. Keras's `SGD` with momentum is `momentum` here. PyTorch leaves the buffer as it is in a step whose
+ * momentum is 0, as a schedule may have it.
  */
 export const sgd = rule("sgd", {
   kernels,

@@ -294,8 +294,8 @@ export const sequentialLR = schedule(
 
 /**
  * Combines schedules with the same `lr`: the rate is `lr`, multiplied by the factor of each schedule. PyTorch's `ChainedScheduler`
- * applies each to the rate that the one before has left. That differs for `cosineAnnealingLR` with an `etaMin` above 0, and for
- * `cosineAnnealingWarmRestarts` that is not the first.
+ * applies each to the rate that the one before has left. That differs for `cosineAnnealingWarmRestarts`, and for
+ * `cosineAnnealingLR` after `TMax` steps or with an `etaMin` above 0.
  */
 export const chained = schedule(
   "chained",

@@ -1,6 +1,6 @@
 /** Converts between an optimizer and PyTorch's `state_dict()`. */
 
-import type { Shape, Tensor } from "../arena/tensor.js";
+import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 import {
   type AnyOptimizer,
   groupsOf,
@@ -120,7 +120,14 @@ export function checkStateDict(
       ),
     };
   });
-  const tensors = loads.flatMap(({ tensors }) => tensors);
+  const listed = loads.flatMap(({ tensors }) => tensors);
+  // A tensor of another shape counts as missing: it keeps its steps.
+  const tensors = listed.filter(({ tensor, slots }) =>
+    Object.keys(internals.viewsOf(tensor).state).every((slot) => {
+      const { shape } = slots.get(snake(slot)) ?? {};
+      return shape === undefined || sameShape(shape, shapeOf(optimizer, slot, tensor));
+    }),
+  );
   const made = stepsMade(optimizer, tensors, steps, torchRule);
   const ownSteps = new Map(tensors.map((load) => [load.tensor, ownStepsOf(load, made, torchRule, optimizer)]));
 
@@ -129,7 +136,7 @@ export function checkStateDict(
   );
   const views = new Map<string, { shape: Shape; view: Float32Array }>();
   const found = new Map<string, FileTensor>();
-  for (const { tensor, slots } of tensors) {
+  for (const { tensor, slots } of listed) {
     if (fresh.has(tensor)) continue;
     for (const [slot, view] of Object.entries(internals.viewsOf(tensor).state)) {
       views.set(`${tensor.name}.${snake(slot)}`, { shape: shapeOf(optimizer, slot, tensor), view });
@@ -295,13 +302,21 @@ function stage(group: Group<Values>, changes: Values, report: Report): () => voi
   try {
     return group.stage(changes);
   } catch (cause) {
-    const names = Object.keys(changes);
-    if (names.length > 1) {
-      const writes = names.map((name) => stage(group, { [name]: changes[name] }, report));
-      return () => writes.forEach((write) => write());
+    const errors = new Map<string, Error>();
+    for (const [name, value] of Object.entries(changes)) {
+      try {
+        group.stage({ [name]: value });
+      } catch (error) {
+        errors.set(name, error as Error);
+      }
     }
-    report((cause as Error).message);
-    return () => {};
+    const valid = Object.fromEntries(Object.entries(changes).filter(([name]) => !errors.has(name)));
+    if (errors.size === 0) {
+      report((cause as Error).message); // they are in conflict with each other
+      return () => {};
+    }
+    for (const { message } of errors.values()) report(message);
+    return stage(group, valid, report);
   }
 }
 
