@@ -127,10 +127,10 @@ async function bundled(contents: string): Promise<string> {
 }
 
 test.each([
-  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 27_850],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 27_500],
-  ["everything", `export * from "downhill"`, 81_350],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 95_450],
+  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_100],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 27_750],
+  ["everything", `export * from "downhill"`, 81_650],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 95_800],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });
@@ -142,7 +142,7 @@ test("a bundler keeps only the code that is used", async () => {
   expect(adamw).not.toMatch(/initialAccumulatorValue|centered|trustCoefficient/);
   expect(adagrad).toContain("initialAccumulatorValue");
   expect(adagrad).not.toMatch(/biasCorrection|centered|trustCoefficient/);
-  for (const bundle of [adamw, adagrad]) expect(bundle).not.toMatch(/safetensors|__metadata__|torch\.save/);
+  for (const bundle of [adamw, adagrad]) expect(bundle).not.toMatch(/safetensors|checksum|torch\.save/);
 });
 
 test("the declarations have no errors of their own, which `skipLibCheck` would hide", () => {
