@@ -64,6 +64,12 @@ export function bytesToNext(bytes: number): number {
   return least + bytesUntil(least, DISTANCE);
 }
 
+/** Returns a function that allocates bytes, one block after the other from `address` on, and returns their address. */
+export function bumpAllocator(address: number): (bytes: number) => number {
+  let next = address;
+  return (bytes) => (next += bytes) - bytes;
+}
+
 /** The most bytes that `besideParams` leaves free, if the largest array of state has so many bytes. */
 export const roomBeside = (bytes: number): number => (bytes < LARGE_ARRAY ? 0 : PERIOD);
 

@@ -1,7 +1,7 @@
 /** A group: tensors that share hyper-parameters. */
 
 import type { Arena } from "../arena/arena.js";
-import { MAX_BYTES } from "../arena/memory.js";
+import { bumpAllocator, MAX_BYTES } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Kernel } from "../wasm/kernels.js";
 import type { Program } from "../matrix/program.js";
@@ -116,8 +116,7 @@ export class Group<Hyper = any> {
     scratch: number,
     joined: number,
   ) {
-    let next = address;
-    const take = (bytes: number) => (next += bytes) - bytes;
+    const take = bumpAllocator(address);
     const hyperStructs: HyperStruct[] = [];
     this.#segments = Object.freeze(
       segments.map((tensors, i) => {
@@ -190,8 +189,7 @@ export class Group<Hyper = any> {
    * change. @internal
    */
   separate(arena: Arena, { values, variant }: Plan, address: number): void {
-    let next = address;
-    const take = (bytes: number) => (next += bytes) - bytes;
+    const take = bumpAllocator(address);
     const { scalars } = this;
     const parts = this.#segmentOfEach().map((from, i) => {
       const tensor = this.params[i]!;

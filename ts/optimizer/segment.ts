@@ -1,7 +1,7 @@
 /** A segment: tensors of a group that are adjacent in memory, with their state. One kernel call updates all of them. */
 
 import type { Arena } from "../arena/arena.js";
-import { besideParams, roomBeside, bytesToNext } from "../arena/memory.js";
+import { besideParams, bumpAllocator, bytesToNext, roomBeside } from "../arena/memory.js";
 import { elementsIn, padded, type Tensor } from "../arena/tensor.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
@@ -142,8 +142,10 @@ export class Segment {
     const { kernels, measure, slots, hasAverage, hasAccumulator, zeroGrad, bounds, agc, hessianSlot } = variant;
     const length = extent(tensors);
     const stateOf = holderOf(tensors);
-    let next = placed || stateOf ? address : besideParams(address, largestArray(tensors, variant), data.byteOffset);
-    const take = (bytes: number) => (next += bytes) - bytes;
+    const isPlaced = placed !== undefined || stateOf !== undefined;
+    const take = bumpAllocator(
+      isPlaced ? address : besideParams(address, largestArray(tensors, variant), data.byteOffset),
+    );
     const places: Readonly<Record<string, Float32Array | undefined>> = {
       ...placed?.state,
       [AVERAGE]: placed?.average,

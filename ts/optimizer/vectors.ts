@@ -4,7 +4,7 @@
  */
 
 import type { Arena } from "../arena/arena.js";
-import { bytesToNext } from "../arena/memory.js";
+import { bumpAllocator, bytesToNext } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import { combine, dot, magnitude } from "../kernels/vector.js";
 import type { PAUSE } from "../threads/pool.js";
@@ -100,8 +100,7 @@ export class Vectors {
     const sums = SUMS_PER_CHUNK * sumsRange(most - 1, 0, length)[1];
     const vector = lengths.reduce((sum, length) => sum + bytesToNext(4 * length), 0);
     const bytes = vector * count + STRUCT_BYTES * most + 8 * sums + taskBytes(most);
-    let next = arena.reserve(bytes, what, kernels);
-    const take = (bytes: number) => (next += bytes) - bytes;
+    const take = bumpAllocator(arena.reserve(bytes, what, kernels));
     const starting = (view: "data" | "grad") =>
       lists.map(([first], i) => arena.floats(first![view].byteOffset, lengths[i]!));
     this.params = starting("data");
@@ -109,14 +108,14 @@ export class Vectors {
     this.allocated = Array.from({ length: count }, () =>
       lengths.map((length) => arena.floats(take(bytesToNext(4 * length)), length)),
     );
-    this.#structs = next;
-    const structs = Array.from({ length: most }, () => take(STRUCT_BYTES));
+    this.#structs = take(STRUCT_BYTES * most);
+    const structs = Array.from({ length: most }, (_, i) => this.#structs + i * STRUCT_BYTES);
     this.#pointers = structs.map(
       (struct) => new Uint32Array(space.memory.buffer, struct + POINTERS_OFFSET, FIRST_SLOT + 1),
     );
     this.#weights = structs.map((struct) => arena.doubles(struct + WEIGHTS_OFFSET, 2));
     this.#sums = arena.doubles(take(8 * sums), sums);
-    this.#table = next;
+    this.#table = take(taskBytes(most));
     this.#memory = space.memory;
     this.#addressOf = new Map(kernels.map((kernel) => [kernel, arena.kernel(kernel)]));
     this.#lists = lists;
