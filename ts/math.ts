@@ -1,8 +1,11 @@
 /**
- * Powers, logarithms and angles with the same bits on every engine, which `Math` does not promise. They consist of sums
- * and products, after Sun's fdlibm (1993). Powers are within 32 units in the last place, the others within two.
- * Schedules and the scalars of rules need them.
+ * Rounding up; and powers, logarithms and angles with the same bits on every engine, which `Math` does not promise. They
+ * consist of sums and products, after Sun's fdlibm (1993). Powers are within 32 units in the last place, the others
+ * within two. Schedules and the scalars of rules need them.
  */
+
+/** The smallest multiple of `multiple` that is at least `x`. */
+export const roundUp = (x: number, multiple: number): number => Math.ceil(x / multiple) * multiple;
 
 const bits = new DataView(new ArrayBuffer(8));
 

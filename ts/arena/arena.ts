@@ -11,6 +11,7 @@ import {
   suggestCollection,
   bytesToNext,
 } from "./memory.js";
+import { roundUp } from "../math.js";
 import { classOf, flag, listNames, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
@@ -412,7 +413,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     const { space, code } = this.internals(what);
     const missing = [...new Set(kernels)].filter((kernel) => !this.#kernels.has(kernel));
     const encoded = missing.map((kernel) => encode(kernel, space.shared, code.module !== undefined));
-    const lines = (length: number) => Math.ceil(length / ALIGNMENT) * ALIGNMENT;
+    const lines = (length: number) => roundUp(length, ALIGNMENT);
     const total = encoded.reduce((sum, { length }) => sum + lines(length), lines(bytes));
     const address = space.reserve(total, what);
     let next = address + lines(bytes);

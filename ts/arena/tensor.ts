@@ -2,15 +2,13 @@
 
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
+import { roundUp } from "../math.js";
 import { count, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
 /** The number of elements of a tensor, padded to whole cache lines. No view shows the padding. */
-export function padded(size: number): number {
-  const line = ALIGNMENT / Float32Array.BYTES_PER_ELEMENT;
-  return Math.ceil(size / line) * line;
-}
+export const padded = (size: number): number => roundUp(size, ALIGNMENT / Float32Array.BYTES_PER_ELEMENT);
 
 /** The sizes of the dimensions: positive whole numbers. A scalar has none. */
 export type Shape = readonly number[];

@@ -1,5 +1,6 @@
 /** The safetensors format: https://huggingface.co/docs/safetensors. Nothing in a file is trusted before it is checked. */
 
+import { roundUp } from "../math.js";
 import { show } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
 import { METADATA, wrongName } from "../arena/names.js";
@@ -63,7 +64,7 @@ export function encodeHeader(title: string, { metadata, tensors }: Contents): Ui
     add(name, { dtype, shape, data_offsets: [begin, end] });
   }
   const text = encodeText(`{${header.join(",")}}`);
-  const length = Math.ceil(text.length / LENGTH_BYTES) * LENGTH_BYTES; // so that what follows is aligned
+  const length = roundUp(text.length, LENGTH_BYTES); // so that what follows is aligned
   if (length > MAX_HEADER_BYTES) {
     throw new RangeError(
       `${title}: names, options and extra must take at most ${MAX_HEADER_BYTES} bytes, got ${length}; save large data as tensors`,

@@ -1,6 +1,7 @@
 /** The operations in programs of rules of matrices. The kernels are in crate/src/matrix.rs. */
 
 import type { Shape } from "../arena/tensor.js";
+import { roundUp } from "../math.js";
 
 /** The number of columns of a panel, and of rows and columns of a piece of a product. */
 export const PANEL = 8;
@@ -64,7 +65,7 @@ export type Instruction<Now> =
   | Operation<Now>
   | { readonly when: (now: Now) => boolean; readonly then: readonly Instruction<Now>[] };
 
-export const wholePanels = (count: number) => Math.ceil(count / PANEL) * PANEL;
+export const wholePanels = (count: number) => roundUp(count, PANEL);
 
 /** Allocates matrices in scratch memory, and makes operations on them. */
 export class Matrices<Now> {

@@ -2,13 +2,14 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { Shape } from "../arena/tensor.js";
+import { roundUp } from "../math.js";
 import { type Call, CHUNK, type Task, taskBytes, writeTask } from "../threads/task.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { type Amount, type Instruction, Matrices, type Operation, type Place } from "./matrices.js";
 
 /** The bytes of the numbers of an operation, and of the operation with its task. */
 const NUMBERS_BYTES = 96;
-const OPERATION_BYTES = NUMBERS_BYTES + Math.ceil(taskBytes(1) / 8) * 8;
+const OPERATION_BYTES = NUMBERS_BYTES + roundUp(taskBytes(1), 8);
 
 /**
  * The length of a piece as a part of its task, whose length must fit 32 bits: a chunk, or less where there are many pieces. Then a

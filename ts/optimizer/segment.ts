@@ -3,6 +3,7 @@
 import type { Arena } from "../arena/arena.js";
 import { besideParams, bumpAllocator, bytesToNext, roomBeside } from "../arena/memory.js";
 import { elementsIn, padded, type Tensor } from "../arena/tensor.js";
+import { roundUp } from "../math.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
 import { clip_units, sum_units } from "../kernels/clip.js";
@@ -317,7 +318,7 @@ function unitSumsBytes(tensor: Tensor): number {
   const length = unitLength(tensor);
   if (length <= UNIT_BLOCK) return 0;
   const blocks = Math.ceil(length / UNIT_BLOCK) * (tensor.size / length);
-  return Math.ceil((16 * blocks) / STRUCT_BYTES) * STRUCT_BYTES;
+  return roundUp(16 * blocks, STRUCT_BYTES);
 }
 
 /** The tensors in lists of those that are adjacent in memory, with their gradients. */

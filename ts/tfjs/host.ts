@@ -3,6 +3,7 @@
 import { engine, type Tensor, type Variable } from "@tensorflow/tfjs-core";
 import { allocateSpace } from "../arena/memory.js";
 import { padded, type Shape, sizeOf } from "../arena/tensor.js";
+import { roundUp } from "../math.js";
 
 type Backend = ReturnType<typeof engine>["backend"];
 
@@ -159,7 +160,7 @@ class WasmHost extends Host {
     const address = this.#malloc(4 * length);
     const info = this.#wasm.makeOutput([length], "float32", address);
     const tensor = engine().keep(engine().makeTensorFromTensorInfo(info));
-    return { address: Math.ceil(address / 64) * 64, bytes, free: () => tensor.dispose() };
+    return { address: roundUp(address, 64), bytes, free: () => tensor.dispose() };
   }
 
   #malloc(bytes: number): number {
@@ -261,7 +262,7 @@ class CopyingHost extends Host {
 function roomFor(bytes: number): number {
   let unit = 64;
   while (bytes > 16 * unit) unit *= 2;
-  return Math.ceil(bytes / unit) * unit;
+  return roundUp(bytes, unit);
 }
 
 /** Makes the host of the backend in use. */

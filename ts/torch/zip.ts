@@ -2,6 +2,7 @@
 
 import { crc32 } from "../checkpoint/crc32.js";
 import { concat } from "../checkpoint/files.js";
+import { roundUp } from "../math.js";
 import { show } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
 
@@ -128,7 +129,7 @@ export function zip(files: ReadonlyMap<string, Uint8Array>): Uint8Array<ArrayBuf
       numbers.length === 0 ? new Uint8Array() : record(short(EXTRA64), short(8 * numbers.length), ...numbers);
     const [inFile, inDirectory] = [field64(sizes64), field64(places64)];
     const unaligned = at + LOCAL_BYTES + title.length + inFile.length + 4;
-    const padding = 4 + (Math.ceil(unaligned / ALIGNMENT) * ALIGNMENT - unaligned);
+    const padding = 4 + roundUp(unaligned, ALIGNMENT) - unaligned;
     // Flags, method, time, date, checksum, sizes as stored and as they are, the name's length.
     const stored = long(Math.min(length, LARGE));
     const both = [
