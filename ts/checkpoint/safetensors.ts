@@ -50,6 +50,10 @@ const ELEMENT_BITS: Readonly<Record<string, number>> = {
   F4: 4,
 };
 
+/** Bits per element of a dtype; undefined if the dtype is unknown here. */
+export const elementBits = (dtype: string): number | undefined =>
+  Object.hasOwn(ELEMENT_BITS, dtype) ? ELEMENT_BITS[dtype] : undefined;
+
 /**
  * Writes the header with its length before it. The tensors' bytes follow in order.
  * @throws a RangeError for a header that is too large.
@@ -202,7 +206,7 @@ function readEntry(reader: Reader, name: string): TensorEntry {
     throw new RangeError(`${title}: data_offsets must be two, got ${offsets.length}`);
   }
   // The size of a dtype that is unknown here is unknown, too: such a tensor cannot be read.
-  const bits = Object.hasOwn(ELEMENT_BITS, dtype) ? ELEMENT_BITS[dtype]! : undefined;
+  const bits = elementBits(dtype);
   const size = bits === undefined ? Math.max(0, end - begin) : Math.ceil((elementsIn(shape) * bits) / 8);
   if (end - begin !== size) {
     throw new RangeError(

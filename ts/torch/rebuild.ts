@@ -1,7 +1,8 @@
 /** The functions that a PyTorch file may call. Here they only make data: tensors, dictionaries, sets, bytes. */
 
+import { elementBits } from "../checkpoint/safetensors.js";
 import { show } from "../option.js";
-import { elementBytes, FileTensor, isShape } from "./tensor.js";
+import { FileTensor, isShape } from "./tensor.js";
 import { type Dict, GlobalName, isDict, newDict, Opaque, type Resolver, type Value } from "./unpickle.js";
 
 /**
@@ -54,11 +55,9 @@ const storages: Readonly<Record<string, string>> = {
   ComplexDoubleStorage: "C128",
 };
 
-/** Bytes per element of dtypes whose elements cannot be converted to numbers. */
+/** Bytes per element of dtypes that safetensors files do not have. */
 const otherBytes: Readonly<Record<string, number>> = {
-  C64: 8,
   C128: 16,
-  F8_E8M0: 1,
   QInt8Storage: 1,
   QUInt8Storage: 1,
   QInt32Storage: 4,
@@ -67,8 +66,11 @@ const otherBytes: Readonly<Record<string, number>> = {
 };
 
 /** Bytes per element of a storage's dtype: those of other storages are unknown. */
-export const storageBytes = (dtype: string): number | undefined =>
-  elementBytes(dtype) ?? (Object.hasOwn(otherBytes, dtype) ? otherBytes[dtype] : undefined);
+export function storageBytes(dtype: string): number | undefined {
+  const bits = elementBits(dtype);
+  if (bits !== undefined && bits % 8 === 0) return bits / 8;
+  return Object.hasOwn(otherBytes, dtype) ? otherBytes[dtype] : undefined;
+}
 
 /** The dtype of a storage by its class; undefined for one of bytes, whose tensors say their dtype. */
 export function storageDtype(type: Value | undefined): string | undefined {

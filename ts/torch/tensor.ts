@@ -2,41 +2,36 @@
 
 import { elementsIn, MAX_DIMENSIONS, sameShape, type Shape } from "../arena/tensor.js";
 import { bytesOf, isBytes } from "../checkpoint/loading.js";
+import { elementBits } from "../checkpoint/safetensors.js";
 import { powerOfTwo } from "../math.js";
 import { show } from "../option.js";
 import { isDict } from "./unpickle.js";
 
-interface Reader {
-  /** Bytes per element. */
-  readonly size: number;
-  read(view: DataView, at: number): number;
-}
-
 /** The readers of elements, by dtype. Elements of other dtypes cannot be read. */
-const readers: Readonly<Record<string, Reader>> = {
-  F64: { size: 8, read: (view, at) => view.getFloat64(at, true) },
-  F32: { size: 4, read: (view, at) => view.getFloat32(at, true) },
-  F16: { size: 2, read: (view, at) => smallFloat(view.getUint16(at, true), 5, 10) },
-  BF16: { size: 2, read: (view, at) => smallFloat(view.getUint16(at, true), 8, 7) },
-  F8_E5M2: { size: 1, read: (view, at) => smallFloat(view.getUint8(at), 5, 2) },
-  F8_E4M3: { size: 1, read: (view, at) => float8(view.getUint8(at)) },
-  I64: { size: 8, read: (view, at) => Number(view.getBigInt64(at, true)) },
-  U64: { size: 8, read: (view, at) => Number(view.getBigUint64(at, true)) },
-  I32: { size: 4, read: (view, at) => view.getInt32(at, true) },
-  U32: { size: 4, read: (view, at) => view.getUint32(at, true) },
-  I16: { size: 2, read: (view, at) => view.getInt16(at, true) },
-  U16: { size: 2, read: (view, at) => view.getUint16(at, true) },
-  I8: { size: 1, read: (view, at) => view.getInt8(at) },
-  U8: { size: 1, read: (view, at) => view.getUint8(at) },
-  BOOL: { size: 1, read: (view, at) => view.getUint8(at) },
+const readers: Readonly<Record<string, (view: DataView, at: number) => number>> = {
+  F64: (view, at) => view.getFloat64(at, true),
+  F32: (view, at) => view.getFloat32(at, true),
+  F16: (view, at) => smallFloat(view.getUint16(at, true), 5, 10),
+  BF16: (view, at) => smallFloat(view.getUint16(at, true), 8, 7),
+  F8_E5M2: (view, at) => smallFloat(view.getUint8(at), 5, 2),
+  F8_E4M3: (view, at) => float8(view.getUint8(at)),
+  I64: (view, at) => Number(view.getBigInt64(at, true)),
+  U64: (view, at) => Number(view.getBigUint64(at, true)),
+  I32: (view, at) => view.getInt32(at, true),
+  U32: (view, at) => view.getUint32(at, true),
+  I16: (view, at) => view.getInt16(at, true),
+  U16: (view, at) => view.getUint16(at, true),
+  I8: (view, at) => view.getInt8(at),
+  U8: (view, at) => view.getUint8(at),
+  BOOL: (view, at) => view.getUint8(at),
 };
 
 /** The dtypes that parameters and state may have: floating-point numbers. */
 export const FLOATS = ["F32", "F64", "F16", "BF16", "F8_E5M2", "F8_E4M3"];
 
 /** Bytes per element of the dtypes that can be read. */
-export const elementBytes = (dtype: string): number | undefined =>
-  Object.hasOwn(readers, dtype) ? readers[dtype]!.size : undefined;
+const elementBytes = (dtype: string): number | undefined =>
+  Object.hasOwn(readers, dtype) ? elementBits(dtype)! / 8 : undefined;
 
 /** Decodes a floating-point number in the layout of IEEE 754: sign, exponent, fraction. */
 function smallFloat(bits: number, exponentBits: number, fractionBits: number, hasInfinity = true): number {
@@ -157,7 +152,7 @@ export class FileTensor {
   item(): number {
     if (elementsIn(this.shape) !== 1)
       throw new RangeError(`a number must be one element, got a tensor of ${show(this.shape)}`);
-    const { read, size } = this.#reader();
+    const [read, size] = this.#reader();
     const x = read(viewOf(this.#data()), this.offset * size);
     return this.negative ? -x : x;
   }
@@ -165,7 +160,7 @@ export class FileTensor {
   /** Writes the elements into an array of that size. @internal */
   readInto(into: Float32Array): void {
     const data = this.#data();
-    const { read, size } = this.#reader();
+    const [read, size] = this.#reader();
     if (this.dtype === "F32" && sameShape(this.strides, stridesOf(this.shape)) && !this.negative) {
       const start = 4 * this.offset;
       bytesOf(into).set(data.subarray(start, start + 4 * into.length));
@@ -199,8 +194,10 @@ export class FileTensor {
     return this.bytes instanceof LazyBytes ? this.bytes.read() : this.bytes;
   }
 
-  #reader(): Reader {
-    if (elementBytes(this.dtype) !== undefined) return readers[this.dtype]!;
+  /** The reader of the elements, and the bytes of one. */
+  #reader() {
+    const size = elementBytes(this.dtype);
+    if (size !== undefined) return [readers[this.dtype]!, size] as const;
     throw new RangeError(`a tensor's numbers must be ${Object.keys(readers).join(", ")}, got ${this.dtype}`);
   }
 }
