@@ -1,6 +1,6 @@
 /** Checkpoints: the parameters, the state and the progress of a run, written to bytes and read back. */
 
-import type { Tensors } from "../optimizer/params.js";
+import { type Tensors, tensorsOf } from "../optimizer/params.js";
 import { show } from "../option.js";
 import { encodeText } from "../platform.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
@@ -219,7 +219,7 @@ function arraysOf(title: string, tensors: ReadonlyMap<string, Tensor>, optimizer
   for (const [name, { shape, data }] of tensors) all.set(name, { shape, view: data });
   if (optimizer === undefined) return all;
   checkOptimizer(title, optimizer);
-  for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
+  for (const tensor of tensorsOf(optimizer.groups)) {
     if (tensors.get(tensor.name) !== tensor) {
       throw new RangeError(
         `${title}: model must hold all that the optimizer updates, got one without tensor ${show(tensor.name)}`,

@@ -3,7 +3,7 @@
 import type { Group } from "../optimizer/group.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
-import { listTensors, type Tensors } from "../optimizer/params.js";
+import { listTensors, type Tensors, tensorsOf } from "../optimizer/params.js";
 import { type Chosen, flag, isRecord, type Option, type Options, resolve, show } from "../option.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
@@ -208,7 +208,7 @@ export function renamed<Value>(map: ReadonlyMap<string, Value>, rename: (name: s
 /** Sets all state that starts as a copy of the parameters, and was not loaded, to the present parameters. */
 export function startFromParams(optimizer: Checkpointable, loaded: ReadonlySet<Float32Array>): void {
   const { rule, viewsOf } = optimizer.internals;
-  for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
+  for (const tensor of tensorsOf(optimizer.groups)) {
     const { state, average, added } = viewsOf(tensor);
     const filled = Object.entries(state).flatMap(([slot, view]) => (rule.startsAt?.[slot] === "params" ? [view] : []));
     for (const copy of [...filled, average, ...Object.values(added ?? {})]) {

@@ -2,6 +2,7 @@
 
 import { sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
+import { tensorsOf } from "../optimizer/params.js";
 import { defaults, flag, isRecord, type Options, show, whole } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { checkObserved, type Observed, plateausOf } from "../schedules/plateau.js";
@@ -64,7 +65,7 @@ export function restore(
     group.isDue = isDue;
   }
   startFromParams(optimizer, loaded);
-  for (const tensor of optimizer.groups.flatMap(({ params }) => params)) {
+  for (const tensor of tensorsOf(optimizer.groups)) {
     const { sum } = viewsOf(tensor);
     if (sum && (!loaded.has(sum) || counts.microBatches === 0)) sum.fill(0);
   }

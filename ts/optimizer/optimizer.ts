@@ -8,7 +8,16 @@ import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver
 import { hasCommonScalars, type Rule } from "./definition.js";
 import { Group, largest, type Plan, planGroup } from "./group.js";
 import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
-import { checkShape, commonArena, listGroup, listGroups, named, type Params, type Tensors } from "./params.js";
+import {
+  checkShape,
+  commonArena,
+  listGroup,
+  listGroups,
+  named,
+  type Params,
+  type Tensors,
+  tensorsOf,
+} from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
@@ -426,7 +435,7 @@ export class Optimizer<
     const title = `${this.#rule.name}: ${call}`;
     this.#checkNotReplacing(title);
     if (!this.#isSwapped) this.#checkTraining(title);
-    const tensors = this.groups.flatMap(({ params }) => params);
+    const tensors = tensorsOf(this.groups);
     this.#checkHasAverage(title);
     const averaged = () =>
       tensors.map((tensor) => ({

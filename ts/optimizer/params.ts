@@ -11,6 +11,10 @@ export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;
 /** Tensors, or groups of tensors that each have their own options. */
 export type Params<Options> = Tensors | readonly ({ readonly params: Tensors } & Options)[];
 
+/** The tensors of all groups, in order. */
+export const tensorsOf = (groups: readonly { readonly params: readonly Tensor[] }[]): Tensor[] =>
+  groups.flatMap(({ params }) => params);
+
 /** A group as it was given. */
 export interface Given {
   readonly tensors: readonly Tensor[];

@@ -15,7 +15,7 @@ import {
   resolveLoad,
 } from "../checkpoint/loading.js";
 import { LBFGS } from "../lbfgs/lbfgs.js";
-import type { Tensors } from "../optimizer/params.js";
+import { type Tensors, tensorsOf } from "../optimizer/params.js";
 import { count, show } from "../option.js";
 import { isTorchFile } from "../checkpoint/safetensors.js";
 import { readArchive, writeArchive } from "./archive.js";
@@ -114,7 +114,7 @@ export function loadOptimizer(
 ): LoadedTorch {
   checkOptimizer("loadOptimizer", optimizer);
   const { steps, ...chosen } = resolveLoad("loadOptimizer", options, { steps: count(undefined, 0) });
-  const tensors = optimizer.groups.flatMap(({ params }): readonly Tensor[] => params);
+  const tensors = tensorsOf(optimizer.groups);
   return loadChecked("loadOptimizer", tensors, chosen, (loading) => {
     const dict = isBytes(file) ? readArchive(asBytes("", file)) : (file as Value);
     const write =
@@ -150,7 +150,7 @@ export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
  */
 export function saveOptimizer(optimizer: AnyOptimizer | LBFGS): Uint8Array<ArrayBuffer> {
   checkOptimizer("saveOptimizer", optimizer);
-  const tensors = optimizer.groups.flatMap(({ params }): readonly Tensor[] => params);
+  const tensors = tensorsOf(optimizer.groups);
   return betweenSteps("saveOptimizer", tensors, () =>
     titled("saveOptimizer", () =>
       writeArchive((store) => (optimizer instanceof LBFGS ? lbfgsDict(optimizer, store) : stateDict(optimizer, store))),

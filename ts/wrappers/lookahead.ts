@@ -1,5 +1,6 @@
 import type { Tensor } from "../arena/tensor.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
+import { tensorsOf } from "../optimizer/params.js";
 import { Vectors } from "../optimizer/vectors.js";
 import { count, within } from "../option.js";
 import { checkWrappable } from "./wrap.js";
@@ -41,7 +42,7 @@ export function lookahead<Hyper, State, GroupOptions, GradNorm>(
   );
   const { syncPeriod, slowStepSize } = values;
   const { arena, step, wrap } = optimizer.internals;
-  const tensors = optimizer.groups.flatMap(({ params }) => params);
+  const tensors = tensorsOf(optimizer.groups);
   const vectors = new Vectors(arena, optimizer.groups, 1, "lookahead's slow weights");
   const { params } = vectors;
   const slow = vectors.allocated[0]!;

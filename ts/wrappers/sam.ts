@@ -1,6 +1,7 @@
 import type { Arena } from "../arena/arena.js";
 import type { Group } from "../optimizer/group.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
+import { tensorsOf } from "../optimizer/params.js";
 import { type Computation, MAX_WEIGHT, type Vector, Vectors } from "../optimizer/vectors.js";
 import type { Perturbation } from "../optimizer/wrapper.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -73,7 +74,7 @@ class SamPerturbation implements Perturbation {
 
   *apply(): Computation<number> {
     const { params, grads } = this.#vectors;
-    const tensors = this.#groups.flatMap(({ params }) => params).filter(({ requiresGrad }) => requiresGrad);
+    const tensors = tensorsOf(this.#groups).filter(({ requiresGrad }) => requiresGrad);
     const taken = tensors.find((tensor) => moved.has(tensor));
     if (taken) {
       throw new Error(
