@@ -1,11 +1,17 @@
 /**
- * Rounding up; and powers, logarithms and angles with the same bits on every engine, which `Math` does not promise. They
+ * Rounding up, sums and maxima; and powers, logarithms and angles with the same bits on every engine, which `Math` does not promise. They
  * consist of sums and products, after Sun's fdlibm (1993). Powers are within 32 units in the last place, the others
  * within two. Schedules and the scalars of rules need them.
  */
 
 /** The smallest multiple of `multiple` that is at least `x`. */
 export const roundUp = (x: number, multiple: number): number => Math.ceil(x / multiple) * multiple;
+
+export const sum = (numbers: readonly number[]): number => numbers.reduce((total, number) => total + number, 0);
+
+/** The largest of many numbers, and of `least`. Spread into `Math.max`, more than some 100,000 would not fit the stack. */
+export const largest = (numbers: readonly number[], least = 0): number =>
+  numbers.reduce((most, number) => Math.max(most, number), least);
 
 const bits = new DataView(new ArrayBuffer(8));
 

@@ -11,7 +11,7 @@ import {
   suggestCollection,
   bytesToNext,
 } from "./memory.js";
-import { roundUp } from "../math.js";
+import { roundUp, sum } from "../math.js";
 import { classOf, flag, listNames, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
@@ -299,7 +299,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     }
     const sizes = entries.map(([name, shape]) => sizeOf(name, shape));
     const bytes = sizes.map((size) => 4 * padded(size));
-    const total = bytesToNext(bytes.reduce((sum, length) => sum + length, 0));
+    const total = bytesToNext(sum(bytes));
     let at = this.reserve(2 * total, `tensors ${listNames(Object.keys(shapes))}`);
     const tensors = entries.map(([name, shape], index) => {
       const tensor = this.#add(name, shape, sizes[index]!, at, at + total);
@@ -414,7 +414,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     const missing = [...new Set(kernels)].filter((kernel) => !this.#kernels.has(kernel));
     const encoded = missing.map((kernel) => encode(kernel, space.shared, code.module !== undefined));
     const lines = (length: number) => roundUp(length, ALIGNMENT);
-    const total = encoded.reduce((sum, { length }) => sum + lines(length), lines(bytes));
+    const total = lines(bytes) + sum(encoded.map(({ length }) => lines(length)));
     const address = space.reserve(total, what);
     let next = address + lines(bytes);
     missing.forEach((kernel, i) => {

@@ -1,5 +1,6 @@
 /** Files that are never half written: on disk in Node, Bun and Deno; in the origin's private file system in browsers. */
 
+import { sum } from "../math.js";
 import { encodeText, nodeModule, type NodeStats } from "../platform.js";
 import { show } from "../option.js";
 import { crc32, hex } from "./crc32.js";
@@ -43,7 +44,7 @@ export async function writeAtomically(title: string, path: string, parts: readon
 
 /** Concatenates parts. */
 export function concat(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  const whole = new Uint8Array(sum(parts.map(({ length }) => length)));
   let at = 0;
   for (const part of parts) {
     whole.set(part, at);
@@ -188,8 +189,8 @@ const nodeProcess = () => (globalThis as unknown as { process: Process }).proces
  * name, because a file name may have at most 255 bytes. The writer's process follows.
  */
 function temporaryPrefix(target: string): string {
-  const sum = (text: string) => hex(crc32(encodeText(text)));
-  return `.downhill-${sum(target)}-${sum(nodeModule("os")!.hostname())}-`;
+  const checksum = (text: string) => hex(crc32(encodeText(text)));
+  return `.downhill-${checksum(target)}-${checksum(nodeModule("os")!.hostname())}-`;
 }
 
 /** Removes the temporary files of writers of this host that were killed. A folder that cannot be listed is left alone. */

@@ -5,6 +5,7 @@ import { bumpAllocator, MAX_BYTES } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Kernel } from "../wasm/kernels.js";
 import type { Program } from "../matrix/program.js";
+import { largest, sum } from "../math.js";
 import { count } from "../option.js";
 import { INSPECT } from "../platform.js";
 import type { Schedule } from "../schedules/schedule.js";
@@ -31,22 +32,17 @@ export interface Plan {
   readonly length: number;
 }
 
-/** The largest of many numbers, and of `least`. Spread into `Math.max`, more than some 100,000 would not fit the stack. */
-export const largest = (numbers: readonly number[], least = 0): number =>
-  numbers.reduce((most, number) => Math.max(most, number), least);
-
 export function planGroup(rule: Rule, values: Values, params: readonly Tensor[]): Plan {
   const variant = variantOf(rule, values);
   checkKernels(rule, variant);
   const segments = segmentsOf(params, variant);
-  const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
   const state = sum(segments.map((tensors) => Segment.bytes(tensors, variant)));
   const planned = new Map<string, Program>();
   const programs = segments.flatMap((tensors) => {
     // Without memory for the state, there is none for the program, which may be long.
     if (rule.planProgram === undefined || state > MAX_BYTES) return [];
     const { shape } = tensors[0]!;
-    const slots = rule.scratch.reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
+    const slots = sum(rule.scratch.map((slot) => arrayBytes(slot, variant, tensors)));
     const program = planned.get(shape.join()) ?? rule.planProgram(rule, shape, slots, values);
     planned.set(shape.join(), program);
     return program;
@@ -181,7 +177,7 @@ export class Group<Hyper = any> {
 
   /** The number of bytes that `separate` takes. @internal */
   static separateBytes({ params, variant }: Plan): number {
-    return params.reduce((sum, tensor) => sum + STRUCT_BYTES + Segment.structBytes([tensor], variant), 0);
+    return sum(params.map((tensor) => STRUCT_BYTES + Segment.structBytes([tensor], variant)));
   }
 
   /**

@@ -2,11 +2,12 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { Tensor } from "../arena/tensor.js";
+import { largest, sum } from "../math.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import { hasCommonScalars, type Rule } from "./definition.js";
-import { Group, largest, type Plan, planGroup } from "./group.js";
+import { Group, type Plan, planGroup } from "./group.js";
 import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import {
   checkShape,
@@ -84,7 +85,7 @@ export class Optimizer<
   #reserve(plans: readonly Plan[]): number {
     const needed = largest(plans.map(({ scratch }) => scratch));
     const scratch = needed > this.#scratch.bytes ? needed : 0;
-    const bytes = plans.reduce((sum, { bytes }) => sum + bytes, scratch);
+    const bytes = scratch + sum(plans.map(({ bytes }) => bytes));
     const kernels = plans.flatMap(({ kernels }) => kernels);
     const what = `${this.#rule.name}'s state`;
     const address = this.#reserveWithTasks(bytes, extentWith(this.#extent, plans), what, kernels);

@@ -1,6 +1,7 @@
 /** The parts of a step: all segments of all groups in order, with the place of their sums, and the tasks over them. */
 
 import type { Arena } from "../arena/arena.js";
+import { sum } from "../math.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
 import type { Rule } from "./definition.js";
 import type { Group, Plan } from "./group.js";
@@ -42,8 +43,8 @@ export interface Extent {
 
 /** The extent of some plans and of what was there before. */
 export const extentWith = (before: Extent, plans: readonly Plan[]): Extent => ({
-  length: plans.reduce((sum, plan) => sum + plan.length, before.length),
-  segments: plans.reduce((sum, plan) => sum + plan.segments.length, before.segments),
+  length: before.length + sum(plans.map(({ length }) => length)),
+  segments: before.segments + sum(plans.map(({ segments }) => segments.length)),
 });
 
 export class Parts {

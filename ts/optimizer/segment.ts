@@ -3,7 +3,7 @@
 import type { Arena } from "../arena/arena.js";
 import { besideParams, bumpAllocator, bytesToNext, roomBeside } from "../arena/memory.js";
 import { elementsIn, padded, type Tensor } from "../arena/tensor.js";
-import { roundUp } from "../math.js";
+import { roundUp, sum } from "../math.js";
 import type { PlacedInstruction, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
 import { clip_units, sum_units } from "../kernels/clip.js";
@@ -110,7 +110,7 @@ export class Segment {
   static bytes(tensors: readonly Tensor[], variant: Variant): number {
     const { slots, hasAverage, hasAccumulator } = variant;
     if (holderOf(tensors)) return Segment.structBytes(tensors, variant);
-    const state = Object.keys(slots).reduce((sum, slot) => sum + arrayBytes(slot, variant, tensors), 0);
+    const state = sum(Object.keys(slots).map((slot) => arrayBytes(slot, variant, tensors)));
     const arrays = Number(hasAverage) + Number(hasAccumulator);
     const room = roomBeside(largestArray(tensors, variant));
     return Segment.structBytes(tensors, variant) + room + state + arrays * bytesToNext(4 * extent(tensors));
@@ -195,16 +195,16 @@ export class Segment {
       }
     }
     const average = hasAverage ? array(AVERAGE) : 0;
-    const sum = hasAccumulator ? array(GRAD_SUM) : 0;
+    const gradSum = hasAccumulator ? array(GRAD_SUM) : 0;
     if (hasAccumulator) {
-      const [addition, weights] = additionTo(sum, zeroGrad);
+      const [addition, weights] = additionTo(gradSum, zeroGrad);
       weights.set([1, 1]);
       this.accumulate = addition;
     }
     const isZeroed = hasAccumulator || zeroGrad;
-    const pointers = [data.byteOffset, sum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0];
+    const pointers = [data.byteOffset, gradSum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0];
     const segment = struct([...pointers, ...variant.kernelSlots.map((slot) => addresses.get(slot)!)]);
-    const arrays = variant.kernelSlots.reduce((sum, slot) => sum + floatsIn(slot, variant, tensors), 0) / length;
+    const arrays = sum(variant.kernelSlots.map((slot) => floatsIn(slot, variant, tensors))) / length;
     // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages. This is an estimate
     // for rules that measure before they update.
     this.update = call(
@@ -241,7 +241,7 @@ export class Segment {
     const viewsOf = (tensor: Tensor): TensorViews => ({
       state: Object.freeze(Object.fromEntries(present.map((slot) => [slot, slotOf(tensor, slot)]))),
       average: hasAverage ? viewAt(average, tensor) : undefined,
-      sum: hasAccumulator ? viewAt(sum, tensor) : undefined,
+      sum: hasAccumulator ? viewAt(gradSum, tensor) : undefined,
     });
     this.#views = new Map(tensors.map((tensor) => [tensor, placed ?? viewsOf(tensor)]));
     // Zeros are not written, because a page takes memory once it is written. The padding stays zero.
@@ -355,6 +355,4 @@ function floatsIn(slot: string, { shapes }: Variant, tensors: readonly Tensor[])
 }
 
 /** The number of elements of adjacent tensors, padding included. */
-export function extent(tensors: readonly Tensor[]): number {
-  return tensors.reduce((sum, { size }) => sum + padded(size), 0);
-}
+export const extent = (tensors: readonly Tensor[]): number => sum(tensors.map(({ size }) => padded(size)));

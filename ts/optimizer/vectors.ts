@@ -7,6 +7,7 @@ import type { Arena } from "../arena/arena.js";
 import { bumpAllocator, bytesToNext } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import { combine, dot, magnitude } from "../kernels/vector.js";
+import { sum } from "../math.js";
 import type { PAUSE } from "../threads/pool.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
@@ -94,11 +95,11 @@ export class Vectors {
     const signed = groups.flatMap(({ params, sign }) => adjacentTensors(params).map((tensors) => ({ tensors, sign })));
     const lists = signed.map(({ tensors }) => tensors);
     const lengths = lists.map(extent);
-    const length = lengths.reduce((sum, length) => sum + length, 0);
+    const length = sum(lengths);
     // At most, each tensor is a span.
-    const most = lists.reduce((sum, { length }) => sum + length, 0);
+    const most = sum(lists.map(({ length }) => length));
     const sums = SUMS_PER_CHUNK * sumsRange(most - 1, 0, length)[1];
-    const vector = lengths.reduce((sum, length) => sum + bytesToNext(4 * length), 0);
+    const vector = sum(lengths.map((length) => bytesToNext(4 * length)));
     const bytes = vector * count + STRUCT_BYTES * most + 8 * sums + taskBytes(most);
     const take = bumpAllocator(arena.reserve(bytes, what, kernels));
     const starting = (view: "data" | "grad") =>
@@ -135,7 +136,7 @@ export class Vectors {
         return { list, begin: placeIn(tensors, run[0]!), length: extent(run) };
       });
     });
-    const length = this.#spans.reduce((sum, { length }) => sum + length, 0);
+    const length = sum(this.#spans.map(({ length }) => length));
     this.#written = Math.max(0, SUMS_PER_CHUNK * sumsRange(this.#spans.length - 1, 0, length)[1]);
   }
 
@@ -170,10 +171,10 @@ export class Vectors {
   /** The sum of the absolute values, and the largest one. Both are NaN if an element is. */
   *magnitude(x: Vector): Computation<{ readonly sum: number; readonly largest: number }> {
     yield this.#task(magnitude, 1, x, x);
-    const sum = this.#total();
-    let largest = Number.isNaN(sum) ? sum : 0;
+    const total = this.#total();
+    let largest = Number.isNaN(total) ? total : 0;
     for (let i = 1; i < this.#written; i += SUMS_PER_CHUNK) largest = Math.max(largest, this.#sums[i]!);
-    return { sum, largest };
+    return { sum: total, largest };
   }
 
   /** Operations run one at a time, so they share structs and the task's memory. */

@@ -4,6 +4,7 @@ import type { Variable } from "@tensorflow/tfjs-core";
 import { Arena } from "../arena/arena.js";
 import { bumpAllocator, type Space } from "../arena/memory.js";
 import { padded, Tensor } from "../arena/tensor.js";
+import { sum } from "../math.js";
 import { hasCommonScalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { Optimizer } from "../optimizer/optimizer.js";
@@ -47,7 +48,7 @@ export function build(settings: Settings, over: Arrays, counts: Counts | undefin
     const { size } = entry.variable!;
     return host.copies(size) || (agc < Infinity && accumulate === 1) ? 4 * padded(size) : 0;
   };
-  const total = entries.reduce((sum, entry) => sum + bytes(entry), 0);
+  const total = sum(entries.map(bytes));
   const take = bumpAllocator(total > 0 ? host.region("gradients", total) : 0);
   const copies = entries.map((entry) => (bytes(entry) > 0 ? take(bytes(entry)) : 0));
   const entryOf = new Map<Tensor, Entry>();

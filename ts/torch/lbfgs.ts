@@ -6,6 +6,7 @@
 import type { Shape } from "../arena/tensor.js";
 import type { Loading } from "../checkpoint/loading.js";
 import type { LBFGS } from "../lbfgs/lbfgs.js";
+import { sum } from "../math.js";
 import { snake, valuesAt } from "../optimizer/hyper.js";
 import { count, show } from "../option.js";
 import { described, numberIn, numberOf, partsOf } from "./optimizer.js";
@@ -66,7 +67,7 @@ function same(report: Loading["report"], key: string, saved: Dict, expected: unk
 
 /** The scalars and vectors of a history, by their names here. */
 function readHistory(state: Dict, { groups: [group] }: LBFGS) {
-  const size = group.params.reduce((sum, { size }) => sum + size, 0);
+  const size = sum(group.params.map(({ size }) => size));
   const number = (key: string, usual: number) =>
     state[key] === undefined || state[key] === null ? usual : numberOf(key, state[key]);
   const list = (key: string): readonly Value[] => {
@@ -123,7 +124,7 @@ export function lbfgsDict(optimizer: LBFGS, store: (numbers: Float32Array, shape
   const [{ params, hyper, fixed, scalars }] = groups;
   const { iterations, evaluations, t, hDiag, pairs, ...rho } = scalars[0] as Record<string, number>;
   const views = params.map((tensor) => internals.viewsOf(tensor).state);
-  const size = params.reduce((sum, tensor) => sum + tensor.size, 0);
+  const size = sum(params.map(({ size }) => size));
   const vector = (slot: string) => {
     const numbers = new Float32Array(size);
     let at = 0;

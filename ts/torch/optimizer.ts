@@ -10,7 +10,8 @@ import {
   shapeOf,
   startFromParams,
 } from "../checkpoint/loading.js";
-import { type Group, largest } from "../optimizer/group.js";
+import { largest } from "../math.js";
+import type { Group } from "../optimizer/group.js";
 import { areScheduled, snake, type Values, valuesAt } from "../optimizer/hyper.js";
 import { count, type Options, show } from "../option.js";
 import { type Stored, Tuple, type Writable } from "./pickle.js";

@@ -2,7 +2,7 @@
 
 import { crc32 } from "../checkpoint/crc32.js";
 import { concat } from "../checkpoint/files.js";
-import { roundUp } from "../math.js";
+import { roundUp, sum } from "../math.js";
 import { show } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
 
@@ -180,7 +180,7 @@ const double = (value: number): Field => [8, value];
 
 /** Concatenates numbers in little-endian order. */
 function record(...fields: readonly Field[]): Uint8Array {
-  const bytes = new Uint8Array(fields.reduce((sum, [size]) => sum + size, 0));
+  const bytes = new Uint8Array(sum(fields.map(([size]) => size)));
   const view = new DataView(bytes.buffer);
   let at = 0;
   for (const [size, value] of fields) {
