@@ -12,6 +12,7 @@ import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import {
   checkShape,
   commonArena,
+  type Given,
   listGroup,
   listGroups,
   named,
@@ -24,6 +25,17 @@ import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js"
 import type { Segment, TensorViews } from "./segment.js";
 import { Step, type StepReport, type StepRequest } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
+
+/**
+ * Plans a group.
+ * @param all the options for all groups
+ * @throws a TypeError or RangeError for wrong options, and for a shape that the rule does not accept.
+ */
+function checkedPlan(rule: Rule, all: Values, { tensors, options, path }: Given): Plan {
+  const values = resolveGroup(rule, all, options, path);
+  for (const tensor of tensors) checkShape(rule, tensor.shape, () => named(tensor));
+  return planGroup(rule, values, tensors);
+}
 
 /** Updates tensors by a rule. Made by the rule's factory, such as `adamw(params, options)`. */
 export class Optimizer<
@@ -65,11 +77,7 @@ export class Optimizer<
       given.flatMap(({ tensors }) => tensors),
     );
     const all = resolveAll(rule, options);
-    const plans = given.map(({ tensors, options: group, path }) => {
-      const values = resolveGroup(rule, all, group, path);
-      for (const tensor of tensors) checkShape(rule, tensor.shape, () => named(tensor));
-      return planGroup(rule, values, tensors);
-    });
+    const plans = given.map((group) => checkedPlan(rule, all, group));
     this.#rule = rule;
     this.#arena = arena;
     this.#options = all;
@@ -161,14 +169,12 @@ export class Optimizer<
    */
   addGroup(group: { readonly params: Tensors } & GroupOptions): Group<Hyper> {
     const rule = this.#rule;
-    const { tensors, options, path } = listGroup(rule, group, this.#groups.length);
-    commonArena(rule.name, tensors, this.#segments);
+    const given = listGroup(rule, group, this.#groups.length);
+    commonArena(rule.name, given.tensors, this.#segments);
     this.#checkTraining(`${rule.name}: addGroup`);
     const [wrapper] = this.#wrappers.keys();
     if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
-    const values = resolveGroup(rule, this.#options, options, path);
-    for (const tensor of tensors) checkShape(rule, tensor.shape, () => named(tensor));
-    const added = planGroup(rule, values, tensors);
+    const added = checkedPlan(rule, this.#options, given);
     return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
       this.#addGroups([added], this.#reserve([added]));
       const last = this.#groups.at(-1)!;
