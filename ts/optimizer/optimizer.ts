@@ -411,9 +411,9 @@ export class Optimizer<
     };
   }
 
-  #evaluation(call: string): Replacement | undefined {
+  #evaluation(method: string): Replacement | undefined {
     const { name, evalParams } = this.#rule;
-    const title = `${name}: ${call}`;
+    const title = `${name}: ${method}`;
     this.#checkNotReplacing(title);
     if (evalParams === undefined || this.#training !== undefined) return undefined;
     this.#checkTraining(title);
@@ -427,19 +427,19 @@ export class Optimizer<
           return { tensor, state: hasState ? this.#findViews(tensor)!.state : undefined, options };
         });
       });
-    return { call, pieces: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
+    return { method, computation: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
   }
 
-  #restoration(call: string): Replacement {
-    const title = `${this.#rule.name}: ${call}`;
+  #restoration(method: string): Replacement {
+    const title = `${this.#rule.name}: ${method}`;
     this.#checkNotReplacing(title);
     this.#driver.check(title);
-    const pieces = byKept(this.#perturbations, this.#training ?? new Map());
-    return { call, pieces, done: () => (this.#training = undefined) };
+    const computation = byKept(this.#perturbations, this.#training ?? new Map());
+    return { method, computation, done: () => (this.#training = undefined) };
   }
 
-  #exchange(call: string): Replacement {
-    const title = `${this.#rule.name}: ${call}`;
+  #exchange(method: string): Replacement {
+    const title = `${this.#rule.name}: ${method}`;
     this.#checkNotReplacing(title);
     if (!this.#isSwapped) this.#checkTraining(title);
     const tensors = tensorsOf(this.groups);
@@ -450,20 +450,20 @@ export class Optimizer<
         average: this.#findAverage(tensor),
         hasBegun: this.#hasAverage(tensor),
       }));
-    return { call, pieces: byAverages(averaged), done: () => (this.#isSwapped = !this.#isSwapped) };
+    return { method, computation: byAverages(averaged), done: () => (this.#isSwapped = !this.#isSwapped) };
   }
 
   #replace(replacement: Replacement | undefined): void {
     if (replacement === undefined) return;
-    this.#driver.runTasks(`${this.#rule.name}: ${replacement.call}`, replacement.pieces);
+    this.#driver.runTasks(`${this.#rule.name}: ${replacement.method}`, replacement.computation);
     replacement.done();
   }
 
   async #replaceAsync(replacement: Replacement | undefined): Promise<void> {
     if (replacement === undefined) return;
-    this.#replacing = replacement.call;
+    this.#replacing = replacement.method;
     try {
-      await this.#driver.runTasksAsync(`${this.#rule.name}: ${replacement.call}`, replacement.pieces);
+      await this.#driver.runTasksAsync(`${this.#rule.name}: ${replacement.method}`, replacement.computation);
       replacement.done();
     } finally {
       this.#replacing = undefined;

@@ -1,6 +1,6 @@
 /**
- * Computations that replace the parameters in place: by those for evaluation, by those of training, by their averages. Each
- * works on a piece of an array at a time. A piece fits the cache. Asynchronous calls give turns between pieces.
+ * Computations that replace the parameters in place: by those for evaluation, by those of training, by their averages.
+ * Asynchronous calls give the event loop turns at the pauses.
  */
 
 import type { Tensor } from "../arena/tensor.js";
@@ -11,13 +11,21 @@ import type { TensorViews } from "./segment.js";
 import type { Computation } from "./vectors.js";
 import type { Perturbation } from "./wrapper.js";
 
-/** The number of elements of a piece. */
-const PIECE = 4096;
+/** The number of elements between two pauses. They fit the cache. */
+const ELEMENTS = 4096;
+
+/** Calls `act` for each `ELEMENTS` elements of an array, and pauses after each call. */
+function* withPauses(length: number, act: (begin: number, end: number) => void): Computation<void> {
+  for (let begin = 0; begin < length; begin += ELEMENTS) {
+    act(begin, Math.min(begin + ELEMENTS, length));
+    yield PAUSE;
+  }
+}
 
 export interface Replacement {
   /** The name of the method that was called. */
-  readonly call: string;
-  readonly pieces: Computation<void>;
+  readonly method: string;
+  readonly computation: Computation<void>;
   /** Notes that the parameters are replaced. */
   readonly done: () => void;
 }
@@ -43,17 +51,14 @@ export function* byEvaluated(
     return { data: tensor.data, copy, ...others };
   });
   for (const { data, copy, state, options } of list) {
-    for (let begin = 0; begin < data.length; begin += PIECE) {
-      const pieceOf = (view: Float32Array) => view.subarray(begin, begin + PIECE);
-      const piece = pieceOf(data);
-      copy.set(piece, begin);
-      if (state) {
-        const stateOfPiece = Object.entries(state).map(([slot, view]) => [slot, pieceOf(view)]);
-        evalParams(piece, Object.fromEntries(stateOfPiece), options);
-        limit(piece, boundsOf(options));
-      }
-      yield PAUSE;
-    }
+    yield* withPauses(data.length, (begin, end) => {
+      const params = data.subarray(begin, end);
+      copy.set(params, begin);
+      if (state === undefined) return;
+      const slots = Object.entries(state).map(([slot, view]) => [slot, view.subarray(begin, end)]);
+      evalParams(params, Object.fromEntries(slots), options);
+      limit(params, boundsOf(options));
+    });
   }
 }
 
@@ -65,10 +70,7 @@ export function* byKept(
   for (const perturbation of perturbations) perturbation.undo();
   const list = [...kept].map(([{ data }, values]) => ({ data, values }));
   for (const { data, values } of list) {
-    for (let begin = 0; begin < data.length; begin += PIECE) {
-      data.set(values.subarray(begin, begin + PIECE), begin);
-      yield PAUSE;
-    }
+    yield* withPauses(data.length, (begin, end) => data.set(values.subarray(begin, end), begin));
   }
 }
 
@@ -81,15 +83,14 @@ interface Averaged {
 
 /** Exchanges parameters with their averages. */
 export function* byAverages(averaged: () => readonly Averaged[]): Computation<void> {
-  const values = new Float32Array(PIECE);
+  const values = new Float32Array(ELEMENTS);
   for (const { data, average, hasBegun } of averaged()) {
-    for (let begin = 0; begin < data.length; begin += PIECE) {
-      const [a, b] = [data.subarray(begin, begin + PIECE), average.subarray(begin, begin + PIECE)];
+    yield* withPauses(data.length, (begin, end) => {
+      const [a, b] = [data.subarray(begin, end), average.subarray(begin, end)];
       values.set(a);
       if (hasBegun) a.set(b);
       b.set(values.subarray(0, b.length));
-      yield PAUSE;
-    }
+    });
   }
 }
 
