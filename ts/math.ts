@@ -82,8 +82,8 @@ export function exp(x: number): number {
         ],
       );
   const y = 1 - (low - (r * c) / (2 - c) - high);
-  const part = Math.trunc(k / 2); // in two steps, because 2^k may be out of range when the result is not
-  return y * powerOfTwo(part) * powerOfTwo(k - part);
+  const half = Math.trunc(k / 2); // in two steps, because 2^k may be out of range when the result is not
+  return y * powerOfTwo(half) * powerOfTwo(k - half);
 }
 
 /** `base`, 0 or more, to the power `exponent`: by squaring if that is a whole number. */

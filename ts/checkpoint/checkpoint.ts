@@ -112,29 +112,29 @@ export function load(
   options: LoadOptions = {},
 ): Loaded {
   const file = asBytes("load", bytes);
-  const read = (begin: number, end: number) => partOf(file.subarray(begin, end));
+  const read = (begin: number, end: number) => withChecksum(file.subarray(begin, end));
   return loadFrom("load", file, file.length, read, model, optimizer, options);
 }
 
-/** A part of a file, with its checksum. */
-export interface Part {
+/** Bytes of a file, with their checksum. */
+export interface CheckedBytes {
   readonly bytes: Uint8Array;
   readonly checksum: string;
 }
 
-export const partOf = (bytes: Uint8Array): Part => ({ bytes, checksum: hex(crc32(bytes)) });
+export const withChecksum = (bytes: Uint8Array): CheckedBytes => ({ bytes, checksum: hex(crc32(bytes)) });
 
 /**
  * Loads what fits from a file.
  * @param header the beginning of the file, with its whole header
  * @param size the size of the file, in bytes
- * @param read returns the part from `begin` to `end`
+ * @param read returns the bytes from `begin` to `end`
  */
 export function loadFrom(
   title: string,
   header: Uint8Array,
   size: number,
-  read: (begin: number, end: number) => Part,
+  read: (begin: number, end: number) => CheckedBytes,
   model: Tensors,
   optimizer: Checkpointable | undefined,
   options: LoadOptions,
@@ -143,11 +143,11 @@ export function loadFrom(
   return loadChecked(title, tensors.values(), options, (loading) => {
     const { pairs, progress, extra } = check(loading);
     const loads = pairs.map(([{ view }, { name, begin, end, checksum }]) => {
-      const part = read(begin, end);
-      if (part.bytes.length < end - begin)
+      const found = read(begin, end);
+      if (found.bytes.length < end - begin)
         throw new RangeError(`tensor ${show(name)} is cut off: the file became shorter`);
-      checkChecksum(`tensor ${show(name)}`, checksum, part.checksum);
-      return [view, part.bytes] as const;
+      checkChecksum(`tensor ${show(name)}`, checksum, found.checksum);
+      return [view, found.bytes] as const;
     });
     return () => {
       // This reserves memory and can fail, so it comes first.
@@ -161,10 +161,10 @@ export function loadFrom(
 }
 
 /**
- * The parts of a file that `loadFrom` will read.
+ * The ranges of bytes that `loadFrom` will read.
  * @throws a RangeError for a file that does not fit.
  */
-export function partsToRead(
+export function rangesToRead(
   title: string,
   header: Uint8Array,
   size: number,
@@ -175,8 +175,8 @@ export function partsToRead(
   const { tensors, check } = checkerOf(title, header, size, model, optimizer);
   return loadChecked(title, tensors.values(), options, (loading) => {
     const { pairs } = check(loading);
-    return () => ({ parts: pairs.map(([, part]) => part) });
-  }).parts;
+    return () => ({ ranges: pairs.map(([, saved]) => saved) });
+  }).ranges;
 }
 
 /** The checks of a file that need only its header. */

@@ -1,6 +1,6 @@
 import type { Tensors } from "../optimizer/params.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
-import { type Loaded, loadFrom, type Part, partOf, partsToRead, saveParts } from "./checkpoint.js";
+import { type CheckedBytes, type Loaded, loadFrom, rangesToRead, saveParts, withChecksum } from "./checkpoint.js";
 import { pathOf, withFile, writeAtomically } from "./files.js";
 import { listModel, type LoadOptions, resolveLoad } from "./loading.js";
 import { readHeader } from "./safetensors.js";
@@ -45,19 +45,19 @@ export async function loadFile(
   const chosen = resolveLoad(title, options);
   return withFile(title, name, async (file) => {
     const header = await readHeader(file);
-    const places = partsToRead(title, header, file.size, tensors, optimizer, chosen);
-    const parts = new Map<number, Part>();
-    const waiting = places.values();
-    // Some are read while the checksum of another is computed.
+    const ranges = rangesToRead(title, header, file.size, tensors, optimizer, chosen);
+    const found = new Map<number, CheckedBytes>();
+    const waiting = ranges.values();
+    // Some ranges are read while the checksum of another is computed.
     const readAll = async () => {
-      for (const { begin, end } of waiting) parts.set(begin, partOf(await file.read(begin, end)));
+      for (const { begin, end } of waiting) found.set(begin, withChecksum(await file.read(begin, end)));
     };
     await Promise.all(Array.from({ length: READERS }, readAll));
-    const partAt = (begin: number) => {
-      const part = parts.get(begin);
-      if (part) return part;
+    const bytesAt = (begin: number) => {
+      const bytes = found.get(begin);
+      if (bytes) return bytes;
       throw new RangeError("the optimizer must stay as it is while the file is read, got other groups");
     };
-    return loadFrom(title, header, file.size, partAt, tensors, optimizer, chosen);
+    return loadFrom(title, header, file.size, bytesAt, tensors, optimizer, chosen);
   });
 }

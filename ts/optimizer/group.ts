@@ -187,7 +187,7 @@ export class Group<Hyper = any> {
   separate(arena: Arena, { values, variant }: Plan, address: number): void {
     const take = bumpAllocator(address);
     const { scalars } = this;
-    const parts = this.#segmentOfEach().map((from, i) => {
+    const separated = this.#segmentOfEach().map((from, i) => {
       const tensor = this.params[i]!;
       const struct = new HyperStruct(arena, this.#rule, values, take(STRUCT_BYTES), tensor);
       const segment = new Segment(arena, variant, {
@@ -200,8 +200,8 @@ export class Group<Hyper = any> {
       Object.assign(segment, { since, joined, hasGrad, isDue });
       return { struct, segment: arena.onFree(segment) };
     });
-    this.#segments = Object.freeze(parts.map(({ segment }) => segment));
-    this.#hyperStructs = parts.map(({ struct }) => struct);
+    this.#segments = Object.freeze(separated.map(({ segment }) => segment));
+    this.#hyperStructs = separated.map(({ struct }) => struct);
     this.scalars = this.params.map(() => scalars[0]!);
     this.#written = undefined;
   }

@@ -31,7 +31,7 @@ const SUMS_PER_CHUNK = 2;
 /** The offset of the weights in a struct, after the pointers. */
 const WEIGHTS_OFFSET = 80;
 
-/** A part of one of a vector's arrays: adjacent tensors. */
+/** A range of one of a vector's arrays: adjacent tensors. */
 interface Span {
   readonly list: number;
   /** The first element, and the number of elements. */
@@ -75,7 +75,7 @@ export class Vectors {
   /** The place of each tensor's elements in a vector. */
   readonly #placeOf: ReadonlyMap<Tensor, { readonly list: number; readonly begin: number }>;
   readonly #signs: readonly number[];
-  /** The parts of the vectors that operations are about. */
+  /** The spans of the vectors that operations work on. */
   #spans: readonly Span[] = [];
   /** The number of sums that a task over them writes. */
   #written = 0;

@@ -96,22 +96,22 @@ function coreOf(
   tensors: readonly Tensor[],
   counts: Counts | undefined,
 ): Core {
-  const parts = new Map<string, { group: TfjsGroup; members: number[] }>();
+  const subgroups = new Map<string, { group: TfjsGroup; members: number[] }>();
   const hasOwnScalars = !hasCommonScalars(rule) && !rule.perTensor;
   entries.forEach((entry, i) => {
     const group = groupOf(entry.name);
     const key = `${groups.indexOf(group)} ${entry.since} ${entry.joined} ${entry.isDue} ${tensors[i]!.requiresGrad} ${hasOwnScalars ? JSON.stringify(entry.scalars) : ""}`;
-    const known = parts.get(key);
+    const known = subgroups.get(key);
     if (known) known.members.push(i);
-    else parts.set(key, { group, members: [i] });
+    else subgroups.set(key, { group, members: [i] });
   });
-  const params = [...parts.values()].map(({ group, members }) => {
+  const params = [...subgroups.values()].map(({ group, members }) => {
     const options = Object.keys(rule.fixed).map((name) => [name, group.values[name]]);
     return { ...Object.fromEntries(options), ...(group.hyper as Values), params: members.map((i) => tensors[i]!) };
   });
   const core: Core = new Optimizer<Values, unknown>(rule, params, shared);
   if (counts) core.internals.step.counts = counts;
-  [...parts.values()].forEach(({ members }, i) => {
+  [...subgroups.values()].forEach(({ members }, i) => {
     const group = core.groups[i]!;
     const known = members.map((i) => entries[i]!);
     group.since = known.map(({ since }) => since);

@@ -9,7 +9,7 @@ import type { LBFGS } from "../lbfgs/lbfgs.js";
 import { sum } from "../math.js";
 import { snake, valuesAt } from "../optimizer/hyper.js";
 import { count, show } from "../option.js";
-import { described, numberIn, numberOf, partsOf } from "./optimizer.js";
+import { described, numberIn, numberOf, stateAndGroups } from "./optimizer.js";
 import type { Stored, Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { type Dict, isDict, type Value } from "./unpickle.js";
@@ -20,7 +20,7 @@ const live = ["lr", "toleranceGrad", "toleranceChange"] as const;
 
 /** Checks a state_dict against L-BFGS, changes nothing, and returns the function that writes. */
 export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefined, { report }: Loading): () => void {
-  const { state, groups } = partsOf(file);
+  const { state, groups } = stateAndGroups(file);
   const [group] = optimizer.groups;
   const [saved] = groups;
   if (groups.length !== 1 || !isDict(saved) || !Array.isArray(saved.params)) {

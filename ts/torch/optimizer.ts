@@ -79,7 +79,7 @@ const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => le
 const optionsIn = ({ internals: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
 
 /** The state of all tensors and the groups in a state_dict. */
-export function partsOf(file: Value): { readonly state: Dict; readonly groups: readonly Value[] } {
+export function stateAndGroups(file: Value): { readonly state: Dict; readonly groups: readonly Value[] } {
   if (!isDict(file) || !isDict(file.state) || !Array.isArray(file.param_groups)) {
     throw new RangeError(`the file must hold what optimizer.state_dict() gave, got ${described(file)}`);
   }
@@ -105,7 +105,7 @@ export function checkStateDict(
 ): () => void {
   const { internals } = optimizer;
   const torchRule = torchRuleOf(optimizer);
-  const { state, groups: saved } = partsOf(file);
+  const { state, groups: saved } = stateAndGroups(file);
   const here = groupsOf(optimizer);
   if (saved.length !== here.length) report(`there are ${saved.length} groups in the file, ${here.length} here`);
 
