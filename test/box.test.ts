@@ -8,7 +8,7 @@ import { load, save } from "../ts/checkpoint/index.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { adam, adamw, scheduleFreeAdamw, scheduleFreeSgd, sgd } from "../ts/rules/index.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
-import { bits, error, inputs } from "./harness.js";
+import { bitsOf, error, inputs } from "./harness.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -29,8 +29,6 @@ function limit({ data }: Tensor, ...bounds: [low: number, high: number]): void {
   const [low, high] = bounds.map(Math.fround) as typeof bounds;
   data.forEach((x, i) => (data[i] = x < low ? low : x > high ? high : x));
 }
-
-const bitsOf = (optimizer: any, tensor: Tensor) => bits({ params: tensor.data, state: optimizer.state(tensor) });
 
 describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
   test("gives the bits of parameters that are limited after each step", () => {

@@ -5,20 +5,18 @@ import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { batches } from "../ts/batches.js";
 import { defaults } from "../ts/option.js";
 import { adam, adamw, rmsprop, sgd } from "../ts/rules/index.js";
+import { memoryOf } from "./harness.js";
 import { another, factories, fitting } from "./registry.js";
 
 const small = () => createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
 
-/** All that an arena's memory holds. */
-const contents = (arena: Arena) => Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
-
 /** Expects `act` to throw this error and to leave the memory of the arena unchanged. */
 function refuses(arena: Arena, act: () => unknown, type: new (...args: never) => Error, message: string) {
-  const [bytes, left] = [contents(arena), arena.bytesLeft];
+  const [bytes, left] = [memoryOf(arena), arena.bytesLeft];
   expect(act).toThrow(type);
   expect(act).toThrow(message);
   expect(arena.bytesLeft).toBe(left);
-  expect(contents(arena).equals(bytes)).toBe(true);
+  expect(memoryOf(arena).equals(bytes)).toBe(true);
 }
 
 /** Returns numbers outside an interval. */

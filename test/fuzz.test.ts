@@ -13,6 +13,7 @@ import { adamw } from "../ts/rules/index.js";
 import { loadModel, loadOptimizer, readTorch } from "../ts/torch/index.js";
 import { unzip, zip } from "../ts/torch/zip.js";
 import { file, parts, sealed } from "./checkpoint/files.js";
+import { memoryOf } from "./harness.js";
 import { grammarPickle, pickled } from "./torch/pickles.js";
 
 const seconds = Number(process.env.FUZZ_SECONDS ?? 1);
@@ -23,7 +24,6 @@ optimizer.step();
 /** The tensors and the optimizer of the runs in test/torch/fixtures. */
 const theirs = arena.tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
 const twin = adamw([{ params: [theirs["0.weight"], theirs.scale] }, { params: [theirs["0.bias"]] }]);
-const memory = () => Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
 
 /** Kinds of damage: change bytes, remove some, insert some, repeat a part. */
 const damage = fc.array(
@@ -100,7 +100,7 @@ function fuzz<Input>(
       fc.assert(
         fc.property(inputs, (input) => {
           const bytes = make(input);
-          const before = changesNothing ? memory() : undefined;
+          const before = changesNothing ? memoryOf(arena) : undefined;
           runs += 1;
           try {
             act(bytes);
@@ -110,7 +110,7 @@ function fuzz<Input>(
               throw error;
             expect(error.message).not.toMatch(native);
             expect(error.message.length).toBeLessThan(1500);
-            if (before) expect(memory().equals(before)).toBe(true);
+            if (before) expect(memoryOf(arena).equals(before)).toBe(true);
           }
         }),
         { numRuns: 200 },

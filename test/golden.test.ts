@@ -5,6 +5,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { camel } from "../ts/optimizer/hyper.js";
 import type { Tensor } from "../ts/arena/tensor.js";
 import { error, relativeDistance } from "./harness.js";
 import { type AnyFactory, factories, type RuleName } from "./registry.js";
@@ -28,7 +29,6 @@ interface Golden {
 }
 
 const named = (name: string) => factories.find(({ rule }) => rule.name === name)!;
-const camel = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 const renamed = (record: object, rename: (name: string) => string) =>
   Object.fromEntries(Object.entries(record).map(([name, value]) => [rename(name), value]));
 

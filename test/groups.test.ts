@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { load, save } from "../ts/checkpoint/index.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { Tensor } from "../ts/arena/tensor.js";
-import { bits, error, inputs } from "./harness.js";
+import { bitsOf, error, inputs } from "./harness.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -20,10 +20,6 @@ function model({ rule }: AnyFactory = adamw) {
   };
   return { ...tensors, give };
 }
-
-type AnyOptimizer = ReturnType<(typeof factories)[number]>;
-const bitsOf = (optimizer: AnyOptimizer, tensor: Tensor) =>
-  bits({ params: tensor.data, state: optimizer.state(tensor) });
 
 describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
   const { rule } = factory;

@@ -185,6 +185,19 @@ export function flat({ params, state }: Result, length = params.length): Float32
 /** The bits, for comparison. */
 export const bits = (result: Result, length?: number): Buffer => Buffer.from(flat(result, length).buffer);
 
+/** The bits of a tensor's parameters and state. */
+export const bitsOf = (optimizer: Pick<Optimizer, "state">, tensor: Tensor): Buffer =>
+  bits({ params: tensor.data, state: optimizer.state(tensor) });
+
+/** The bits of each number. */
+export const bitsOfEach = (values: ArrayLike<number>): number[] => [
+  ...new Uint32Array(Float32Array.from(values).buffer),
+];
+
+/** A copy of an arena's memory. */
+export const memoryOf = (arena: Arena): Buffer =>
+  Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
+
 /** Numbers in [-1, 1), from whole-number arithmetic (xorshift32), the same in crate/tests/bits.rs. */
 export function numbers(seed: number): () => number {
   let x = seed;

@@ -8,6 +8,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { lbfgs, type LBFGSOptions } from "../ts/lbfgs/lbfgs.js";
+import { camel } from "../ts/optimizer/hyper.js";
 import { sgd } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
 import { small } from "./small.js";
@@ -54,7 +55,6 @@ test("a line search turns back from a gradient that is NaN, as from a loss that 
 });
 
 const golden = JSON.parse(readFileSync(new URL("golden/lbfgs.json", import.meta.url), "utf8"));
-const camel = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 
 interface Problem {
   readonly start: readonly number[];

@@ -10,7 +10,7 @@ import { adamw, nadam, sgd, sophia } from "../ts/rules/index.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
 import { sam } from "../ts/wrappers/sam.js";
 import { defaults } from "../ts/option.js";
-import { bits, error, inputs } from "./harness.js";
+import { bitsOf, error, inputs } from "./harness.js";
 import type { Options } from "./oracle.js";
 import { wholes } from "./oracle.whole.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
@@ -48,7 +48,6 @@ function give(tensor: Tensor, call: number, hasGrad: boolean): void {
 const giveAll = (tensors: Model, call: number, who: Pattern[number]) =>
   NAMES.forEach((name, i) => give(tensors[name], call, who[i]!));
 
-const bitsOf = (optimizer: any, tensor: Tensor) => bits({ params: tensor.data, state: optimizer.state(tensor) });
 const allBits = (optimizer: any, tensors: Model) => NAMES.map((name) => bitsOf(optimizer, tensors[name]));
 
 /** For each call, which tensors have a gradient. */

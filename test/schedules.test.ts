@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createArenaSync } from "../ts/arena/arena.js";
 import { cosPi, exp, log, pow } from "../ts/math.js";
+import { camel } from "../ts/optimizer/hyper.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { ScheduleFactory } from "../ts/schedules/schedule.js";
 import { scheduleFrom } from "../ts/schedules/data.js";
@@ -19,8 +20,6 @@ const { cases } = JSON.parse(readFileSync(new URL("golden/schedules.json", impor
 /** Converts a PyTorch class name to the name here: `StepLR` to `stepLR`. */
 const lowered = (name: string) => name.replace(/^([A-Z]+(?=LR$)|[A-Z])/, (letters) => letters.toLowerCase());
 
-/** Converts snake_case to camelCase. */
-const camel = (name: string) => name.replace(/_([a-zA-Z0-9])/g, (_, letter: string) => letter.toUpperCase());
 const camels = (options: object): object =>
   Object.fromEntries(
     Object.entries(options).map(([name, value]) => [

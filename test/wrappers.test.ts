@@ -10,7 +10,7 @@ import type { Optimizer } from "../ts/optimizer/optimizer.js";
 import { adam, adamw, scheduleFreeSgd, sgd } from "../ts/rules/index.js";
 import { sam } from "../ts/wrappers/sam.js";
 import type { Tensor } from "../ts/arena/tensor.js";
-import { inputs } from "./harness.js";
+import { bitsOfEach, inputs } from "./harness.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -236,8 +236,7 @@ describe("sam", () => {
     expect(Math.hypot(...moved, 0.3 / Math.sqrt(124), 0.3 / Math.sqrt(124))).toBeCloseTo(0.3, 6);
     expect(tensors[2]!.data[0]! < before[2]![0]!).toBe(true); // it is maximized
     optimizer.train();
-    const bits = (list: readonly Float32Array[]) => list.map((x) => [...new Uint32Array(x.slice().buffer)]);
-    expect(bits(copies(tensors))).toEqual(bits(before));
+    expect(copies(tensors).map(bitsOfEach)).toEqual(before.map(bitsOfEach));
     optimizer.step(closure);
   });
 

@@ -28,7 +28,7 @@ import { load, loadFile, save, saveFile } from "../../ts/checkpoint/index.js";
 import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
 import { adafactor, adam, adamw, madgrad, nadam, novograd, sgd } from "../../ts/rules/index.js";
 import { exponentialLR, reduceLROnPlateau, sequentialLR, stepLR } from "../../ts/schedules/index.js";
-import { error } from "../harness.js";
+import { error, memoryOf } from "../harness.js";
 import { small } from "../small.js";
 import { cases } from "../registry.js";
 import { file, parts, sealed } from "./files.js";
@@ -39,8 +39,6 @@ const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 /** A copy of an arena's memory. */
-const memory = (arena: Arena) => Buffer.from(new Uint8Array(arena.internals("test").space.memory.buffer));
-
 /** A model and its optimizer after one step. */
 function trained(shapes: Record<string, readonly number[]> = { w: [3, 4], b: [4] }, factory = adamw, options = {}) {
   const arena = small();
@@ -209,7 +207,7 @@ function fourKiB() {
 test("every bit that flips is found", () => {
   const { file, arena, model, optimizer } = fourKiB();
   expect(file.length).toBeGreaterThan(3500);
-  const before = memory(arena);
+  const before = memoryOf(arena);
   const passed: number[] = [];
   for (let bit = 0; bit < 8 * file.length; bit++) {
     file[bit >> 3]! ^= 1 << (bit & 7);
@@ -222,19 +220,19 @@ test("every bit that flips is found", () => {
     file[bit >> 3]! ^= 1 << (bit & 7);
   }
   expect(passed).toEqual([]);
-  expect(memory(arena).equals(before)).toBe(true);
+  expect(memoryOf(arena).equals(before)).toBe(true);
   expect(load(file, model, optimizer).steps).toBe(1);
 });
 
 test("a file that is cut off at any byte is an error", () => {
   const { file, arena, model, optimizer } = fourKiB();
-  const before = memory(arena);
+  const before = memoryOf(arena);
   for (let length = 0; length < file.length; length++) {
     expect(() => load(file.slice(0, length), model, optimizer, { strict: false })).toThrow(
       /^load: .*nothing was loaded$/,
     );
   }
-  expect(memory(arena).equals(before)).toBe(true);
+  expect(memoryOf(arena).equals(before)).toBe(true);
 });
 
 describe("a malformed file", () => {
@@ -251,7 +249,7 @@ describe("a malformed file", () => {
   test.each(malformed)("%s", (title, make, message) => {
     const bytes = make(valid);
     const other = untrained();
-    const before = memory(other.arena);
+    const before = memoryOf(other.arena);
     let said = "";
     try {
       load(bytes, other.model, other.optimizer);
@@ -261,7 +259,7 @@ describe("a malformed file", () => {
     }
     expect(said).toContain(message);
     expect(said).toMatch(/^load: .*; nothing was loaded$/s);
-    expect(memory(other.arena).equals(before)).toBe(true);
+    expect(memoryOf(other.arena).equals(before)).toBe(true);
     seen.set(title, said);
   });
 
@@ -369,12 +367,12 @@ describe("what is not the same on both sides", () => {
   test.each(table)("%s", (_, make, says) => {
     const arena = small();
     const other = make(arena);
-    const before = memory(arena);
+    const before = memoryOf(arena);
     if (typeof says[0] === "string") {
       const message = `load: ${says[0]} (strict: false loads the rest); nothing was loaded`;
       expect(() => load(file, other.model, other.optimizer)).toThrow(message);
     }
-    expect(memory(arena).equals(before)).toBe(true);
+    expect(memoryOf(arena).equals(before)).toBe(true);
     const { leftOut } = load(file, other.model, other.optimizer, { strict: false });
     expect(leftOut).toEqual(says);
     if (_ !== "a shape") expect(other.model.w.data[0]).toBe(model.w.data[0]);

@@ -8,6 +8,7 @@ import type { Shape } from "../../ts/arena/tensor.js";
 import * as adapted from "../../ts/jax/index.js";
 import { adamw, applyUpdates, scheduleFreeAdamw, sgd, type Solver, sophia } from "../../ts/jax/index.js";
 import { variantOf } from "../../ts/optimizer/hyper.js";
+import { bitsOfEach as bits } from "../harness.js";
 import { cases, factories, fitting } from "../registry.js";
 import { numbers } from "../tfjs/backends.js";
 
@@ -18,7 +19,6 @@ beforeAll(async () => {
 
 const shapes: Readonly<Record<string, Shape>> = { kernel: [3, 3, 2, 8], bias: [7], table: [16, 24] };
 const array = (values: Float32Array, shape: Shape) => np.array(values, { shape: [...shape] });
-const bits = (values: ArrayLike<number>) => [...new Uint32Array(Float32Array.from(values).buffer)];
 const read = (params: any): Record<string, number[]> =>
   Object.fromEntries(
     Object.entries(params as Record<string, np.Array>).map(([name, x]) => [name, bits(x.ref.dataSync())]),

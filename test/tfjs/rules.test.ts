@@ -8,6 +8,7 @@ import type { TfjsOptimizer } from "../../ts/tfjs/index.js";
 import type { Shape } from "../../ts/arena/tensor.js";
 import { variantOf } from "../../ts/optimizer/hyper.js";
 import * as rules from "../../ts/rules/index.js";
+import { bitsOfEach as bits } from "../harness.js";
 import { type Case, cases, factories, fitting } from "../registry.js";
 import { backends, counted, numbers, use } from "./backends.js";
 
@@ -47,8 +48,6 @@ function both({ factory, rule, options }: Pick<Case, "factory" | "rule" | "optio
   expect(ours.iterations).toBe(theirs.steps);
   return { theirs, ours, tensors, variables };
 }
-
-const bits = (values: ArrayLike<number>) => [...new Uint32Array(Float32Array.from(values).buffer)];
 
 describe.each(backends)("on %s", (backend) => {
   afterAll(() => tf.disposeVariables());

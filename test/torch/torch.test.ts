@@ -12,6 +12,7 @@ import { createContext, runInContext } from "node:vm";
 import { afterAll, describe, expect, test } from "vitest";
 import { load, save } from "../../ts/checkpoint/index.js";
 import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
+import { camel } from "../../ts/optimizer/hyper.js";
 import { lookahead } from "../../ts/wrappers/lookahead.js";
 import { adam, adamw, momentum, muon, nadam, sgd } from "../../ts/rules/index.js";
 import { stepLR } from "../../ts/schedules/index.js";
@@ -50,7 +51,6 @@ const none: Record<string, object> = {
   muon: { adjust_lr_fn: "original" },
   adafactor: { eps: [2 ** -23, 1e-3] },
 };
-const camel = (name: string) => name.replace(/_(\w)/g, (_, letter) => letter.toUpperCase());
 
 test("an optimizer that PyTorch's file set back to fewer steps can be saved and loaded", () => {
   const model: Record<string, Tensor> = small().tensors({ w: [2] });

@@ -178,6 +178,9 @@ export function variantOf(rule: Rule, values: Values): Variant {
 /** A name in snake case, as in Rust. */
 export const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
+/** A name in camel case, as in TypeScript. */
+export const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
 /** The numbers of the hyper-parameters, in the order of the Rust struct: one double for a number or a flag, n for a list. */
 export function fields(rule: Rule, values: Values): number[] {
   return Object.keys(rule.hyper)

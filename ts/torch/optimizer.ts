@@ -12,7 +12,7 @@ import {
 } from "../checkpoint/loading.js";
 import { largest } from "../math.js";
 import type { Group } from "../optimizer/group.js";
-import { areScheduled, snake, type Values, valuesAt } from "../optimizer/hyper.js";
+import { areScheduled, camel, snake, type Values, valuesAt } from "../optimizer/hyper.js";
 import { count, type Options, show } from "../option.js";
 import { type Stored, Tuple, type Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
@@ -75,7 +75,6 @@ function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
   );
 }
 
-const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
 const optionsIn = ({ internals: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
 
 /** The state of all tensors and the groups in a state_dict. */
