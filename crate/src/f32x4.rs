@@ -25,6 +25,11 @@ pub trait F32x4: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = S
         let [least, one, large] = [-1.0, 1.0, (1u128 << 127) as f64].map(Self::splat);
         (self * large).max(least).min(one) // comparisons would be twice as many operations
     }
+    /// The magnitude. NaN stays.
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.max(Self::splat(0.0) - self)
+    }
     /// Zero where the magnitude is below `bound`, otherwise `self`.
     fn zero_below(self, bound: Self) -> Self;
     /// Zero where `other` is below zero, otherwise `self`.

@@ -57,7 +57,7 @@ pub fn normal<V: F32x4>(index: u32, seeds: [u32; 2]) -> V {
     // cos(2π * turn) = sin(2π * x), with x = |turn - 1/2| - 1/4 in [-1/4, 1/4].
     let [half, quarter] = [0.5, 0.25].map(V::splat);
     let fold = turn - half;
-    let x = fold.max(V::splat(0.0) - fold) - quarter;
+    let x = fold.abs() - quarter;
     const COEFFICIENTS: [f64; 6] = [
         TAU,
         -41.341_702_240_399_76,

@@ -97,6 +97,13 @@ impl<V: F32x4> Penalty<V> {
     }
 }
 
+/// Adam's learning rate with both bias corrections.
+#[inline(always)]
+pub fn corrected_rate(lr: f64, betas: [f64; 2], step: f64) -> f64 {
+    let [first, second] = betas.map(|beta| 1.0 - powi(beta, step));
+    lr * sqrt(second) / first
+}
+
 /// `base` to the power of `exponent`, a whole number. Squaring and multiplying give the same bits on every machine.
 #[inline(never)] // so that the binary has it once, and not in every kernel that corrects a bias
 pub fn powi(base: f64, exponent: f64) -> f64 {

@@ -56,12 +56,11 @@ fn sum_streams<V: F32x4>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) 
 /// The gradients in `segment` are valid for `end` elements.
 #[inline(always)]
 pub unsafe fn magnitude<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize, out: &mut [f64; 2]) {
-    let (zero, one) = (V::splat(0.0), V::splat(1.0));
-    let (mut sums, mut largest) = (V::NO_SUMS, zero);
+    let one = V::splat(1.0);
+    let (mut sums, mut largest) = (V::NO_SUMS, V::splat(0.0));
     let mut i = begin;
     while i < end {
-        let g = unsafe { V::load(segment.grads.add(i)) };
-        let g = g.max(zero - g);
+        let g = unsafe { V::load(segment.grads.add(i)) }.abs();
         sums = g.add_products(one, sums);
         largest = largest.max(g);
         i += LANES;

@@ -21,13 +21,13 @@ impl Rule<2> for Adamax {
     fn update<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> (V, [V; 2]) {
         let lr = V::splat(self.lr / (1.0 - powi(self.betas[0], step)));
         let (penalty, mean) = (Penalty::new(self.weight_decay), Average::new(self.betas[0]));
-        let [beta, zero] = [self.betas[1], 0.0].map(V::splat);
+        let beta = V::splat(self.betas[1]);
         let (outside, eps) = if self.eps_outside != 0.0 { (self.eps, 0.0) } else { (0.0, self.eps) };
         let (outside, eps) = (V::splat(outside), eps_vector(eps));
         move |p, g, [m, largest]| {
             let g = penalty.add(g, p);
             let m = mean.of(m, g);
-            let largest = (g.max(zero - g) + eps).max(beta * largest);
+            let largest = (g.abs() + eps).max(beta * largest);
             (p - lr * m / (largest + outside), [m, largest])
         }
     }

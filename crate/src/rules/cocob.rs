@@ -25,7 +25,7 @@ impl Rule<5> for Cocob {
         let penalty = Penalty::new(self.weight_decay);
         move |p, g, [sum, largest, magnitudes, reward, start]| {
             let g = lr * penalty.add(g, p);
-            let magnitude = g.max(zero - g);
+            let magnitude = g.abs();
             let (sum, magnitudes, largest) = (sum - g, magnitudes + magnitude, magnitude.max(largest));
             // The largest is zero for padding, which has no gradients.
             let least = largest.max(least);

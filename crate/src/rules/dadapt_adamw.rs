@@ -13,8 +13,7 @@ hyper! {
 impl DAdaptAdamW {
     /// The learning rate that follows from an estimate.
     fn rate(&self, estimate: f64, step: f64) -> f64 {
-        let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
-        estimate * self.lr * sqrt(second) / first
+        corrected_rate(estimate * self.lr, self.betas, step)
     }
 }
 
@@ -44,13 +43,13 @@ impl Measure<3, 2> for DAdaptAdamW {
     fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let estimate = if self.next_estim_lr == 0.0 { self.estim_lr0 } else { self.next_estim_lr };
         let (rate, eps) = (V::splat(self.rate(estimate, step)), eps_vector(self.eps));
-        let [zero, one] = [0.0, 1.0].map(V::splat);
+        let one = V::splat(1.0);
         let [mean, mean_square] = self.betas.map(Average::new);
         let sum_of = Average::new(sqrt(self.betas[1]));
         move |_, g, [m, v, sum]| {
             let (taken, weighted) = (rate * g, sum / (v.sqrt() + eps));
             let sum = sum_of.of(sum, taken);
-            ([mean.of(m, taken), mean_square.of(v, g * g), sum], [(taken, weighted), (sum.max(zero - sum), one)])
+            ([mean.of(m, taken), mean_square.of(v, g * g), sum], [(taken, weighted), (sum.abs(), one)])
         }
     }
 }

@@ -22,8 +22,7 @@ impl Prodigy {
 
     /// The learning rate that follows from an estimate.
     fn rate(&self, estimate: f64, step: f64) -> f64 {
-        let [first, second] = self.betas.map(|beta| 1.0 - powi(beta, step));
-        estimate * self.lr * sqrt(second) / first
+        corrected_rate(estimate * self.lr, self.betas, step)
     }
 }
 
@@ -63,13 +62,13 @@ impl Measure<4, 2> for Prodigy {
         let rate = self.rate(estimate, step) * growth;
         let weight = if self.safeguard_warmup != 0.0 { estimate * growth } else { rate };
         let [estimate, weight, rate, beta] = [estimate, weight, rate, self.sum_decay()].map(V::splat);
-        let [zero, one] = [0.0, 1.0].map(V::splat);
+        let one = V::splat(1.0);
         let [mean, mean_square] = self.betas.map(Average::new);
         move |p, g, [m, v, sum, start]| {
             let scaled = estimate * g;
             let sum = beta * sum + weight * g;
             let (m, v) = (mean.of(m, scaled), mean_square.of(v, scaled * scaled));
-            ([m, v, sum, start], [(rate * g, start - p), (sum.max(zero - sum), one)])
+            ([m, v, sum, start], [(rate * g, start - p), (sum.abs(), one)])
         }
     }
 }
