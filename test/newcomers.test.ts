@@ -148,12 +148,12 @@ describe("zeroGrad()", () => {
     [
       "downhill/tfjs",
       tfjs.adamw(),
-      "adamw: zeroGrad has no use here, TensorFlow.js makes new gradients for each step; leave it out",
+      "adamw: zeroGrad is not needed here, because TensorFlow.js makes new gradients for each step; leave it out",
     ],
     [
       "downhill/jax",
       jax.adamw(),
-      "adamw: zeroGrad has no use here, jax-js makes new gradients for each step; leave it out",
+      "adamw: zeroGrad is not needed here, because jax-js makes new gradients for each step; leave it out",
     ],
   ])("%s", (_, optimizer, message) => {
     expect(call(optimizer, "zeroGrad")).toThrow(new TypeError(message));
@@ -197,7 +197,7 @@ describe("a tensor", () => {
   });
 
   test.each<[string, unknown[], new (...args: never) => Error, string]>([
-    ["few", [[1]], RangeError, "there must be 6 values, got 1; for a part, say where: set(values, offset)"],
+    ["few", [[1]], RangeError, "there must be 6 values, got 1; to set a part, pass an offset: set(values, offset)"],
     ["many", [new Float32Array(7)], RangeError, "there must be 6 values, got 7"],
     ["beyond the end", [[1, 2], 5], RangeError, "offset plus the number of values must be at most 6, got 5 + 2"],
     ["before the start", [[1], -1], RangeError, "offset must be a whole number in [0, ∞), got -1"],

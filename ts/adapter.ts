@@ -56,6 +56,6 @@ export function adapterOptions(rule: Rule, library: string, members: string, giv
 
 export function refuseZeroGrad(rule: Rule, library: string): never {
   throw new TypeError(
-    `${rule.name}: zeroGrad has no use here, ${library} makes new gradients for each step; leave it out`,
+    `${rule.name}: zeroGrad is not needed here, because ${library} makes new gradients for each step; leave it out`,
   );
 }

@@ -22,7 +22,7 @@ export interface BatchState {
   readonly start: number;
 }
 
-/** A generator of mini-batches, for one loop: it has ended after the loop, also after `break`. Then a second loop is an error. */
+/** A generator of mini-batches for one loop. It ends with the loop, also after `break`. A second loop is an error. */
 export interface Batches extends Generator<Uint32Array, void> {
   /**
    * The position. Save it in a checkpoint, and assign it to go on from there: `order.state = extra.batches`.

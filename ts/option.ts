@@ -181,7 +181,7 @@ export function within<const Range extends string, const D extends Numbers>(
  * The values of options: the given ones, all checked, and `others` for those that are missing or undefined.
  * Each is read once.
  * @param path the prefix of option names in messages
- * @param besides the names of properties that are no options
+ * @param besides the names of properties of `given` that are not options
  */
 export function resolve(
   title: string,

@@ -80,7 +80,7 @@ export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModu
   return allowed(() => process?.getBuiltinModule?.(`node:${name}`));
 }
 
-/** Calls `use`; undefined if that throws, as functions of Node do in the edge runtime of Next.js. */
+/** Calls `use`. Returns undefined if it throws, as Node's functions do in the edge runtime of Next.js. */
 export function allowed<Result>(use: () => Result): Result | undefined {
   try {
     return use();
@@ -132,7 +132,7 @@ const START_TIMEOUT_SECONDS = 20;
 /**
  * Starts a thread. While it works, it does not keep the process alive.
  * @param source the source code of the thread, for an undefined `url`
- * @param message what it is sent
+ * @param message the message that is posted to the thread
  * @param expected the message that the thread sends when it is ready
  */
 export function startThread(source: string, url: string | URL | undefined, message: object, expected: string): Thread {

@@ -695,7 +695,7 @@ describe("files", () => {
       expect(readlinkSync(join(place, "first"))).toBe("there/target");
       await loadFile(join(place, "first"), model);
       symlinkSync("circle", join(place, "circle"));
-      await expect(saveFile(join(place, "circle"), model)).rejects.toThrow("its links lead to each other");
+      await expect(saveFile(join(place, "circle"), model)).rejects.toThrow("its symbolic links form a loop");
       symlinkSync("none/target", join(place, "lost"));
       await expect(saveFile(join(place, "lost"), model)).rejects.toThrow(/there is no folder .*none; make it first$/);
     },
@@ -798,7 +798,7 @@ describe("files", () => {
     await expect(saveFile(new URL("file:///a%2Fb"), model)).rejects.toThrow(
       'saveFile: path must be the URL of a file on this machine, got "file:///a%2Fb"',
     );
-    await expect(saveFile(`${folder}/a/`, model)).rejects.toThrow("its name ends as that of a folder");
+    await expect(saveFile(`${folder}/a/`, model)).rejects.toThrow("its name ends with /, as that of a folder");
     const long = await saveFile("x".repeat(1e6), model).catch(({ message }: Error) => message);
     expect(long?.length).toBeLessThan(1000);
   });

@@ -263,8 +263,12 @@ export const malformed: readonly Malformed[] = [
   [
     "a schedule too many",
     changed("counts", "[]", "[{}]"),
-    "the file has 1 of the schedules that observe, the program 0",
+    "the file has the progress of 1 reduceLROnPlateau schedules, the program of 0",
   ],
-  ["no schedules", changed("counts", "[]", "7"), "the file has none of the schedules that observe, the program 0"],
+  [
+    "no schedules",
+    changed("counts", "[]", "7"),
+    "the file has the progress of no reduceLROnPlateau schedules, the program of 0",
+  ],
   ["invalid JSON in extra", metadata("extra", "{"), 'the metadata\'s extra must be JSON, got "{"'],
 ];

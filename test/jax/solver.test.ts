@@ -203,7 +203,7 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => solver.step(params, { w: np.array([1]) }, state)).toThrow('"w" must have shape [2], got [1]');
   expect(() => solver.step(params, grads(), undefined as any)).toThrow("state must be what init(params) returned");
   expect(() => adamw({ lr: -1 })).toThrow("adamw: lr must be in [0, ∞), got -1");
-  expect(() => adamw({ zeroGrad: true } as any)).toThrow("adamw: zeroGrad has no use here");
+  expect(() => adamw({ zeroGrad: true } as any)).toThrow("adamw: zeroGrad is not needed here");
   expect(() => adamw({ groups: [{}] } as any)).toThrow(
     "adamw: groups[0] must be { params, ...options }, with a pattern",
   );

@@ -516,7 +516,7 @@ test("errors name the remedy, and change nothing", async () => {
       { name: "a", tensor: tf.zeros([2, 2]) },
     ]),
   ).toThrow("got two");
-  expect(() => adam({ zeroGrad: true } as any)).toThrow("adam: zeroGrad has no use here");
+  expect(() => adam({ zeroGrad: true } as any)).toThrow("adam: zeroGrad is not needed here");
   expect(() => adam({ lr: -1 })).toThrow("adam: lr must be in [0, ∞), got -1");
   expect(() => adam({ groups: [{ lr: 1 }] } as any)).toThrow("adam: groups[0] must be { variables, ...options }");
   expect(() => adam({ groups: [{ variables: /a/, lr: -1 }] })).toThrow("adam: groups[0].lr must be in [0, ∞)");

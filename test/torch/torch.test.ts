@@ -499,7 +499,7 @@ describe("hostile", () => {
     ["nothing on the stack", pickled("\x80\x02a."), "the pickle must have something on its stack"],
     ["no mark", pickled("\x80\x02K\x01t."), "the pickle must have a mark on its stack"],
     ["a mark for a value", pickled("\x80\x02(q\x00."), "the pickle must have something on its stack"],
-    ["what was never remembered", pickled("\x80\x02h\x07."), "the pickle must have what it remembers, got number 7"],
+    ["what was never remembered", pickled("\x80\x02h\x07."), "the pickle must have a known memo index, got index 7"],
     [
       "a dictionary that is none",
       pickled("\x80\x02K\x01K\x02K\x03s."),
@@ -511,8 +511,8 @@ describe("hostile", () => {
       pickled("\x80\x02K\x01}b."),
       "the pickle must have a dictionary or an object to write to, got 1",
     ],
-    ["text beyond the end", pickled("\x80\x02X\xff\xff\xff\x7fa."), "the pickle must go on, got 9 bytes"],
-    ["no end", pickled("\x80\x02N"), "the pickle must go on, got 3 bytes"],
+    ["text beyond the end", pickled("\x80\x02X\xff\xff\xff\x7fa."), "the pickle must be complete, got 9 bytes"],
+    ["no end", pickled("\x80\x02N"), "the pickle must be complete, got 3 bytes"],
     ["a name without an end", pickled("\x80\x02cos"), "the pickle must have a name that ends"],
     [
       "a storage that is not there",

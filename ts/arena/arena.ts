@@ -82,13 +82,13 @@ export interface ArenaOptions {
   module?: WebAssembly.Module | BufferSource;
 }
 
-/** Options of an arena whose memory is not shared: Web APIs that refuse shared memory accept its views. */
+/** Options of an arena with unshared memory. Web APIs that refuse shared memory accept its views. */
 export type UnsharedOptions = ArenaOptions & { shared: false };
 
 /**
  * Makes an arena: reserves its memory, starts the threads, and waits until they are ready.
- * A TypeError or RangeError for wrong options; an Error if shared memory, threads or WebAssembly are asked for and not
- * allowed; a RangeError if the platform has too little address space left.
+ * @throws a TypeError or RangeError for wrong options; an Error if the platform does not allow the shared memory, the
+ * threads or the WebAssembly that the options require; a RangeError if it has too little address space left.
  */
 export function createArena(options: UnsharedOptions): Promise<Arena<Float32Array<ArrayBuffer>>>;
 export function createArena(options?: ArenaOptions): Promise<Arena>;
@@ -133,8 +133,8 @@ async function makeArena(given: ArenaOptions): Promise<Arena> {
 }
 
 /**
- * Makes an arena synchronously. As `createArena`, but it does not wait for the threads: they take part as soon as they are
- * ready.
+ * Makes an arena synchronously. Like `createArena`, but it does not wait for the threads. They take part as soon as
+ * they are ready.
  */
 export function createArenaSync(options: UnsharedOptions): Arena<Float32Array<ArrayBuffer>>;
 export function createArenaSync(options?: ArenaOptions): Arena;
@@ -185,7 +185,7 @@ function resolveArena(title: string, given: ArenaOptions) {
   const allowed = sharingAllowed();
   const values = resolve(title, options, given) as ArenaOptions;
   const { maxBytes, threads, workerUrl } = values;
-  // A compiled module is for unshared memory; bytes serve either.
+  // A compiled module works with unshared memory only. Bytes work with both kinds.
   const areSeveral = (threads ?? 1) > 1;
   const shared = values.shared ?? (allowed && (!isModule(values.module) || areSeveral));
   const what = shared ? "shared memory is" : `${threads} threads are`;

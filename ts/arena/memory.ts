@@ -27,7 +27,7 @@ export interface Space {
    */
   readonly stateOf?: (tensor: Tensor, name: string) => number;
 
-  /** Ends the count of this memory as open. Errors about address space name the number of open memories. */
+  /** Stops counting this memory as open. Errors about address space give the number of open memories. */
   readonly close: () => void;
 }
 
@@ -44,12 +44,12 @@ export const PAGE = 65536;
  */
 const DISTANCE = 1024;
 const PERIOD = 4096;
-/** The bytes from which on an array has this distance. For smaller ones it would take too much memory. */
+/** The size in bytes from which an array has this distance. For smaller arrays, it would take too much memory. */
 const LARGE_ARRAY = 2 ** 16;
 
 /**
- * The bytes from which on a gap follows an array, and those of the gap. Arrays whose distance is close to a large power of
- * two compete for the same places in caches.
+ * The size in bytes from which a gap follows an array, and the size of the gap. Arrays whose distance is close to a
+ * large power of two compete for the same places in caches.
  */
 const HUGE_ARRAY = 2 ** 22;
 const GAP = 100 * 1024;
@@ -57,7 +57,7 @@ const GAP = 100 * 1024;
 /** The number of bytes from `address` to the next one that is `offset` modulo `PERIOD`. */
 const bytesUntil = (address: number, offset: number) => (((offset - address) % PERIOD) + PERIOD) % PERIOD;
 
-/** The number of bytes from an array of so many bytes to the next array. */
+/** The number of bytes from the start of an array of this size to the start of the next array. */
 export function bytesToNext(bytes: number): number {
   if (bytes < LARGE_ARRAY || bytes === Infinity) return bytes;
   const least = bytes < HUGE_ARRAY ? bytes : bytes + GAP;
@@ -70,7 +70,7 @@ export function bumpAllocator(address: number): (bytes: number) => number {
   return (bytes) => (next += bytes) - bytes;
 }
 
-/** The most bytes that `besideParams` leaves free, if the largest array of state has so many bytes. */
+/** The largest number of bytes that `besideParams` leaves free. `bytes` is the size of the largest array of state. */
 export const roomBeside = (bytes: number): number => (bytes < LARGE_ARRAY ? 0 : PERIOD);
 
 /**
@@ -95,7 +95,7 @@ export function allocateSpace(title: string, maxBytes: number | undefined, share
 /** The number of memories that were allocated, and neither freed nor collected. */
 let open = 0;
 
-/** Counts a memory as open, and returns the function that ends that. */
+/** Counts a memory as open. Returns a function that stops counting it. */
 function countOpen(): () => void {
   let isOpen = true;
   open += 1;
@@ -171,8 +171,8 @@ function allocate(bytes: number, shared: boolean): WebAssembly.Memory {
 }
 
 /**
- * The number of bytes of arenas that were freed since the last suggestion, and the number from which on a new one is
- * made.
+ * The number of bytes of the arenas that were freed since the last suggestion, and the number at which the next
+ * suggestion is made.
  */
 let freedBytes = 0;
 const WORTH_COLLECTING = 2 ** 26;

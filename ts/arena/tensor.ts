@@ -20,7 +20,7 @@ export const elementsIn = (shape: Shape): number => shape.reduce((product, size)
 
 const place = count(undefined, 0);
 
-/** A view whose `set` names the tensor if there are too few or too many values. With an offset, fewer are fine. */
+/** Gives a view a `set` whose errors name the tensor. Without an offset, there must be a value for each element. */
 export function checkedView<Data extends Float32Array>(view: Data, title: string): Data {
   const set = (values: ArrayLike<number>, offset?: number) => {
     const { length, 0: first } = Object(values);
@@ -30,7 +30,7 @@ export function checkedView<Data extends Float32Array>(view: Data, title: string
     }
     if (offset !== undefined) place.check(`${title}.set: offset`, offset);
     if (offset === undefined && length !== view.length) {
-      const remedy = length < view.length ? "; for a part, say where: set(values, offset)" : "";
+      const remedy = length < view.length ? "; to set a part, pass an offset: set(values, offset)" : "";
       throw new RangeError(`${title}.set: there must be ${view.length} values, got ${length}${remedy}`);
     }
     if (offset !== undefined && offset + length > view.length) {

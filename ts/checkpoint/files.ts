@@ -29,8 +29,9 @@ async function inTurn(file: string, save: (earlier: Promise<void> | undefined) =
 }
 
 /**
- * Writes parts, one after the other, and replaces the file. Of several calls for a file, the last one replaces it last. After an error or a crash, the path has either the old file
- * or the new one. The parts may change once the promise is returned: they have been written or copied.
+ * Writes parts, one after the other, and replaces the file. If several calls write the same file, that of the last
+ * call stays. After an error or a crash, the path has either the old file or the new one. The parts may change once
+ * the promise is returned: they have been written or copied.
  * @param path what `pathOf` returned
  * @throws an Error with a `cause` if the file cannot be written.
  */
@@ -115,7 +116,7 @@ function followLinks(path: string): string {
     const folder = realpathSync(dirname(target));
     target = resolve(folder, readlinkSync(join(folder, basename(target))));
   }
-  throw new Error("its links lead to each other");
+  throw new Error("its symbolic links form a loop");
 }
 /** The limit of Linux. */
 const MAX_LINKS = 40;
@@ -132,7 +133,7 @@ function checkRegular(stats: NodeStats): void {
  * blocking.
  */
 async function writeOnDisk(path: string, parts: readonly Uint8Array[]): Promise<void> {
-  if (path.endsWith("/")) throw new Error("its name ends as that of a folder");
+  if (path.endsWith("/")) throw new Error("its name ends with /, as that of a folder");
   const target = followLinks(path);
   return inTurn(target, (earlier) => replaceOnDisk(target, parts, earlier));
 }

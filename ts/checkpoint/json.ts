@@ -80,7 +80,10 @@ export function numberFrom(title: string, value: unknown): number {
 export const exactNumbers = (numbers: Readonly<Record<string, number>>): Record<string, number | string> =>
   Object.fromEntries(Object.entries(numbers).map(([name, x]) => [name, exactNumber(x)]));
 
-/** Whether JSON would lose a value without an error. A property that is undefined reads the same when it is lost, and -0 becomes 0. */
+/**
+ * Whether JSON would change a value without an error. Two changes are allowed: -0 becomes 0, and properties that are
+ * undefined are left out, which read the same.
+ */
 function isLost(value: unknown): boolean {
   if (typeof value === "number") return !Number.isFinite(value);
   if (Array.isArray(value)) return value.includes(undefined);

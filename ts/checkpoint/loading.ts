@@ -91,7 +91,7 @@ export function asBytes(title: string, file: unknown): Uint8Array {
   try {
     return new Uint8Array(buffer, at, file.byteLength);
   } catch (cause) {
-    throw new TypeError(`${expected}, got a buffer that was given to another thread`, { cause });
+    throw new TypeError(`${expected}, got a buffer that was transferred to another thread`, { cause });
   }
 }
 

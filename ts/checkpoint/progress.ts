@@ -122,8 +122,8 @@ export function progressIn(
   const saved = countsIn("", numbers, Object.keys(optimizer.internals.step.counts), there);
   const schedules = plateausOf(optimizer.groups);
   if (!Array.isArray(observed) || observed.length !== schedules.length) {
-    const got = Array.isArray(observed) ? observed.length : "none";
-    report(`the file has ${got} of the schedules that observe, the program ${schedules.length}`);
+    const got = Array.isArray(observed) ? observed.length : "no";
+    report(`the file has the progress of ${got} reduceLROnPlateau schedules, the program of ${schedules.length}`);
   }
   const placeOf = placesIn(there.groups, { since, isDue, scalars });
   const groups = optimizer.groups.map((group, i) => {

@@ -153,7 +153,7 @@ export class Solver<Hyper = unknown> {
     return shownAs(this.#rule.name, { ...this.#options, ...groups }, options, inspect);
   }
 
-  /** For those who come from PyTorch. @internal */
+  /** Throws an error that explains why this is not needed. PyTorch's optimizers have this method. @internal */
   zeroGrad(): never {
     return refuseZeroGrad(this.#rule, LIBRARY);
   }

@@ -10,7 +10,10 @@ export const TILE = 64;
 /** The number of rows of a piece of a copy. */
 const COPIED_ROWS = 4096;
 
-/** The largest number of multiplications in a piece of a product, and of elements in a piece of a reduction: 1 to 3 milliseconds. */
+/**
+ * The largest number of multiplications in a piece of a product, and of elements in a piece of a reduction. Such a
+ * piece takes 1 to 3 milliseconds.
+ */
 const MOST_MULTIPLICATIONS = 2 ** 24;
 const MOST_ELEMENTS = 2 ** 20;
 
@@ -50,8 +53,8 @@ export interface Operation<Now> {
   /** The number of pieces into which threads can divide it. */
   readonly pieces: number;
   /**
-   * The number of slices, which are made one after the other: 1 unless a dimension is so long that a piece would take long.
-   * Default: 1.
+   * The number of slices, which run one after another: more than 1 if a dimension is so long that a piece would take
+   * long. Default: 1.
    */
   readonly slices?: number;
   /** The cost of a slice: the number of bytes that could be read and written in the same time. */

@@ -12,8 +12,8 @@ const NUMBERS_BYTES = 96;
 const OPERATION_BYTES = NUMBERS_BYTES + roundUp(taskBytes(1), 8);
 
 /**
- * The length of a piece as a part of its task, whose length must fit 32 bits: a chunk, or less where there are many pieces. Then a
- * chunk has several pieces.
+ * The number of elements of a task that a piece takes: a chunk. If there are many pieces it is less, because the
+ * length of a task must fit 32 bits. Then a chunk has several pieces.
  */
 export function pieceLength(pieces: number): number {
   let length = CHUNK;

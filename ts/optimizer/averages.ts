@@ -21,7 +21,7 @@ export class AverageWeights {
     return this.#options.ema > 0 || this.#options.swa > 0;
   }
 
-  /** Counts a step, counted from 1. */
+  /** Counts a step. `step` is its number, counted from 1. */
   begin(step: number): void {
     if (this.exist && this.#due(step) > this.#due(step - 1)) this.count += 1;
   }

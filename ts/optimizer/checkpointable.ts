@@ -61,7 +61,7 @@ export abstract class Checkpointable {
     return shownAs(rule.name, contents, options, inspect);
   }
 
-  /** For those who come from PyTorch. @internal */
+  /** Throws an error that names the option `zeroGrad`, because PyTorch's optimizers have this method. @internal */
   zeroGrad(): never {
     const { rule, step } = this.internals;
     const remedy =

@@ -90,7 +90,10 @@ export class ClosureDriver {
     }
   }
 
-  /** Begins a computation, and returns the function that ends it. Until then the pool holds the views, which errors restore. */
+  /**
+   * Begins a computation. Returns the function that ends it. Until then, `free()` of an attached arena keeps the
+   * views: an error restores the parameters through them.
+   */
   #begin(closure: unknown): () => void {
     if (!isCallable(closure)) {
       throw new TypeError(`${this.#name}: closure must be a function that returns the loss, got ${show(closure)}`);

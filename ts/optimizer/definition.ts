@@ -191,5 +191,5 @@ export const sharedOptions = {
   zeroGrad: flag(false),
 };
 
-/** Whether the scalars of a rule follow from sums over all tensors. Then they are the same for all. */
+/** Whether the scalars of a rule follow from sums over all tensors. Then all tensors have the same scalars. */
 export const hasCommonScalars = ({ sums, perTensor }: Rule): boolean => sums.length > 0 && !perTensor;

@@ -5,13 +5,13 @@ import type { sharedOptions } from "./definition.js";
 
 type Shared = { readonly [Name in keyof typeof sharedOptions]?: ValueOf<(typeof sharedOptions)[Name]> };
 
-/** The options on which it depends whether a step computes the norm of the gradients. */
+/** The options that decide whether a step computes the norm of the gradients. */
 export interface NormOptions extends Pick<
   Shared,
   "clipNorm" | "clipTensorNorm" | "nonFinite" | "lossScale" | "accumulate"
 > {}
 
-/** TypeScript infers these options from those that are given. The empty type accepts them: they are checked elsewhere. */
+/** TypeScript infers these from the given options. The empty type accepts all options: they are checked elsewhere. */
 export type Inferred<Norm> = { readonly [Name in keyof Norm & keyof NormOptions]: Norm[Name] } | Record<never, never>;
 
 /** The type of `clipNorm` and `clipTensorNorm`. */

@@ -263,7 +263,7 @@ export class Segment {
     return this.#views.get(tensor);
   }
 
-  /** Points to the gradient where it is now, if another library has put it elsewhere. The segment has one tensor then. */
+  /** Updates the pointers to the gradient after another library has moved it. Such a segment has one tensor. */
   followGrad(): void {
     for (const [{ grad }] of this.#views) for (const words of this.#gradPointers) words[GRAD_POINTER] = grad.byteOffset;
   }
@@ -278,7 +278,7 @@ export class Segment {
     numbers[3] = blend;
   }
 
-  /** Lets the tensors rest in the next step, except that their parameters join the averages with the weight `blend`. */
+  /** Leaves the tensors out of the next step. Only their averages are updated, with the weight `blend`. */
   rest(blend: number): void {
     this.since += 1;
     this.#numbers[3] = blend;

@@ -68,7 +68,7 @@ export interface Counts {
 /** Whether a step leaves a tensor alone, because it has no gradient. */
 const isResting = ({ requiresGrad }: Tensor) => !requiresGrad;
 
-/** A number for the tasks that a segment takes part in. */
+/** A number that identifies the tasks that a segment takes part in. */
 const participation = ({ hasGrad, isDue }: Segment): number => Number(hasGrad) + 2 * Number(isDue);
 
 const tasksOf = (task: Task | undefined): Task[] => (task ? [task] : []);
@@ -123,7 +123,7 @@ export class Step implements Work<StepRequest> {
   #update: readonly Phase[] = [];
   readonly #wrappers: WrapperPhases[] = [];
   #phases: readonly Phase[] = [];
-  /** The index of the next phase, and of the one after the last micro-batch. */
+  /** The index of the next phase, and that of the phase after `#countMicroBatch`. */
   #next = 0;
   #afterMicroBatches = 0;
   /** The number of micro-batches of this step. */
@@ -132,8 +132,8 @@ export class Step implements Work<StepRequest> {
   #skipped = 0;
   #averageHessian: Task | undefined;
   /**
-   * The number of requested steps that are not done, the number that were requested since there was none, and the
-   * counts at that time.
+   * Of asynchronous steps: the number that are not done; the number that were requested since this was last zero; and
+   * the counts at that time.
    */
   #open = 0;
   #requested = 0;
@@ -197,7 +197,7 @@ export class Step implements Work<StepRequest> {
     return (this.#segments ??= this.#groups.flatMap(({ segments }) => segments));
   }
 
-  /** Writes the tasks, unless they are as they were. */
+  /** Writes the tasks if the groups have changed, or if a segment takes part in other tasks than before. */
   #prepare(): void {
     const segments = this.#allSegments;
     for (let i = 0; i < segments.length; i++) {

@@ -41,7 +41,7 @@ interface Span {
 
 const kernels = [combine, dot, magnitude];
 
-/** Tensors whose gradients point up the loss, 1, or down, -1. */
+/** Tensors, and the sign of their gradients: 1 to minimize, -1 to maximize. */
 interface SignedGroup {
   readonly params: readonly Tensor[];
   readonly sign: number;
@@ -128,7 +128,9 @@ export class Vectors {
     arena.onFree(this);
   }
 
-  /** Selects the tensors that the operations from now on are about. The other parts of vectors are neither read nor written. */
+  /**
+   * Selects the tensors that the next operations work on. The other elements of vectors are neither read nor written.
+   */
   select(isIncluded: (tensor: Tensor) => boolean): void {
     this.#sums.fill(0); // not every number of a task is written
     this.#spans = this.#lists.flatMap((tensors, list) => {

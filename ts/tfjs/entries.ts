@@ -85,8 +85,9 @@ export class Entries {
   }
 
   /**
-   * The entries of some variables, in order, and then of those that had a gradient in a micro-batch of the next step. With averages, and
-   * for rules whose scalars follow from sums over all variables, then all others: these go on, as in the core.
+   * The entries of some variables, in order, and then of those that had a gradient in a micro-batch of the next step.
+   * All others follow if there are averages, or if the rule's scalars follow from sums over all variables: then a step
+   * updates the averages or the scalars of each variable, as in the core.
    * @param since the number of steps before this one, for new entries
    * @param beforeChange called before entries are added or removed
    */
@@ -153,9 +154,9 @@ export class Entries {
   }
 
   /**
-   * Gives state that was loaded to variables that have none: by name, if all saved names are there. Otherwise at the first step by
-   * order, if that fits, because a model that is loaded a second time has other names. If some of its variables rest, the order does not
-   * fit, but the names do, except for the numbers after them.
+   * Assigns loaded state to variables without state: by name, if there are variables of all saved names. Otherwise, at
+   * the first step, by order, if number and shapes fit: a model that is loaded beside another has other names. If some
+   * of its variables have no gradient, the order does not fit. Then by the names without the numbers at their ends.
    */
   #bindLoaded(given: readonly Variable[]): void {
     const loaded = this.#all.filter(({ variable }) => variable === undefined);

@@ -258,7 +258,10 @@ class CopyingHost extends Host {
   }
 }
 
-/** The number of bytes that are allocated for some: at most an eighth more, so that others can use them again. */
+/**
+ * The number of bytes to allocate if `bytes` are needed: up to an eighth more, so that the memory fits other arrays
+ * later.
+ */
 function roomFor(bytes: number): number {
   let unit = 64;
   while (bytes > 16 * unit) unit *= 2;

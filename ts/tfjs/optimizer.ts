@@ -85,7 +85,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     return shownAs(this.#rule.name, contents, options, inspect);
   }
 
-  /** For those who come from PyTorch. @internal */
+  /** Throws an error that explains why this is not needed. PyTorch's optimizers have this method. @internal */
   zeroGrad(): never {
     return refuseZeroGrad(this.#rule, LIBRARY);
   }

@@ -33,8 +33,9 @@ const tfjsNames: Readonly<Record<string, Readonly<Record<string, string>>>> = {
 };
 
 /**
- * The factor that converts a momentum buffer of TensorFlow.js to the rule's. Its Momentum leaves the rate out of the
- * buffer, where `momentum` has it inside. Its RMSProp has it inside, where `rmsprop` leaves it out.
+ * The factor that converts a momentum buffer of TensorFlow.js to the rule's. The buffer of its Momentum does not
+ * contain the rate, and that of `momentum` does. The buffer of its RMSProp contains the rate, and that of `rmsprop`
+ * does not.
  */
 const factors: Readonly<Record<string, (lr: number) => number>> = {
   momentum: (lr) => -lr,

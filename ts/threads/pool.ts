@@ -23,20 +23,22 @@ const TURN_BYTES = 2 ** 27;
 /** The largest number of bytes between two looks at the clock, unless a chunk has more. */
 const CLAIM_BYTES = TURN_BYTES / 32;
 
-/** The number of bytes that a pause counts as, for the work before it. */
+/** The number of bytes that the work before a pause counts as. */
 const PAUSE_BYTES = 2 ** 16;
 
 /**
- * The numbers of bytes from which on a task is shared with threads that are awake, and from which on it also wakes
- * those that sleep. docs/decisions/05-threads.md has the measurements.
+ * The size in bytes from which a task is shared with threads that are awake, and the size from which it also wakes
+ * threads that sleep. docs/decisions/05-threads.md has the measurements.
  */
 const WORTH_SHARING = 3 * 2 ** 18;
 const WORTH_WAKING = 2 ** 22;
 
-/** The most milliseconds of gains by sharing that may be lost again before the caller works alone. */
+/** The largest gain, in milliseconds, that sharing may lose again before the caller works alone. */
 const MAX_GAIN_MS = 10;
 
-/** After a loss, the caller works alone for so many times as long: losses add a twentieth at most. */
+/**
+ * After a loss, the caller works alone for this many times the loss. So losses add a twentieth to the time at most.
+ */
 const TIMES_ALONE = 20;
 
 /** A place in a step, between tasks, at which the event loop may get a turn. */
@@ -44,7 +46,7 @@ export const PAUSE = Symbol("pause");
 
 /** A step, as the pool makes it. */
 export interface Work<Given> {
-  /** Begins the step. `given` is what an asynchronous step got at its call; undefined for the present values. */
+  /** Begins the step. `given` has the values at the call of an asynchronous step; undefined for the present values. */
   begin(given?: Given): void;
   /** Returns the next task, after the task before is done, or a pause. Undefined at the end of the step. */
   next(): Task | typeof PAUSE | undefined;

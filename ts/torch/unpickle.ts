@@ -256,7 +256,7 @@ class Unpickler {
     if (this.#bytes.length > MAX_PICKLE_BYTES) {
       throw new RangeError(`the pickle must have at most ${MAX_PICKLE_BYTES} bytes, got more`);
     }
-    throw new RangeError(`the pickle must go on, got ${this.#start + this.#bytes.length} bytes`);
+    throw new RangeError(`the pickle must be complete, got ${this.#start + this.#bytes.length} bytes`);
   }
 
   #byte(): number {
@@ -361,7 +361,7 @@ class Unpickler {
 
   #recall(index: number): void {
     const value = this.#memo.get(index);
-    if (value === undefined) throw this.#wrong("what it remembers", `number ${index}`);
+    if (value === undefined) throw this.#wrong("a known memo index", `index ${index}`);
     this.#push(value);
   }
 

@@ -1,6 +1,7 @@
 /**
- * The kernels. Each is a WebAssembly module of its own, which the code that needs it carries as text. Its bytes are written to the
- * arena's memory, where their address is the kernel's name for all threads: a thread compiles a kernel when it first meets it.
+ * The kernels. Each is a WebAssembly module of its own. The code that needs a kernel carries it as text. The kernel's
+ * bytes are written to the arena's memory, and their address is its name in all threads. A thread compiles a kernel
+ * when it first meets the address.
  */
 
 import { add_squares } from "../kernels/vector.js";
@@ -16,7 +17,9 @@ export type Run = (hyper: number, segment: number, begin: number, end: number, s
 /** The source of an arena's kernels, from which another thread makes the same ones. */
 export interface Code {
   readonly memory: WebAssembly.Memory;
-  /** A module with all kernels, for platforms that do not compile bytes. A kernel's bytes are then its name. */
+  /**
+   * A module with all kernels, for platforms that do not compile bytes. Then a kernel's bytes in memory are its name.
+   */
   readonly module?: WebAssembly.Module;
 }
 
