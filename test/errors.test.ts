@@ -380,7 +380,7 @@ describe("tensors", () => {
     ["__proto__", "is reserved"],
     ["a\u0000", "has control characters"],
     ["\ud800", "is no Unicode text"],
-    ["optimizer.w.expAvg", "begins like that of state"],
+    ["optimizer.w.expAvg", 'begins with "optimizer.", the prefix of state'],
   ])("the name %j", (name, why) => {
     const message = `tensor ${JSON.stringify(name)}: a checkpoint cannot have this name, which ${why}; choose another`;
     refuses(arena, () => arena.tensors({ other: [1], [name]: [1] }), RangeError, message);

@@ -186,3 +186,18 @@ test("swapAveragesAsync exchanges as swapAverages does, after the steps that wer
   expect(Buffer.compare(bytes(optimizer.average(w)), bytes(data))).toBe(0);
   optimizer.step();
 });
+
+test("an estimate that is not finite is averaged, skipped or an error, as `nonFinite` says", () => {
+  for (const options of [{ nonFinite: "skip" }, { lossScale: "dynamic" }, { nonFinite: "throw" }, {}] as const) {
+    const w = small().tensor("w", [2]);
+    const optimizer = sophia([w], options);
+    w.grad.set([1, Number.NaN]);
+    if ("nonFinite" in options && options.nonFinite === "throw") {
+      expect(() => optimizer.hessian()).toThrow(
+        'sophia: hessian: the estimate of tensor "w" must be finite, got NaN at index 1; nothing was averaged',
+      );
+    } else optimizer.hessian();
+    const isAveraged = Object.keys(options).length === 0;
+    expect([...optimizer.state(w).hessian].map((h) => h === 0)).toEqual([!isAveraged, !isAveraged]);
+  }
+});

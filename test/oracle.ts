@@ -179,7 +179,7 @@ export const oracle = {
     state.gradSumSq! += weight * g ** 2;
     state.s! += weight * g;
     const z = state.x0! - state.s! / (Math.cbrt(state.gradSumSq!) + eps);
-    return p + (1 - momentum) * (z - p);
+    return p + (1 - momentum) * (z - p); // in this form, a rate of zero changes nothing
   },
 
   scheduleFreeSgd(options, _t, p, g, state) {

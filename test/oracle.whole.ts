@@ -124,7 +124,8 @@ export const wholes = {
 
 /** A normally distributed number, by Box and Muller's method from two of pcg3d's (Jarzynski & Olano, 2020). */
 function gaussian(index: number, step: number, seed: number): number {
-  const key = Math.imul(0x811c9dc5 ^ seed ^ "w".charCodeAt(0), 0x01000193) >>> 0;
+  const letters = Array.from(`${seed} w`, (letter) => letter.charCodeAt(0));
+  const key = letters.reduce((key, letter) => Math.imul(key ^ letter, 0x01000193) >>> 0, 0x811c9dc5); // FNV-1a
   const v = [index, step, key].map((x) => (Math.imul(x, 1664525) + 1013904223) >>> 0);
   for (let round = 0; round < 2; round++) {
     for (let i = 0; i < 3; i++) v[i] = (v[i]! + Math.imul(v[(i + 1) % 3]!, v[(i + 2) % 3]!)) >>> 0;

@@ -8,7 +8,7 @@ import type { Option } from "../ts/option.js";
 import { bits, toleranceFactor, error, inputs, kernelRun, numbers, oracleRun, type Span } from "./harness.js";
 import { matrixOf } from "./oracle.matrix.js";
 import { createArenaSync } from "../ts/arena/arena.js";
-import { adafactor, rprop } from "../ts/rules/index.js";
+import { adafactor, noisySgd, rprop } from "../ts/rules/index.js";
 import { cases, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -337,4 +337,15 @@ test("adafactor: an infinite gradient makes a matrix NaN", () => {
   w.grad.fill(0.5)[0] = Infinity;
   adafactor([w], { lr: 0.01 }).step();
   expect(w.data.every(Number.isNaN)).toBe(true);
+});
+
+test("noisySgd: each pair of a seed and a name has its own noise", () => {
+  const noises = new Set<string>();
+  for (let seed = 0; seed < 16; seed++) {
+    const arena = small();
+    const tensors = Array.from({ length: 10 }, (_, i) => arena.tensor(`${i}.weight`, [4]));
+    noisySgd(tensors, { lr: 1, seed }).step();
+    for (const { data } of tensors) noises.add(data.join());
+  }
+  expect(noises.size).toBe(160);
 });

@@ -466,6 +466,14 @@ test("with agc, a gradient that is NaN makes its row NaN, and no other", () => {
   for (const x of w.data.subarray(3)) expect(x).toBeCloseTo(0.99, 6);
 });
 
+test("a schedule that frees the arena makes the step an error", () => {
+  const arena = small();
+  const w = arena.tensor("w", [2]);
+  const optimizer = sgd([w], { lr: (step) => (step === 1 ? (arena.free(), 1) : 1) });
+  optimizer.step();
+  expect(() => optimizer.step()).toThrow("the arena was freed");
+});
+
 test("small gradients add up", () => {
   const w = small().tensor("w", [1]);
   const optimizer = sgd([w], { lr: 1, accumulate: 2, accumulateBy: "sum", gradScale: 1e15 });

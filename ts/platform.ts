@@ -53,6 +53,7 @@ interface NodeModules {
     readSync(file: number, into: Uint8Array, at: number, length: number, position: number): number;
     writeSync(file: number, bytes: Uint8Array): number;
     fsync(file: number, done: (error: Error | null) => void): void;
+    fchmodSync(file: number, mode: number): void;
     closeSync(file: number): void;
     fstatSync(file: number): NodeStats;
     promises: {

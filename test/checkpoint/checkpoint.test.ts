@@ -5,6 +5,7 @@
 
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import {
+  chmodSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -38,7 +39,6 @@ import { go, keep, resume, type Spec, start } from "./resume.js";
 const folder = mkdtempSync(join(tmpdir(), "downhill-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** A copy of an arena's memory. */
 /** A model and its optimizer after one step. */
 function trained(shapes: Record<string, readonly number[]> = { w: [3, 4], b: [4] }, factory = adamw, options = {}) {
   const arena = small();
@@ -641,9 +641,12 @@ describe("files", () => {
 
   test.runIf(process.platform !== "win32")("keep who may read them", async () => {
     const path = join(mkdtempSync(join(folder, "mode-")), "run");
-    writeFileSync(path, "old", { mode: 0o600 });
-    await saveFile(path, trained().model);
-    expect(statSync(path).mode & 0o777).toBe(0o600);
+    for (const mode of [0o600, 0o666]) {
+      writeFileSync(path, "old");
+      chmodSync(path, mode);
+      await saveFile(path, trained().model);
+      expect(statSync(path).mode & 0o777).toBe(mode);
+    }
   });
 
   test("several at once, to one path, leave the last of them, whole", async () => {

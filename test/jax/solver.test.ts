@@ -6,7 +6,16 @@ import { createArenaSync } from "../../ts/arena/arena.js";
 import { load, save } from "../../ts/checkpoint/index.js";
 import type { Shape } from "../../ts/arena/tensor.js";
 import * as adapted from "../../ts/jax/index.js";
-import { adamw, applyUpdates, scheduleFreeAdamw, sgd, type Solver, sophia } from "../../ts/jax/index.js";
+import {
+  adamw,
+  applyUpdates,
+  type ArrayTree,
+  type GradientTree,
+  scheduleFreeAdamw,
+  sgd,
+  type Solver,
+  sophia,
+} from "../../ts/jax/index.js";
 import { variantOf } from "../../ts/optimizer/hyper.js";
 import { bitsOfEach as bits } from "../harness.js";
 import { cases, factories, fitting } from "../registry.js";
@@ -341,8 +350,26 @@ test("after loading, a step takes the parameters that are given", () => {
   const before = [...params.ref.dataSync()];
   load(bytes, tensors, optimizer);
   step();
-  for (const [i, x] of params.dataSync().entries()) expect(x).toBeCloseTo(before[i]! - 0.1, 5);
+  for (const [i, x] of params.ref.dataSync().entries()) expect(x).toBeCloseTo(before[i]! - 0.1, 5);
+  load(save(tensors, optimizer), tensors, optimizer); // a file of the same step
+  tensors[0]!.data.fill(100);
+  step();
+  for (const [i, x] of params.dataSync().entries()) expect(x).toBeCloseTo(before[i]! - 0.2, 5);
+  [params, state] = solver.step(solver.params(state) as np.Array, np.array([1, 1]), state);
   state.dispose();
+});
+
+/** Compiles: a tree of any type. */
+function descend<Params extends ArrayTree>(solver: Solver, params: Params, grads: GradientTree): Params {
+  const [next, state] = solver.step(params, grads, solver.init(tree.ref(params)));
+  const [last] = solver.step(solver.params(state), grads, state);
+  tree.dispose(last);
+  return next;
+}
+
+test("parameters of a generic type", () => {
+  const params = descend(sgd({ lr: 1 }), { w: np.array([1]) }, { w: null });
+  expect(params.w.refCount).toBe(1);
 });
 
 interface Layer {

@@ -1,4 +1,4 @@
-/** Names of tensors. A file of tensors must be able to have them. */
+/** The names that tensors may have: those that a checkpoint can store. */
 
 import { show } from "../option.js";
 
@@ -16,7 +16,7 @@ export function wrongName(name: string): string | undefined {
 
 /** Throws a RangeError for a name that a tensor in a checkpoint cannot have. */
 export function checkName(name: string): void {
-  const wrong = name.startsWith(STATE_PREFIX) ? "begins like that of state" : wrongName(name);
+  const wrong = name.startsWith(STATE_PREFIX) ? `begins with "${STATE_PREFIX}", the prefix of state` : wrongName(name);
   if (wrong) {
     throw new RangeError(`tensor ${show(name)}: a checkpoint cannot have this name, which ${wrong}; choose another`);
   }

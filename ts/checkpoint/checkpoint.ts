@@ -199,7 +199,12 @@ function checkerOf(
     const progress = optimizer && progressIn(metadata, optimizer, report, rename, fits);
     const meant = <Value>(map: ReadonlyMap<string, Value>) =>
       progress ? map : new Map([...map].filter(([name]) => !name.startsWith(STATE_PREFIX)));
-    const pairs = matchTensors(meant(here), meant(found), ["F32"], report);
+    const pairs = matchTensors(meant(here), meant(found), ["F32"], report).filter(([{ tensor }, { name }]) => {
+      const isMeant = fits(tensor);
+      if (!isMeant)
+        report(`tensor ${show(name)} is state of a tensor that has another shape here, or is not in the file`);
+      return isMeant;
+    });
     const text = metadata.get("extra");
     return { pairs, progress, extra: text === undefined ? undefined : parse(text, "extra") };
   };
@@ -215,8 +220,8 @@ const renameArray = (rename: (name: string) => string) => (name: string) => {
 
 /** All arrays of a checkpoint by their names in the file. */
 function arraysOf(title: string, tensors: ReadonlyMap<string, Tensor>, optimizer: Checkpointable | undefined) {
-  const all = new Map<string, { shape: Shape; view: Float32Array }>();
-  for (const [name, { shape, data }] of tensors) all.set(name, { shape, view: data });
+  const all = new Map<string, { shape: Shape; view: Float32Array; tensor: Tensor }>();
+  for (const [name, tensor] of tensors) all.set(name, { shape: tensor.shape, view: tensor.data, tensor });
   if (optimizer === undefined) return all;
   checkOptimizer(title, optimizer);
   for (const tensor of tensorsOf(optimizer.groups)) {
@@ -228,7 +233,7 @@ function arraysOf(title: string, tensors: ReadonlyMap<string, Tensor>, optimizer
     const { state, average, sum, added } = optimizer.internals.viewsOf(tensor);
     const views = { ...state, ...added, ...(average && { average }), ...(sum && { gradSum: sum }) };
     for (const [slot, view] of Object.entries(views)) {
-      all.set(`${STATE_PREFIX}${tensor.name}.${slot}`, { shape: shapeOf(optimizer, slot, tensor), view });
+      all.set(`${STATE_PREFIX}${tensor.name}.${slot}`, { shape: shapeOf(optimizer, slot, tensor), view, tensor });
     }
   }
   return all;

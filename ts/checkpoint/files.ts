@@ -155,6 +155,8 @@ async function replaceOnDisk(target: string, parts: readonly Uint8Array[], earli
     const flags = O_WRONLY | O_CREAT | O_EXCL | (isRestricted ? O_SYNC : 0);
     const file = fs.openSync(temporary, flags, old ? old.mode & 0o777 : 0o666);
     try {
+      // The mode at opening loses the bits of the umask. Node's permission model forbids to set them.
+      if (old && !isRestricted) fs.fchmodSync(file, old.mode & 0o777);
       for (const part of parts) for (let at = 0; at < part.length;) at += fs.writeSync(file, part.subarray(at));
       await new Promise<void>((resolve, reject) => {
         if (isRestricted) resolve();

@@ -1,6 +1,6 @@
 /** The progress of an optimizer in a checkpoint: its settings, which must be the same, and its counters and scalars. */
 
-import { sharedOptions, type Scalars } from "../optimizer/definition.js";
+import { hasCommonScalars, sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { tensorsOf } from "../optimizer/params.js";
 import { defaults, flag, isRecord, type Options, show, whole } from "../option.js";
@@ -39,7 +39,7 @@ export function countsOf(optimizer: Checkpointable): Json {
         params.length > 1 && (new Set(since).size > 1 || (isSeparate && !optimizer.internals.rule.perTensor));
       return isList ? since : since[0];
     }),
-    joined: optimizer.groups.map(({ joined = 0 }) => joined),
+    joined: optimizer.groups.map(({ joined = [0] }) => (new Set(joined).size > 1 ? joined : joined[0])),
     // Of each tensor, whether it has a gradient among the micro-batches that came.
     isDue: optimizer.groups.map(({ isDue = [] }) => (hasMicroBatches && isDue.includes(false) ? isDue : true)),
     scalars,
@@ -89,7 +89,7 @@ function completed(
     Array.isArray(params) ? params.map((name: unknown) => (typeof name === "string" ? rename(name) : name)) : params;
   const all = Array.isArray(groups)
     ? groups.map((group: unknown, i) =>
-        i < optimizer.groups.length && isRecord(group) ? { ...own, ...group, params: names(group.params) } : group,
+        isRecord(group) ? { ...(i < optimizer.groups.length && own), ...group, params: names(group.params) } : group,
       )
     : groups;
   return { ...defaultsOf(Object.fromEntries(shared)), ...rest, groups: all };
@@ -125,37 +125,45 @@ export function progressIn(
     const got = Array.isArray(observed) ? observed.length : "no";
     report(`the file has the progress of ${got} reduceLROnPlateau schedules, the program of ${schedules.length}`);
   }
-  const placeOf = placesIn(there.groups, { since, isDue, scalars });
+  const placeOf = placesIn(there.groups, { since, joined, isDue, scalars });
+  const placed = (tensor: Tensor) => (fits(tensor) ? placeOf.get(tensor.name) : undefined);
+  const { rule: own, separate } = optimizer.internals;
+  const isCommon = own.sums !== undefined && hasCommonScalars({ sums: own.sums, perTensor: own.perTensor === true });
+  const common = isCommon ? tensorsOf(optimizer.groups).map(placed).find(Boolean) : undefined;
+  // A tensor that is not in the file keeps the steps that it has made in the program, at most as many as the file has.
+  const kept = (steps: number) => Math.max(0, saved.steps - (optimizer.steps - steps));
   const groups = optimizer.groups.map((group, i) => {
-    const places = group.params.map((tensor) => (fits(tensor) ? placeOf.get(tensor.name) : undefined));
-    const loaded = places.filter((place) => place !== undefined);
-    const [first] = loaded;
+    const places = group.params.map(placed);
+    const [first] = places.filter((place) => place !== undefined);
     const dues = places.map((place) => {
-      const own = place ? (itemAt(isDue, place) ?? true) : false;
+      if (!place) return false;
+      const own = itemAt(isDue, place, true);
       flag(true).check(titleAt("isDue", isDue, place), own);
       return own as boolean;
     });
-    // The steps that a tensor made before are those of the program if its state is not in the file.
-    const before = (steps: number) => Math.max(0, saved.steps - (optimizer.steps - steps));
-    const sinceAt = (place: Place) => itemAt(since, place) ?? 0;
-    const joinedAt = (place: Place): unknown =>
-      // Files of earlier versions do not have it, nor steps that only some tensors did not make.
-      itemAt(joined, place) ?? (isListed(since, place) ? 0 : sinceAt(place));
-    for (const place of loaded) whole(0, 0, saved.steps).check(titleAt("joined", joined, place), joinedAt(place));
-    const ownJoined = first ? Math.min(...loaded.map((place) => joinedAt(place) as number)) : before(group.joined ?? 0);
+    const ownJoined = places.map((place, k) => {
+      if (!place) return kept(group.joined?.[k] ?? 0);
+      // Files of earlier versions have no `joined`. In those, a number in `since` means that the whole group joined then.
+      const own = itemAt(joined, place, isListed(since, place) ? 0 : itemAt(since, place, 0));
+      whole(0, 0, saved.steps).check(titleAt("joined", joined, place), own);
+      return own as number;
+    });
     const ownSince = places.map((place, k) => {
-      if (!place) return Math.max(before(group.since?.[k] ?? 0), ownJoined);
-      const own = sinceAt(place);
-      whole(0, joinedAt(place) as number, saved.steps).check(titleAt("since", since, place), own);
+      if (!place) return kept(group.since?.[k] ?? 0);
+      const own = itemAt(since, place, 0);
+      whole(0, ownJoined[k]!, saved.steps).check(titleAt("since", since, place), own);
       return own as number;
     });
     const differ = (items: readonly unknown[]) => new Set(items.map((item) => JSON.stringify(item))).size > 1;
     const isSeparate =
+      separate !== undefined &&
       group.params.length > 1 &&
       !group.isSeparate &&
       (differ(ownSince) ||
-        loaded.some((place) => isListed(since, place)) ||
-        differ(loaded.map((place) => itemAt(scalars, place))));
+        differ(ownJoined) ||
+        (saved.microBatches > 0 && differ(dues)) ||
+        places.some((place) => place && isListed(since, place)) ||
+        differ(places.map((place) => (place ? itemAt(scalars, place) : exactNumbers(group.scalars[0]!)))));
     const all = isSeparate ? group.params.map(() => group.scalars[0]!) : group.scalars;
     return {
       group,
@@ -164,7 +172,7 @@ export function progressIn(
       isDue: dues,
       isSeparate,
       scalars: all.map((here, k) => {
-        const place = all.length === 1 ? first : places[k];
+        const place = common ?? (all.length === 1 ? first : places[k]);
         const title = `groups[${i}]${all.length > 1 ? `.params[${k}]` : ""}`;
         return place ? scalarsIn(title, here, itemAt(scalars, place), report) : here;
       }),
@@ -199,14 +207,19 @@ type Place = readonly [group: number, param: number];
 
 /**
  * The places of tensors in the groups of a file, by their names.
- * @param lists numbers for each group, or for each tensor of a group
- * @throws a RangeError for a list that does not have an item for each tensor of a group.
+ * @param lists an item for each group; it may be a list with an item for each tensor
+ * @throws a RangeError for another list.
  */
 function placesIn(groups: Json, lists: Record<string, unknown>): ReadonlyMap<string, Place> {
   const places = new Map<string, Place>();
+  for (const [name, list] of Object.entries(lists)) {
+    if (list !== undefined && !Array.isArray(list)) throw new RangeError(`${name} must be a list, got ${show(list)}`);
+  }
   (Array.isArray(groups) ? groups : []).forEach((group, i) => {
     const names: readonly unknown[] = isObject(group) && Array.isArray(group.params) ? group.params : [];
-    names.forEach((name, k) => places.set(String(name), [i, k]));
+    names.forEach((name, k) => {
+      if (typeof name === "string") places.set(name, [i, k]);
+    });
     for (const [name, list] of Object.entries(lists)) {
       const own: unknown = Array.isArray(list) ? list[i] : undefined;
       if (!Array.isArray(own) || own.length === names.length) continue;
@@ -222,13 +235,13 @@ function placesIn(groups: Json, lists: Record<string, unknown>): ReadonlyMap<str
 const isListed = (list: unknown, [group]: Place): boolean => Array.isArray(list) && Array.isArray(list[group]);
 
 /** The item of a tensor, or that of all tensors of its group. */
-function itemAt(list: unknown, [group, param]: Place): unknown {
+function itemAt(list: unknown, [group, param]: Place, missing?: unknown): unknown {
   const own: unknown = Array.isArray(list) ? list[group] : undefined;
-  return Array.isArray(own) ? own[param] : own;
+  return own === undefined ? missing : Array.isArray(own) ? own[param] : own;
 }
 
-const titleAt = (name: string, list: unknown, place: Place | undefined): string =>
-  place ? `groups[${place[0]}].${name}${isListed(list, place) ? `[${place[1]}]` : ""}` : name;
+const titleAt = (name: string, list: unknown, place: Place): string =>
+  `groups[${place[0]}].${name}${isListed(list, place) ? `[${place[1]}]` : ""}`;
 
 /** Reads a record of scalars. Reports one that has others, and returns the present ones then. */
 function scalarsIn(title: string, here: Scalars, given: unknown, report: Report): Scalars {

@@ -21,16 +21,22 @@ export type ArrayTree = JsTree<JaxArray>;
 export type GradientTree = JsTree<JaxArray | null>;
 
 /** The type `Params` if it is that of a tree of arrays, also if it is an interface or has readonly lists. */
-type Arrays<Params> = Params extends JaxArray
+type Arrays<Params> = ArrayTree extends Params
   ? Params
-  : Params extends object
-    ? { readonly [Key in keyof Params]: Arrays<Params[Key]> }
-    : never;
+  : Params extends JaxArray
+    ? Params
+    : Params extends (...args: never) => unknown
+      ? never
+      : Params extends object
+        ? { readonly [Key in keyof Params]: Arrays<Params[Key]> }
+        : never;
 
 /** Gradients of a tree of arrays of the type `Params`. */
-type Gradients<Params> = Params extends JaxArray
-  ? JaxArray | null
-  : { readonly [Key in keyof Params]: Gradients<Params[Key]> };
+type Gradients<Params> = ArrayTree extends Params
+  ? GradientTree
+  : Params extends JaxArray
+    ? JaxArray | null
+    : { readonly [Key in keyof Params]: Gradients<Params[Key]> };
 
 /** A group of arrays that share options. An array belongs to the first group that matches its name. */
 export interface ArrayGroup {
@@ -45,8 +51,8 @@ interface Contents {
   readonly structure: JsTreeDef;
   /** The arrays that were returned last, whose values the tensors have. They are compared, never read. */
   last: readonly JaxArray[];
-  /** The number of steps when they were returned. `load` can change it. */
-  steps: number;
+  /** Whether the program has the tensors. Then it may change their values at any time, such as by `load`. */
+  isShared: boolean;
   /** The devices of the parameters. */
   devices: readonly JaxArray["device"][];
 }
@@ -114,7 +120,7 @@ export class SolverState<Hyper = unknown> {
   /** The optimizer and its tensors, for `save` and `load`. */
   get internals(): { readonly optimizer: Optimizer<any, any>; readonly tensors: readonly Tensor[] } {
     const contents = this.contents("internals");
-    contents.last = []; // `load` may write other values to the tensors
+    contents.isShared = true;
     return contents;
   }
 
@@ -167,6 +173,7 @@ export class Solver<Hyper = unknown> {
    * The state before the first step, of parameters in a tree.
    * @throws a TypeError or RangeError for anything but a tree of float32 arrays.
    */
+  init(params: ArrayTree): SolverState<Hyper>;
   init<Params>(params: Params & Arrays<Params>): SolverState<Hyper>;
   init(params: ArrayTree): SolverState<Hyper> {
     const { name } = this.#rule;
@@ -191,9 +198,11 @@ export class Solver<Hyper = unknown> {
       const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
       tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
       return makeState<Hyper>(this.#rule, {
-        ...{ optimizer, tensors, structure },
+        optimizer,
+        tensors,
+        structure,
         last: leaves,
-        steps: 0,
+        isShared: false,
         devices: devicesOf(leaves),
       });
     } catch (error) {
@@ -209,6 +218,11 @@ export class Solver<Hyper = unknown> {
    * @throws a TypeError or RangeError for trees that do not fit, and under `jit`, `grad` and `vmap`; an Error for a
    * state that was consumed. Nothing is consumed then.
    */
+  step<Params extends ArrayTree>(
+    params: Params,
+    grads: GradientTree,
+    state: SolverState<Hyper>,
+  ): [Params, SolverState<Hyper>];
   step<Params>(
     params: Params & Arrays<Params>,
     grads: GradientTree | Gradients<Params>,
@@ -225,6 +239,11 @@ export class Solver<Hyper = unknown> {
    * Makes a step and returns the updates, for `applyUpdates`. As `step`, with the arguments of optax. The sum of the parameters and the
    * updates may differ from the parameters of `step` in the last bit.
    */
+  update<Params extends ArrayTree>(
+    grads: GradientTree,
+    state: SolverState<Hyper>,
+    params: Params,
+  ): [Params, SolverState<Hyper>];
   update<Params>(
     grads: GradientTree | Gradients<Params>,
     state: SolverState<Hyper>,
@@ -299,14 +318,14 @@ export class Solver<Hyper = unknown> {
   ): [readonly JaxArray[], SolverState<Hyper>] {
     const contents = this.#contents(method, state);
     const { optimizer, tensors } = contents;
-    const last = contents.steps === optimizer.steps ? contents.last : [];
+    const last = contents.isShared ? [] : contents.last;
     const old = this.#leaves(`${method}: params`, params, contents);
     const gradients = this.#leaves(`${method}: grads`, grads, contents, true);
     checkReferences(`${this.#rule.name}: ${method}`, [...old, ...gradients]);
     giveGradients(tensors, gradients);
     // Values of the tensors are kept where they are replaced, because the step may fail, for example in a schedule.
     const given = old.map((array, i) => (array === last[i] ? undefined : (array.ref.dataSync() as Float32Array)));
-    const kept = tensors.map(({ data }, i) => (given[i] ? data.slice() : undefined));
+    const kept = tensors.map(({ data }, i) => given[i] && data.slice());
     const setAll = (all: readonly (Float32Array | undefined)[]) =>
       tensors.forEach(({ data }, i) => all[i] && data.set(all[i]));
     setAll(given);
@@ -319,7 +338,6 @@ export class Solver<Hyper = unknown> {
     for (const gradient of gradients) gradient?.dispose();
     contents.devices = devicesOf(old);
     contents.last = arraysOf(contents);
-    contents.steps = optimizer.steps;
     return [old, state.moved()];
   }
 
@@ -390,6 +408,7 @@ const difference = /* @__PURE__ */ jit((next: JaxArray, old: JaxArray) =>
  * @throws a TypeError or RangeError for trees that do not fit each other, or that are not of float32 arrays. Nothing is
  *   consumed then.
  */
+export function applyUpdates<Params extends ArrayTree>(params: Params, updates: Params): Params;
 export function applyUpdates<Params>(params: Params & Arrays<Params>, updates: Params & Arrays<Params>): Params;
 export function applyUpdates(params: ArrayTree, updates: ArrayTree): ArrayTree {
   const [old, structure] = tree.flatten(params) as [JaxArray[], JsTreeDef];

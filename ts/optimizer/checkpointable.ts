@@ -18,8 +18,8 @@ export interface CheckpointableGroup<Hyper = unknown> {
    * @internal
    */
   since?: readonly number[];
-  /** The number of steps of the optimizer before the group joined it. @internal */
-  joined?: number;
+  /** The number of steps of the optimizer before each tensor joined it. @internal */
+  joined?: readonly number[];
   /** Whether each tensor has a gradient among the micro-batches of the next step. @internal */
   isDue?: readonly boolean[];
   /** Whether each tensor has its own segment and scalars. @internal */
@@ -35,7 +35,8 @@ export abstract class Checkpointable {
   abstract readonly steps: number;
   /** @internal */
   abstract readonly internals: {
-    readonly rule: Pick<Rule, "name" | "hyper" | "fixed"> & Partial<Pick<Rule, "shapes" | "startsAt" | "perTensor">>;
+    readonly rule: Pick<Rule, "name" | "hyper" | "fixed"> &
+      Partial<Pick<Rule, "shapes" | "startsAt" | "perTensor" | "sums">>;
     /** The options of all groups, and counters, which are whole numbers except the scale of the loss. */
     readonly step: { readonly shared: Values; counts: object; readonly lossScale?: { readonly first: number } };
     readonly viewsOf: (tensor: Tensor) => TensorViews;

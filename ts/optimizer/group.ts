@@ -219,14 +219,14 @@ export class Group<Hyper = any> {
     this.#segmentOfEach().forEach((segment, i) => (segment.since = steps[i]!));
   }
 
-  /** The number of steps of the optimizer before the group joined it. @internal */
-  get joined(): number {
-    return this.#segments[0]?.joined ?? 0;
+  /** The number of steps of the optimizer before each tensor joined it, in the order of `params`. @internal */
+  get joined(): readonly number[] {
+    return this.#segmentOfEach().map(({ joined }) => joined);
   }
 
   /** @internal */
-  set joined(steps: number) {
-    for (const segment of this.#segments) segment.joined = steps;
+  set joined(steps: readonly number[]) {
+    this.#segmentOfEach().forEach((segment, i) => (segment.joined = steps[i]!));
   }
 
   /** Whether each tensor has a gradient among the micro-batches of the next step. @internal */

@@ -314,8 +314,11 @@ export class Optimizer<
 
   /**
    * Averages an estimate of the diagonal of the Hessian, for rules that use one, such as `sophia`. Call it every ten
-   * steps or so, with the estimate in the tensors' `grad`. It does not change `grad`.
-   * @throws a TypeError for other rules; an Error as for `step`.
+   * steps or so, with the estimate in the tensors' `grad`. It does not change `grad`. The estimate is taken as it is: divide
+   * it by the loss scale yourself, and with `maximize` give that of the negated function. One that is infinite or NaN is
+   * skipped with `nonFinite: "skip"` and with a dynamic `lossScale`.
+   * @throws a TypeError for other rules; an Error as for `step`; a RangeError with `nonFinite: "throw"` for an estimate that
+   * is not finite.
    */
   hessian(): void {
     const { name, hessian } = this.#rule;

@@ -282,6 +282,7 @@ export class Step implements Work<StepRequest> {
     return {
       begin: () => {
         this.#findGradients(isResting);
+        if (!this.#areEstimatesFinite()) return;
         this.#prepare();
         left = this.#averageHessian;
         for (const { snapshot, segments } of this.#groups) {
@@ -355,6 +356,7 @@ export class Step implements Work<StepRequest> {
 
   /** Reads the options of each group at this step. It comes first, because a schedule may throw. */
   #readOptions(request: StepRequest | undefined): void {
+    this.#next = 0; // the step is under way for `release`: a schedule may free the arena
     for (let i = 0; i < this.#groups.length; i++) {
       this.#options[i] = (request?.snapshots[i] ?? this.#groups[i]!.snapshot)(this.count, this.#indexForErrors(i));
     }
@@ -367,7 +369,6 @@ export class Step implements Work<StepRequest> {
 
   #start(): void {
     this.#prepare();
-    this.#next = 0;
     this.#result.gradNorm = undefined;
     this.#result.skipped = false;
     this.#result.loss = undefined;
@@ -477,6 +478,24 @@ export class Step implements Work<StepRequest> {
     this.#result.skipped = true;
     this.#next = this.#phases.length;
     if (error) throw error;
+  }
+
+  /** Whether the estimates of the Hessian may be averaged: unless `nonFinite` forbids it, all are. Throws if it says so. */
+  #areEstimatesFinite(): boolean {
+    const { nonFinite } = this.shared;
+    const { isDynamic } = this.lossScale;
+    if (nonFinite === "ignore" && !isDynamic) return true;
+    for (const { segments } of this.#groups) {
+      for (const tensor of segments.flatMap(({ hasGrad, tensors }) => (hasGrad ? tensors : []))) {
+        const index = tensor.grad.findIndex((estimate) => !Number.isFinite(estimate));
+        if (index < 0) continue;
+        if (nonFinite !== "throw" || isDynamic) return false;
+        throw new RangeError(
+          `${this.#rule.name}: hessian: the estimate of tensor ${show(tensor.name)} must be finite, got ${tensor.grad[index]} at index ${index}; nothing was averaged`,
+        );
+      }
+    }
+    return true;
   }
 
   /** The error that names the first gradient that is not finite. */

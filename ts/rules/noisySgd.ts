@@ -32,13 +32,13 @@ export const noisySgd = rule("noisySgd", {
   perTensor: true,
   scalars: { key: 0, size: 0, deviation: 0 },
   advance({ options: { eta, gamma, seed }, step, tensor: { name, size } }) {
-    return { key: hash(seed, name), size, deviation: Math.sqrt(eta / pow(step, gamma)) };
+    return { key: hash(`${seed} ${name}`), size, deviation: Math.sqrt(eta / pow(step, gamma)) };
   },
 });
 
-/** A whole number below 2 ** 32 from a seed and a name (FNV-1a). */
-function hash(seed: number, name: string): number {
-  let key = (0x811c9dc5 ^ seed) >>> 0;
-  for (let i = 0; i < name.length; i++) key = Math.imul(key ^ name.charCodeAt(i), 0x01000193) >>> 0;
+/** A whole number below 2 ** 32 from a text (FNV-1a). */
+function hash(text: string): number {
+  let key = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) key = Math.imul(key ^ text.charCodeAt(i), 0x01000193) >>> 0;
   return key;
 }

@@ -14,8 +14,8 @@ import { rule } from "../rule.js";
  * of 1e-3 is usual.
  *
  * Elsewhere: PyTorch's `RMSprop`. Optax (eps 1e-8), Keras and TensorFlow.js (eps 1e-7) decay by 0.9, have `epsInSqrt`,
- * and apply the rate inside the momentum buffer. PyTorch leaves the buffer as it is in a step whose momentum is 0, as a
- * schedule may have it.
+ * and apply the rate inside the momentum buffer. In a step whose momentum is 0, such as by a
+ * schedule, PyTorch does not change the buffer; here it becomes the last quotient.
  */
 export const rmsprop = rule("rmsprop", {
   kernels,

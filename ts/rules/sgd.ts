@@ -15,8 +15,8 @@ import { rule } from "../rule.js";
  * without momentum when there is no memory for state.
  *
  * Elsewhere: PyTorch's `SGD`; Optax's `sgd`, TensorFlow.js's `train.sgd` and `train.momentum`, without dampening and
- * weight decay. Keras's `SGD` with momentum is `momentum` here. PyTorch leaves the buffer as it is in a step whose
- * momentum is 0, as a schedule may have it.
+ * weight decay. Keras's `SGD` with momentum is `momentum` here. In a step whose momentum is 0, such as by a schedule,
+ * PyTorch does not change the buffer; here it becomes the gradient.
  */
 export const sgd = rule("sgd", {
   kernels,

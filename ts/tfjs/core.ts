@@ -115,7 +115,7 @@ function coreOf(
     const group = core.groups[i]!;
     const known = members.map((i) => entries[i]!);
     group.since = known.map(({ since }) => since);
-    group.joined = known[0]!.joined;
+    group.joined = known.map(({ joined }) => joined);
     group.isDue = known.map(({ isDue }) => isDue);
     group.scalars = group.scalars.map((scalars, i) => known[i]!.scalars ?? scalars);
   });

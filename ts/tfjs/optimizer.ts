@@ -123,8 +123,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
   }
 
   /**
-   * The learning rate of the next step, of the variables that are in no group. Setting it sets the hyper-parameter `lr` of all
-   * groups, which may be a schedule before.
+   * The learning rate at the next step of the variables that are in no group: a number, also with a schedule. Setting it
+   * replaces the rate or the schedule of all groups.
    */
   get learningRate(): number {
     return valuesAt(this.#rule, this.#groups.at(-1)!.hyper as Values, this.iterations).lr as number;
@@ -163,7 +163,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * @param f returns the loss, a scalar
    * @param returnCost whether to return the loss; null by default
    * @param varList the variables to update, all that are trainable by default
-   * @throws as `applyGradients`. Unlike that of TensorFlow.js, it disposes the gradients then.
+   * @throws as `applyGradients`. The gradients are disposed then; TensorFlow.js's own `minimize` leaves them.
    */
   override minimize(f: () => Scalar, returnCost = false, varList?: Variable[]): Scalar | null {
     const cost = tidy(() => super.minimize(f, true, varList)!);

@@ -134,18 +134,18 @@ export function checkStateDict(
   const fresh = new Set(
     tensors.flatMap(({ tensor, slots }) => (slots.size === 0 && ownSteps.get(tensor) === 0 ? [tensor] : [])),
   );
-  const views = new Map<string, { shape: Shape; view: Float32Array }>();
+  const views = new Map<string, { shape: Shape; view: Float32Array; tensor: Tensor }>();
   const found = new Map<string, FileTensor>();
   for (const { tensor, slots } of listed) {
     if (fresh.has(tensor)) continue;
     for (const [slot, view] of Object.entries(internals.viewsOf(tensor).state)) {
-      views.set(`${tensor.name}.${snake(slot)}`, { shape: shapeOf(optimizer, slot, tensor), view });
+      views.set(`${tensor.name}.${snake(slot)}`, { shape: shapeOf(optimizer, slot, tensor), view, tensor });
     }
     for (const [slot, value] of slots) found.set(`${tensor.name}.${slot}`, value);
   }
-  const pairs = matchTensors(views, found, FLOATS, report).map(
-    ([{ view }, tensor]) => [view, tensor.inMemory()] as const,
-  );
+  const pairs = matchTensors(views, found, FLOATS, report)
+    .filter(([{ tensor }]) => ownSteps.has(tensor))
+    .map(([{ view }, tensor]) => [view, tensor.inMemory()] as const);
 
   return () => {
     separateGroups(optimizer, ownSteps);
@@ -285,7 +285,7 @@ function writeSteps(
   const saved = new Map(tensors.map(({ tensor, scalars }) => [tensor, ofNext ? {} : scalars]));
   for (const group of groupsOf(optimizer)) {
     // Tensors that the file does not have keep their steps.
-    group.joined = 0;
+    group.joined = group.params.map(() => 0);
     group.since = group.since.map((since, i) => made - (ownSteps.get(group.params[i]!) ?? optimizer.steps - since));
     if (scalarSlots.length === 0) continue;
     group.scalars = group.scalars.map((scalars, i) => {
@@ -299,25 +299,24 @@ function writeSteps(
 
 /** Checks hyper-parameters. Returns a function that writes the valid ones. Reports each invalid one. */
 function stage(group: Group<Values>, changes: Values, report: Report): () => void {
-  try {
-    return group.stage(changes);
-  } catch (cause) {
-    const errors = new Map<string, Error>();
-    for (const [name, value] of Object.entries(changes)) {
-      try {
-        group.stage({ [name]: value });
-      } catch (error) {
-        errors.set(name, error as Error);
-      }
+  const accepted: Record<string, unknown> = {};
+  const errorOf = ([name, value]: [string, unknown]) => {
+    try {
+      group.stage({ ...accepted, [name]: value });
+      accepted[name] = value;
+      return undefined;
+    } catch (error) {
+      return error as Error;
     }
-    const valid = Object.fromEntries(Object.entries(changes).filter(([name]) => !errors.has(name)));
-    if (errors.size === 0) {
-      report((cause as Error).message); // they are in conflict with each other
-      return () => {};
-    }
-    for (const { message } of errors.values()) report(message);
-    return stage(group, valid, report);
+  };
+  // An option may be allowed only together with another, so those that were refused are tried again.
+  let refused = Object.entries(changes);
+  for (let before = Infinity; refused.length < before;) {
+    before = refused.length;
+    refused = refused.filter((change) => errorOf(change));
   }
+  for (const change of refused) report(errorOf(change)!.message);
+  return group.stage(accepted);
 }
 
 /** A group's hyper-parameters in the file, without those that have a schedule here. */
