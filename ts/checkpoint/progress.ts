@@ -128,8 +128,7 @@ export function progressIn(
   const placeOf = placesIn(there.groups, { since, joined, isDue, scalars });
   const placed = (tensor: Tensor) => (fits(tensor) ? placeOf.get(tensor.name) : undefined);
   const { rule: own, separate } = optimizer.internals;
-  const isCommon = own.sums !== undefined && hasCommonScalars({ sums: own.sums, perTensor: own.perTensor === true });
-  const common = isCommon ? tensorsOf(optimizer.groups).map(placed).find(Boolean) : undefined;
+  const common = hasCommonScalars(own) ? tensorsOf(optimizer.groups).map(placed).find(Boolean) : undefined;
   // A tensor that is not in the file keeps the steps that it has made in the program, at most as many as the file has.
   const kept = (steps: number) => Math.max(0, saved.steps - (optimizer.steps - steps));
   const groups = optimizer.groups.map((group, i) => {

@@ -192,5 +192,5 @@ export const sharedOptions = {
 };
 
 /** Whether the scalars of a rule follow from sums over all tensors. Then all tensors have the same scalars. */
-export const hasCommonScalars = ({ sums, perTensor }: Pick<Rule, "sums" | "perTensor">): boolean =>
+export const hasCommonScalars = ({ sums = [], perTensor }: Partial<Pick<Rule, "sums" | "perTensor">>): boolean =>
   sums.length > 0 && !perTensor;
