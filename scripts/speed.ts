@@ -9,7 +9,7 @@ import { code, table } from "./markdown.js";
 import { root } from "./project.mjs";
 
 /** The runs that the tables show; `npm run bench -- --json FILE` writes one. The first has all rules, the second has peers. */
-const [RULES, PEERS] = ["bench/records/2026-11-27-epyc-rules.json", "bench/records/2026-11-27-epyc-peers.json"];
+const [RULES, PEERS] = ["bench/records/2026-11-27-epyc-rules.json", "bench/records/2026-11-28-xeon-peers.json"];
 
 const recordIn = (path: string) => JSON.parse(readFileSync(join(root, path), "utf8")) as BenchRecord;
 const [withRules, withPeers] = [recordIn(RULES), recordIn(PEERS)];
