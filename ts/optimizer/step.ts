@@ -480,20 +480,18 @@ export class Step implements Work<StepRequest> {
     if (error) throw error;
   }
 
-  /** Whether the estimates of the Hessian may be averaged: unless `nonFinite` forbids it, all are. Throws if it says so. */
+  /** Whether the estimates of the Hessian may be averaged. Throws a RangeError for a wrong one with `nonFinite: "throw"`. */
   #areEstimatesFinite(): boolean {
     const { nonFinite } = this.shared;
     const { isDynamic } = this.lossScale;
     if (nonFinite === "ignore" && !isDynamic) return true;
-    for (const { segments } of this.#groups) {
-      for (const tensor of segments.flatMap(({ hasGrad, tensors }) => (hasGrad ? tensors : []))) {
-        const index = tensor.grad.findIndex((estimate) => !Number.isFinite(estimate));
-        if (index < 0) continue;
-        if (nonFinite !== "throw" || isDynamic) return false;
-        throw new RangeError(
-          `${this.#rule.name}: hessian: the estimate of tensor ${show(tensor.name)} must be finite, got ${tensor.grad[index]} at index ${index}; nothing was averaged`,
-        );
-      }
+    for (const { name, grad } of this.#allSegments.flatMap(({ hasGrad, tensors }) => (hasGrad ? tensors : []))) {
+      const index = firstNotFinite(grad);
+      if (index === grad.length) continue;
+      if (nonFinite !== "throw" || isDynamic) return false;
+      throw new RangeError(
+        `${this.#rule.name}: hessian: the estimate of tensor ${show(name)} must be finite, got ${grad[index]} at index ${index}; nothing was averaged`,
+      );
     }
     return true;
   }
@@ -505,8 +503,7 @@ export class Step implements Work<StepRequest> {
       for (const tensor of segment.tensors) {
         const { sum } = segment.viewsOf(tensor)!;
         const grad = sum ?? tensor.grad;
-        let index = 0;
-        while (index < grad.length && Number.isFinite(grad[index])) index += 1; // faster than findIndex
+        const index = firstNotFinite(grad);
         if (index === grad.length) continue;
         const what = sum ? "the sum of the micro-batches' gradients" : "the gradient";
         return new RangeError(
@@ -558,6 +555,13 @@ export class Step implements Work<StepRequest> {
     this.#phases = this.#next < this.#phases.length ? [() => freed(this.#rule.name)] : [];
     this.#next = 0;
   }
+}
+
+/** The index of the first number that is infinite or NaN, or the length if all are finite. */
+function firstNotFinite(numbers: Float32Array): number {
+  let index = 0;
+  while (index < numbers.length && Number.isFinite(numbers[index])) index += 1; // faster than findIndex
+  return index;
 }
 
 /** Returns a frozen object whose getters read the properties of another object. */

@@ -12,8 +12,8 @@ import { rule } from "../rule.js";
  * Use it for small problems with the gradient of the whole data set. In mini-batches, signs change by chance and the
  * steps shrink.
  *
- * Elsewhere: PyTorch's `Rprop`, which ignores a gradient that is NaN; here the parameter becomes NaN. Optax 0.2.8's `rprop` applies each update one step later, and drops the update before a
- * change of sign. Keras and TensorFlow.js have none.
+ * Elsewhere: PyTorch's `Rprop`, which ignores a gradient that is NaN; here the parameter becomes NaN. Optax 0.2.8's `rprop`
+ * applies each update one step later, and drops the update before a change of sign. Keras and TensorFlow.js have none.
  */
 export const rprop = rule("rprop", {
   kernels,
