@@ -61,7 +61,8 @@ export function kernelRun(
     into = room(params.length),
     gradScale = 1,
     name = "w",
-  }: { spans?: readonly Span[]; into?: Arena; gradScale?: number; name?: string } = {},
+    inStreams = false,
+  }: { spans?: readonly Span[]; into?: Arena; gradScale?: number; name?: string; inStreams?: boolean } = {},
 ): KernelResult {
   if (rule.program) return programRun(rule, values, { params, grads }, into, gradScale, name);
   const floats = () => into.floats(into.reserve(4 * padded(params.length), "floats"), params.length);
@@ -72,6 +73,7 @@ export function kernelRun(
   const group = new Group(into, rule, planned, own, scratch, 0);
   const first = group.segments[0]!;
   const { hyper, segment } = first.update;
+  first.inStreams = inStreams;
   const run = (name: string) => kernelIn(into, rule.kernels[name]!);
   const { kernel, measure } = planned.variant;
   const left = into.reserve(8 * Math.max(1, rule.sums.length), "sums");

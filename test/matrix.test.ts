@@ -171,9 +171,7 @@ function hashAfter({ kernel, amounts, places, counts, pieces }: KernelCall, slic
   new Uint32Array(space.memory.buffer, segment + POINTERS_OFFSET, FIRST_SLOT).set([
     all.byteOffset,
     all.byteOffset,
-    0,
-    0,
-    0,
+    ...[0, 0, 0, 0],
   ]);
   arena.doubles(hyper, amounts.length).set(amounts);
   const words = [...places.map((place) => all.byteOffset + 4 * place), ...counts, 1, 0];

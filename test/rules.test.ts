@@ -51,18 +51,19 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     expect(bits(actual).equals(bits(before))).toBe(true);
   });
 
-  test.skipIf(rule.program)("any split of a span gives the same bits", () => {
+  test.skipIf(rule.program)("any split of a span gives the same bits, in streams too", () => {
     const long = inputs(16 * 83, 3);
     const whole = bits(kernelRun(rule, values, long));
     fc.assert(
       fc.property(
         fc.uniqueArray(fc.integer({ min: 0, max: 83 }), { maxLength: 8 }),
         fc.boolean(),
-        (cuts, backwards) => {
+        fc.boolean(),
+        (cuts, backwards, inStreams) => {
           const edges = [0, ...cuts.sort((a, b) => a - b), 83];
           const spans = edges.slice(1).map((end, i): Span => [16 * edges[i]!, 16 * end]);
           if (backwards) spans.reverse();
-          expect(bits(kernelRun(rule, values, long, { spans })).equals(whole)).toBe(true);
+          expect(bits(kernelRun(rule, values, long, { spans, inStreams })).equals(whole)).toBe(true);
         },
       ),
       { numRuns: 25 },

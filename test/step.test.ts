@@ -12,7 +12,7 @@ import { save } from "../ts/checkpoint/index.js";
 import { sharedOptions } from "../ts/optimizer/definition.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { Shape, Tensor } from "../ts/arena/tensor.js";
-import { bits, error, inputs } from "./harness.js";
+import { bits, error, inputs, numbers } from "./harness.js";
 import { small } from "./small.js";
 import { type AnyFactory, type Case, cases, fitting } from "./registry.js";
 
@@ -225,6 +225,34 @@ describe.each(cases)("$name", (one: Case) => {
     expect(optimizer.step().skipped).toBe(false);
     expect(optimizer.steps).toBe(2);
   });
+});
+
+test("a step that is larger than caches gives the bits of steps over its parts", () => {
+  const size = 2 ** 20;
+  const parameters = Float32Array.from({ length: 2 * size }, numbers(1));
+  const gradients = Float32Array.from({ length: 2 * size }, numbers(2));
+  /** Steps once with all tensors, or with an optimizer for each. */
+  const after = (sizes: readonly number[]) => {
+    const arena = small({ maxBytes: 2 ** 27 });
+    const tensors = sizes.map((size, i) => arena.tensor(`w${i}`, [size]));
+    const options = { weightDecay: 0.1, clipValue: 0.5, ema: 0.9, box: [-0.9, 0.9], zeroGrad: true } as const;
+    const optimizers = tensors.map((tensor) => adamw([tensor], options));
+    for (let step = 1; step <= 17; step++) {
+      tensors.forEach(({ data, grad }, i) => {
+        if (step === 1) data.set(parameters.subarray(i * size, i * size + data.length));
+        grad.set(gradients.subarray(i * size, i * size + data.length));
+        optimizers[i]!.step();
+      });
+    }
+    const arrays = tensors.map((tensor, i) => {
+      const [optimizer, { data, grad }] = [optimizers[i]!, tensor];
+      return [data, grad, optimizer.average(tensor), ...Object.values(optimizer.state(tensor))];
+    });
+    return arrays[0]!.map((_, k) =>
+      arrays.reduce((hash, of) => hash.update(of[k]!), createHash("sha256")).digest("hex"),
+    );
+  };
+  expect(after([2 * size])).toEqual(after([size, size]));
 });
 
 test("the norm and what follows from it have the same bits on any number of threads", async () => {

@@ -113,6 +113,8 @@ pub struct Segment<const N: usize> {
     pub zero_grad: u32,
     /// The number of elements, counted from the first, that have bounds: those of the tensor without its padding, or 0.
     pub bounded: u32,
+    /// Whether a kernel goes through the arrays in several streams, because they are larger than caches.
+    pub in_streams: u32,
     pub slots: [*mut f32; N],
 }
 
@@ -173,11 +175,8 @@ unsafe fn apply<V: F32x4, R: Rule<N>, G, U, const N: usize, const L: usize>(
     let written = R::MEASURED..N - R::READ_ONLY;
     let guard = unsafe { guards::<V, R, N>(rule, segment, written.clone()) };
     let has_extras = segment.blend > 0.0 || segment.zero_grad != 0 || segment.bounded != 0;
-    let block = if guard.is_some() || has_extras { BLOCK } else { end - begin };
-
-    let mut start = begin;
-    while start < end {
-        let stop = end.min(start + block);
+    let in_blocks = guard.is_some() || has_extras;
+    for_each_block(begin, end, in_blocks, segment.in_streams != 0, |start, stop| {
         let mut i = start;
         while i < stop {
             let at = |vector: usize| i + vector * LANES;
@@ -200,12 +199,41 @@ unsafe fn apply<V: F32x4, R: Rule<N>, G, U, const N: usize, const L: usize>(
         if has_extras {
             unsafe { accompany::<V>(&*(&raw const *segment).cast(), start, stop) };
         }
-        start = stop;
-    }
+    });
 }
 
 /// The number of elements of a block, small enough for those of all arrays to stay in the first-level cache.
 const BLOCK: usize = 256;
+
+/// The number of streams.
+const STREAMS: usize = 4;
+
+/// The number of elements of a block of a stream: a few cache lines of each array.
+const STREAM_BLOCK: usize = 64;
+
+/// Calls `f` with ranges that cover `begin..end`: with one range, with blocks, or with the blocks of several streams. Streams are
+/// equal parts of the range, and a block of each comes in turn: `docs/decisions/16-streams.md`.
+#[inline(always)]
+pub fn for_each_block(begin: usize, end: usize, in_blocks: bool, in_streams: bool, mut f: impl FnMut(usize, usize)) {
+    let length = end - begin;
+    let block = if in_streams {
+        STREAM_BLOCK
+    } else if in_blocks {
+        BLOCK
+    } else {
+        length
+    };
+    let stream = if in_streams { length.div_ceil(STREAMS * STREAM_BLOCK) * STREAM_BLOCK } else { length };
+    let (mut start, mut first) = (begin, begin);
+    while first < begin + stream {
+        f(start, end.min(start + block));
+        start += stream;
+        if start >= end {
+            first += block;
+            start = first;
+        }
+    }
+}
 
 /// Does the rest of the update of the elements `begin..end`, as far as the segment has it: limits the new parameters to
 /// their bounds, adds them to their averages, and zeroes the gradients.
@@ -316,11 +344,8 @@ pub unsafe fn measure<V: F32x4, R: Measure<N, K>, const N: usize, const K: usize
     let (measure, load) = (rule.measure::<V>(step), rule.load::<V>());
     let gradients = gradients::<V, N, 1>(rule.least_gradient(), segment);
     let guard = unsafe { guards::<V, R, N>(rule, segment, 0..R::MEASURED) };
-    let block = if guard.is_some() { BLOCK } else { end - begin };
     let mut totals = [V::NO_SUMS; K];
-    let mut start = begin;
-    while start < end {
-        let stop = end.min(start + block);
+    for_each_block(begin, end, guard.is_some(), false, |start, stop| {
         let mut i = start;
         while i < stop {
             unsafe {
@@ -338,8 +363,7 @@ pub unsafe fn measure<V: F32x4, R: Measure<N, K>, const N: usize, const K: usize
         if let Some(guard) = &guard {
             guard(start, stop);
         }
-        start = stop;
-    }
+    });
     *sums = totals.map(V::total);
 }
 

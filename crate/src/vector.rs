@@ -2,7 +2,7 @@
 
 use crate::{
     f32x4::{F32x4, LANES},
-    rule::{LINE, Segment},
+    rule::{LINE, Segment, for_each_block},
     scalar::MIN_NORMAL_F32,
 };
 use core::array::from_fn;
@@ -80,28 +80,28 @@ pub unsafe fn combine<V: F32x4>([a, b]: [f64; 2], segment: &Segment<1>, begin: u
     let least = V::splat(if a == 1.0 && b == 0.0 { 0.0 } else { MIN_NORMAL_F32 });
     let (reads_params, reads_grads) = (a != 0.0, b != 0.0);
     let [a, b] = [a, b].map(V::splat);
-    let mut i = begin;
-    while i < end {
-        let at = |k: usize| i + k * LANES;
-        unsafe {
-            let mut x = [V::splat(0.0); LINE / LANES];
-            if reads_params {
-                x = from_fn(|k| a * V::load(params.add(at(k))));
-            }
-            if reads_grads {
-                x = from_fn(|k| x[k] + b * V::load(grads.add(at(k))));
-            }
-            for (k, x) in x.map(|x| x.zero_below(least)).into_iter().enumerate() {
-                x.store(out.add(at(k)));
-            }
-            if zero_grad != 0 {
-                for k in 0..LINE / LANES {
-                    V::splat(0.0).store(grads.add(at(k)));
+    for_each_block(begin, end, false, segment.in_streams != 0, |start, stop| {
+        for i in (start..stop).step_by(LINE) {
+            let at = |k: usize| i + k * LANES;
+            unsafe {
+                let mut x = [V::splat(0.0); LINE / LANES];
+                if reads_params {
+                    x = from_fn(|k| a * V::load(params.add(at(k))));
+                }
+                if reads_grads {
+                    x = from_fn(|k| x[k] + b * V::load(grads.add(at(k))));
+                }
+                for (k, x) in x.map(|x| x.zero_below(least)).into_iter().enumerate() {
+                    x.store(out.add(at(k)));
+                }
+                if zero_grad != 0 {
+                    for k in 0..LINE / LANES {
+                        V::splat(0.0).store(grads.add(at(k)));
+                    }
                 }
             }
         }
-        i += LINE;
-    }
+    });
 }
 
 /// The sum of the squares of `len` elements, which need not be a multiple of four. It is added in one stream.

@@ -73,6 +73,7 @@ macro_rules! table {
                     averages: std::ptr::null_mut(),
                     zero_grad: 0,
                     bounded: 0,
+                    in_streams: step as u32 % 2,
                     slots: std::array::from_fn(|_| slots.next().unwrap()),
                 };
                 let mut measured = vec![];

@@ -65,6 +65,7 @@ fn every_matrix_kernel_gives_the_published_bits() {
             averages: std::ptr::null_mut(),
             zero_grad: 0,
             bounded: 0,
+            in_streams: 0,
             slots: [],
         };
         let reduction = || Reduction {

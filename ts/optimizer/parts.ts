@@ -24,6 +24,9 @@ const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "a
 export type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
 
+/** The largest number of bytes that a step reads and writes for which its arrays are taken to be in a cache. */
+const CACHED_BYTES = 48 * 2 ** 20;
+
 const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
 
 const sumsCount = (rule: Rule, segments: number, length: number) =>
@@ -95,7 +98,11 @@ export class Parts {
     this.#next += taskBytes(calls.length);
     const memory = this.#arena.internals("step").space.memory;
     const count = kind === "measure" ? this.#rule.sums.length : kind === "norm" ? 1 : 0;
-    if (count === 0) return writeTask(memory, table, calls);
+    if (count === 0) {
+      const task = writeTask(memory, table, calls);
+      if (kind === "update") for (const { segment } of parts) segment.inStreams = task.bytes >= CACHED_BYTES;
+      return task;
+    }
     const first = DOUBLE * count * (parts[0]?.sums[0] ?? 0);
     return writeTask(memory, table, calls, { sums: this.#sums.byteOffset + first, count });
   }

@@ -29,12 +29,14 @@ const STEP_NUMBERS = 4;
 const BOUNDS = 2;
 export const POINTERS_OFFSET = 8 * (STEP_NUMBERS + BOUNDS);
 /** The words before the pointers to the slots. */
-export const FIRST_SLOT = 5;
+export const FIRST_SLOT = 6;
 /** The names of the arrays for the average and the sum of gradients. No slot of a rule has these names. */
 export const AVERAGE = "average";
 export const GRAD_SUM = "gradSum";
 /** The index of the pointer to the gradient. */
 const GRAD_POINTER = 1;
+/** The index of the word that says whether a kernel goes through the arrays in several streams. */
+const IN_STREAMS = 5;
 
 /** The views of a tensor besides its parameters and gradient. */
 export interface TensorViews {
@@ -95,8 +97,10 @@ export class Segment {
   #views: ReadonlyMap<Tensor, TensorViews>;
   /** The step numbers in memory. */
   #numbers: Float64Array;
-  /** The pointers of all structs that contain the address of the gradient. */
-  #gradPointers: readonly Uint32Array[];
+  /** The address of the sum of the gradients, or 0. */
+  readonly #gradSum: number;
+  /** The words of all structs: pointers and flags. */
+  #structs: readonly Uint32Array[];
   /** The slots that start as a copy of the parameters. */
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];
 
@@ -158,14 +162,14 @@ export class Segment {
      */
     const array = (name: string, bytes = bytesToNext(4 * length)) =>
       places[name]?.byteOffset ?? stateOf?.(first, name) ?? take(bytes);
-    const gradPointers: Uint32Array[] = [];
+    const structs: Uint32Array[] = [];
     /** Writes a `Segment` struct that neither scales nor clips nor averages. */
     const struct = (pointers: readonly number[]) => {
       const address = take(STRUCT_BYTES);
       arena.doubles(address, STEP_NUMBERS + BOUNDS).set([0, 1, Infinity, 0, ...(bounds ?? [-Infinity, Infinity])]);
       const words = new Uint32Array(data.buffer, address + POINTERS_OFFSET, pointers.length);
       words.set(pointers);
-      if (pointers[GRAD_POINTER] === grad.byteOffset) gradPointers.push(words);
+      structs.push(words);
       return address;
     };
     const call = (kernel: Kernel, hyper: number, segment: number, arrays: number): Call => ({
@@ -179,7 +183,7 @@ export class Segment {
     /** Writes a call that adds the gradients to an array. Returns it and its two weights: those of the array and of the gradients. */
     const additionTo = (array: number, zeroes = false) => {
       const weights = take(STRUCT_BYTES);
-      const onArray = struct([array, grad.byteOffset, 0, Number(zeroes), 0, array]);
+      const onArray = struct([array, grad.byteOffset, 0, Number(zeroes), 0, 0, array]);
       return [call(combine, weights, onArray, 3 + Number(zeroes)), arena.doubles(weights, 2)] as const;
     };
 
@@ -202,7 +206,7 @@ export class Segment {
       this.accumulate = addition;
     }
     const isZeroed = hasAccumulator || zeroGrad;
-    const pointers = [data.byteOffset, gradSum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0];
+    const pointers = [data.byteOffset, gradSum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0, 0];
     const segment = struct([...pointers, ...variant.kernelSlots.map((slot) => addresses.get(slot)!)]);
     const arrays = sum(variant.kernelSlots.map((slot) => floatsIn(slot, variant, tensors))) / length;
     // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages. This is an estimate
@@ -255,7 +259,8 @@ export class Segment {
       copied.map((slot) => [state[slot]!, tensor] as const),
     );
     this.#numbers = arena.doubles(segment, STEP_NUMBERS);
-    this.#gradPointers = gradPointers;
+    this.#structs = structs;
+    this.#gradSum = gradSum;
   }
 
   /** The views of a tensor, if it is one of the segment's. */
@@ -265,7 +270,15 @@ export class Segment {
 
   /** Updates the pointers to the gradient after another library has moved it. Such a segment has one tensor. */
   followGrad(): void {
-    for (const [{ grad }] of this.#views) for (const words of this.#gradPointers) words[GRAD_POINTER] = grad.byteOffset;
+    for (const [{ grad }] of this.#views) {
+      for (const words of this.#structs)
+        if (words[GRAD_POINTER] !== this.#gradSum) words[GRAD_POINTER] = grad.byteOffset;
+    }
+  }
+
+  /** Sets whether kernels go through the arrays in several streams. The result is the same. */
+  set inStreams(inStreams: boolean) {
+    for (const words of this.#structs) words[IN_STREAMS] = Number(inStreams);
   }
 
   /** Writes the numbers of the next step. */
@@ -294,7 +307,7 @@ export class Segment {
     this.program = undefined;
     this.#views = new Map();
     this.#copies = [];
-    this.#gradPointers = [];
+    this.#structs = [];
     this.#hessianWeights = undefined;
     this.#numbers = new Float64Array(STEP_NUMBERS);
   }
