@@ -127,10 +127,10 @@ async function bundled(contents: string): Promise<string> {
 }
 
 test.each([
-  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_250],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 27_900],
-  ["everything", `export * from "downhill"`, 81_850],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 96_000],
+  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_650],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_250],
+  ["everything", `export * from "downhill"`, 83_100],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 97_200],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });
