@@ -59,7 +59,7 @@ const SIZES = [1000, 2 ** 16, 2 ** 20, 2 ** 24];
 const MORE_SIZES = [1000, 2 ** 12, 2 ** 14, 2 ** 16, 2 ** 18, 2 ** 20, 2 ** 22, 2 ** 24];
 
 /** Larger matrices take minutes a step. */
-const LARGEST_SIDE = 2048;
+const MAX_SIDE = 2048;
 
 type Steps = Omit<Work, "case">;
 
@@ -87,7 +87,7 @@ export const cases: Readonly<Record<string, (sizes: readonly number[] | undefine
       .flatMap(({ rule, options }) =>
         sizes
           .map((size) => Math.sqrt(size))
-          .filter((side) => Number.isInteger(side) && side <= LARGEST_SIDE)
+          .filter((side) => Number.isInteger(side) && side <= MAX_SIDE)
           .map((side) => ({ ...plain, rule, options, tensors: `${side} x ${side}`, shapes: [[side, side]] })),
       ),
   /** Steps with other work between them, and with all other cores busy: they show when it pays to wake threads. */

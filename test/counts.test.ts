@@ -59,7 +59,7 @@ describe("instructions and bytes per parameter", () => {
  * Bytes of short-lived objects that a step may make. Rules with scalars allocate an object for them in each step, and code that V8 has not
  * optimized allocates numbers.
  */
-const MOST_ALLOCATED = 4096;
+const MAX_ALLOCATED = 4096;
 
 /** So few steps that V8 collects nothing between them. */
 const FEW = 100;
@@ -79,6 +79,6 @@ describe("allocations", () => {
       for (let i = 0; i < FEW; i++) step();
       return (process.memoryUsage().heapUsed - before) / FEW;
     });
-    expect(Math.min(...allocated)).toBeLessThan(MOST_ALLOCATED);
+    expect(Math.min(...allocated)).toBeLessThan(MAX_ALLOCATED);
   });
 });

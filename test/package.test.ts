@@ -129,8 +129,8 @@ async function bundled(contents: string): Promise<string> {
 test.each([
   ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_650],
   ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_250],
-  ["everything", `export * from "downhill"`, 83_100],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 97_200],
+  ["everything", `export * from "downhill"`, 83_300],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 97_400],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });

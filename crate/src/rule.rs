@@ -7,7 +7,7 @@
 use crate::{
     f32x4::{F32x4, LANES, for_each_vector, load_vector, store_vector},
     guard::guards,
-    scalar::least_squared,
+    scalar::{Lerp, least_squared},
 };
 use core::array::from_fn;
 pub use core::ops::Range;
@@ -132,7 +132,7 @@ pub const LINE: usize = 16;
 pub unsafe fn run<V: F32x4, R: Rule<N>, const N: usize>(rule: &R, segment: &Segment<N>, begin: usize, end: usize) {
     let (least, step, scale) = (rule.least_gradient(), segment.step, segment.grad_scale);
     let is_plain =
-        rule.is_plain() && segment.clip == f64::INFINITY && (MOST_SCALE.recip()..=MOST_SCALE).contains(&scale.abs());
+        rule.is_plain() && segment.clip == f64::INFINITY && (MAX_SCALE.recip()..=MAX_SCALE).contains(&scale.abs());
     // `apply` makes the closures: made here, they would take more bytes.
     let update = || rule.update(step);
     let plain_update = || rule.plain_update::<V, false>(step, scale);
@@ -150,7 +150,7 @@ pub unsafe fn run<V: F32x4, R: Rule<N>, const N: usize>(rule: &R, segment: &Segm
 }
 
 /// The largest magnitude of a scale whose square can be a factor of a weight.
-const MOST_SCALE: f64 = (1u64 << 40) as f64;
+const MAX_SCALE: f64 = (1u64 << 40) as f64;
 
 /// The one loop, with `L` vectors per iteration. Guards, averages and zeroed gradients follow block by block, while the
 /// block is in the first-level cache: still one pass over memory, and the loop is the same with and without them.
@@ -176,7 +176,8 @@ unsafe fn apply<V: F32x4, R: Rule<N>, G, U, const N: usize, const L: usize>(
     let guard = unsafe { guards::<V, R, N>(rule, segment, written.clone()) };
     let has_extras = segment.blend > 0.0 || segment.zero_grad != 0 || segment.bounded != 0;
     let in_blocks = guard.is_some() || has_extras;
-    for_each_block(begin, end, in_blocks, segment.in_streams != 0, |start, stop| {
+    let in_streams = N <= MAX_STREAMED_SLOTS && segment.in_streams != 0;
+    for_each_block(begin, end, in_blocks, in_streams, |start, stop| {
         let mut i = start;
         while i < stop {
             let at = |vector: usize| i + vector * LANES;
@@ -209,7 +210,10 @@ const BLOCK: usize = 256;
 const STREAMS: usize = 4;
 
 /// The number of elements of a block of a stream: a few cache lines of each array.
-const STREAM_BLOCK: usize = 64;
+const STREAM_BLOCK: usize = 128;
+
+/// The largest number of slots of a rule whose updates have streams.
+const MAX_STREAMED_SLOTS: usize = 3;
 
 /// Calls `f` with ranges that cover `begin..end`: with one range, with blocks, or with the blocks of several streams. Streams are
 /// equal parts of the range, and a block of each comes in turn: `docs/decisions/16-streams.md`.
@@ -278,14 +282,12 @@ unsafe fn bound<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
 #[inline(always)]
 pub unsafe fn average<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
     let Segment { blend, params, averages, .. } = *segment;
-    let (weight, restarts) = (V::splat(blend), blend == 1.0);
+    let weight = Lerp::new(blend);
     let mut i = begin;
     while i < end && blend > 0.0 {
         unsafe {
             let (param, average) = (V::load(params.add(i)), V::load(averages.add(i)));
-            // The old average may be NaN or far from the parameter.
-            let next = if restarts { param } else { average + weight * (param - average) };
-            next.store(averages.add(i));
+            weight.between(average, param).store(averages.add(i));
         }
         i += LANES;
     }

@@ -97,6 +97,25 @@ impl<V: F32x4> Penalty<V> {
     }
 }
 
+/// Linear interpolation with a weight from 0 to 1, for averages of parameters.
+#[derive(Clone, Copy)]
+pub struct Lerp<V> {
+    weight: V,
+    is_whole: bool,
+}
+
+impl<V: F32x4> Lerp<V> {
+    pub fn new(weight: f64) -> Self {
+        Self { weight: V::splat(weight), is_whole: weight == 1.0 }
+    }
+
+    /// `from + weight * (to - from)`. With the weight 1 it is `to`, even if `from` is NaN or far away.
+    #[inline(always)]
+    pub fn between(self, from: V, to: V) -> V {
+        if self.is_whole { to } else { from + self.weight * (to - from) }
+    }
+}
+
 /// Adam's learning rate with both bias corrections.
 #[inline(always)]
 pub fn corrected_rate(lr: f64, betas: [f64; 2], step: f64) -> f64 {

@@ -21,7 +21,7 @@ import { freed } from "../threads/control.js";
 import { Runner } from "../threads/runner.js";
 import { PROTOCOL } from "../threads/task.js";
 
-const MOST_THREADS = 256;
+const MAX_THREADS = 256;
 
 const workerUrl: Option<string | URL | undefined, string, undefined> = {
   default: undefined,
@@ -44,7 +44,7 @@ const module: Option<Whole | undefined, string, undefined> = {
 };
 
 const options = {
-  threads: whole(undefined, 1, MOST_THREADS),
+  threads: whole(undefined, 1, MAX_THREADS),
   shared: flag(undefined),
   maxBytes: whole(undefined, PAGE, MAX_BYTES),
   workerUrl,
@@ -208,7 +208,7 @@ function resolveArena(title: string, given: ArenaOptions) {
   return {
     space,
     code: { memory: space.memory, module },
-    threads: threads ?? (shared ? Math.min(cores(), MOST_THREADS) : 1),
+    threads: threads ?? (shared ? Math.min(cores(), MAX_THREADS) : 1),
     asked: threads !== undefined || workerUrl !== undefined,
     workerUrl,
   };

@@ -9,7 +9,7 @@ export const isObject = (value: Json): value is Readonly<Record<string, Json>> =
   typeof value === "object" && value !== null;
 
 /** The most items of a list or an object of the file that are named, if the program does not have them. */
-const MOST_STRANGE = 100;
+const MAX_STRANGE = 100;
 
 /** One sentence for each place where two JSON values differ. */
 export function* differences(path: string, there: Json, here: Json): Generator<string> {
@@ -20,7 +20,7 @@ export function* differences(path: string, there: Json, here: Json): Generator<s
   let strange = 0;
   for (const key of new Set([...Object.keys(here), ...Object.keys(there)])) {
     if (key === "observed") continue; // the progress of a schedule, which is among the counts
-    if (!Object.hasOwn(here, key) && ++strange > MOST_STRANGE) {
+    if (!Object.hasOwn(here, key) && ++strange > MAX_STRANGE) {
       yield `${path === "" ? "the optimizer" : path} has more in the file`;
       return;
     }

@@ -125,14 +125,34 @@ export function progressIn(
     const got = Array.isArray(observed) ? observed.length : "no";
     report(`the file has the progress of ${got} reduceLROnPlateau schedules, the program of ${schedules.length}`);
   }
-  const placeOf = placesIn(there.groups, { since, joined, isDue, scalars });
-  const placed = (tensor: Tensor) => (fits(tensor) ? placeOf.get(tensor.name) : undefined);
-  const { rule: own, separate } = optimizer.internals;
-  const common = hasCommonScalars(own) ? tensorsOf(optimizer.groups).map(placed).find(Boolean) : undefined;
+  const lists = { since, joined, isDue, scalars };
+  const places = placesIn(there.groups, lists);
+  const placeOf = (tensor: Tensor) => (fits(tensor) ? places.get(tensor.name) : undefined);
+  return {
+    counts: adapted(saved, optimizer, there, here),
+    groups: groupsIn({ counts: saved, lists, placeOf }, optimizer, report),
+    observed: schedules.map((plateau, i) => [plateau, observedIn(observed, i) ?? plateau.observed] as const),
+  };
+}
+
+/** The progress of tensors in a file. */
+interface SavedTensors {
+  readonly counts: Counts;
+  /** Lists with an item for each group. It is the item of all its tensors, or a list with one for each. */
+  readonly lists: Readonly<Record<"since" | "joined" | "isDue" | "scalars", unknown>>;
+  /** The place of a tensor in the lists, if the file has it. */
+  readonly placeOf: (tensor: Tensor) => Place | undefined;
+}
+
+/** Reads the progress of each group. */
+function groupsIn({ counts, lists, placeOf }: SavedTensors, optimizer: Checkpointable, report: Report) {
+  const { since, joined, isDue, scalars } = lists;
+  const { rule, separate } = optimizer.internals;
+  const common = hasCommonScalars(rule) ? tensorsOf(optimizer.groups).map(placeOf).find(Boolean) : undefined;
   // A tensor that is not in the file keeps the steps that it has made in the program, at most as many as the file has.
-  const kept = (steps: number) => Math.max(0, saved.steps - (optimizer.steps - steps));
-  const groups = optimizer.groups.map((group, i) => {
-    const places = group.params.map(placed);
+  const kept = (steps: number) => Math.max(0, counts.steps - (optimizer.steps - steps));
+  return optimizer.groups.map((group, i) => {
+    const places = group.params.map(placeOf);
     const [first] = places.filter((place) => place !== undefined);
     const dues = places.map((place) => {
       if (!place) return false;
@@ -144,15 +164,16 @@ export function progressIn(
       if (!place) return kept(group.joined?.[k] ?? 0);
       // Files of earlier versions have no `joined`. In those, a number in `since` means that the whole group joined then.
       const own = itemAt(joined, place, isListed(since, place) ? 0 : itemAt(since, place, 0));
-      whole(0, 0, saved.steps).check(titleAt("joined", joined, place), own);
+      whole(0, 0, counts.steps).check(titleAt("joined", joined, place), own);
       return own as number;
     });
     const ownSince = places.map((place, k) => {
       if (!place) return kept(group.since?.[k] ?? 0);
       const own = itemAt(since, place, 0);
-      whole(0, ownJoined[k]!, saved.steps).check(titleAt("since", since, place), own);
+      whole(0, ownJoined[k]!, counts.steps).check(titleAt("since", since, place), own);
       return own as number;
     });
+    const ownScalars = places.map((place) => (place ? itemAt(scalars, place) : exactNumbers(group.scalars[0]!)));
     const differ = (items: readonly unknown[]) => new Set(items.map((item) => JSON.stringify(item))).size > 1;
     const isSeparate =
       separate !== undefined &&
@@ -160,9 +181,9 @@ export function progressIn(
       !group.isSeparate &&
       (differ(ownSince) ||
         differ(ownJoined) ||
-        (saved.microBatches > 0 && differ(dues)) ||
-        places.some((place) => place && isListed(since, place)) ||
-        differ(places.map((place) => (place ? itemAt(scalars, place) : exactNumbers(group.scalars[0]!)))));
+        differ(ownScalars) ||
+        (counts.microBatches > 0 && differ(dues)) ||
+        places.some((place) => place && isListed(since, place)));
     const all = isSeparate ? group.params.map(() => group.scalars[0]!) : group.scalars;
     return {
       group,
@@ -177,11 +198,6 @@ export function progressIn(
       }),
     };
   });
-  return {
-    counts: adapted(saved, optimizer, there, here),
-    groups,
-    observed: schedules.map((plateau, i) => [plateau, observedIn(observed, i) ?? plateau.observed] as const),
-  };
 }
 
 /** The counters. Those of an option that differs get their initial values. */

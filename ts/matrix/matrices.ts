@@ -14,11 +14,11 @@ const COPIED_ROWS = 4096;
  * The largest number of multiplications in a piece of a product, and of elements in a piece of a reduction. Such a
  * piece takes 1 to 3 milliseconds.
  */
-const MOST_MULTIPLICATIONS = 2 ** 24;
-const MOST_ELEMENTS = 2 ** 20;
+const MAX_MULTIPLICATIONS = 2 ** 24;
+const MAX_ELEMENTS = 2 ** 20;
 
 /** The most terms of a sum in single precision. Longer products have several slices, and the sums of slices are added. */
-const MOST_SUMMED = 2 ** 14;
+const MAX_SUMMED = 2 ** 14;
 
 /** The length of a slice: a multiple of what kernels load at once, for which `breadth * length` is at most `most`. */
 const sliceLength = (most: number, breadth: number) => Math.floor(most / Math.max(breadth, 1) / PANEL) * PANEL;
@@ -117,7 +117,7 @@ export class Matrices<Now> {
     const [down, across] = [Math.ceil(rows / TILE), Math.ceil(columns / TILE)];
     const pieces = symmetric ? (down * (down + 1)) / 2 : down * across;
     const tile = Math.min(rows, TILE) * Math.min(columns, TILE);
-    const slice = Math.min(MOST_SUMMED, sliceLength(MOST_MULTIPLICATIONS, tile));
+    const slice = Math.min(MAX_SUMMED, sliceLength(MAX_MULTIPLICATIONS, tile));
     const slices = Math.ceil(depth / slice);
     const partial = slices > 1 && addend?.at === out.at ? this.matrix(out.rows, out.columns).at : out.at;
     return {
@@ -173,7 +173,7 @@ export class Matrices<Now> {
     { weight = 0, ofRows, ofColumns }: { weight?: Amount<Now>; ofRows?: Place; ofColumns?: Place } = {},
   ): Operation<Now> {
     const { numbers, length, pieces } = reductions[kernel](...grid);
-    const slice = sliceLength(MOST_ELEMENTS, Math.min(numbers, TILE));
+    const slice = sliceLength(MAX_ELEMENTS, Math.min(numbers, TILE));
     const slices = Math.ceil(length / slice);
     return {
       kernel,
@@ -194,7 +194,7 @@ export class Matrices<Now> {
     const [matrices, rows] = grid;
     const inverses = this.#doubles(matrices);
     const operation = { amounts: [0, least], places: [ofRows, undefined, into, inverses] };
-    const slice = Math.min(rows, MOST_ELEMENTS);
+    const slice = Math.min(rows, MAX_ELEMENTS);
     return [
       {
         ...operation,

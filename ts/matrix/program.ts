@@ -104,7 +104,7 @@ export class Program<Now = any> {
       return {
         begin: beginOperation(amounts, views, at),
         slices,
-        task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call], { mostChunks: 1 }),
+        task: writeTask(arena.internals("program").space.memory, hyper + NUMBERS_BYTES, [call], { maxChunks: 1 }),
       };
     };
     const operations = new Map(this.#operations.map((operation) => [operation, placeOperation(operation)]));

@@ -6,7 +6,7 @@ export const GOOD_STEPS = 2000;
 
 /** The bounds of a dynamic scale. Its inverse is a normal float32. */
 const LEAST = 1 / 2 ** 126;
-const MOST = 2 ** 127;
+const MAX = 2 ** 127;
 
 export class LossScale {
   readonly isDynamic: boolean;
@@ -25,7 +25,7 @@ export class LossScale {
   /** Counts a step whose gradients were finite. */
   grow(): void {
     if (!this.isDynamic || ++this.goodSteps < GOOD_STEPS) return;
-    this.value = Math.min(2 * this.value, MOST);
+    this.value = Math.min(2 * this.value, MAX);
     this.goodSteps = 0;
   }
 

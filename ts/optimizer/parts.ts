@@ -24,8 +24,8 @@ const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "a
 export type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
 
-/** The largest number of bytes that a step reads and writes for which its arrays are taken to be in a cache. */
-const CACHED_BYTES = 48 * 2 ** 20;
+/** The number of bytes that an update reads and writes from which its arrays are taken to be larger than caches. */
+const CACHED_BYTES = 32 * 2 ** 20;
 
 const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
 

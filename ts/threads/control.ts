@@ -17,7 +17,7 @@ export const TASK = 3;
 /** The number of chunks of the published task. */
 export const CHUNKS = 4;
 /** The most chunks of the published task in one claim. */
-export const MOST_CHUNKS = 5;
+export const MAX_CHUNKS = 5;
 /** The number of chunks that no thread has claimed. */
 export const REMAINING = 16;
 /** The number of chunks that are not done. */

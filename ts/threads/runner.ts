@@ -1,7 +1,7 @@
 /** A thread's part in the work: it claims chunks of the published task and runs their kernels. */
 
 import { type Code, Kernels } from "../wasm/kernels.js";
-import { CHUNKS, controlOf, MOST_CHUNKS, PENDING, REMAINING, TASK, THREADS } from "./control.js";
+import { CHUNKS, controlOf, MAX_CHUNKS, PENDING, REMAINING, TASK, THREADS } from "./control.js";
 import { CALL_WORDS, CHUNK, HEAD_WORDS, type Task } from "./task.js";
 
 export class Runner {
@@ -63,11 +63,11 @@ export class Runner {
   }
 
   /** Publishes a task to all threads and returns the number of its chunks. The previous task must be done. */
-  publish({ address, length, mostChunks }: Task): number {
+  publish({ address, length, maxChunks }: Task): number {
     const chunks = Math.ceil(length / CHUNK);
     this.control[TASK] = address;
     this.control[CHUNKS] = chunks;
-    this.control[MOST_CHUNKS] = mostChunks;
+    this.control[MAX_CHUNKS] = maxChunks;
     Atomics.store(this.control, PENDING, chunks);
     Atomics.store(this.control, REMAINING, chunks);
     return chunks;
@@ -86,7 +86,7 @@ export class Runner {
     for (let left = Atomics.load(control, REMAINING); left > 0;) {
       const threads = Atomics.load(control, THREADS);
       const share = threads === 1 ? left : Math.floor(left / (4 * threads));
-      const count = Math.max(1, Math.min(share, control[MOST_CHUNKS]!, most));
+      const count = Math.max(1, Math.min(share, control[MAX_CHUNKS]!, most));
       const found = Atomics.compareExchange(control, REMAINING, left, left - count);
       if (found === left) {
         const address = control[TASK]! >>> 0;

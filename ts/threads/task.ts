@@ -3,7 +3,7 @@
  * divide a task into chunks.
  */
 
-import { CHUNKS, CONTROL_ADDRESS, MOST_CHUNKS, PENDING, REMAINING, TASK, THREADS, TOP } from "./control.js";
+import { CHUNKS, CONTROL_ADDRESS, MAX_CHUNKS, PENDING, REMAINING, TASK, THREADS, TOP } from "./control.js";
 
 /**
  * The number of elements in a chunk. For most rules that is 5 to 40 microseconds of work, so that a claim costs little
@@ -11,8 +11,8 @@ import { CHUNKS, CONTROL_ADDRESS, MOST_CHUNKS, PENDING, REMAINING, TASK, THREADS
  */
 export const CHUNK = 16384;
 
-/** The default of `mostChunks`: some milliseconds of work. A long stretch of memory is read faster than many short ones. */
-const MOST_CHUNKS_OF_ELEMENTS = 64;
+/** The default of `maxChunks`: some milliseconds of work. A long stretch of memory is read faster than many short ones. */
+const DEFAULT_MAX_CHUNKS = 64;
 
 /** The words of a task before its calls: the number of calls, the address of the sums, and the bytes of one chunk's sums. */
 export const HEAD_WORDS = 3;
@@ -26,7 +26,7 @@ export const PROTOCOL = [
   TOP,
   TASK,
   CHUNKS,
-  MOST_CHUNKS,
+  MAX_CHUNKS,
   REMAINING,
   PENDING,
   CHUNK,
@@ -56,7 +56,7 @@ export interface Task {
   /** The number of bytes that all calls read and write. */
   readonly bytes: number;
   /** The most chunks in one claim. */
-  readonly mostChunks: number;
+  readonly maxChunks: number;
 }
 
 /**
@@ -72,7 +72,7 @@ export const sumsRange = (call: number, begin: number, end: number): readonly [b
 /** The number of bytes of a task with so many calls. */
 export const taskBytes = (calls: number): number => 4 * (HEAD_WORDS + CALL_WORDS * calls);
 
-interface TaskOptions extends Partial<Pick<Task, "mostChunks">> {
+interface TaskOptions extends Partial<Pick<Task, "maxChunks">> {
   /** The address of the sums that measuring kernels write. Default: 0; the task updates. */
   readonly sums?: number;
   /** The number of doubles in one sum. */
@@ -84,7 +84,7 @@ export function writeTask(
   memory: WebAssembly.Memory,
   address: number,
   calls: readonly Call[],
-  { sums = 0, count = 1, mostChunks = MOST_CHUNKS_OF_ELEMENTS }: TaskOptions = {},
+  { sums = 0, count = 1, maxChunks = DEFAULT_MAX_CHUNKS }: TaskOptions = {},
 ): Task {
   const words = new Uint32Array(memory.buffer, address, HEAD_WORDS + CALL_WORDS * calls.length);
   words.set([calls.length, sums, 8 * count]);
@@ -95,5 +95,5 @@ export function writeTask(
     words.set([call.kernel, call.hyper, call.segment, length], at);
     at += CALL_WORDS;
   }
-  return { address, length, bytes, mostChunks };
+  return { address, length, bytes, maxChunks };
 }

@@ -99,7 +99,7 @@ async function openOne(title: string, path: string): Promise<Safetensors> {
 }
 
 /** The most bytes in one call: Node's number of bytes is one of 31 bits. */
-const MOST_READ = 2 ** 30;
+const MAX_READ = 2 ** 30;
 
 /** Reads a part of a file on disk at once. The header's positions hold only for the file that was opened. */
 function readNow(title: string, path: string, version: string, begin: number, end: number): Uint8Array {
@@ -111,7 +111,7 @@ function readNow(title: string, path: string, version: string, begin: number, en
     try {
       if (versionOf(fstatSync(file)) !== version) throw new Error("it was replaced or changed; open it again");
       for (let read = -1; at < bytes.length && read !== 0; at += read) {
-        read = readSync(file, bytes, at, Math.min(bytes.length - at, MOST_READ), begin + at);
+        read = readSync(file, bytes, at, Math.min(bytes.length - at, MAX_READ), begin + at);
       }
     } finally {
       closeSync(file);

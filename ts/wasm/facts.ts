@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "466d2ca7bb85fbc9";
+export const sources = "ed5ad405f604eb11";
 
 /** The alphabet of the kernels' texts. A byte is an index in it; larger ones are one of the last two characters and another. */
 export const alphabet =

@@ -20,12 +20,11 @@ impl Rule<1> for Asgd {
     }
 
     fn update<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> (V, [V; 1]) {
-        let [eta, keep, mu] = [self.eta, 1.0 - self.lambd * self.eta, self.mu].map(V::splat);
-        let penalty = Penalty::new(self.weight_decay);
-        let restarts = self.mu == 1.0;
+        let [eta, keep] = [self.eta, 1.0 - self.lambd * self.eta].map(V::splat);
+        let (penalty, mu) = (Penalty::new(self.weight_decay), Lerp::new(self.mu));
         move |p, g, [average]| {
             let p = keep * p - eta * penalty.add(g, p);
-            (p, [if restarts { p } else { average + mu * (p - average) }])
+            (p, [mu.between(average, p)])
         }
     }
 }
