@@ -38,7 +38,7 @@ const SAMPLE = 8e6;
 /** Milliseconds of rest before each turn. In this time, the threads of the arm before stop looking for work. */
 const REST = 10;
 /** Samples of an arm. Slow arms have at least the first number, whatever the budget. */
-const [FEWEST, MAX] = [3, 51];
+const [MIN_SAMPLES, MAX_SAMPLES] = [3, 51];
 
 export const median = (samples: readonly number[]) => [...samples].sort((a, b) => a - b)[samples.length >> 1]!;
 
@@ -94,7 +94,7 @@ export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }:
     costs.push(2 * counts.at(-1)! * (first + pause * 1e6) + REST * 1e6);
   }
   const share = (milliseconds * 1e6) / arms.length;
-  const wanted = costs.map((cost) => Math.min(MAX, Math.max(FEWEST, Math.floor(share / cost))));
+  const wanted = costs.map((cost) => Math.min(MAX_SAMPLES, Math.max(MIN_SAMPLES, Math.floor(share / cost))));
   const rounds = Math.max(...wanted);
   const samples = arms.map((): number[] => []);
   // A busy machine may take far longer than estimated.
@@ -109,7 +109,7 @@ export async function compare(arms: readonly Arm[], { milliseconds, pause = 0 }:
       samples[i]!.push(each);
       counts[i] = Math.ceil(SAMPLE / Math.max(1, each));
     }
-    if (performance.now() > latest && samples.every(({ length }) => length >= FEWEST)) break;
+    if (performance.now() > latest && samples.every(({ length }) => length >= MIN_SAMPLES)) break;
   }
   return samples.map((times) => ({ median: Math.round(median(times)), min: Math.round(Math.min(...times)) }));
 }

@@ -17,7 +17,7 @@ import { cases } from "./registry.js";
  * The largest number of operations on elements in a piece. Multiplications take two milliseconds at eight per
  * nanosecond.
  */
-const MAX = 2 ** 24;
+const MAX_WORK = 2 ** 24;
 
 /** The operations on elements in a piece, by kernel and counts: the formulas of the loops in crate/src. */
 const work: Readonly<Record<string, (counts: readonly number[]) => number>> = {
@@ -61,7 +61,7 @@ describe.each(programs)("$name", ({ rule, values }) => {
           if ("then" in instruction) check(instruction.then);
           else {
             const { kernel, counts, pieces } = instruction as Operation<any>;
-            expect(work[kernel]?.(counts), `${kernel} of ${counts}`).toBeLessThanOrEqual(MAX);
+            expect(work[kernel]?.(counts), `${kernel} of ${counts}`).toBeLessThanOrEqual(MAX_WORK);
             const length = pieceLength(pieces);
             expect(Number.isInteger(length)).toBe(true);
             expect(length * pieces, `${kernel}: ${pieces} pieces`).toBeLessThan(2 ** 32);

@@ -14,7 +14,7 @@ import { sizeOf, titleOf } from "../work.js";
 import { fillGradient, type Peer } from "./peer.js";
 
 /** Larger steps do not fit into the device's memory together with their temporary arrays. */
-const MAX = 2 ** 22;
+const MAX_SIZE = 2 ** 22;
 
 type Arrays = [p: np.Array, m: np.Array, v: np.Array];
 
@@ -37,7 +37,7 @@ export function jaxJsPeer(): Peer {
       return `jax-js ${version}`;
     },
     arms(work) {
-      if (titleOf(work) !== "adamw" || sizeOf(work) > MAX) return [];
+      if (titleOf(work) !== "adamw" || sizeOf(work) > MAX_SIZE) return [];
       const tensors = work.shapes.map((shape) => {
         const size = elementsIn(shape);
         const values = new Float32Array(size);

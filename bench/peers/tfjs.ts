@@ -22,7 +22,7 @@ const optimizers: Readonly<Record<string, () => tf.Optimizer>> = {
 };
 
 /** Steps of more parameters take seconds, and more memory than the backends have. */
-const MAX = 2 ** 20;
+const MAX_SIZE = 2 ** 20;
 
 export function tfjsPeer(backend: "cpu" | "wasm"): Peer {
   return {
@@ -34,7 +34,7 @@ export function tfjsPeer(backend: "cpu" | "wasm"): Peer {
     },
     async arms(work) {
       const make = optimizers[titleOf(work)];
-      if (make === undefined || sizeOf(work) > MAX) return [];
+      if (make === undefined || sizeOf(work) > MAX_SIZE) return [];
       await tf.setBackend(backend);
       const timed = (name: string, optimizer: tf.Optimizer): Arm => {
         const variables = work.shapes.map((shape) => tf.variable(tf.fill([...shape], 0.5)));

@@ -113,7 +113,7 @@ pub struct Segment<const N: usize> {
     pub zero_grad: u32,
     /// The number of elements, counted from the first, that have bounds: those of the tensor without its padding, or 0.
     pub bounded: u32,
-    /// Whether a kernel goes through the arrays in several streams, because they are larger than caches.
+    /// Whether kernels may go through the arrays in several streams.
     pub in_streams: u32,
     pub slots: [*mut f32; N],
 }
@@ -176,7 +176,7 @@ unsafe fn apply<V: F32x4, R: Rule<N>, G, U, const N: usize, const L: usize>(
     let guard = unsafe { guards::<V, R, N>(rule, segment, written.clone()) };
     let has_extras = segment.blend > 0.0 || segment.zero_grad != 0 || segment.bounded != 0;
     let in_blocks = guard.is_some() || has_extras;
-    let in_streams = N <= MAX_STREAMED_SLOTS && segment.in_streams != 0;
+    let in_streams = written.len() <= MAX_STREAMED_SLOTS && segment.in_streams != 0;
     for_each_block(begin, end, in_blocks, in_streams, |start, stop| {
         let mut i = start;
         while i < stop {
@@ -203,20 +203,20 @@ unsafe fn apply<V: F32x4, R: Rule<N>, G, U, const N: usize, const L: usize>(
     });
 }
 
-/// The number of elements of a block, small enough for those of all arrays to stay in the first-level cache.
+/// The number of elements of a block without streams, small enough for those of all arrays to stay in the first-level cache.
 const BLOCK: usize = 256;
 
-/// The number of streams.
+/// The number of equal parts of a range that a kernel goes through in turn.
 const STREAMS: usize = 4;
 
 /// The number of elements of a block of a stream: a few cache lines of each array.
 const STREAM_BLOCK: usize = 128;
 
-/// The largest number of slots of a rule whose updates have streams.
+/// The largest number of slots that an update in streams writes.
 const MAX_STREAMED_SLOTS: usize = 3;
 
-/// Calls `f` with ranges that cover `begin..end`: with one range, with blocks, or with the blocks of several streams. Streams are
-/// equal parts of the range, and a block of each comes in turn: `docs/decisions/16-streams.md`.
+/// Calls `f` with ranges that cover `begin..end`: one range, blocks, or blocks of several streams. Streams are parts of the range,
+/// equal but for the last. A block of each comes in turn (`docs/decisions/16-streams.md`).
 #[inline(always)]
 pub fn for_each_block(begin: usize, end: usize, in_blocks: bool, in_streams: bool, mut f: impl FnMut(usize, usize)) {
     let length = end - begin;

@@ -109,7 +109,7 @@ impl<V: F32x4> Lerp<V> {
         Self { weight: V::splat(weight), is_whole: weight == 1.0 }
     }
 
-    /// `from + weight * (to - from)`. With the weight 1 it is `to`, even if `from` is NaN or far away.
+    /// `from + weight * (to - from)`. A weight of 1 gives `to`, even if `from` is NaN or far away.
     #[inline(always)]
     pub fn between(self, from: V, to: V) -> V {
         if self.is_whole { to } else { from + self.weight * (to - from) }

@@ -36,9 +36,9 @@ pub unsafe fn dot<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize, sum:
 /// for the one before.
 #[inline(always)]
 fn sum_streams<V: F32x4>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -> V::Sums) -> f64 {
-    const STREAMS: usize = 4;
-    let mut sums = [V::NO_SUMS; STREAMS];
-    let part = (end - begin) / (STREAMS * LANES) * LANES;
+    const PARTS: usize = 4;
+    let mut sums = [V::NO_SUMS; PARTS];
+    let part = (end - begin) / (PARTS * LANES) * LANES;
     let mut i = 0;
     while i < part {
         for (stream, sums) in sums.iter_mut().enumerate() {

@@ -21,14 +21,14 @@ export function countsIn(
   const { lossScale, accumulate, maxConsecutiveErrors, ema, swa, nonFinite } = options;
   count(0, 0).check(`${title}steps`, numbers.steps);
   const isDynamic = lossScale === "dynamic";
-  const mostSkipped = typeof maxConsecutiveErrors === "number" ? maxConsecutiveErrors : Infinity;
+  const maxSkipped = typeof maxConsecutiveErrors === "number" ? maxConsecutiveErrors : Infinity;
   const range: Readonly<Record<string, Option>> = {
     steps: count(0, 0),
     lossScale: within("(0, ∞)", 1),
     goodSteps: whole(0, 0, isDynamic ? GOOD_STEPS - 1 : 0),
     microBatches: whole(0, 0, typeof accumulate === "number" ? Math.max(0, accumulate - 1) : 0),
     averaged: whole(0, 0, ema || swa ? (numbers.steps as number) : 0),
-    skipped: whole(0, 0, isDynamic || nonFinite === "skip" ? mostSkipped : 0),
+    skipped: whole(0, 0, isDynamic || nonFinite === "skip" ? maxSkipped : 0),
   };
   const counts = Object.fromEntries(
     names.map((name) => {

@@ -137,6 +137,7 @@ export function progressIn(
 
 /** The progress of tensors in a file. */
 interface SavedTensors {
+  /** The counters in the file. */
   readonly counts: Counts;
   /** Lists with an item for each group. It is the item of all its tensors, or a list with one for each. */
   readonly lists: Readonly<Record<"since" | "joined" | "isDue" | "scalars", unknown>>;

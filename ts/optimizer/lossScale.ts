@@ -5,8 +5,8 @@ const FIRST = 65536;
 export const GOOD_STEPS = 2000;
 
 /** The bounds of a dynamic scale. Its inverse is a normal float32. */
-const LEAST = 1 / 2 ** 126;
-const MAX = 2 ** 127;
+const MIN_SCALE = 1 / 2 ** 126;
+const MAX_SCALE = 2 ** 127;
 
 export class LossScale {
   readonly isDynamic: boolean;
@@ -25,14 +25,14 @@ export class LossScale {
   /** Counts a step whose gradients were finite. */
   grow(): void {
     if (!this.isDynamic || ++this.goodSteps < GOOD_STEPS) return;
-    this.value = Math.min(2 * this.value, MAX);
+    this.value = Math.min(2 * this.value, MAX_SCALE);
     this.goodSteps = 0;
   }
 
   /** Halves the scale after a step whose gradients were not finite. */
   shrink(): void {
     if (!this.isDynamic) return;
-    this.value = Math.max(this.value / 2, LEAST);
+    this.value = Math.max(this.value / 2, MIN_SCALE);
     this.goodSteps = 0;
   }
 }

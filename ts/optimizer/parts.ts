@@ -24,8 +24,8 @@ const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "a
 export type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
 
-/** The number of bytes that an update reads and writes from which its arrays are taken to be larger than caches. */
-const CACHED_BYTES = 32 * 2 ** 20;
+/** The least number of bytes that an update in streams reads and writes. Its arrays are taken to be larger than caches. */
+const STREAMED_BYTES = 32 * 2 ** 20;
 
 const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
 
@@ -76,6 +76,8 @@ export class Parts {
     this.#rule = rule;
     this.#sums = arena.doubles(address, sumsCount(rule, this.due.length, end));
     this.#next = address + this.#sums.byteLength;
+    const bytes = sum(this.due.map(({ segment }) => segment.update.bytes));
+    for (const { segment } of this.all) segment.inStreams = bytes >= STREAMED_BYTES;
   }
 
   /** The tasks of a step. Each is over the parts that take part in it. */
@@ -98,11 +100,7 @@ export class Parts {
     this.#next += taskBytes(calls.length);
     const memory = this.#arena.internals("step").space.memory;
     const count = kind === "measure" ? this.#rule.sums.length : kind === "norm" ? 1 : 0;
-    if (count === 0) {
-      const task = writeTask(memory, table, calls);
-      if (kind === "update") for (const { segment } of parts) segment.inStreams = task.bytes >= CACHED_BYTES;
-      return task;
-    }
+    if (count === 0) return writeTask(memory, table, calls);
     const first = DOUBLE * count * (parts[0]?.sums[0] ?? 0);
     return writeTask(memory, table, calls, { sums: this.#sums.byteOffset + first, count });
   }

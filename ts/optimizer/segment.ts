@@ -35,7 +35,7 @@ export const AVERAGE = "average";
 export const GRAD_SUM = "gradSum";
 /** The index of the pointer to the gradient. */
 const GRAD_POINTER = 1;
-/** The index of the word that says whether a kernel goes through the arrays in several streams. */
+/** The index of the word that says whether kernels may go through the arrays in several streams. */
 const IN_STREAMS = 5;
 
 /** The views of a tensor besides its parameters and gradient. */
@@ -271,12 +271,14 @@ export class Segment {
   /** Updates the pointers to the gradient after another library has moved it. Such a segment has one tensor. */
   followGrad(): void {
     for (const [{ grad }] of this.#views) {
-      for (const words of this.#structs)
+      for (const words of this.#structs) {
+        // An update of summed gradients keeps its pointer.
         if (words[GRAD_POINTER] !== this.#gradSum) words[GRAD_POINTER] = grad.byteOffset;
+      }
     }
   }
 
-  /** Sets whether kernels go through the arrays in several streams. The result is the same. */
+  /** Sets whether kernels may go through the arrays in several streams. The result is the same. */
   set inStreams(inStreams: boolean) {
     for (const words of this.#structs) words[IN_STREAMS] = Number(inStreams);
   }

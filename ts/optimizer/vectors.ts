@@ -7,7 +7,7 @@ import type { Arena } from "../arena/arena.js";
 import { bumpAllocator, bytesToNext } from "../arena/memory.js";
 import type { Tensor } from "../arena/tensor.js";
 import { combine, dot, magnitude } from "../kernels/vector.js";
-import { sum } from "../math.js";
+import { roundUp, sum } from "../math.js";
 import type { PAUSE } from "../threads/pool.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
@@ -29,7 +29,7 @@ export const MAX_WEIGHT = 1e38;
 const SUMS_PER_CHUNK = 2;
 
 /** The offset of the weights in a struct, after the pointers. */
-const WEIGHTS_OFFSET = 80;
+const WEIGHTS_OFFSET = roundUp(POINTERS_OFFSET + 4 * (FIRST_SLOT + 1), 8);
 
 /** A range of one of a vector's arrays: adjacent tensors. */
 interface Span {

@@ -11,7 +11,7 @@ import { CHUNKS, CONTROL_ADDRESS, MAX_CHUNKS, PENDING, REMAINING, TASK, THREADS,
  */
 export const CHUNK = 16384;
 
-/** The default of `maxChunks`: some milliseconds of work. A long stretch of memory is read faster than many short ones. */
+/** The default of `maxChunks`: some milliseconds of work. Long claims are faster than short ones (docs/decisions/05-threads.md). */
 const DEFAULT_MAX_CHUNKS = 64;
 
 /** The words of a task before its calls: the number of calls, the address of the sums, and the bytes of one chunk's sums. */
