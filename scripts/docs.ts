@@ -1,6 +1,6 @@
 /**
  * Writes the generated documents: a page for each rule in docs/optimizers, docs/schedules.md, docs/porting.md, the tables
- * of speed in the README, docs/performance.md and docs/tfjs.md, and the lists of factories in the adapters. With `--check` it writes nothing, and
+ * of speed in the README, docs/performance.md, docs/tfjs.md and docs/jax.md, and the lists of factories in the adapters. With `--check` it writes nothing, and
  * fails if one is out of date.
  */
 
@@ -15,7 +15,7 @@ import type { Shape } from "../ts/arena/tensor.js";
 import { code, made, table } from "./markdown.js";
 import { libraries, portingPage, ruleIn } from "./porting.js";
 import { root } from "./project.mjs";
-import { allSpeeds, besidePyTorch, besideTfjs, fewSpeeds, peers } from "./speed.js";
+import { allSpeeds, besideJax, besidePyTorch, besideTfjs, fewSpeeds, peers } from "./speed.js";
 import { functionProse, optionProse, ruleProse, scheduleProse, sharedProse } from "./prose.js";
 
 /** A generated file. */
@@ -45,6 +45,7 @@ export function documents(): Document[] {
       }),
     ],
     ["docs/tfjs.md", filled("docs/tfjs.md", { speed: besideTfjs() })],
+    ["docs/jax.md", filled("docs/jax.md", { speed: besideJax() })],
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
     ["ts/tfjs/rules.ts", factories("tfjsFactory")],

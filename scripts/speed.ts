@@ -8,11 +8,15 @@ import { titleOf } from "../bench/work.js";
 import { code, table } from "./markdown.js";
 import { root } from "./project.mjs";
 
-/** The runs that the tables show; `npm run bench -- --json FILE` writes one. The first has all rules, the second has peers. */
-const [RULES, PEERS] = ["bench/records/2026-11-27-epyc-rules.json", "bench/records/2026-11-28-xeon-peers.json"];
+/** The runs that the tables show: of all rules, of peers, and of adapters. `npm run bench -- --json FILE` writes one. */
+const [RULES, PEERS, ADAPTERS] = [
+  "bench/records/2026-11-28-xeon-rules.json",
+  "bench/records/2026-11-28-xeon-peers.json",
+  "bench/records/2026-11-28-xeon-adapters.json",
+];
 
 const recordIn = (path: string) => JSON.parse(readFileSync(join(root, path), "utf8")) as BenchRecord;
-const [withRules, withPeers] = [recordIn(RULES), recordIn(PEERS)];
+const [withRules, withPeers, withAdapters] = [recordIn(RULES), recordIn(PEERS), recordIn(ADAPTERS)];
 const rules = withRules.measured.filter((work) => work.case === "rules");
 const sizes = withPeers.measured.filter((work) => work.case === "sizes");
 
@@ -88,15 +92,37 @@ One thread, medians, ${source(withPeers, PEERS)}. ${TIMES}
 `;
 }
 
-/** Steps on TensorFlow.js's own memory, beside those of its optimizers. */
+/** The sizes at which the adapters are compared. */
+const ADAPTED = [400_000, 1_600_000];
+
+/** Steps of `downhill/tfjs`, beside those of TensorFlow.js's optimizers on the same backend. */
 export function besideTfjs(): string {
-  const rows = ["sgd", "sgd, momentum", "adam", "adamw"].map((rule) => {
-    const large = measured(sizes, rule, LARGE);
-    const [own, adapted] = [timeOf(large, "TensorFlow.js wasm")!, timeOf(large, "downhill/tfjs on wasm")!];
-    return [code(rule), (adapted / large.size).toFixed(2), multiple(own / adapted)];
+  const rows = ["wasm", "cpu"].flatMap((backend) =>
+    ["sgd", "sgd, momentum", "adam", "adamw"].flatMap((rule) =>
+      ADAPTED.map((size) => {
+        const work = measured(withAdapters.measured, rule, size);
+        const [own, adapted] = [
+          timeOf(work, `TensorFlow.js ${backend}`)!,
+          timeOf(work, `downhill/tfjs on ${backend}`)!,
+        ];
+        return [code(backend), code(rule), `${size}`, (adapted / size).toFixed(2), multiple(own / adapted)];
+      }),
+    ),
+  );
+  return `${table(["backend", "update", "parameters", "`downhill/tfjs`: ns per parameter", "TensorFlow.js takes"], rows)}
+One thread, medians, ${source(withAdapters, ADAPTERS)}. \`adamw\` is compared with TensorFlow.js's Adam.
+`;
+}
+
+/** Steps of `downhill/jax`, beside an AdamW that jax-js compiles. */
+export function besideJax(): string {
+  const rows = ADAPTED.map((size) => {
+    const work = measured(withAdapters.measured, "adamw", size);
+    const [own, adapted] = [timeOf(work, "jax-js wasm")!, timeOf(work, "downhill/jax")!];
+    return [code("adamw"), `${size}`, (adapted / size).toFixed(2), multiple(own / adapted)];
   });
-  return `${table(["update", "`downhill/tfjs`: ns per parameter", "TensorFlow.js takes"], rows)}
-1 M parameters on the backend \`wasm\`, one thread, medians, ${source(withPeers, PEERS)}. \`adamw\` is compared with TensorFlow.js's Adam.
+  return `${table(["update", "parameters", "`downhill/jax`: ns per parameter", "jax-js takes"], rows)}
+The device \`wasm\`, one thread, medians, ${source(withAdapters, ADAPTERS)}. jax-js runs an AdamW of four lines, compiled by \`jit\`.
 `;
 }
 

@@ -22,7 +22,7 @@ const optimizers: Readonly<Record<string, () => tf.Optimizer>> = {
 };
 
 /** Steps of more parameters take seconds, and more memory than the backends have. */
-const MAX_SIZE = 2 ** 20;
+const MAX_SIZE = 2 ** 21;
 
 export function tfjsPeer(backend: "cpu" | "wasm"): Peer {
   return {
