@@ -137,4 +137,13 @@ const withTypes = readFileSync(index, "utf8").replace(/export \{ (\w)(\w*) \}/g,
   return `export { ${[first + rest, ...types].join(", ")} }`;
 });
 writeFileSync(index, withTypes);
+// The factories for other libraries have the types of the rules' factories, with their names and comments.
+for (const library of ["jax", "tfjs"]) {
+  const path = join(dist, library, "rules.d.ts");
+  const named = readFileSync(path, "utf8").replace(
+    /(const (\w+): .+?<)import.+?>(?=>;)/gs,
+    '$1typeof import("../rules/index.js").$2',
+  );
+  writeFileSync(path, named);
+}
 writeFileSync(join(dist, "fingerprint"), fingerprint("dist"));

@@ -154,12 +154,22 @@ test("the declarations have no errors of their own, which `skipLibCheck` would h
 });
 
 test("an editor shows each rule's options with their ranges and defaults", () => {
-  const names = factories.map(({ rule }) => rule.name);
+  const ofRules = factories.flatMap(({ rule }) => [
+    { rule, call: ` ${rule.name}(model, {` },
+    { rule, call: `tfjs.${rule.name}({` },
+    { rule, call: `jax.${rule.name}({` },
+  ]);
+  const others = [" sam(optimizer, {", " lookahead(optimizer, {", " stepLR({ stepSize: 9, lr: 1"];
+  const calls = [...ofRules.map(({ call }) => call), ...others];
   const file = join(project, "hover.ts");
   writeFileSync(
     file,
-    `import { ${names} } from "downhill"; declare const model: Record<string, import("downhill").Tensor>;
-     ${names.map((name) => `${name}(model, {});`).join("\n")}`,
+    `import { ${factories.map(({ rule }) => rule.name)}, lookahead, sam, stepLR, type Tensor } from "downhill";
+     import * as jax from "downhill/jax";
+     import * as tfjs from "downhill/tfjs";
+     declare const model: Record<string, Tensor>;
+     const optimizer = adamw(model);
+     ${calls.map((call, i) => `const value${i} = ${call}});`).join("\n")}`,
   );
   const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
   const { readFile, fileExists, directoryExists, getDirectories, realpath } = ts.sys;
@@ -178,18 +188,25 @@ test("an editor shows each rule's options with their ranges and defaults", () =>
   });
   expect(service.getSemanticDiagnostics(file).map(({ messageText }) => messageText)).toEqual([]);
   const source = readFileSync(file, "utf8");
-  for (const { rule } of factories) {
-    const call = source.indexOf(`${rule.name}(model, {`);
-    const { displayParts, documentation = [], tags = [] } = service.getQuickInfoAtPosition(file, call)!;
-    expect(ts.displayPartsToString(displayParts).length, rule.name).toBeLessThan(330);
+  const hoverOf = (text: string) =>
+    service.getQuickInfoAtPosition(file, source.indexOf(text) + text.search(/\w+[ (]/))!;
+  calls.forEach((call, i) => {
+    for (const text of [call, `value${i} =`]) {
+      expect(ts.displayPartsToString(hoverOf(text).displayParts).length, `${call} ${text}`).toBeLessThan(330);
+    }
+  });
+  for (const { rule, call } of ofRules) {
+    const { documentation = [], tags = [] } = hoverOf(call);
     const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);
-    const inside = call + `${rule.name}(model, {`.length;
-    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...sharedOptions })) {
+    const inside = source.indexOf(call) + call.length;
+    const isMain = call.includes("model");
+    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...(isMain && sharedOptions) })) {
       const value = Array.isArray(option.default) ? `[${option.default.join(", ")}]` : show(option.default);
       const range = option.range === "true or false" ? "True or false" : `In ${option.range}`;
       const says = `${typeof option.default === "string" ? option.range : range}; default ${value}.`;
       const details = service.getCompletionEntryDetails(file, inside, name, {}, undefined, {}, undefined)!;
-      expect(ts.displayPartsToString(details.documentation), `${rule.name} ${name}`).toContain(says);
+      expect(ts.displayPartsToString(details.documentation), `${call} ${name}`).toContain(says);
+      if (!isMain) continue;
       expect(hover, rule.name).toContain(`options.${name}`);
       expect(hover).toContain(says);
     }

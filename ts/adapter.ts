@@ -10,13 +10,17 @@ export type AnyFactory = ((params: any, options?: any) => { readonly hyper: unkn
 type GroupOptionsOf<Factory extends AnyFactory> =
   ReturnType<Factory> extends { addGroup(group: infer Group): unknown } ? Omit<Group, "params"> : never;
 
-/** The factory of a rule's optimizers for a library. `Group` tells which of its arrays are in a group. */
+/** The options of a rule, for a library. `Group` tells which of its arrays are in a group. */
+export type AdapterOptions<Factory extends AnyFactory, Group> = Omit<
+  NonNullable<Parameters<Factory>[1]>,
+  "zeroGrad"
+> & {
+  readonly groups?: readonly (Group & GroupOptionsOf<Factory>)[];
+};
+
+/** The factory of a rule's optimizers for a library. */
 export interface AdapterFactory<Factory extends AnyFactory, Group, Optimizer> {
-  (
-    options?: Omit<NonNullable<Parameters<Factory>[1]>, "zeroGrad"> & {
-      readonly groups?: readonly (Group & GroupOptionsOf<Factory>)[];
-    },
-  ): Optimizer;
+  (options?: AdapterOptions<Factory, Group>): Optimizer;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;
 }
