@@ -387,6 +387,21 @@ test("minimize: the loss, variables that do not take part, and variables that ar
   tf.dispose([a, b, c, cost!]);
 });
 
+test("gradients that computeGradients returns by name, and gives to applyGradients", async () => {
+  await use("wasm");
+  const [a, b] = [tf.variable(tf.scalar(3), true, "a"), tf.variable(tf.scalar(4), true, "b")];
+  const optimizer = sgd({ lr: 0.5 });
+  const { value, grads } = optimizer.computeGradients(() => tf.add(tf.square(a), tf.mul(3, b)) as tf.Scalar);
+  expect(value.dataSync()[0]).toBe(21);
+  expect(Object.entries(grads).map(([name, grad]) => [name, grad.dataSync()[0]])).toEqual([
+    ["a", 6],
+    ["b", 3],
+  ]);
+  optimizer.applyGradients(grads);
+  expect([a, b].map((variable) => variable.dataSync()[0])).toEqual([0, 2.5]);
+  tf.dispose([a, b, value, ...Object.values(grads)]);
+});
+
 test("minimize disposes the gradients if there is an error", async () => {
   await use("wasm");
   const a = tf.variable(tf.scalar(3));
