@@ -98,6 +98,27 @@ test("in the manner of optax, a network in lists and records trains as by the on
   x.dispose();
 });
 
+test("update and applyUpdates consume what they are given, and leak nothing", () => {
+  const size = 2 ** 14; // jax-js gives arrays of this size memory of their own, so that it grows with each one that leaks
+  const solver = adamw();
+  let params = { w: array(numbers(size, 1), [size]) };
+  let state = solver.init(tree.ref(params));
+  const step = () => {
+    const [grads, old] = [{ w: array(numbers(size, 2), [size]) }, params];
+    const [updates, next] = solver.update(grads, state, tree.ref(old));
+    expect([grads, old, updates].map(({ w }) => w.refCount)).toEqual([0, 1, 1]);
+    [params, state] = [applyUpdates(old, updates), next];
+    expect([grads, old, updates].map(({ w }) => w.refCount)).toEqual([0, 0, 0]);
+  };
+  for (let i = 0; i < 3; i++) step();
+  const grow = vi.spyOn(WebAssembly.Memory.prototype, "grow");
+  for (let i = 0; i < 3; i++) step();
+  expect(grow).not.toHaveBeenCalled();
+  grow.mockRestore();
+  state.dispose();
+  tree.dispose(params);
+});
+
 test("a step copies gradients in and parameters out, once each", () => {
   const size = 4096;
   const solver = adamw();
