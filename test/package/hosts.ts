@@ -25,7 +25,7 @@ export function run(cwd: string, command: string, ...args: string[]): string {
 }
 // Without what a test runner sets for itself.
 const { NODE_OPTIONS: _, NODE_ENV: __, VITEST: ___, ...inherited } = process.env;
-const env = { ...inherited, NEXT_TELEMETRY_DISABLED: "1" } as NodeJS.ProcessEnv;
+const env = { ...inherited, NEXT_TELEMETRY_DISABLED: "1", NO_COLOR: "1" } as NodeJS.ProcessEnv;
 
 /** Packs the package; the path of the tarball. */
 export function pack(): string {
