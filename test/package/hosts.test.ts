@@ -125,7 +125,7 @@ test(
 test.each([
   ["workerd", /.+/g, ["trained, on one thread"]],
   ["vitest", /(?<=Tests +)\d.+/g, ["1 passed (1)"]],
-  ["jest", /(?<=^PASS +)\S+/gm, ["jsdom", "node", "ts-jest"]],
+  ["jest", /(?<=^PASS +)\S+/gm, ["jsdom", "node", "ts-jest-jsdom", "ts-jest-node"]],
 ])(
   "%s",
   (host, found, expected) => {

@@ -1,14 +1,12 @@
-const test = (displayName, testEnvironment, extension, transform) => ({
-  displayName,
-  testEnvironment,
-  transform,
-  testMatch: [`**/*.test.${extension}`],
-  extensionsToTreatAsEsm: extension === "ts" ? [".ts"] : [],
-});
+const js = { testMatch: ["**/*.test.js"], transform: {} };
+const ts = {
+  testMatch: ["**/*.test.ts"],
+  transform: { "\\.ts$": ["ts-jest", { useESM: true, tsconfig: "tsconfig.json" }] },
+  extensionsToTreatAsEsm: [".ts"],
+};
 export default {
-  projects: [
-    test("node", "node", "js", {}),
-    test("jsdom", "jsdom", "js", {}),
-    test("ts-jest", "node", "ts", { "\\.ts$": ["ts-jest", { useESM: true, tsconfig: "tsconfig.json" }] }),
-  ],
+  projects: ["node", "jsdom"].flatMap((testEnvironment) => [
+    { displayName: testEnvironment, testEnvironment, ...js },
+    { displayName: `ts-jest-${testEnvironment}`, testEnvironment, ...ts },
+  ]),
 };
