@@ -134,6 +134,15 @@ test.each([
   PATIENCE,
 );
 
+test.each([["tfjs", ["run.mjs", "run.cjs"], "trained, saved, and went on"]])(
+  "downhill/%s with its library, in Node",
+  (library, programs, expected) => {
+    const path = project(library, tarball);
+    for (const program of programs) expect(run(path, process.execPath, program)).toBe(expected);
+  },
+  PATIENCE,
+);
+
 test(
   "Next.js: a client component, an API route, an edge route",
   () => {

@@ -1,0 +1,3 @@
+const tf = require("@tensorflow/tfjs");
+const downhill = require("downhill/tfjs");
+import("./fit.mjs").then(async ({ fit }) => console.log(await fit(tf, downhill)));
