@@ -134,7 +134,10 @@ test.each([
   PATIENCE,
 );
 
-test.each([["tfjs", ["run.mjs", "run.cjs"], "trained, saved, and went on"]])(
+test.each([
+  ["tfjs", ["run.mjs", "run.cjs"], "trained, saved, and went on"],
+  ["jax", ["run.mjs"], "trained"],
+])(
   "downhill/%s with its library, in Node",
   (library, programs, expected) => {
     const path = project(library, tarball);
