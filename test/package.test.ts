@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
 import { build } from "esbuild";
 import { publint } from "publint";
 import ts from "typescript";
@@ -22,9 +23,11 @@ const npm = (...args: string[]) =>
 const node = (...args: string[]) => execFileSync(process.execPath, args, { cwd: project, encoding: "utf8" }).trim();
 
 let packed: string[];
+let tarball: string;
 
 beforeAll(() => {
   const [{ filename, files }] = JSON.parse(npm("pack", root, "--json"));
+  tarball = join(project, filename);
   packed = files.map(({ path }: { path: string }) => path);
   npm("init", "--yes");
   npm("install", filename);
@@ -48,6 +51,13 @@ test("it holds what it needs and nothing else, and depends on nothing", () => {
 test("publint finds nothing", async () => {
   const { messages } = await publint({ pkgDir: join(project, "node_modules/downhill"), pack: false, strict: true });
   expect(messages).toEqual([]);
+});
+
+test("attw finds that CommonJS gets ES modules, and nothing else", async () => {
+  const result = await checkPackage(createPackageFromTarballData(readFileSync(tarball)));
+  // ES modules are on purpose: `require` loads them from Node 20.19 on.
+  const problems = result.types && result.problems.filter(({ kind }) => kind !== "CJSResolvesToESM");
+  expect(problems).toEqual([]);
 });
 
 const program = `
