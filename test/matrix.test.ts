@@ -168,11 +168,7 @@ function hashAfter({ kernel, amounts, places, counts, pieces }: KernelCall, slic
   all.set(Float32Array.from({ length: call.length }, numbers(1)));
   const [segment, hyper] = [arena.reserve(128, "segment"), arena.reserve(128, "numbers of the kernel")];
   arena.doubles(segment, 4).set([1, call.gradScale, call.clip, 0]);
-  new Uint32Array(space.memory.buffer, segment + POINTERS_OFFSET, FIRST_SLOT).set([
-    all.byteOffset,
-    all.byteOffset,
-    ...[0, 0, 0, 0],
-  ]);
+  new Uint32Array(space.memory.buffer, segment + POINTERS_OFFSET, FIRST_SLOT).set([all.byteOffset, all.byteOffset]);
   arena.doubles(hyper, amounts.length).set(amounts);
   const words = [...places.map((place) => all.byteOffset + 4 * place), ...counts, 1, 0];
   const view = new Uint32Array(space.memory.buffer, hyper + 8 * amounts.length, words.length);

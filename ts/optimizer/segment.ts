@@ -97,10 +97,10 @@ export class Segment {
   #views: ReadonlyMap<Tensor, TensorViews>;
   /** The step numbers in memory. */
   #numbers: Float64Array;
-  /** The address of the sum of the gradients, or 0. */
-  readonly #gradSum: number;
   /** The words of all structs: pointers and flags. */
   #structs: readonly Uint32Array[];
+  /** Those of the structs that contain the address of the gradient. */
+  #gradPointers: readonly Uint32Array[];
   /** The slots that start as a copy of the parameters. */
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];
 
@@ -260,7 +260,7 @@ export class Segment {
     );
     this.#numbers = arena.doubles(segment, STEP_NUMBERS);
     this.#structs = structs;
-    this.#gradSum = gradSum;
+    this.#gradPointers = structs.filter((words) => words[GRAD_POINTER] === grad.byteOffset);
   }
 
   /** The views of a tensor, if it is one of the segment's. */
@@ -270,12 +270,7 @@ export class Segment {
 
   /** Updates the pointers to the gradient after another library has moved it. Such a segment has one tensor. */
   followGrad(): void {
-    for (const [{ grad }] of this.#views) {
-      for (const words of this.#structs) {
-        // An update of summed gradients keeps its pointer.
-        if (words[GRAD_POINTER] !== this.#gradSum) words[GRAD_POINTER] = grad.byteOffset;
-      }
-    }
+    for (const [{ grad }] of this.#views) for (const words of this.#gradPointers) words[GRAD_POINTER] = grad.byteOffset;
   }
 
   /** Sets whether kernels may go through the arrays in several streams. The result is the same. */
@@ -310,6 +305,7 @@ export class Segment {
     this.#views = new Map();
     this.#copies = [];
     this.#structs = [];
+    this.#gradPointers = [];
     this.#hessianWeights = undefined;
     this.#numbers = new Float64Array(STEP_NUMBERS);
   }
