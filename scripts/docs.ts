@@ -232,7 +232,7 @@ function schedulesPage(): string {
       const path = `ts/schedules/${file}`;
       const text = read(path)!;
       // The keys of a module namespace are in alphabetical order. The page has the order of the file.
-      const at = (name: string) => text.indexOf(`export const ${name} =`);
+      const at = (name: string) => text.search(new RegExp(`export const ${name}\\b`));
       return Object.entries(schedules)
         .filter(([name]) => at(name) >= 0)
         .sort(([a], [b]) => at(a) - at(b))

@@ -8,7 +8,15 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 /** The files from which each product is made. */
 const inputs = {
-  dist: ["ts", "scripts/build.mjs", "tsconfig.json", "tsconfig.build.json", "package-lock.json"],
+  dist: [
+    "ts",
+    "scripts/build.mjs",
+    "scripts/declarations.ts",
+    "scripts/prose.ts",
+    "tsconfig.json",
+    "tsconfig.build.json",
+    "package-lock.json",
+  ],
   crate: [
     "crate/src",
     "crate/Cargo.toml",

@@ -12,7 +12,8 @@ import ts from "typescript";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { root } from "../scripts/project.mjs";
 import { sharedOptions } from "../ts/optimizer/definition.js";
-import { show } from "../ts/option.js";
+import { type Options, show } from "../ts/option.js";
+import * as schedules from "../ts/schedules/index.js";
 import { factories } from "./registry.js";
 
 const project = mkdtempSync(join(tmpdir(), "downhill-"));
@@ -163,23 +164,29 @@ test("the declarations have no errors of their own, which `skipLibCheck` would h
   expect(diagnostics.map(({ file, messageText }) => `${file?.fileName}: ${messageText}`)).toEqual([]);
 });
 
-test("an editor shows each rule's options with their ranges and defaults", () => {
-  const ofRules = factories.flatMap(({ rule }) => [
-    { rule, call: ` ${rule.name}(model, {` },
-    { rule, call: `tfjs.${rule.name}({` },
-    { rule, call: `jax.${rule.name}({` },
-  ]);
-  const others = [" sam(optimizer, {", " lookahead(optimizer, {", " stepLR({ stepSize: 9, lr: 1"];
-  const calls = [...ofRules.map(({ call }) => call), ...others];
+test("an editor shows the options of each rule and schedule with their ranges and defaults", () => {
+  const described: { call: string; options: Options; inComment?: boolean }[] = [
+    ...factories.flatMap(({ rule }) => {
+      const own = { ...rule.hyper, ...rule.fixed };
+      return [
+        { call: ` ${rule.name}(model, {`, options: { ...own, ...sharedOptions }, inComment: true },
+        { call: `tfjs.${rule.name}({`, options: own },
+        { call: `jax.${rule.name}({`, options: own },
+      ];
+    }),
+    ...Object.entries(schedules).map(([name, { options }]) => ({ call: ` ${name}({`, options })),
+  ];
+  const calls = [...described.map(({ call }) => call), " sam(optimizer, {", " lookahead(optimizer, {"];
   const file = join(project, "hover.ts");
   writeFileSync(
     file,
-    `import { ${factories.map(({ rule }) => rule.name)}, lookahead, sam, stepLR, type Tensor } from "downhill";
+    `import { ${[...factories.map(({ rule }) => rule.name), ...Object.keys(schedules)]}, lookahead, sam, type Tensor } from "downhill";
      import * as jax from "downhill/jax";
      import * as tfjs from "downhill/tfjs";
      declare const model: Record<string, Tensor>;
+     declare const required: any;
      const optimizer = adamw(model);
-     ${calls.map((call, i) => `const value${i} = ${call}});`).join("\n")}`,
+     ${calls.map((call, i) => `const value${i} = ${call} ...required });`).join("\n")}`,
   );
   const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
   const { readFile, fileExists, directoryExists, getDirectories, realpath } = ts.sys;
@@ -205,20 +212,18 @@ test("an editor shows each rule's options with their ranges and defaults", () =>
       expect(ts.displayPartsToString(hoverOf(text).displayParts).length, `${call} ${text}`).toBeLessThan(330);
     }
   });
-  for (const { rule, call } of ofRules) {
+  for (const { call, options, inComment = false } of described) {
     const { documentation = [], tags = [] } = hoverOf(call);
     const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);
     const inside = source.indexOf(call) + call.length;
-    const isMain = call.includes("model");
-    for (const [name, option] of Object.entries({ ...rule.hyper, ...rule.fixed, ...(isMain && sharedOptions) })) {
-      const value = Array.isArray(option.default) ? `[${option.default.join(", ")}]` : show(option.default);
-      const range = option.range === "true or false" ? "True or false" : `In ${option.range}`;
-      const says = `${typeof option.default === "string" ? option.range : range}; default ${value}.`;
+    for (const [name, { range, default: value }] of Object.entries(options)) {
+      const within = /^[[(]/.test(range) ? `In ${range}` : range.slice(1);
+      const says = `${within}${value === undefined ? "" : `; default ${show(value)}`}.`;
       const details = service.getCompletionEntryDetails(file, inside, name, {}, undefined, {}, undefined)!;
       expect(ts.displayPartsToString(details.documentation), `${call} ${name}`).toContain(says);
-      if (!isMain) continue;
-      expect(hover, rule.name).toContain(`options.${name}`);
-      expect(hover).toContain(says);
+      if (!inComment) continue;
+      expect(hover, call).toContain(`options.${name}`);
+      expect(hover, call).toContain(says);
     }
   }
 });

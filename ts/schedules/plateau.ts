@@ -1,7 +1,7 @@
 /** `reduceLROnPlateau`: a schedule that follows an observed number, such as the loss. */
 
 import { type Chosen, isRecord, nonNegative, oneOf, show, unit, whole } from "../option.js";
-import { complete, frozen, type Given, plain, Schedule } from "./schedule.js";
+import { complete, frozen, type Given, plain, Schedule, type ScheduleFactory } from "./schedule.js";
 
 const options = {
   /** The first rate. */
@@ -109,8 +109,8 @@ export function plateausIn(value: unknown): Plateau[] {
 }
 
 /** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, for example after each epoch. Its JSON contains what it observed. The number may be negative; PyTorch's never reduces the rate then. */
-export const reduceLROnPlateau = Object.assign(
-  (given: Given<typeof options>): Plateau => new Plateau(complete("reduceLROnPlateau", options, given)),
+export const reduceLROnPlateau: ScheduleFactory<Given<typeof options>, Plateau> = Object.assign(
+  (given: Given<typeof options>) => new Plateau(complete("reduceLROnPlateau", options, given)),
   { options: frozen(options) },
 );
 

@@ -76,13 +76,13 @@ export type Given<O extends Options> = { readonly [N in Exclude<keyof O, Needed<
 };
 
 /**
- * Makes a schedule.
+ * Makes a schedule. The build gives the type of the options a name, so that editors show `StepLROptions`.
  * @throws a TypeError or RangeError for wrong or missing options.
  */
-export interface ScheduleFactory<O extends Options = Options> {
-  (options: Given<O>): Schedule;
+export interface ScheduleFactory<Given = any, Made = Schedule> {
+  (options: Given): Made;
   /** The options, their defaults and ranges. */
-  readonly options: O;
+  readonly options: { readonly [Name in keyof Given]-?: Option };
 }
 
 /**
@@ -96,14 +96,14 @@ export function schedule<const O extends Options>(
   options: O,
   at: (options: Chosen<O>) => (step: number) => number,
   conflict: (options: Chosen<O>) => string | undefined = () => undefined,
-): ScheduleFactory<O> {
+): ScheduleFactory<Given<O>> {
   const factory = (given: object) => {
     const values = complete(name, options, given);
     const wrong = conflict(values);
     if (wrong !== undefined) throw new RangeError(`${name}: ${wrong}`);
     return new Schedule(name, values, at(values));
   };
-  return factoryOf(name, factory, { options: frozen(options) }) as ScheduleFactory<O>;
+  return factoryOf(name, factory, { options: frozen(options) }) as ScheduleFactory<Given<O>>;
 }
 
 /** Freezes options, because a factory hands them out. */
