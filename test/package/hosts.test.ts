@@ -1,12 +1,13 @@
 /** The packed package in fresh projects: a training loop with a checkpoint and threads, on every host that people have. */
 
-import { cpSync, writeFileSync } from "node:fs";
+import { cpSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { root } from "../../scripts/project.mjs";
-import { pack, project, report, run, visit, withServer } from "./hosts.js";
+import { documented, pack, project, report, run, visit, withServer } from "./hosts.js";
 
 const THREADS = "trained, on several threads";
+const ONE = "trained, on one thread";
 const PATIENCE = 600_000; // the first run installs
 
 let tarball: string;
@@ -96,13 +97,18 @@ describe("bundlers", () => {
     PATIENCE,
   );
 
-  test(
-    "vite's development server",
-    () => {
-      // Vite keeps what it made of a package's version; `--force` makes it again.
-      const args = ["node_modules/vite/bin/vite.js", "--strictPort", "--force"];
-      return withServer(project("vite", tarball), args, async (origin) => {
-        expect(await visit([`${origin}/`])).toEqual(["trained, on one thread"]); // it sends no headers
+  // Vite keeps what it made of a package's version; `--force` makes it again.
+  test.each([
+    ["vite's development server, without headers", ["--force"], ONE],
+    ["vite's development server", ["--force", "--config", "documented.config.js"], THREADS],
+    ["vite preview", ["preview", "--outDir", "public", "--config", "documented.config.js"], THREADS],
+  ])(
+    "%s",
+    (_, args, expected) => {
+      const path = project("vite", tarball);
+      writeFileSync(join(path, "documented.config.js"), documented("vite.config.js"));
+      return withServer(path, ["node_modules/vite/bin/vite.js", ...args, "--strictPort"], async (origin) => {
+        expect(await visit([`${origin}/`])).toEqual([expected]);
       });
     },
     PATIENCE,
@@ -110,20 +116,18 @@ describe("bundlers", () => {
 });
 
 test(
-  "without a bundler: one file, an import map; a web worker, a shared worker, a service worker",
+  "without a bundler: one file, an import map, a module compiled while it arrives; workers of three kinds",
   async () => {
-    const reports = await report(project("plain", tarball), ["module.html", "map.html", "workers.html"]);
-    expect(reports.slice(0, 2)).toEqual([THREADS, THREADS]);
-    expect(reports[2]).toMatch(
-      new RegExp(`^DedicatedWorker: ${THREADS}; SharedWorker: trained.*; ServiceWorker: trained`),
-    );
+    const pages = ["module.html", "map.html", "streaming.html", "workers.html"];
+    const workers = `DedicatedWorker: ${THREADS}; SharedWorker: ${ONE}; ServiceWorker: ${ONE}`;
+    expect(await report(project("plain", tarball), pages)).toEqual([THREADS, THREADS, ONE, workers]);
   },
   PATIENCE,
 );
 
 // Tests inside of Vitest and Jest expect several threads; `found` is what ran.
 test.each([
-  ["workerd", /.+/g, ["trained, on one thread"]],
+  ["workerd", /.+/g, [ONE]],
   ["vitest", /(?<=Tests +)\d.+/g, ["1 passed (1)"]],
   ["jest", /(?<=^PASS +)\S+/gm, ["jsdom", "node", "ts-jest-jsdom", "ts-jest-node"]],
 ])(
@@ -149,15 +153,22 @@ test.each([
 );
 
 test(
-  "Next.js: a client component, an API route, an edge route",
-  () => {
+  "Next.js: a client component, an API route, an edge route; a client component without headers, on the development server",
+  async () => {
     const path = project("next", tarball);
+    const next = "node_modules/next/dist/bin/next";
+    const config = join(path, "next.config.mjs");
+    writeFileSync(config, documented("next.config.mjs"));
     run(path, "npm", "run", "build");
-    return withServer(path, ["node_modules/next/dist/bin/next", "start"], async (origin) => {
+    await withServer(path, [next, "start"], async (origin) => {
       const text = async (route: string) => (await fetch(`${origin}/api/${route}`)).text();
       expect(await text("train")).toBe(THREADS);
-      expect(await text("edge")).toBe("trained, on one thread");
-      expect(await visit([`${origin}/`])).toEqual(["trained, on one thread"]); // it sends no headers
+      expect(await text("edge")).toBe(ONE);
+      expect(await visit([`${origin}/`])).toEqual([THREADS]);
+    });
+    rmSync(config);
+    await withServer(path, [next, "dev"], async (origin) => {
+      expect(await visit([`${origin}/`])).toEqual([ONE]);
     });
   },
   PATIENCE,

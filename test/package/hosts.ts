@@ -54,6 +54,12 @@ export function project(host: string, tarball: string): string {
   return path;
 }
 
+/** The configuration of a bundler that docs/engines.md shows, by the name of its file. */
+export function documented(file: string): string {
+  const [, block] = readFileSync(join(root, "docs/engines.md"), "utf8").split(`\`\`\`js\n// ${file}\n`);
+  return block!.split("```")[0]!;
+}
+
 const types: Readonly<Record<string, string>> = {
   ".html": "text/html",
   ".js": "text/javascript",
