@@ -104,7 +104,7 @@ export async function withServer(cwd: string, args: readonly string[], use: (ori
   }
 }
 
-/** The reports of pages in Chromium. */
+/** The reports of pages in Chromium. A page with an error in its console is an error. */
 export async function visit(urls: readonly string[], expression = "globalThis.report"): Promise<string[]> {
   const args = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split(" ");
   const browser = await puppeteer.launch({ executablePath: browsers().Chromium, args, protocolTimeout: 120_000 });
@@ -114,12 +114,16 @@ export async function visit(urls: readonly string[], expression = "globalThis.re
       const page = await browser.newPage();
       const problems: string[] = [];
       page.on("pageerror", (error) => problems.push(String(error)));
-      page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+      page.on("console", (message) => {
+        const isIcon = message.location().url?.endsWith("/favicon.ico"); // browsers ask for one, and no host has it
+        if (message.type() === "error" && !isIcon) problems.push(message.text());
+      });
       await page.goto(url);
       await page
         .waitForFunction(`!!(${expression})`, { timeout: 60_000 })
         .catch(() => Promise.reject(new Error(`${url} reports nothing: ${problems.join("; ")}`)));
       reports.push((await page.evaluate(expression)) as string);
+      if (problems.length > 0) throw new Error(`${url}: ${problems.join("; ")}`);
       await page.close();
     }
     return reports;
