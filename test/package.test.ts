@@ -130,10 +130,11 @@ test("its threads start from text, and from the file that it exports", () => {
   expect(node("threads.mjs")).toBe("3 true\n3 true");
 });
 
-/** The minified code of a page with this program. */
+/** The minified code of a page with this program, without TensorFlow.js and jax-js. */
 async function bundled(contents: string): Promise<string> {
   const stdin = { contents, resolveDir: project };
-  const { outputFiles } = await build({ stdin, bundle: true, format: "esm", minify: true, write: false });
+  const external = ["@*"];
+  const { outputFiles } = await build({ stdin, external, bundle: true, format: "esm", minify: true, write: false });
   return outputFiles[0]!.text;
 }
 
@@ -142,8 +143,16 @@ test.each([
   ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_250],
   ["everything", `export * from "downhill"`, 83_300],
   ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 97_400],
+  ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 76_550],
+  ["everything for jax-js", `export * from "downhill/jax"`, 65_700],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
+});
+
+test("the file for pages without a bundler, gzipped, and the packed package are within their budgets", () => {
+  const file = readFileSync(join(project, "node_modules/downhill/dist/downhill.min.js"));
+  expect(gzipSync(file).length).toBeLessThan(83_150);
+  expect(readFileSync(tarball).length).toBeLessThan(705_000);
 });
 
 test("a bundler keeps only the code that is used", async () => {

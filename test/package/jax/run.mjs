@@ -1,18 +1,4 @@
-import { defaultDevice, init, numpy as np, random, tree, valueAndGrad } from "@jax-js/jax";
-import { adamw } from "downhill/jax";
-
-await init("wasm");
-defaultDevice("wasm");
-const x = random.uniform(random.key(1), [64, 3]);
-const loss = ({ w, b }) => np.mean(np.square(np.matmul(x.ref, w).add(b).sub(x.ref.sum(1))));
-const solver = adamw({ lr: 0.05, weightDecay: 0 });
-let params = { w: np.zeros([3]), b: np.ones([1]) };
-let state = solver.init(tree.ref(params));
-const losses = [];
-for (let step = 0; step < 200; step++) {
-  const [value, grads] = valueAndGrad(loss)(tree.ref(params));
-  losses.push(value.js());
-  [params, state] = solver.step(params, grads, state);
-}
-if (!(losses[199] < losses[0] / 50)) throw new Error(`the loss fell from ${losses[0]} to ${losses[199]} only`);
-console.log("trained");
+import * as jax from "@jax-js/jax";
+import * as downhill from "downhill/jax";
+import { fit } from "./fit.mjs";
+console.log(await fit(jax, downhill));

@@ -15,6 +15,8 @@ async function report() {
     worker.onerror = reject;
   });
   const module = await (await fetch(kernels)).arrayBuffer();
+  const streamed = await train(downhill, { module: await WebAssembly.compileStreaming(fetch(kernels)) });
+  if (streamed !== "trained, on one thread") throw new Error(`compiled while it arrives: ${streamed}`);
   const reports = [await train(downhill), inWorker, await train(downhill, { workerUrl, module })];
   return [...new Set(reports)].join("; ");
 }
