@@ -49,7 +49,7 @@ export function documents(): Document[] {
     ["docs/porting.md", portingPage()],
     ["docs/schedules.md", schedulesPage()],
     ["ts/tfjs/rules.ts", factories("tfjsFactory")],
-    ["ts/jax/rules.ts", factories("jaxFactory")],
+    ["ts/jax/rules.ts", factories("jaxFactory", "/* @__PURE__ */ ")],
     [`${PAGES}/README.md`, index(list)],
     ...list.map((rule) => [`${PAGES}/${rule.name}.md`, page(rule)] as const),
     ...Object.entries(functions).map(([name, path]) => [`${PAGES}/${name}.md`, functionPage(name, path)] as const),
@@ -58,9 +58,9 @@ export function documents(): Document[] {
   return [...new Set([...pages.keys(), ...present])].map((path) => ({ path, is: read(path), should: pages.get(path) }));
 }
 
-/** The factories of an adapter, one for each rule: exports must have names. */
-function factories(make: string): string {
-  const lines = listed().map(({ name }) => `export const ${name} = ${make}(rules.${name});\n`);
+/** The factories of an adapter, one for each rule: exports must have names. With a mark, bundlers leave out those that are unused. */
+function factories(make: string, mark = ""): string {
+  const lines = listed().map(({ name }) => `export const ${name} = ${mark}${make}(rules.${name});\n`);
   const imports = `import * as rules from "../rules/index.js";\nimport { ${make} } from "./factory.js";\n`;
   return `// Made from ts/rules/index.ts by \`npm run docs\`; do not edit it.\n\n${imports}\n${lines.join("")}`;
 }

@@ -144,6 +144,7 @@ test.each([
   ["everything", `export * from "downhill"`, 83_300],
   ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 97_400],
   ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 76_550],
+  ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_000],
   ["everything for jax-js", `export * from "downhill/jax"`, 65_700],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);

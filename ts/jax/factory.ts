@@ -11,7 +11,6 @@ export type JaxFactory<Factory extends AnyFactory> = AdapterFactory<
   Solver<ReturnType<Factory>["hyper"]>
 >;
 
-/* @__NO_SIDE_EFFECTS__ */
 export function jaxFactory<Factory extends AnyFactory>({ rule }: Factory): JaxFactory<Factory> {
   const factory = (options: object = {}) => {
     const RuleSolver = refusing(Solver, rule, "state", fixedOptions(rule));
