@@ -27,7 +27,7 @@ macro_rules! export_rules {
 
             $(
                 /// # Safety
-                /// As for [`run`], and `hyper` and `sums` are valid.
+                /// The obligations of [`measure`]. `hyper` and `sums` are valid.
                 #[wasm_bindgen]
                 pub unsafe fn $measure(hyper: *const $rule, segment: *const Segment<$slots>, begin: usize, end: usize, sums: *mut f64) {
                     unsafe { measure::<Simd, $rule, $slots, $sums>(&*hyper, &*segment, begin, end, &mut *sums.cast()) }
@@ -50,7 +50,7 @@ pub static METADATA_SECTION: [u8; METADATA.len()] = unsafe { *METADATA.as_ptr().
 /// Exports [`rule::average`].
 ///
 /// # Safety
-/// As for it, and `segment` is valid.
+/// The obligations of the exported function. `segment` is valid.
 #[wasm_bindgen]
 pub unsafe fn average(_: usize, segment: *const Segment<0>, begin: usize, end: usize) {
     unsafe { rule::average::<Simd>(&*segment, begin, end) }

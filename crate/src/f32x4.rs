@@ -125,7 +125,7 @@ pub unsafe fn store_vector<V: F32x4>(x: V, at: *mut f32, single: bool) {
 /// The bits of the square root of a half.
 const SQRT_HALF_BITS: u32 = 0x3f35_04f3;
 
-/// The constants of the hash pcg3d: Jarzynski & Olano, 2020. They are Knuth's.
+/// The constants of the hash pcg3d: Jarzynski & Olano, 2020, after Knuth's linear congruential generator.
 const PCG_MULTIPLIER: u32 = 1_664_525;
 const PCG_INCREMENT: u32 = 1_013_904_223;
 

@@ -20,9 +20,9 @@ pub struct Reduction {
     pub least_mean: f64,
     /// A statistic for each row of each matrix.
     pub row_stats: *const f32,
-    /// A number for each column of each matrix.
+    /// A statistic for each column of each matrix.
     pub column_stats: *const f32,
-    /// The numbers that the kernel writes: one per row, or one per column.
+    /// The statistics that the kernel writes: one per row, or one per column.
     pub out: *mut f32,
     /// The sums between slices, four doubles for each row or column. [`invert_means`] writes one inverse mean per
     /// matrix here, and [`divide_rows`] reads them.
@@ -49,16 +49,16 @@ impl Reduction {
         slice_range(self.slice, self.slice_len, len)
     }
 
-    /// The partial sums of a row or column before this slice.
+    /// The sums of a row or column over the slices before this one, given its index among those of all matrices.
     #[inline(always)]
-    unsafe fn sums_before<V: F32x4>(&self, number: usize) -> V::Sums {
-        if self.slice == 0 { V::NO_SUMS } else { unsafe { V::load_sums(self.partial.add(LANES * number)) } }
+    unsafe fn sums_before<V: F32x4>(&self, index: usize) -> V::Sums {
+        if self.slice == 0 { V::NO_SUMS } else { unsafe { V::load_sums(self.partial.add(LANES * index)) } }
     }
 
-    /// Keeps the sums of a number for the next slice.
+    /// Keeps the sums of a row or column for the next slice.
     #[inline(always)]
-    unsafe fn keep_sums<V: F32x4>(&self, number: usize, sums: V::Sums) {
-        unsafe { V::store_sums(sums, self.partial.add(LANES * number)) }
+    unsafe fn keep_sums<V: F32x4>(&self, index: usize, sums: V::Sums) {
+        unsafe { V::store_sums(sums, self.partial.add(LANES * index)) }
     }
 
     /// The rows, of all matrices, in the pieces that begin in `begin..end`.
@@ -120,19 +120,19 @@ pub unsafe fn average_columns<V: F32x4>(reduction: &Reduction, segment: &Segment
     let gradient = clipped_gradient::<V>(segment);
     let slice = reduction.slice_of(rows);
     reduction.for_columns_in(begin, end, |matrix, column, single| {
-        let number = matrix * columns + column;
-        let mut sums = unsafe { reduction.sums_before::<V>(number) };
+        let index = matrix * columns + column;
+        let mut sums = unsafe { reduction.sums_before::<V>(index) };
         for row in slice.clone() {
             let at = (matrix * rows + row) * columns + column;
             let g = gradient(unsafe { load_vector(segment.grads.add(at), single) });
             sums = g.add_products(g, sums);
         }
         if slice.end < rows {
-            unsafe { reduction.keep_sums::<V>(number, sums) };
+            unsafe { reduction.keep_sums::<V>(index, sums) };
             return;
         }
         let mean = V::rounded(1.0 / rows as f64, sums);
-        unsafe { update_average(mean, reduction.weight, reduction.out.add(number), single) }
+        unsafe { update_average(mean, reduction.weight, reduction.out.add(index), single) }
     });
 }
 
@@ -169,13 +169,13 @@ pub unsafe fn invert_means(reduction: &Reduction, begin: usize, end: usize) {
         if slice.end == rows {
             let mean = sum / rows as f64;
             let mean = if mean < least { least } else { mean };
-            sum = 1.0 / mean + 0.0 * mean; // NaN if the mean is infinite: no row has a meaning then
+            sum = 1.0 / mean + 0.0 * mean; // NaN if the mean is infinite, because its rows are unknown then
         }
         unsafe { *partial = sum };
     }
 }
 
-/// Multiplies the number of each row by the number of its matrix in `partial`, from [`invert_means`].
+/// Multiplies the statistic of each row by the inverse mean of its matrix, which [`invert_means`] wrote to `partial`.
 ///
 /// # Safety
 /// `row_stats` and `out` in `reduction` are valid for the rows of all matrices, and `partial` for the matrices.
@@ -190,8 +190,8 @@ pub unsafe fn divide_rows(reduction: &Reduction, begin: usize, end: usize) {
     }
 }
 
-/// SM3's accumulator of an element (`ν` in the paper): the square of its gradient plus the smaller of the numbers of
-/// its row and its column, which cover the element.
+/// SM3's accumulator of an element (`ν` in the paper): the square of its gradient plus the smaller statistic of its row
+/// and its column, which cover the element.
 #[inline(always)]
 pub fn accumulator<V: F32x4>(g: V, row: V, column: V) -> V {
     g * g + row.min(column)
@@ -224,7 +224,7 @@ pub unsafe fn cover_rows<V: F32x4>(reduction: &Reduction, segment: &Segment<0>, 
 ///
 /// # Safety
 /// - The gradients in `segment` are valid for the elements of the matrix.
-/// - `row_stats` in `reduction` are valid for its rows, `column_stats` and `out` for its columns.
+/// - `row_stats` in `reduction` is valid for its rows, `column_stats` and `out` for its columns.
 #[inline(always)]
 pub unsafe fn cover_columns<V: F32x4>(reduction: &Reduction, segment: &Segment<0>, begin: usize, end: usize) {
     let [_, rows, columns] = reduction.shape();
@@ -274,7 +274,7 @@ impl Grid {
         [row, index - (row - matrix) * self.columns, index - row * self.columns]
     }
 
-    /// Loads the numbers of the rows and of the columns of a vector of elements. Padding gets those of the last element.
+    /// Loads the statistics of the rows and of the columns of a vector of elements. Padding gets those of the last element.
     ///
     /// # Safety
     /// `row_stats` is valid for the rows of all matrices, and `column_stats` for their columns.

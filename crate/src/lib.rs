@@ -1,4 +1,4 @@
-//! Kernels: one function for each rule and each set of slots, over memory that the caller provides. They own nothing:
+//! Kernels: functions over memory that the caller provides. Each rule has one for each set of slots. Kernels own nothing:
 //! no heap, no stack, no writable data, no atomics. TypeScript owns the memory and calls kernels by name.
 
 #![cfg_attr(target_arch = "wasm32", no_std)]

@@ -32,7 +32,8 @@ impl Reflect {
     }
 }
 
-/// Replaces the columns of a panel by the reflections that make the matrix upper triangular there, one after the other.
+/// Replaces each column of a panel, from left to right, by the reflection that makes the matrix upper triangular in that
+/// column.
 ///
 /// # Safety
 /// `reflectors` is valid for the panels of a matrix of `rows` rows up to `panel`, and `rows` is a multiple of
@@ -75,7 +76,7 @@ pub unsafe fn find_reflections<V: F32x4>(arguments: &Reflect, _begin: usize, _en
 /// Applies the reflections of a panel to the panels of `target` in the pieces that begin in `begin..end`.
 ///
 /// # Safety
-/// `reflectors` and `target` are valid for the panels that the arguments name, and those do not overlap.
+/// `reflectors` and `target` are valid for the panels that the arguments name, and these panels do not overlap.
 #[inline(always)]
 pub unsafe fn reflect<V: F32x4>(arguments: &Reflect, begin: usize, end: usize) {
     let panel = arguments.panel as usize;

@@ -7,7 +7,7 @@ use crate::{f32x4::F32x4, guard::least_state};
 /// The smallest normal number of single precision, 2^-126.
 pub const MIN_NORMAL_F32: f64 = f32::MIN_POSITIVE as f64;
 
-/// Its square root, 2^-63. The product of two numbers that are at least as large is never subnormal.
+/// The square root of [`MIN_NORMAL_F32`], 2^-63. The product of two numbers that are not below this is never subnormal.
 pub const SQRT_MIN_NORMAL_F32: f64 = 1.0 / (1u64 << 63) as f64;
 
 /// The least gradient of a rule that multiplies gradients only by the learning rate and by factors near one. The

@@ -32,8 +32,8 @@ pub unsafe fn dot<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize, sum:
     });
 }
 
-/// Sums a span, four elements at a time, in several streams, each over its own part of the span, so that an addition does not wait
-/// for the one before.
+/// Sums a span, four elements at a time. Each of several streams has its own part of the span, so that an addition does
+/// not wait for the one before.
 #[inline(always)]
 fn sum_streams<V: F32x4>(begin: usize, end: usize, add: impl Fn(usize, V::Sums) -> V::Sums) -> f64 {
     const PARTS: usize = 4;
@@ -73,7 +73,7 @@ pub unsafe fn magnitude<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize
 ///
 /// # Safety
 /// `begin` and `end` are multiples of [`LINE`]. The slot in `segment` is valid for `end` elements, and so are the parameters
-/// and the gradients unless their weight is zero. The slot is one of the other two blocks, or overlaps neither.
+/// and the gradients unless their weight is zero. The slot is one of the other two arrays, or overlaps neither.
 #[inline(always)]
 pub unsafe fn combine<V: F32x4>([a, b]: [f64; 2], segment: &Segment<1>, begin: usize, end: usize) {
     let Segment { params, grads, zero_grad, slots: [out], .. } = *segment;

@@ -36,7 +36,7 @@ struct Case {
     hash: String,
 }
 
-/// The blocks that a kernel works on.
+/// The arrays that a kernel works on.
 struct Blocks {
     params: Vec<f32>,
     grads: Vec<f32>,

@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "760e8f446266d5f7";
+export const sources = "9a2675bd7aa96f1f";
 
 /** The alphabet of the kernels' texts. A byte is an index in it; larger ones are one of the last two characters and another. */
 export const alphabet =

@@ -24,7 +24,7 @@ impl Rule<2> for AdaBelief {
         let (least, eps) = (V::splat(self.least_gradient()), eps_vector(self.eps));
         move |p, g, [m, s]| {
             let m = mean.of(m, g);
-            // For steady gradients it is close to zero, and its square would be subnormal.
+            // For steady gradients the difference is close to zero, and its square would be subnormal.
             let surprise = (g - m).zero_below(least);
             let s = mean_square.of(s, surprise * surprise) + root;
             (p - lr * m / (s.sqrt() * scale + eps), [m, s])

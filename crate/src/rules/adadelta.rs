@@ -24,7 +24,7 @@ impl Rule<2> for Adadelta {
             let g = penalty.add(g, p);
             let square = average.of(square, g * g);
             let delta = (updates + eps).sqrt() / (square + eps).sqrt() * g;
-            let squared = delta.zero_below(least); // it may be much smaller than the gradient
+            let squared = delta.zero_below(least); // the update may be much smaller than the gradient
             (p - lr * delta, [square, average.of(updates, squared * squared)])
         }
     }

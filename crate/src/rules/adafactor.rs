@@ -46,7 +46,7 @@ impl Rule<3> for Adafactor {
     }
 }
 
-/// The squares of the parameters, and of the direction.
+/// The sums of the squares of the parameters, and of the direction.
 impl Measure<3, 2> for Adafactor {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 3]) -> Measurement<V, 3, 2> {
         let direction = self.direction();

@@ -32,7 +32,7 @@ impl Rule<4> for Adan {
         let (first, least) = (step == 1.0, V::splat(self.least_gradient()));
         move |p, g, [mut mg, mut change, mut square, last]| {
             let delta = g - if first { g } else { last };
-            let look = (g + ahead * delta).zero_below(least); // a difference, which may be small
+            let look = (g + ahead * delta).zero_below(least); // a difference may be small
             mg = mean.of(mg, g);
             change = mean_change.of(change, delta);
             square = mean_square.of(square, look * look);

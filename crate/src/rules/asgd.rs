@@ -1,5 +1,4 @@
-//! Averaged SGD: gradient descent with a falling learning rate, and the average of the parameters. Polyak & Juditsky,
-//! 1992.
+//! ASGD: gradient descent with a falling learning rate, and an average of the parameters. Polyak & Juditsky, 1992.
 
 use crate::{f32x4::F32x4, rule::*, scalar::*};
 

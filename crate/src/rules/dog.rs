@@ -22,7 +22,7 @@ impl Rule<1> for Dog {
     }
 }
 
-/// The sums are the squares of the distance, of the gradients with weight decay, and of the parameters.
+/// The sums of the squares of the distance, of the gradients with weight decay, and of the parameters.
 impl Measure<1, 3> for Dog {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 3> {
         let penalty = Penalty::new(self.weight_decay);

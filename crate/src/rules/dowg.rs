@@ -21,7 +21,7 @@ impl Rule<1> for Dowg {
     }
 }
 
-/// The sums are the squares of the distance, and of the gradients with weight decay.
+/// The sums of the squares of the distance, and of the gradients with weight decay.
 impl Measure<1, 2> for Dowg {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 2> {
         let penalty = Penalty::new(self.weight_decay);

@@ -20,7 +20,7 @@ impl Rule<0> for Fromage {
     }
 }
 
-/// The sums are the squares of the parameters, and of the gradients.
+/// The sums of the squares of the parameters, and of the gradients.
 impl Measure<0, 2> for Fromage {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 0]) -> Measurement<V, 0, 2> {
         move |p, g, state| (state, [(p, p), (g, g)])

@@ -35,7 +35,7 @@ impl Rule<2> for Lamb {
     }
 }
 
-/// The sums are the squares of the parameters, and of the direction.
+/// The sums of the squares of the parameters, and of the direction.
 impl Measure<2, 2> for Lamb {
     fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 2> {
         let [mean, mean_square] = self.betas.map(Average::new);

@@ -7,7 +7,7 @@ hyper! {
 }
 
 impl Madgrad {
-    /// The weight of a step's gradient. As in the authors' code, `eps` is added to the rate unless that is zero.
+    /// The weight of a step's gradient. As in the authors' code, `eps` is added to the rate, unless the rate is zero.
     fn weight(&self, step: f64) -> f64 {
         if self.lr == 0.0 { 0.0 } else { (self.lr + self.eps) * sqrt(step) }
     }
@@ -32,7 +32,7 @@ impl Rule<3> for Madgrad {
         let most = V::splat(f32::MAX as f64);
         move |p, g, [squares, sum, start]| {
             let g = penalty.add(g, p);
-            // The square of a large gradient is infinite, and has no cube root.
+            // The square of a large gradient is infinite, of which `powf` gives NaN.
             let (squares, sum) = ((squares + weight * (g * g)).min(most), sum + weight * g);
             let target = start - sum / (powf(squares, third) + eps);
             (p + take * (target - p), [squares, sum, start])

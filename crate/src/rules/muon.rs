@@ -28,7 +28,7 @@ impl Rule<2> for Muon {
     }
 }
 
-/// The sum is the squares of the direction.
+/// The sum of the squares of the direction.
 impl Measure<2, 1> for Muon {
     fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(self.momentum);

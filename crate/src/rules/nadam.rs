@@ -1,4 +1,4 @@
-//! NAdam: Adam with Nesterov momentum, which follows a schedule of its own. Dozat, 2016, as in PyTorch.
+//! NAdam: Adam with Nesterov momentum that warms up. Dozat, 2016, as in PyTorch.
 
 use crate::{f32x4::F32x4, rule::*, scalar::*};
 

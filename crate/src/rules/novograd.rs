@@ -35,7 +35,7 @@ impl Rule<1> for NovoGrad {
     }
 }
 
-/// The sum is the squares of the gradients.
+/// The sum of the squares of the gradients.
 impl Measure<1, 1> for NovoGrad {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
         move |_, g, state| (state, [(g, g)])

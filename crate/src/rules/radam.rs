@@ -1,4 +1,4 @@
-//! RAdam: Adam that divides by the root mean square only after its variance is small enough. Liu et al., 2020.
+//! RAdam: Adam that divides by the root mean square only once the variance of the quotient is small enough. Liu et al., 2020.
 
 use crate::{f32x4::F32x4, rule::*, scalar::*};
 
@@ -38,7 +38,7 @@ impl Rule<2> for RAdam {
         move |p, g, [m, v]| {
             let g = penalty.add(g, p);
             let (m, v) = (mean.of(m, g), mean_square.of(v, g * g));
-            // Without a division by the root, a square that is infinite does no harm.
+            // A step that is not rectified has no division by the root, so an infinite square does no harm.
             let denominator = if is_rectified { v.sqrt() + eps } else { one };
             (keep * p - lr * m / denominator, [m, v])
         }

@@ -7,8 +7,7 @@ hyper! {
     pub struct Shampoo { lr: f64, eps: f64, weight_decay: f64, trace: f64 }
 }
 
-/// The slot is the direction. [`Measure`] writes the gradient there, and the program preconditions it before the
-/// update.
+/// The slot is the direction. [`Measure`] writes the gradient to it, and the program preconditions it before the update.
 impl Rule<1> for Shampoo {
     const MEASURED: usize = 1;
 
@@ -26,7 +25,7 @@ impl Rule<1> for Shampoo {
     }
 }
 
-/// The sum is the squares of the gradient.
+/// The sum of the squares of the gradient.
 impl Measure<1, 1> for Shampoo {
     fn measure<V: F32x4>(&self, _step: f64) -> impl Fn(V, V, [V; 1]) -> Measurement<V, 1, 1> {
         |_, g, _| ([g], [(g, g)])

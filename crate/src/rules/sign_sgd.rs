@@ -1,5 +1,4 @@
-//! signSGD: every parameter moves by the learning rate, in the direction of its gradient's sign. Bernstein et al.,
-//! 2018.
+//! signSGD: each parameter moves by the learning rate, against the sign of its gradient. Bernstein et al., 2018.
 
 use crate::{f32x4::F32x4, rule::*, scalar::*};
 

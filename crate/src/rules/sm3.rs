@@ -11,7 +11,8 @@ hyper! {
     pub struct Sm3 { lr: f64, momentum: f64, eps: f64, columns: f64, size: f64 }
 }
 
-/// The slots are the mean gradient, and the sums of rows and of columns, which the program writes after the update.
+/// The slots are the mean of the updates, and the statistics of rows and of columns. The program writes the last two after
+/// the update.
 impl Rule<3> for Sm3 {
     const READ_ONLY: usize = 2;
     const FADING: Range<usize> = 0..1;

@@ -10,8 +10,8 @@ hyper! {
     pub struct Soap { lr: f64, betas: [f64; 2], eps: f64, weight_decay: f64, bias_correction: f64, trace: f64 }
 }
 
-/// The slots are the mean gradient, and the direction. [`Measure`] writes the gradient there, and the program replaces
-/// it by Adam's direction. At the first step there is no basis yet, so the parameters stay.
+/// The slots are the mean gradient, and the direction. [`Measure`] writes the gradient to the second one, and the program
+/// replaces it by Adam's direction. At the first step there is no basis yet, so the parameters stay.
 impl Rule<2> for Soap {
     const MEASURED: usize = 2;
     const FADING: Range<usize> = 0..1;
@@ -37,7 +37,7 @@ impl Rule<2> for Soap {
     }
 }
 
-/// The sum is the squares of the gradient.
+/// The sum of the squares of the gradient.
 impl Measure<2, 1> for Soap {
     fn measure<V: F32x4>(&self, step: f64) -> impl Fn(V, V, [V; 2]) -> Measurement<V, 2, 1> {
         let mean = Average::new(if step > 1.0 { self.betas[0] } else { 1.0 });
@@ -55,7 +55,7 @@ pub struct Adapt {
     pub squares: *mut f32,
     /// Adam's first moment, and then its direction.
     pub averages: *mut f32,
-    /// Elements of each block.
+    /// Elements of each array.
     pub size: u32,
     /// Unused, because every element is a piece. All operations have it.
     pub piece: u32,
@@ -64,7 +64,7 @@ pub struct Adapt {
 /// Updates Adam's second moment of the elements `begin..end`, and replaces their averages by Adam's direction.
 ///
 /// # Safety
-/// The pointers are valid for `size` elements, and the blocks do not overlap.
+/// The pointers are valid for `size` elements, and the arrays do not overlap.
 #[inline(always)]
 pub unsafe fn adapt<V: F32x4>(adapt: &Adapt, begin: usize, end: usize) {
     let (mean, eps, least) = (Average::new(adapt.beta), eps_vector::<V>(adapt.eps), V::splat(MIN_NORMAL_F32));
