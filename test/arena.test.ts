@@ -8,7 +8,7 @@ import { adam, muon, sgd } from "../ts/rules/index.js";
 import { cases, fitting } from "./registry.js";
 
 describe.each([true, false])("shared: %s", (shared) => {
-  test("tensors made together lie side by side, on cache lines, zeroed", async () => {
+  test("tensors that are made together are adjacent, aligned to cache lines, and zero", async () => {
     const arena = await createArena({ maxBytes: 2 ** 20, shared });
     const { w, b, s } = arena.tensors({ w: [3, 5], b: [16], s: [] });
     expect(arena.shared).toBe(shared);
@@ -23,7 +23,7 @@ describe.each([true, false])("shared: %s", (shared) => {
     }
   });
 
-  test("views stay what they are while the arena fills up", () => {
+  test("views stay valid while the arena fills up", () => {
     const arena = createArenaSync({ maxBytes: 2 ** 26, shared });
     const w = arena.tensor("w", [8]);
     const [data, grad] = [w.data, w.grad];
@@ -46,7 +46,7 @@ test("the default size is more than a gigabyte", () => {
   arena.free();
 });
 
-describe("where the platform refuses", () => {
+describe("if the platform refuses", () => {
   afterEach(() => {
     vi.unstubAllGlobals();
   });
@@ -63,24 +63,24 @@ describe("where the platform refuses", () => {
     vi.stubGlobal("WebAssembly", Object.create(WebAssembly, { Memory: { value: Limited } }));
   }
 
-  test("4 GiB, half of it will do, and half of that", () => {
+  test("4 GiB, the arena has half of that, or a quarter", () => {
     grant(2 ** 30);
     const { bytesLeft } = createArenaSync();
     expect(bytesLeft).toBe(2 ** 30 - 1024 - 192);
   });
 
-  test("what was asked for, that is an error that names the remedy", () => {
+  test("the requested size, the error names the remedy", () => {
     grant(2 ** 30);
     const message = "createArenaSync: there are no 2147483648 bytes of address space left; ";
     expect(() => createArenaSync({ maxBytes: 2 ** 31 })).toThrow(message);
   });
 
-  test("anything, that is the error", () => {
+  test("every size, the error names the smallest one", () => {
     grant(0);
     expect(() => createArenaSync()).toThrow("createArenaSync: there are no 67108864 bytes of address space left");
   });
 
-  test.each(["there is no SharedArrayBuffer", "the page is not isolated"])("shared memory, as %s", (why) => {
+  test.each(["there is no SharedArrayBuffer", "the page is not isolated"])("shared memory, because %s", (why) => {
     if (why.includes("isolated")) vi.stubGlobal("crossOriginIsolated", false);
     else vi.stubGlobal("SharedArrayBuffer", undefined);
     expect(createArenaSync({ maxBytes: 2 ** 20 }).shared).toBe(false);
@@ -108,7 +108,7 @@ test.each(cases)(
   },
 );
 
-test("tensors that are not the optimizer's stay as they are", () => {
+test("a step does not change tensors that the optimizer does not have", () => {
   const arena = createArenaSync({ maxBytes: 2 ** 20 });
   const { a, b, c } = arena.tensors({ a: [5], b: [5], c: [5] });
   for (const tensor of [a, b, c]) tensor.grad.fill(1);

@@ -4,7 +4,7 @@ import { batches } from "../ts/batches.js";
 
 const drawn = (...args: Parameters<typeof batches>) => Array.from(batches(...args), (batch) => [...batch]);
 
-test("the published order, the same on every engine", () => {
+test("the order is the published one, the same on every engine", () => {
   expect(drawn(10, 4, { seed: 1 })).toMatchInlineSnapshot(`
     [
       [
@@ -27,7 +27,7 @@ test("the published order, the same on every engine", () => {
   `);
 });
 
-test("each sample once an epoch, in batches of the size asked for but the last", () => {
+test("an epoch has each sample once, in batches of the given size, except for the last", () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 300 }).chain((n) => fc.tuple(fc.constant(n), fc.integer({ min: 1, max: n }))),
@@ -51,7 +51,7 @@ test("each sample once an epoch, in batches of the size asked for but the last",
   );
 });
 
-test("the seed decides the order, and each epoch has another", () => {
+test("the seed decides the order, and each epoch has a different one", () => {
   const [a, b, c] = [1, 1, 2].map((seed) => drawn(100, 100, { seed, epochs: 2 }));
   expect(a).toEqual(b);
   expect(a).not.toEqual(c);
@@ -63,7 +63,7 @@ test("a batch stays as it was drawn", () => {
   expect([...first!]).not.toEqual([...second!]);
 });
 
-test("every order is as likely as another", () => {
+test("all orders are equally likely", () => {
   const counts = new Map<string, number>();
   for (const order of batches(4, 4, { seed: 5, epochs: 24_000 })) {
     counts.set(`${order}`, (counts.get(`${order}`) ?? 0) + 1);
@@ -73,7 +73,7 @@ test("every order is as likely as another", () => {
   expect(chiSquare).toBeLessThan(49.7); // 23 degrees of freedom; the probability of a larger value is 0.001
 });
 
-test("continue from a saved state, in the same and in new batches", () => {
+test("a saved state continues in the same and in a new generator", () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 30 }),
@@ -94,7 +94,7 @@ test("continue from a saved state, in the same and in new batches", () => {
   );
 });
 
-test("refuse the state of batches with other arguments", () => {
+test("the state of batches with other arguments is refused", () => {
   const order = batches(10, 3, { seed: 1 });
   order.next();
   const state = order.state;

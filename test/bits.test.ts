@@ -24,7 +24,7 @@ import { cases } from "./registry.js";
 
 let published: Published;
 
-test("every kernel, step and schedule, to the bit", async () => {
+test("every kernel, step and schedule gives the published bits", async () => {
   const arena = await createArena({ threads: 1, maxBytes: 2 ** 29 });
   const entries: Published["cases"][number][] = [];
   for (const one of cases) {
@@ -54,7 +54,7 @@ test("every kernel, step and schedule, to the bit", async () => {
   await expect(text, remedy).toMatchFileSnapshot("bits.json");
 });
 
-test("the same on 3 threads; test/engines has every number of them", async () => {
+test("3 threads give the published bits; test/engines tries other numbers of threads", async () => {
   const { failures, compared } = await conform(published, [3]);
   expect(failures).toEqual([]);
   expect(compared).toBe(hashesOf(published, 1));

@@ -67,7 +67,7 @@ test("is a projected gradient step, in plain double precision", () => {
   expect(error(w.data, p)).toBeLessThan(1);
 });
 
-test("averages join the limited parameters", () => {
+test("averages include the limited parameters", () => {
   const { w } = model(adam);
   const optimizer = adam([w], { lr: 0.3, box: [-0.1, 0.2], ema: 0.9 });
   let average: number[] = [];
@@ -118,7 +118,7 @@ test.each([scheduleFreeSgd, scheduleFreeAdamw])("the parameters for evaluation a
   expect(w.data).toEqual(training);
 });
 
-test("lookahead's weights are means of limited ones", () => {
+test("lookahead's slow weights are means of limited parameters", () => {
   const { w } = model(adamw);
   const optimizer = lookahead(adamw([w], { lr: 0.5, nonNegative: true }), { syncPeriod: 2 });
   w.data.forEach((p, i) => (w.data[i] = Math.abs(p)));
@@ -129,7 +129,7 @@ test("lookahead's weights are means of limited ones", () => {
   }
 });
 
-test("checkpoints know it, and those from before it have none", () => {
+test("checkpoints keep bounds, and earlier checkpoints have none", () => {
   const { w } = model(sgd);
   const file = save([w], sgd([w], { box: [0, 1] }));
   load(file, [w], sgd([w], { box: [0, 1] }));

@@ -69,7 +69,7 @@ describe("allocations", () => {
   const collect = runInNewContext("gc") as () => void;
   const stepped = [...variants.filter(({ matrices }) => !matrices), whole];
 
-  it.each(stepped)("$rule $options: of constant size, in a step", ({ rule, options }) => {
+  it.each(stepped)("$rule $options: a step allocates a constant number of bytes", ({ rule, options }) => {
     const { step } = setUp(rule, options, [16]);
     for (let i = 0; i < 10_000; i++) step(); // compiles
     // V8 sometimes allocates for itself, for example when it compiles.

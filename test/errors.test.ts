@@ -73,7 +73,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     }
   });
 
-  test("an option it does not have", () => {
+  test("an option that the rule does not have", () => {
     const names = options.map(([option]) => option).join(", ");
     refuses(
       arena,
@@ -90,7 +90,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     );
   });
 
-  test("a rate where options belong", () => {
+  test("a number instead of options", () => {
     const message = `${name}: options must be an object such as { ${options[0]![0]}: … }, got`;
     refuses(arena, () => factory([w], 0.1), TypeError, `${message} 0.1`);
     refuses(arena, () => factory([w], null), TypeError, `${message} null`);
@@ -111,7 +111,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     }
   });
 
-  test("a wrong option of a group is told with the group", () => {
+  test("the error for an option of a group names the group", () => {
     refuses(
       arena,
       () => factory([{ params: [w], lr: -1 }]),
@@ -120,13 +120,13 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     );
   });
 
-  test("an option given as undefined is not given", () => {
+  test("an option that is undefined has its default", () => {
     const [option, given] = [options[0]![0], another(options[0]![1])];
     const [group] = factory([{ params: [w], [option]: undefined }], { [option]: given }).groups;
     expect(group.hyper[option]).toEqual(given);
   });
 
-  test("options read once", () => {
+  test("options that are read once", () => {
     const optimizer = factory([w]);
     for (const option of Object.keys(factory.rule.fixed)) {
       const write = () => {
@@ -146,7 +146,7 @@ describe("hyper", () => {
   const arena = small();
   const { w, b } = arena.tensors({ w: [4], b: [4] });
 
-  test("no new names, no deleted ones, no elements of lists", () => {
+  test("names are not added or deleted, and elements of lists are not assigned", () => {
     const optimizer = adamw([w]);
     const hyper = optimizer.hyper as any;
     const write = () => {

@@ -47,7 +47,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
   });
 });
 
-test("steps go on after it, and checkpoints keep what came", () => {
+test("steps continue after flush(), and checkpoints keep the micro-batches before it", () => {
   const [one, other] = [0, 1].map(() => model(sgd, { lr: 1, accumulate: 3 }));
   one!.give(0, 4);
   load(save([one!.w], one!.optimizer), [other!.w], other!.optimizer);
@@ -59,7 +59,7 @@ test("steps go on after it, and checkpoints keep what came", () => {
   expect(other!.bits()).toEqual(one!.bits());
 });
 
-test("schedules of queued steps know of it", async () => {
+test("schedules of queued steps count the step of flush()", async () => {
   const asked: number[] = [];
   const { optimizer, w } = model(sgd, { accumulate: 2, lr: (step: number) => (asked.push(step), step) });
   w.grad.fill(1);
@@ -72,7 +72,7 @@ test("schedules of queued steps know of it", async () => {
   expect(w.data[0]).toBe(-(0 + 1 + 2));
 });
 
-test("it needs no gradients in two places", () => {
+test("flush() after sam needs no gradients at two points", () => {
   const w = small().tensor("w", [1]);
   const optimizer = sam(sgd([w], { lr: 1, accumulate: 2 }), { rho: 0 });
   optimizer.step(() => {

@@ -72,7 +72,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     expect(error(optimizer.average(both.b), average)).toBeLessThan(1);
   });
 
-  test("a checkpoint of both goes on to the same bits", () => {
+  test("a run that is resumed with both groups gives the same bits", () => {
     const [one, other] = [model(factory), model(factory)];
     const optimizer = factory([one.a]);
     one.give(["a", 0]);
@@ -93,7 +93,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
   });
 });
 
-test("what was given for all groups holds for one that is added", () => {
+test("the options for all groups hold for a group that is added", () => {
   const { a, b } = model();
   const options = { lr: 0.5, weightDecay: 0.1 };
   const optimizer = adamw([a], options);

@@ -21,7 +21,7 @@ const whole = new Uint8Array(readFileSync(new URL("../ts/wasm/kernels.wasm", imp
 const module = new WebAssembly.Module(whole);
 const text = (await wabt()).readWasm(whole, { readDebugNames: false }).toText({});
 
-test("came out of crate/ as it is now", () => {
+test("the binary was compiled from the present sources", () => {
   expect(sources, "crate/ has changed since the binary was made: run `npm run kernels`").toBe(fingerprint("crate"));
 });
 
@@ -33,12 +33,12 @@ const others = [
 ];
 
 describe("kernels own nothing", () => {
-  test("one import, the memory, as large as may be", () => {
+  test("the only import is the memory, of any size", () => {
     expect(WebAssembly.Module.imports(module).map(({ kind }) => kind)).toEqual(["memory"]);
     expect(text).toMatch(/\(import [^)]+\(memory \(;0;\) 1 65536\)\)/);
   });
 
-  test("exactly the kernels are exported", () => {
+  test("the exports are the kernels", () => {
     expect(
       WebAssembly.Module.exports(module)
         .map(({ name }) => name)
@@ -71,7 +71,7 @@ describe("each kernel as a module of its own", async () => {
   const files = await Promise.all(readdirSync(folder).map((file) => import(new URL(file, folder).href)));
   const kernels = files.flatMap(({ kernels: _, ...file }) => Object.entries<Kernel>(file));
 
-  test("they are those of the whole", () => {
+  test("there is a module for each kernel of the binary", () => {
     const names = WebAssembly.Module.exports(module).map(({ name }) => name);
     expect(kernels.map(([name]) => name).sort()).toEqual(names.sort());
   });
@@ -90,7 +90,7 @@ describe("each kernel as a module of its own", async () => {
     },
   );
 
-  test("the bytes of the whole, and the module, give the same bits", () => {
+  test("the bytes of the binary, and its module, give the same bits", () => {
     const bytes = createArenaSync({ maxBytes: 2 ** 28, shared: true, threads: 1, module: whole });
     const compiled = createArenaSync({ maxBytes: 2 ** 28, module });
     expect([bytes.shared, compiled.shared]).toEqual([true, false]);

@@ -36,7 +36,7 @@ test.each(["none", "strong_wolfe"] as const)(
   },
 );
 
-test("a line search turns back from a gradient that is NaN, as from a loss that is", () => {
+test("a line search turns back from a gradient of NaN, as from a loss of NaN", () => {
   for (const from of [0.9, 0.5, 0.99]) {
     for (const bad of ["loss", "gradient"]) {
       const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", [1]);
@@ -340,7 +340,7 @@ test.each<any>(golden.cases)(
 );
 
 describe.each(each)("$name", ({ problem, options }) => {
-  test("the oracle's path in floats, to the bit", () => {
+  test("follows the oracle's path in float32, to the bit", () => {
     const step = oracle(problem, options, Math.fround);
     const { optimizer, closure, read } = made(problem, options);
     for (let i = 0; i < 8; i++) {
@@ -351,7 +351,7 @@ describe.each(each)("$name", ({ problem, options }) => {
     expect(optimizer.steps).toBe(8);
   });
 
-  test("with an async closure the same", async () => {
+  test("an async closure gives the same bits", async () => {
     const [one, other] = [made(problem, options), made(problem, options)];
     for (let i = 0; i < 3; i++) {
       const report = one.optimizer.step(one.closure);
@@ -361,7 +361,7 @@ describe.each(each)("$name", ({ problem, options }) => {
     }
   });
 
-  test("saved, loaded and gone on with, it is as if it had never stopped", () => {
+  test("a run that is resumed gives the bits of a run that was never stopped", () => {
     const [run, again] = [made(problem, options), made(problem, options)];
     for (let i = 0; i < 2; i++) run.optimizer.step(run.closure);
     const file = save(run.tensors, run.optimizer);
@@ -373,7 +373,7 @@ describe.each(each)("$name", ({ problem, options }) => {
     }
   });
 
-  test("what a closure throws leaves parameters, history and steps as they were, whenever it does", () => {
+  test("an error of the closure, at any call, changes neither parameters nor history nor steps", () => {
     const run = made(problem, options);
     run.optimizer.step(run.closure);
     const before = save(run.tensors, run.optimizer);
@@ -405,7 +405,7 @@ function drawn(seed: number): Problem {
   return { start: [1], loss, gradient: () => [slope() * slope()], best: Number.NaN };
 }
 
-test("the oracle's decisions, whatever the losses and slopes", () => {
+test("a line search decides as the oracle, for any losses and slopes", () => {
   let long = 0;
   for (let seed = 1; seed <= 400; seed++) {
     const options: LBFGSOptions = {
@@ -428,7 +428,7 @@ test("the oracle's decisions, whatever the losses and slopes", () => {
 });
 
 describe.each(Object.entries(problems).filter(([, { best }]) => best === best))("%s", (_, problem) => {
-  test.each([false, true])("arrives (tensors apart: %s)", (isApart) => {
+  test.each([false, true])("reaches the minimum (tensors apart: %s)", (isApart) => {
     const { optimizer, closure } = made(problem, { lineSearchFn: "strong_wolfe" }, small(), isApart);
     let evaluations = 0;
     for (let i = 0; i < 5; i++) evaluations += optimizer.step(closure).evaluations;
@@ -437,7 +437,7 @@ describe.each(Object.entries(problems).filter(([, { best }]) => best === best))(
   });
 });
 
-test("the same bits on any number of threads, in turns or not, over tensors side by side and apart", async () => {
+test("any number of threads gives the same bits, with turns or without, for adjacent tensors and others", async () => {
   const length = 3 * 16384 + 77;
   const next = numbers(3);
   const [scales, goals] = [0, 0].map(() => Float32Array.from({ length }, () => 1 + 20 * Math.abs(next())));
@@ -574,7 +574,7 @@ describe("refused", () => {
     expect(arena.bytesLeft).toBe(left);
   });
 
-  test("wrong values of live options, and those that are not", () => {
+  test("wrong values of live options, and any value of fixed ones", () => {
     const { hyper } = lbfgs([w], { historySize: 2 });
     expect(() => (hyper.lr = -1)).toThrow("lbfgs: lr must be in [0, ∞), got -1");
     expect(hyper.lr).toBe(1);
@@ -620,7 +620,7 @@ describe("refused", () => {
     expect(optimizer.step(() => (own.step(), closure())).evaluations).toBe(3); // others may
   });
 
-  test("another optimizer's checkpoint, another history", () => {
+  test("the checkpoint of another optimizer, or of another history size", () => {
     const { tensors, optimizer } = made(problems.regression!, { historySize: 2 });
     const file = save(tensors, optimizer);
     const names = new TextDecoder().decode(file).match(/"optimizer\.x\.\w+"/g);

@@ -183,7 +183,7 @@ function hashAfter({ kernel, amounts, places, counts, pieces }: KernelCall, slic
   return hash;
 }
 
-test("the published bits, which scalars meet", async () => {
+test("kernels give the published bits; crate/tests/matrix.rs compares scalars", async () => {
   const lines = published.map((call) => JSON.stringify({ ...call, hash: hashAfter(call) }));
   const { length, gradScale, clip } = call;
   const head = `  "length": ${length},\n  "gradScale": ${gradScale},\n  "clip": ${clip},\n`;
@@ -471,7 +471,7 @@ describe("muon flattens filters of convolutions", () => {
     expect(results[0]).toEqual(results[1]);
   });
 
-  test("and refuses vectors", () => {
+  test("vectors are refused", () => {
     const v = small().tensor("v", [4]);
     expect(() => muon([v])).toThrow('muon: tensor "v" must be of two dimensions or more, got shape [4]');
   });

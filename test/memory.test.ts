@@ -66,7 +66,7 @@ test("memory is linear in the number of groups in which a tensor has no gradient
   expect(many / few).toBeLessThan(6);
 });
 
-test("without WebAssembly the error says so", () => {
+test("without WebAssembly, the error names it", () => {
   const program = `try { createArenaSync() } catch ({ message }) { console.log(message) }`;
   const script = `import { createArenaSync } from "downhill"; ${program}`;
   const printed = execFileSync(process.execPath, ["--jitless", "--input-type=module", "-e", script], {

@@ -58,7 +58,7 @@ beforeAll(async () => {
   network = new Network([data.train.pixels, 8, data.classes]);
 });
 
-test("files are read as they are or gzipped", () => {
+test("files are read, plain or gzipped", () => {
   expect([data.train.count, data.test.count, data.train.pixels, data.classes]).toEqual([300, 60, 36, 3]);
   expect(data.train.images.length).toBe(300 * 36);
   expect(Math.max(...data.train.images)).toBeLessThanOrEqual(200 / 255);
@@ -67,7 +67,7 @@ test("files are read as they are or gzipped", () => {
 describe.each(entries)("$name", (entry) => {
   const bits = ({ losses, loss, accuracies }: Result) => [losses.map(({ loss }) => loss), loss, accuracies];
 
-  test("the same seed gives the same losses to the last bit, another seed others", async () => {
+  test("a seed gives the same losses to the last bit each time, another seed gives others", async () => {
     const [first, second, other] = [await run(entry), await run(entry), await run(entry, 2)];
     expect(bits(second)).toEqual(bits(first));
     expect(bits(other)).not.toEqual(bits(first));
@@ -77,7 +77,7 @@ describe.each(entries)("$name", (entry) => {
 });
 
 describe("every rule", () => {
-  test("is there", () => {
+  test("has a run", () => {
     const rules = factories.map(({ rule }) => rule.name);
     expect(ranked.map(({ name }) => name)).toEqual([...rules, "lbfgs", "lookahead", "sam"].sort());
   });
@@ -88,7 +88,7 @@ describe("every rule", () => {
   });
 });
 
-test("with downhill/jax, whose parameters are arrays of jax-js", () => {
+test("the network trains with downhill/jax", () => {
   const flags = ["--data", folder, "--hidden", "8", "--batch", "32", "--epochs", "5"];
   const output = execFileSync(process.execPath, ["--import", "tsx", "examples/mnist/jax.ts", ...flags], {
     cwd: root,
@@ -114,7 +114,7 @@ test("a run may have several optimizers, each with some of the tensors", async (
   expect(loss).toBeLessThan(losses[0]!.loss);
 });
 
-test("gradients from workers that share the arena train the network to the same loss, however many there are", () => {
+test("any number of workers that share the arena trains the network to the same loss", () => {
   const tsx = join(root, "node_modules/tsx/dist/cli.mjs");
   const flags = ["--data", folder, "--workers", "1,2,3", "--batch", "60", "--epochs", "4"];
   const output = execFileSync(process.execPath, [tsx, "examples/workers/main.ts", ...flags], {
@@ -194,7 +194,7 @@ describe("the command", () => {
     expect(new Set(looks).size).toBe(ranked.length);
   });
 
-  test("Ctrl-C saves and says how to go on, to the same numbers as without", async () => {
+  test("Ctrl-C saves the run and prints how to resume it, and the resumed run gives the same numbers", async () => {
     const kept = join(folder, "runs.safetensors");
     const flags = ["--optimizers", "gd,adam,sgd", "--epochs", "100", "--batch", "10", "--threads", "1"];
     flags.push("--out", join(folder, "kept.html"));

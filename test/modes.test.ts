@@ -127,7 +127,7 @@ test("estimates are averaged by the second decay, gradients stay, and steps foll
   });
 });
 
-test("after arena.free() both are errors", () => {
+test("eval() and train() are errors after arena.free()", () => {
   const arena = small();
   const optimizer = adamw([arena.tensor("w", [3])]);
   arena.free();
@@ -169,7 +169,7 @@ test("an arena that is freed during evalAsync ends it", async () => {
   await expect(evaluated).rejects.toThrow("scheduleFreeSgd: evalAsync: the arena was freed");
 });
 
-test("swapAveragesAsync exchanges as swapAverages does, after the steps that were called before", async () => {
+test("swapAveragesAsync exchanges like swapAverages, after the steps that were called before", async () => {
   const w = small().tensor("w", [10_007]);
   w.grad.fill(1);
   const optimizer = adamw([w], { ema: 0.5 });

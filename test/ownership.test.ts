@@ -42,7 +42,7 @@ describe("reports", () => {
 describe("options", () => {
   const { w, v } = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensors({ w: [1], v: [1] });
 
-  test("getters of a class are options, for later groups too", () => {
+  test("getters of a class are read as options, also for groups that are added later", () => {
     class Options {
       get lr() {
         return 0.25;
@@ -69,7 +69,7 @@ describe("options", () => {
 
   const builtIns = ["new Date()", "Promise.resolve({})", "new Map()", "new Set()", "/x/", "new Error()", "[]"];
   const others = [...builtIns, "new Float32Array(2)", "new Number(1)", "new ArrayBuffer(1)", "new WeakMap()"];
-  test.each(others)("%s is no options, in either realm", (code) => {
+  test.each(others)("%s is refused as options, from any realm", (code) => {
     for (const value of [(0, eval)(`(${code})`), foreign(code)]) {
       expect(() => adamw([w], value)).toThrow(/^adamw: options must be an object such as \{ lr: … \}, got /);
       expect(() => createArenaSync(value)).toThrow(/^createArenaSync: options must be an object such as /);

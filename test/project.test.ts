@@ -86,7 +86,7 @@ test("if a rule's comment lacks a paragraph, the error says which one and what t
   expect(() => prose([...paragraphs, "More."])).toThrow('must end with "Elsewhere: …"');
 });
 
-test("no function whose last bits engines may choose: powers, exponentials, logarithms, angles", () => {
+test("ts/ calls no function whose last bits depend on the engine: powers, exponentials, logarithms, angles", () => {
   const files = readdirSync(join(root, "ts"), { recursive: true, encoding: "utf8" }).filter(
     (name) => name.endsWith(".ts") && !name.startsWith("kernels/"), // which are text
   );

@@ -87,7 +87,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     fc.assert(property, { numRuns: 12 });
   });
 
-  test("a tensor that never has a gradient is as one that the optimizer does not have", () => {
+  test("the other tensors are updated as if the optimizer did not have a tensor that never has a gradient", () => {
     const [with_, without] = [model(factory), model(factory)];
     const options = { weightDecay: 0.1, clipNorm: 1, nonFinite: "throw" };
     const known = Object.fromEntries(
@@ -124,7 +124,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     expect(bitsAfter[2]).not.toEqual(bitsAfter[0]);
   });
 
-  test("checkpoints go on to the same bits, between micro-batches too", () => {
+  test("a run that is resumed gives the same bits, also between two micro-batches", () => {
     const options = { accumulate: 2, clipNorm: 1, ema: 0.9 };
     const property = fc.property(pattern, fc.integer({ min: 1, max: STEPS - 1 }), (calls, until) => {
       const [one, other] = [model(factory), model(factory)];
@@ -171,7 +171,7 @@ describe.each(factories.filter(({ rule }) => rule.sums.length > 0 && !rule.perTe
     const values = defaults({ ...rule.hyper, ...rule.fixed }) as Options;
     const oracle = wholes[rule.name as keyof typeof wholes];
 
-    test("one in each step, in any order", () => {
+    test("if one tensor has a gradient in each step, in any order", () => {
       const property = fc.property(
         fc.array(fc.constantFrom(...NAMES), { minLength: STEPS, maxLength: STEPS }),
         (who) => {
@@ -208,7 +208,7 @@ test("a value that is not true or false is refused", () => {
   expect(a.requiresGrad).toBe(true);
 });
 
-test("averages go on, as those of PyTorch's AveragedModel", () => {
+test("averages are updated, as in PyTorch's AveragedModel", () => {
   const tensors = model(sgd);
   const optimizer = sgd(tensors, { lr: 0.1, ema: 0.9 });
   let expected: number[] = [];
@@ -221,7 +221,7 @@ test("averages go on, as those of PyTorch's AveragedModel", () => {
   expect(error(optimizer.average(tensors.b), expected)).toBeLessThan(1);
 });
 
-test("an average of what never changed is exact", () => {
+test("the average of a parameter that never changed is exact", () => {
   const tensors = model(sgd);
   const optimizer = sgd(tensors, { lr: 0.1, swa: 1 });
   for (let step = 0; step < STEPS; step++) {
@@ -231,7 +231,7 @@ test("an average of what never changed is exact", () => {
   expect(optimizer.average(tensors.b)).toEqual(tensors.b.data);
 });
 
-test("the norm and the check of gradients leave it out", () => {
+test("the norm and the check of gradients leave out a tensor without a gradient", () => {
   const tensors = model(sgd);
   const optimizer = sgd(tensors, { lr: 1, clipNorm: 1, nonFinite: "throw", zeroGrad: true });
   for (const name of NAMES) tensors[name].grad.fill(1);
@@ -241,7 +241,7 @@ test("the norm and the check of gradients leave it out", () => {
   expect(tensors.a.grad.every((g) => g === 0) && tensors.b.grad.every((g) => g === Infinity)).toBe(true);
 });
 
-test("a queued step has the tensors of its call; with a closure those of its gradients", async () => {
+test("a queued step reads requiresGrad when it is called, and after the closure if it has one", async () => {
   const tensors = model(sgd);
   const { a } = tensors;
   const optimizer = sgd([a], { lr: 1 });
@@ -276,7 +276,7 @@ describe("between micro-batches", () => {
     expect(optimizer.groups[1]!.since).toEqual([1]);
   });
 
-  test("so is one that a checkpoint does not have", () => {
+  test("a group that a checkpoint does not have is left alone", () => {
     const { tensors, optimizer } = start();
     const other = model(adamw);
     const again = adamw([{ params: [other.a] }, { params: [other.b] }], { accumulate: 2, weightDecay: 0.5 });
@@ -306,7 +306,7 @@ describe("between micro-batches", () => {
   });
 });
 
-test("estimates of the Hessian leave it out", () => {
+test("hessian() leaves out a tensor without a gradient", () => {
   const tensors = model(sophia);
   const optimizer = sophia(tensors);
   giveAll(tensors, 0, [true, false, true]);
@@ -329,7 +329,7 @@ test("without memory for the steps of each tensor, a step changes nothing", () =
   optimizer.step();
 });
 
-test("sam neither moves nor measures it", () => {
+test("sam neither moves nor measures a tensor without a gradient", () => {
   const [one, other] = [model(sgd), model(sgd)];
   const [optimizer, without] = [sam(sgd(one, { zeroGrad: true })), sam(sgd([other.a, other.c], { zeroGrad: true }))];
   const b = one.b.data.slice();
@@ -355,7 +355,7 @@ test("sam neither moves nor measures it", () => {
   expect(one.b.data).toEqual(before);
 });
 
-test("lookahead neither sets it to its slow weights nor moves those", () => {
+test("lookahead moves neither a tensor without a gradient nor its slow weights", () => {
   const tensors = model(adamw);
   const optimizer = lookahead(adamw(tensors), { syncPeriod: 2 });
   giveAll(tensors, 0, [true, true, true]);
@@ -368,7 +368,7 @@ test("lookahead neither sets it to its slow weights nor moves those", () => {
   expect(tensors.a.data).toEqual(optimizer.state(tensors.a).slow);
 });
 
-test("lbfgs refuses it", () => {
+test("lbfgs refuses a tensor without a gradient", () => {
   const tensors = model(sgd);
   const optimizer = lbfgs(tensors);
   const message = 'lbfgs: tensor "b" must have a gradient, and its requiresGrad is false';

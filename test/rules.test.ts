@@ -32,7 +32,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     }
   });
 
-  test.skipIf(measures)("an element's bits do not depend on how many there are", () => {
+  test.skipIf(measures)("an element's bits do not depend on the number of elements", () => {
     const powers = [7, 8, 10, 12].flatMap((k) => [2 ** k - 1, 2 ** k, 2 ** k + 1]);
     const most = inputs(4097, 3);
     const all = kernelRun(rule, values, most);
@@ -51,7 +51,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     expect(bits(actual).equals(bits(before))).toBe(true);
   });
 
-  test.skipIf(rule.program)("any split of a span gives the same bits, in streams too", () => {
+  test.skipIf(rule.program)("any split of a span gives the same bits, also in streams", () => {
     const long = inputs(16 * 83, 3);
     const whole = bits(kernelRun(rule, values, long));
     fc.assert(
@@ -152,7 +152,7 @@ describe.each(cases)("$name", ({ factory, rule, options, values }) => {
     expect(bits(climbed).equals(bits(kernelRun(rule, values, opposite)))).toBe(true);
   });
 
-  test("groups are updated each by its own options, in any order, to the same bits", () => {
+  test("each group is updated by its own options, and the order of groups changes no bits", () => {
     const next = numbers(7);
     const [own, sets] = [{ lr: 0.25 }, ["a", "b", "c", "d"]];
     const train = (order: (groups: object[]) => object[]) => {
@@ -294,7 +294,7 @@ test.each(factories.filter(({ rule }) => "eps" in rule.hyper).map((factory) => [
   },
 );
 
-test("rprop: an infinite gradient of the other sign leaves the parameter, as any other", () => {
+test("rprop: an infinite gradient of the other sign does not move the parameter", () => {
   const arena = small();
   const w = arena.tensor("w", [2]);
   const optimizer = rprop([w]);
@@ -307,7 +307,7 @@ test("rprop: an infinite gradient of the other sign leaves the parameter, as any
   expect([...optimizer.state(w).prev]).toEqual([0, 0]);
 });
 
-test("adafactor: a gradient that is NaN leaves the other elements of a vector their steps, as in PyTorch", () => {
+test("adafactor: a gradient of NaN does not change the steps of other elements of a vector, as in PyTorch", () => {
   const w = small().tensor("w", [3]);
   w.data.set([1, 2, 3]);
   const optimizer = adafactor([w]);

@@ -50,10 +50,10 @@ describe("rates of PyTorch and Optax", () => {
     });
   });
 
-  test("28 of them", () => expect(named).toHaveLength(28));
+  test("28 schedules are compared", () => expect(named).toHaveLength(28));
 });
 
-test("there is an example of each", () => {
+test("every schedule has an example", () => {
   expect(examples.map(({ name }) => name).sort()).toEqual(Object.keys(all).sort());
 });
 
@@ -72,7 +72,7 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
     expect(Number.isFinite(schedule.at(10 ** 9))).toBe(true);
   });
 
-  test("goes through JSON, and through what it prints", () => {
+  test("is the same after JSON, and after its printed code", () => {
     const rates = steps.map((i) => schedule.at(i));
     const again = scheduleFrom(JSON.parse(JSON.stringify(schedule)));
     expect(steps.map((i) => again.at(i))).toEqual(rates);
@@ -81,7 +81,7 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
     expect(steps.map((i) => written(...Object.values(all)).at(i))).toEqual(rates);
   });
 
-  test("accepts whole steps from 0 on only", () => {
+  test("accepts only whole steps from 0 on", () => {
     for (const step of [-1, 0.5, Number.NaN, Infinity, "1"] as number[]) {
       expect(() => schedule.at(step)).toThrow(`${name}: at(step): step must be a whole number in [0, ∞), got ${step}`);
     }
@@ -104,12 +104,12 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
     }
   });
 
-  test("refuses an option that there is not", () => {
+  test("refuses an unknown option", () => {
     expect(() => all[name]!({ ...(schedule.options as object), warmup: 1 })).toThrow(`${name}: no option "warmup"`);
   });
 });
 
-test("options that are not finite go through JSON", () => {
+test("options that are not finite are the same after JSON", () => {
   for (const schedule of [
     factories.constantLR({ lr: 0.1, totalIters: Infinity }),
     factories.stepLR({ lr: 0.1, stepSize: Infinity }),
@@ -270,12 +270,12 @@ describe("any options that are accepted", () => {
     "join",
   ]);
 
-  test("oneCycleLR whose way up has no step begins at its highest rate", () => {
+  test("oneCycleLR without a step up begins at its highest rate", () => {
     const schedule = factories.oneCycleLR({ maxLr: 0.1, totalSteps: 10, pctStart: 0.1 });
     expect([schedule.at(0), schedule.at(9)]).toEqual([0.1, 0.1 / 25 / 1e4]);
   });
 
-  test("lists without an element mean no change", () => {
+  test("an empty list means no change", () => {
     const one = stepLR({ lr: 1, stepSize: 2 });
     for (const alone of [
       factories.join({ schedules: [one], boundaries: [] }),
@@ -295,7 +295,7 @@ describe("reduceLROnPlateau", () => {
     return plateau;
   };
 
-  test("follows numbers of either sign alike: it reduces the rate when they stop improving", () => {
+  test("reduces the rate when numbers of either sign stop improving", () => {
     const stuck = [0, 0, 0];
     for (const best of [-3, 0, 3]) {
       for (const mode of ["min", "max"]) {
@@ -315,7 +315,7 @@ describe("reduceLROnPlateau", () => {
     expect(after([1, -Infinity]).observed.best).toBe(-Infinity);
   });
 
-  test("goes through JSON with what it observed, also inside another schedule", () => {
+  test("keeps what it observed in JSON, also inside another schedule", () => {
     const number = fc.oneof(fc.double({ noNaN: false }), fc.integer({ min: -3, max: 3 }));
     fc.assert(
       fc.property(fc.array(number, { maxLength: 20 }), fc.array(number, { maxLength: 20 }), (before, later) => {
@@ -347,7 +347,7 @@ test("inverseSqrt is as in Hugging Face's get_inverse_sqrt_schedule", () => {
   }
 });
 
-describe("the functions behind them", () => {
+describe("the functions in ts/math.ts", () => {
   const ulps = (actual: number, expected: number) =>
     Math.abs(actual - expected) / (Math.abs(expected) * 2 ** -52 || 2 ** -1074);
 
@@ -371,7 +371,7 @@ describe("the functions behind them", () => {
     );
   });
 
-  test("are exact where they can be", () => {
+  test("are exact where the result is a float64", () => {
     expect([
       log(1),
       exp(0),
@@ -457,7 +457,7 @@ describe("an optimizer", () => {
     expect(w.data[0]).toBeCloseTo(-1.5 - 0.25 - 0.8, 6);
   });
 
-  test("tells the numbers that hold at a step", () => {
+  test("gives the numbers of a step", () => {
     const { optimizer } = make(
       { lr: stepLR({ lr: 1, stepSize: 2 }), betas: [0.9, (step: number) => step / 10], weightDecay: 0.5 },
       adamw,
@@ -473,7 +473,7 @@ describe("an optimizer", () => {
     expect(() => group.hyperAt(11)).toThrow("adamw: at step 11, betas[1] must be in [0, 1), got 1.1");
   });
 
-  test("refuses a step whose number is out of range, and is as before", async () => {
+  test("refuses a step with a number out of range, and changes nothing", async () => {
     const { w, optimizer } = make(
       { lr: (step: number) => (step === 1 ? -1 : 1), betas: [0.9, (step: number) => 0.5] },
       adamw,
@@ -490,7 +490,7 @@ describe("an optimizer", () => {
     expect(optimizer.steps).toBe(2);
   });
 
-  test("names the group whose number is out of range", async () => {
+  test("names the group with a number out of range", async () => {
     const arena = small();
     const [a, b] = [arena.tensor("a", [1]), arena.tensor("b", [1])];
     const optimizer = sgd([{ params: [a] }, { params: [b], lr: (step: number) => 1 - step }]);

@@ -91,7 +91,7 @@ describe.each(cases)("$name", (one: Case) => {
     clipped.tensors.forEach(({ data }, i) => expect(error(data, scaled.tensors[i]!.data)).toBeLessThan(1e-6));
   });
 
-  test("clipping each tensor by its norm scales it, before all are", () => {
+  test("clipping by the norm of each tensor scales its gradient, before clipping by the norm of all", () => {
     const clipped = make(one, small(), { clipTensorNorm: 0.5, clipNorm: 0.6 });
     const scaled = make(one, small(), {});
     for (let step = 0; step < 4; step++) {
@@ -170,7 +170,7 @@ describe.each(cases)("$name", (one: Case) => {
     expect(gathered.state()).toEqual(plain.state());
   });
 
-  test("a scale of the gradients is as if they had been scaled", () => {
+  test("gradScale gives the step of scaled gradients", () => {
     const [scaled, plain] = [make(one, small(), { gradScale: 0.25 }), make(one, small(), {})];
     for (let step = 0; step < 4; step++) {
       scaled.load(step, (g) => g * 4);
@@ -181,7 +181,7 @@ describe.each(cases)("$name", (one: Case) => {
     expect(scaled.state()).toEqual(plain.state());
   });
 
-  test("averages and zeroing change nothing else, and are what they say", () => {
+  test("averages and zeroing are exact, and change nothing else", () => {
     const [riding, plain] = [make(one, small(), { ema: 0.9, zeroGrad: true }), make(one, small(), {})];
     let expected = riding.tensors.map(({ size }) => new Float64Array(size));
     for (let step = 0; step < 4; step++) {
@@ -204,7 +204,7 @@ describe.each(cases)("$name", (one: Case) => {
     expect(riding.state()).toEqual(plain.state());
   });
 
-  test.each(["throw", "skip"])("a gradient that is not finite, found before anything is written: %s", (nonFinite) => {
+  test.each(["throw", "skip"])("a gradient that is not finite is found before anything is written: %s", (nonFinite) => {
     const { tensors, optimizer, load, state } = make(one, small(), { nonFinite, ema: 0.9, zeroGrad: true });
     load(0);
     expect(optimizer.step()).toEqual({ gradNorm: expect.any(Number), skipped: false });
@@ -258,7 +258,7 @@ test.each([
   expect(after([2 * size])).toEqual(after([size, size]));
 });
 
-test("the norm and what follows from it have the same bits on any number of threads", async () => {
+test("the norm and the clipped step have the same bits on any number of threads", async () => {
   const shapes = [[1000, 300], [70_000], [250_001]];
   const added = { clipNorm: 1, clipTensorNorm: 0.8, agc: 0.01, nonFinite: "throw", ema: 0.99, accumulate: 2 };
   const results: unknown[] = [];
@@ -320,7 +320,7 @@ describe("averages", () => {
     }
   });
 
-  test("before the first step it is the parameters, and no exchange is made during a step", async () => {
+  test("before the first step they equal the parameters, and an exchange during a step is refused", async () => {
     const w = small().tensor("w", [3]);
     w.data.fill(7);
     const optimizer = sgd([w], { ema: 0.9 });
@@ -376,7 +376,7 @@ describe("averages", () => {
     expect([...optimizer.average(w)]).toEqual([1.5, 2, 3]);
   });
 
-  test("no step is made and nothing is saved from the averages", () => {
+  test("while they are exchanged, steps and saving are refused", () => {
     const w = small().tensor("w", [3]);
     const optimizer = sgd([w], { ema: 0.9 });
     optimizer.step();
@@ -388,7 +388,7 @@ describe("averages", () => {
     expect(optimizer.step().skipped).toBe(false);
   });
 
-  test("what there is no average for", () => {
+  test("options of averages without ema or swa are refused", () => {
     const w = small().tensor("w", [3]);
     for (const options of [{ emaWarmup: true }, { emaWarmup: true, swa: 2 }]) {
       expect(() => sgd([w], options)).toThrow("sgd: emaWarmup requires ema, got none");
@@ -396,7 +396,7 @@ describe("averages", () => {
     expect(() => sgd([w], { averageStart: 3 })).toThrow("sgd: averageStart requires ema or swa, got neither");
   });
 
-  test("one at a time", () => {
+  test("ema and swa together are refused", () => {
     const w = small().tensor("w", [3]);
     expect(() => sgd([w], { ema: 0.9, swa: 2 })).toThrow("sgd: ema and swa must not both be given");
   });
@@ -428,7 +428,7 @@ test.each(["throw", "skip"])("micro-batches whose sum is not finite are dropped:
 });
 
 describe("the scale of the loss", () => {
-  test("is divided out of the gradients, and of the norm that is reported", () => {
+  test("divides the gradients, and the norm that is reported", () => {
     const [scaled, plain] = [{ lossScale: 1024, clipNorm: 1 }, { clipNorm: 1 }].map((added) =>
       make({ factory: adamw, options: {} }, small(), added),
     ) as [ReturnType<typeof make>, ReturnType<typeof make>];
@@ -441,7 +441,7 @@ describe("the scale of the loss", () => {
     expect([scaled.optimizer.lossScale, plain.optimizer.lossScale]).toEqual([1024, 1]);
   });
 
-  test("follows overflows and good steps as PyTorch's GradScaler does", () => {
+  test("changes after overflows and good steps as in PyTorch's GradScaler", () => {
     const { tensors, optimizer, load, state } = make({ factory: sgd, options: {} }, small(), {
       lossScale: "dynamic",
       zeroGrad: true,
@@ -467,7 +467,7 @@ describe("the scale of the loss", () => {
   });
 });
 
-test("a report is one object for all steps, and one of its own for each asynchronous step", async () => {
+test("step() returns the same report each time, and stepAsync() a new one", async () => {
   const { optimizer, load } = make({ factory: sgd, options: {} }, small(), { clipNorm: 1 });
   load(0);
   const report = optimizer.step();
@@ -515,7 +515,7 @@ test("small gradients add up", () => {
   expect(error(w.data, [-2e-6])).toBeLessThan(0.1);
 });
 
-test("infinite and NaN norms do to all gradients what PyTorch's do, unless told otherwise", () => {
+test("by default, infinite and NaN norms scale all gradients as in PyTorch", () => {
   const { tensors, optimizer, load } = make({ factory: sgd, options: {} }, small(), { clipNorm: 1 });
   load(0);
   tensors[0]!.grad[0] = Infinity;
@@ -547,7 +547,7 @@ describe("refused", () => {
     expect(() => Object.assign(sgd([w]).hyper, { [name]: 1 })).toThrow(TypeError);
   });
 
-  test("averages where there are none", () => {
+  test("averages of an optimizer without them, and of other tensors", () => {
     const arena = small();
     const { w, b } = arena.tensors({ w: [4], b: [1] });
     expect(() => sgd([w]).average(w)).toThrow("sgd: average requires the option ema or swa, got neither");

@@ -39,13 +39,13 @@ function worker(code: string): Worker {
 
 const answer = (worker: Worker) => new Promise<any>((resolve) => worker.once("message", resolve));
 
-describe("how many", () => {
+describe("the number of threads", () => {
   afterEach(() => {
     vi.unstubAllGlobals();
     vi.restoreAllMocks();
   });
 
-  test("all cores, unless told otherwise", async () => {
+  test("all cores by default", async () => {
     expect((await open({})).threads).toBe(availableParallelism());
     expect((await open({ threads: 3 })).threads).toBe(3);
     expect((await open({ shared: false })).threads).toBe(1);
@@ -65,7 +65,7 @@ describe("how many", () => {
   });
 
   test.each(["there is no SharedArrayBuffer", "the page is not isolated"])(
-    "one where %s, unless asked for",
+    "one by default, and an error for two, where %s",
     async (why) => {
       if (why.includes("isolated")) vi.stubGlobal("crossOriginIsolated", false);
       else vi.stubGlobal("SharedArrayBuffer", undefined);
@@ -78,7 +78,7 @@ describe("how many", () => {
     },
   );
 
-  test("one where workers do not start, unless asked for", async () => {
+  test("one by default, and an error for three, where workers do not start", async () => {
     const missing = new URL("file:///none/worker.js");
     await expect(createArena({ threads: 3, workerUrl: missing })).rejects.toThrow(
       /^createArena: 3 threads are unavailable, the worker "file:\/\/\/none\/worker.js" does not start \(.*\); workerUrl must be .*; or leave threads out$/,
@@ -90,7 +90,7 @@ describe("how many", () => {
     expect((await open({})).threads).toBe(1);
   });
 
-  test("one of another version is refused, before it has done anything", async () => {
+  test("a worker of another version is refused before it does anything", async () => {
     const other = join(mkdtempSync(join(tmpdir(), "downhill-")), "worker.js");
     writeFileSync(other, readFileSync(join(root, "dist/worker.js"), "utf8").replaceAll("16384", "8192"));
     await expect(createArena({ threads: 2, workerUrl: pathToFileURL(other) })).rejects.toThrow(
@@ -99,7 +99,7 @@ describe("how many", () => {
     rmSync(dirname(other), { recursive: true });
   });
 
-  test("those that did not start are ended, and not counted", async () => {
+  test("threads that do not start are ended, and not counted", async () => {
     const { Worker } = threads;
     const silent: Worker[] = [];
     vi.spyOn(threads, "Worker").mockImplementation(function (_source, options) {
@@ -122,7 +122,7 @@ describe("how many", () => {
     vi.useRealTimers();
   });
 
-  test("from a file", async () => {
+  test("two with a worker from a file", async () => {
     const arena = await open({ threads: 2, workerUrl: pathToFileURL(join(root, "dist/worker.js")) });
     expect(arena.threads).toBe(2);
   });
@@ -195,7 +195,7 @@ describe("stepAsync", () => {
     },
   );
 
-  test("has the options of its call, where a schedule depends on more than the step", async () => {
+  test("has the options at the time of its call, if a schedule depends on more than the step", async () => {
     const arena = await open({ threads: 2 });
     const w = arena.tensor("w", [2 ** 20]);
     w.grad.fill(1);
@@ -212,7 +212,7 @@ describe("stepAsync", () => {
     expect(w.data[0]).toBe(-18 - 0.25 ** 3);
   });
 
-  test("ends where timers and clocks are fakes", async () => {
+  test("ends if timers and clocks are fakes", async () => {
     vi.useFakeTimers({ toFake: FAKES });
     try {
       const arena = await open({ threads: 2 });
@@ -248,7 +248,7 @@ describe("stepAsync", () => {
     expect(execFileSync(process.execPath, ["--input-type=module", "-e", code], options).trim()).toBe("-5");
   });
 
-  test("in a freed arena is refused, and one under way is ended", async () => {
+  test("is refused in a freed arena, and free() ends a step that is under way", async () => {
     const arena = await createArena({ threads: 2, maxBytes: 2 ** 28 });
     const { optimizer } = descent(arena, 2 ** 24);
     const [running, queued] = [optimizer.stepAsync(), optimizer.stepAsync()];
@@ -353,7 +353,7 @@ describe("an arena shared with another thread", () => {
     );
   });
 
-  test("is stepped by either", async () => {
+  test("can be stepped by either thread", async () => {
     const { w, optimizer, ask } = await pair();
     await ask("optimizer.step()");
     expect(new Set(w.data)).toEqual(new Set([-1]));
@@ -362,7 +362,7 @@ describe("an arena shared with another thread", () => {
     expect(new Set(w.data)).toEqual(new Set([-3]));
   });
 
-  test("but not by both at once", async () => {
+  test("cannot be stepped by both threads at once", async () => {
     const { arena, w, ask } = await pair();
     const optimizer = sgd([w], { lr: 1 });
     const running = optimizer.stepAsync(); // needs turns of the event loop, which the loop below blocks
@@ -419,7 +419,7 @@ describe("an arena shared with another thread", () => {
     expect(second.w.data[0]).toBe(-1);
   });
 
-  test("is not made of anything else", async () => {
+  test("is not attached from anything but a handle", async () => {
     const handle = (await open({ threads: 1 })).share();
     const module = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0));
     const memory = new WebAssembly.Memory({ initial: 1, maximum: 1 });
@@ -489,7 +489,7 @@ describe("an arena shared with another thread", () => {
     }
   });
 
-  test("is not made of unshared memory", async () => {
+  test("is not attached from unshared memory", async () => {
     const { memory } = await open({ shared: false }).then((arena) => ({
       memory: arena.internals("test").space.memory,
     }));

@@ -106,7 +106,7 @@ test("wrappers keep the optimizer's types, and add their own", () => {
   lookahead(adam(model), { k: 5 });
 });
 
-test("the type of gradNorm says when it is there", async () => {
+test("the type of gradNorm follows from the options", async () => {
   const { gradNorm } = adamw(model, { lr: 1, clipNorm: 1 }).step();
   expectTypeOf(gradNorm).toEqualTypeOf<number>();
   expectTypeOf((await adamw(model, { clipTensorNorm: 1 }).stepAsync()).gradNorm).toEqualTypeOf<number>();
@@ -154,7 +154,7 @@ test("batches are indices", () => {
   for (const batch of batches(10, 2)) expectTypeOf(batch).toEqualTypeOf<Uint32Array>();
 });
 
-test("views of unshared memory are views of an ArrayBuffer, as a Blob takes them", async () => {
+test("views of unshared memory are views of an ArrayBuffer, which Blob requires", async () => {
   const unshared = createArenaSync({ shared: false }).tensors({ w: [3] });
   expectTypeOf(unshared.w.data).toEqualTypeOf<Float32Array<ArrayBuffer>>();
   expectTypeOf((await createArena({ shared: false })).tensor("w", [3]).grad).toEqualTypeOf<Float32Array<ArrayBuffer>>();

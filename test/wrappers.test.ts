@@ -115,7 +115,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     }
   });
 
-  test("each around the other, and with the options of a step", () => {
+  test("sam and lookahead can be combined, in any order and with the options of a step", () => {
     const options = { accumulate: 2, clipNorm: 0.5, ema: 0.9, lossScale: 4 };
     const [plain, one, other] = [made(factory, options), made(factory, options), made(factory, options)];
     lookahead(sam(one.optimizer), { syncPeriod: 2 });
@@ -134,7 +134,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
     expect(averages(one)).toEqual(averages(plain));
   });
 
-  test("saved, loaded and gone on with", () => {
+  test("a run that is resumed gives the same bits", () => {
     const [run, again] = [made(factory, { accumulate: 2 }), made(factory, { accumulate: 2 })];
     for (const { optimizer } of [run, again]) lookahead(sam(optimizer), { syncPeriod: 3 });
     for (let i = 0; i < 7; i++) run.optimizer.step(run.closure);
@@ -152,7 +152,7 @@ describe("lookahead", () => {
     return { ...run, slow: () => run.tensors.map((tensor) => [...run.optimizer.state(tensor).slow]) };
   };
 
-  test("slow weights begin as the parameters of the first step that is made", () => {
+  test("slow weights start as the parameters at the first step", () => {
     const { tensors, optimizer, slow, closure } = run({ accumulate: 2, nonFinite: "skip" });
     lookahead(optimizer, { syncPeriod: 2 });
     closure();
@@ -165,7 +165,7 @@ describe("lookahead", () => {
     expect(slow().map(([first]) => first)).toEqual([2, 3, 4]);
   });
 
-  test("or as they are when steps have been made before", () => {
+  test("slow weights start as the present parameters after earlier steps", () => {
     const { tensors, optimizer, slow, closure } = run();
     for (let i = 0; i < 3; i++) optimizer.step(closure);
     lookahead(optimizer);
@@ -177,7 +177,7 @@ describe("lookahead", () => {
     expect(slow()).not.toEqual(begun);
   });
 
-  test("a checkpoint without them is another optimizer's, unless asked not to be strict", () => {
+  test("a checkpoint without slow weights is refused, unless strict is false", () => {
     const [plain, ahead] = [run(), run()];
     lookahead(ahead.optimizer, { syncPeriod: 3 });
     for (let i = 0; i < 4; i++) plain.optimizer.step(plain.closure);
@@ -226,7 +226,7 @@ describe("sam", () => {
     optimizer.step();
   });
 
-  test("parameters go as far as rho, and come back to the bit", () => {
+  test("parameters move by rho, and are restored to the bit", () => {
     const { tensors, optimizer, closure } = run({}, 0.3);
     tensors[0]!.data.set([-0, 1e-42, Infinity, -Infinity], 0);
     const before = copies(tensors);
@@ -255,7 +255,7 @@ describe("sam", () => {
     }
   });
 
-  test("what a closure throws leaves parameters and state as they were, the first time and the second", async () => {
+  test("an error of the closure, at the first or the second call, changes neither parameters nor state", async () => {
     const { tensors, optimizer, closure } = run({ momentum: 0.9 });
     optimizer.step(closure);
     const before = save(tensors, optimizer);
@@ -277,7 +277,7 @@ describe("sam", () => {
     expect(optimizer.steps).toBe(2);
   });
 
-  test("a gradient that is not finite at the perturbed parameters restores them, too", () => {
+  test("parameters are restored after a gradient that is not finite at the perturbed parameters", () => {
     const { tensors, optimizer, closure } = run({ nonFinite: "throw" });
     const before = copies(tensors);
     let calls = 0;
@@ -290,7 +290,7 @@ describe("sam", () => {
     expect(copies(tensors)).toEqual(before);
   });
 
-  test("between perturb() and step() nothing else is done", () => {
+  test("between perturb() and step(), other calls are refused", () => {
     const { tensors, optimizer, closure } = run({ ema: 0.9 });
     closure();
     const file = save(tensors, optimizer);
@@ -319,7 +319,7 @@ describe("sam", () => {
   });
 });
 
-test("any optimizer takes a closure", async () => {
+test("any optimizer accepts a closure", async () => {
   const [plain, called, turns] = [made(adamw), made(adamw), made(adamw)];
   for (let i = 1; i <= 3; i++) {
     plain.closure();
@@ -391,7 +391,7 @@ test.each<[string, (of: (o?: object) => Any) => unknown, new (...args: never) =>
   } else expect(() => act(() => make())).toThrow(message);
 });
 
-test("the same bits on any number of threads", async () => {
+test("any number of threads gives the same bits", async () => {
   const results: Float32Array[][] = [];
   for (const [threads, turns] of [
     [1, false],

@@ -61,7 +61,7 @@ function untrained(shapes: Record<string, readonly number[]> = { w: [3, 4], b: [
   return { arena, model, optimizer: factory(model, options) };
 }
 
-test("steps, saved, loaded in another process, and more steps are the bits of all steps, for every rule", () => {
+test("a run that is resumed in another process gives the bits of a run that was never stopped, for every rule", () => {
   const specs: Spec[] = cases.map(({ rule, options }) => ({ rule: rule.name, options }));
   writeFileSync(join(folder, "specs.json"), JSON.stringify(specs));
   const runs = specs.map((spec, i) => {
@@ -136,7 +136,7 @@ test("a run whose state is not restored gives other results", () => {
   expect(Buffer.compare(keep(again), file)).not.toBe(0);
 });
 
-test("the file is as safetensors says, aligned, and nothing but names and numbers", () => {
+test("the file follows the safetensors format, is aligned, and has text as metadata", () => {
   const { model, optimizer } = trained();
   const file = save(model, optimizer, { epoch: 3 });
   const { header, data } = parts(file);
@@ -164,7 +164,7 @@ test("the file is as safetensors says, aligned, and nothing but names and number
 /** Files that earlier versions of the package wrote. Never change them. The name is the format version and the rule. */
 const fixtures = readdirSync(new URL("fixtures", import.meta.url)).filter((name) => name.endsWith(".safetensors"));
 
-test.each(fixtures)("a file that was written before, and the run after it: %s", (name) => {
+test.each(fixtures)("a file of an earlier version loads, and its run continues: %s", (name) => {
   const { spec, params } = JSON.parse(fixture(name.replace(".safetensors", ".json")).toString());
   const run = start(spec);
   expect(resume(run, fixture(name)).leftOut).toEqual([]);
@@ -178,7 +178,7 @@ test.each(fixtures)("a file that was written before, and the run after it: %s", 
 
 const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));
 
-test("parameters alone", () => {
+test("parameters are saved and loaded without an optimizer", () => {
   const { model } = trained();
   const other = untrained();
   expect(load(save(model), other.model)).toEqual({ steps: 0, extra: undefined, leftOut: [] });
@@ -189,7 +189,7 @@ test("parameters alone", () => {
   expect(() => load(save(model), other.model, other.optimizer)).toThrow(wrong);
 });
 
-test("loading leaves the file as it is, a Buffer too", () => {
+test("loading does not change the bytes, also those of a Buffer", () => {
   const { model, optimizer } = trained();
   const file = Buffer.concat([Buffer.from("before"), save(model, optimizer)]).subarray(6);
   const before = Uint8Array.from(file);
@@ -204,7 +204,7 @@ function fourKiB() {
   return { file: save(model, optimizer, { note: "4 KiB" }), ...untrained(shapes) };
 }
 
-test("every bit that flips is found", () => {
+test("a flip of any bit is detected", () => {
   const { file, arena, model, optimizer } = fourKiB();
   expect(file.length).toBeGreaterThan(3500);
   const before = memoryOf(arena);
@@ -263,18 +263,18 @@ describe("a malformed file", () => {
     seen.set(title, said);
   });
 
-  test("each has an error of its own", () => {
+  test("each case has its own error", () => {
     expect(malformed.length).toBeGreaterThan(60);
     expect(new Set(seen.values()).size).toBeGreaterThan(60);
   });
 
-  test("the valid one is loaded", () => {
+  test("the valid file is loaded", () => {
     const other = untrained();
     expect(load(sealed(save(model, optimizer)), other.model, other.optimizer).steps).toBe(1);
   });
 });
 
-describe("what is not the same on both sides", () => {
+describe("differences between the file and the program", () => {
   const { model, optimizer } = (() => {
     const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
     const model = arena.tensors({ w: [3, 4], b: [4] });
@@ -398,7 +398,7 @@ describe("what is not the same on both sides", () => {
 });
 
 describe("refused", () => {
-  test("what is no file, no model, no optimizer, no JSON", () => {
+  test("arguments of wrong types", () => {
     const { model, optimizer } = trained();
     expect(() => load("run.safetensors" as never, model)).toThrow(
       new TypeError(
@@ -420,7 +420,7 @@ describe("refused", () => {
     }
   });
 
-  test("a model that lacks what the optimizer updates, and names that collide", () => {
+  test("a model without a tensor of the optimizer, and equal names", () => {
     const arena = small();
     const { w, b } = arena.tensors({ w: [2], b: [2] });
     expect(() => save([w], adamw([w, b]))).toThrow(
@@ -429,7 +429,7 @@ describe("refused", () => {
     expect(() => save([w, small().tensor("w", [2])])).toThrow('save: names must differ, got "w" of two arenas');
   });
 
-  test("what JSON cannot hold", () => {
+  test("an extra that JSON cannot hold", () => {
     const { model } = trained();
     expect(() => save(model, undefined, { big: 1n })).toThrow(/^save: extra must be what JSON can hold: /);
     const lost = [Infinity, NaN, new Float32Array(2), new Map([[1, 2]]), () => 1, Promise.resolve(), Symbol("s")];
@@ -452,7 +452,7 @@ describe("refused", () => {
     expect(() => load(save(model, opt), model, opt, opt as any)).toThrow("load: one optimizer at a time, got two");
   });
 
-  test("during a step, and after free", async () => {
+  test("calls during a step, and after free", async () => {
     const { arena, model, optimizer } = trained();
     const file = save(model, optimizer);
     const step = optimizer.stepAsync();
@@ -489,7 +489,7 @@ describe("with strict: false, state of options that differ starts at its initial
     expect(loaded({}, 3, { lossScale: "dynamic" }).optimizer.lossScale).toBe(65536);
   });
 
-  test("averages, of tensors that are new, too", () => {
+  test("averages, also those of new tensors", () => {
     const { w, optimizer, saved } = loaded({}, 3, { ema: 0.9 });
     expect([...optimizer.average(w)]).toEqual([...saved.w.data]);
     optimizer.step();
@@ -505,7 +505,7 @@ describe("with strict: false, state of options that differ starts at its initial
     expect([...wider.average(a)]).toEqual([...before.optimizer.average(before.w)]);
   });
 
-  test("what a rule computes once a step, of groups that are new", () => {
+  test("the rule's scalars, of new groups", () => {
     const arena = small();
     const { a, b } = arena.tensors({ a: [2], b: [2] });
     const [one, two] = [nadam([a]), nadam([{ params: [a] }, { params: [b] }])];
@@ -515,7 +515,7 @@ describe("with strict: false, state of options that differ starts at its initial
     expect([two.groups[1]!.scalars[0]!.muProduct, two.steps]).toEqual([1, 3]);
   });
 
-  test("of tensors that are new, state that starts as the parameters", () => {
+  test("state that starts as the parameters, of new tensors", () => {
     const arena = small();
     const [a, b] = [arena.tensor("w", [4]), arena.tensor("head", [2])];
     const one = madgrad([a]);
@@ -554,7 +554,7 @@ describe("with strict: false, state of options that differ starts at its initial
     expect(one.groups[0]!.scalars[0]).toMatchObject({ columns: 1000 });
   });
 
-  test.each([2, 8])("L-BFGS's history, if it was longer or shorter, of %i", (historySize) => {
+  test.each([2, 8])("the history of L-BFGS, if historySize is %i instead of 4", (historySize) => {
     const w = small().tensor("w", [3]);
     const closure = () => {
       w.data.forEach((x, i) => {
@@ -611,12 +611,12 @@ test("names of any kind are restored", () => {
   );
 });
 
-test("the checksum without zlib is zlib's", () => {
+test("the portable checksum is that of zlib", () => {
   fc.assert(fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => portableCrc32(bytes) === crc(bytes)));
 });
 
 describe("files", () => {
-  test("are written, replaced, and read, by path and by URL, and nothing is left beside them", async () => {
+  test("are written, replaced and read, by path and by URL, and no temporary file stays", async () => {
     const place = mkdtempSync(join(folder, "files-"));
     const { model, optimizer } = trained();
     const path = join(place, "run.safetensors");
@@ -629,7 +629,7 @@ describe("files", () => {
     expect(other.model.w!.data).toEqual(model.w!.data);
   });
 
-  test("hold what was there when they were saved", async () => {
+  test("have the values at the time of the call", async () => {
     const { model, optimizer } = trained();
     const path = join(folder, "then.safetensors");
     const expected = save(model, optimizer);
@@ -639,7 +639,7 @@ describe("files", () => {
     expect(Buffer.compare(readFileSync(path), expected)).toBe(0);
   });
 
-  test.runIf(process.platform !== "win32")("keep who may read them", async () => {
+  test.runIf(process.platform !== "win32")("keep their permissions", async () => {
     const path = join(mkdtempSync(join(folder, "mode-")), "run");
     for (const mode of [0o600, 0o666]) {
       writeFileSync(path, "old");
@@ -649,7 +649,7 @@ describe("files", () => {
     }
   });
 
-  test("several at once, to one path, leave the last of them, whole", async () => {
+  test("several saves to one path at once leave the last one, complete", async () => {
     const path = join(mkdtempSync(join(folder, "race-")), "run");
     const runs = [1, 2, 3, 4].map((x) => {
       const w = small({ maxBytes: 2 ** 23 }).tensor("w", [600_000 / x]); // later ones are written sooner
@@ -664,7 +664,7 @@ describe("files", () => {
     expect(w.data.every((x) => x === 4)).toBe(true);
   });
 
-  test("follow a link", async () => {
+  test("are written through symbolic links", async () => {
     const place = mkdtempSync(join(folder, "link-"));
     const { model } = trained();
     writeFileSync(join(place, "target"), "old");
@@ -673,7 +673,7 @@ describe("files", () => {
     expect(readFileSync(join(place, "target")).length).toBeGreaterThan(3);
   });
 
-  test("of any name that a folder can have", async () => {
+  test("may have any name that a folder allows", async () => {
     const place = mkdtempSync(join(folder, "long-"));
     const { model } = trained();
     for (const name of ["x".repeat(255), "é".repeat(127), ".hidden", "a b\nc", "-"]) {
@@ -704,7 +704,7 @@ describe("files", () => {
     },
   );
 
-  test.runIf(process.platform === "linux")("never replace devices or pipes, which are not read either", async () => {
+  test.runIf(process.platform === "linux")("devices and pipes are neither replaced nor read", async () => {
     const place = mkdtempSync(join(folder, "device-"));
     const { model } = trained();
     execFileSync("mkfifo", [join(place, "pipe")]);
@@ -785,7 +785,7 @@ describe("files", () => {
     expect(readdirSync(place).sort()).toEqual(["main.mjs", "run"]);
   });
 
-  test("have a path", async () => {
+  test("need a path", async () => {
     const { model } = trained();
     for (const path of [7, "", undefined, null, {}, Symbol("x")]) {
       await expect(saveFile(path as never, model)).rejects.toThrow(
@@ -806,7 +806,7 @@ describe("files", () => {
     expect(long?.length).toBeLessThan(1000);
   });
 
-  test("what is given to loadFile may change during the call", async () => {
+  test("the arguments of loadFile may change during the call", async () => {
     const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
     const { w, v } = arena.tensors({ w: [3], v: [2] });
     const path = join(folder, "changing");
@@ -822,7 +822,7 @@ describe("files", () => {
     arena.free();
   });
 
-  test("that cannot be written or read are an error, and the old one stays", async () => {
+  test("a file that cannot be written or read is an error, and the old file stays", async () => {
     const { model } = trained();
     const place = mkdtempSync(join(folder, "bad-"));
     await expect(saveFile(join(place, "none/run"), model)).rejects.toThrow(

@@ -52,7 +52,7 @@ function run(
   return { all, optimizer };
 }
 
-test("every rule's checkpoints come back to the same bytes, whatever the gradients were", () => {
+test("save, load and save give the same bytes, for every rule and any gradients", () => {
   fc.assert(
     fc.property(program, (program) => {
       const arenas = [0, 1].map(() => createArenaSync({ maxBytes: 2 ** 18, threads: 1 }));
@@ -175,7 +175,7 @@ describe("a sealed checkpoint whose counts contradict each other", () => {
     expect(said.length).toBeLessThan(1000);
   });
 
-  test("however many differences there are, few are told", () => {
+  test("a message names few of many differences", () => {
     const bytes = changed((_, rule) => {
       rule.groups = Array(1e5).fill(1);
       for (let i = 0; i < 1e5; i++) rule[`o${i}`] = i;
@@ -187,7 +187,7 @@ describe("a sealed checkpoint whose counts contradict each other", () => {
     expect(leftOut.at(-1)).toBe("the optimizer has more in the file");
   });
 
-  test("is loaded if they agree: each tensor has its own count", () => {
+  test("loads if each tensor has a valid count of its own", () => {
     const other = make();
     load(
       changed((counts) => ((counts.since = [[0, 2]]), (counts.scalars = [[{}, {}]]))),
@@ -243,7 +243,7 @@ describe.each(cases.filter(({ rule }) => !hasCommonScalars(rule)))("$name, with 
     expect(bits(b!)).toEqual(bits(fresh.tensors));
   });
 
-  test("tensors of one group in two groups go on", () => {
+  test("tensors of one group continue in two groups", () => {
     const saved = trained({ a: [3, 2], b: [2, 4] }, 4);
     const tensors = make({ a: [3, 2], b: [2, 4] });
     const optimizer = factory(
@@ -295,7 +295,7 @@ describe("with strict: false", () => {
     expect(results[0]).toEqual(results[1]);
   });
 
-  test("averages of new tensors begin with them", () => {
+  test("the average of a new tensor begins as the tensor", () => {
     const before = make("a");
     const saved = sgd(before.model, { lr: 0, swa: 1 });
     for (let i = 0; i < 99; i++) saved.step();
@@ -324,7 +324,7 @@ describe("with strict: false", () => {
     expect([a.data[0], b.data[0]]).toEqual([-1, 1]);
   });
 
-  test("tensors of two groups, renamed, in one group", () => {
+  test("tensors of two groups continue in one group, with other names", () => {
     const saved = make("module.a", "module.b");
     const one = adamw(
       saved.model.map((tensor) => ({ params: [tensor] })),

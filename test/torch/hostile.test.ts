@@ -30,7 +30,7 @@ function nested(): unknown[] {
   return list;
 }
 
-describe("lists that hold each other", () => {
+describe("lists that contain each other", () => {
   const lists = `]q\0${Array.from({ length: 40 }, (_, i) => `](h${String.fromCharCode(i)}h${String.fromCharCode(i)}eq${String.fromCharCode(i + 1)}`).join("")}`;
   const text = (value: string) => `X${String.fromCharCode(value.length)}\0\0\0${value}`;
   const places: [title: string, make: (list: any) => any, file: string][] = [
@@ -71,7 +71,7 @@ describe("lists that hold each other", () => {
   });
 });
 
-describe("objects that take more than their bytes", () => {
+describe("objects that take more memory than their bytes", () => {
   const MB = 2 ** 20;
   const many = (body: string, count: number) => `\x80\x02${body.repeat(count)}.`;
   test.each([
@@ -133,7 +133,7 @@ describe("objects that take more than their bytes", () => {
     expect(message).toMatch(/values of at most 24 times its size|arguments that are not understood/);
   });
 
-  test("a dictionary that is in another one many times is looked at once", () => {
+  test("a dictionary that occurs many times in another one is read once", () => {
     let looks = 0;
     const shared = new Proxy({}, { ownKeys: () => (looks++, []), getPrototypeOf: () => null });
     const file = Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [i, shared]));
@@ -141,7 +141,7 @@ describe("objects that take more than their bytes", () => {
     expect(looks).toBe(1);
   });
 
-  test("a state of many entries, which many tensors can have", () => {
+  test("a state with too many entries", () => {
     const state = Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`slot${i}`, 1]));
     const file = { state: { 0: state }, param_groups: [{ params: [0] }] };
     expect(messageOf(() => loadOptimizer(file, adamw([small().tensor("w", [1])])))).toContain(
@@ -192,7 +192,7 @@ test.each([
   ).toContain("the file must contain");
 });
 
-test("hooks and more arguments than are known are errors", () => {
+test("hooks and unknown arguments are errors", () => {
   expect(
     messageOf(() => readTorch(pickled(tensorCall("K\0", "K\x04\x85", "K\x01\x85", undefined, "}K\x01")))),
   ).toContain("got arguments that are not understood");
@@ -207,7 +207,7 @@ test("hooks and more arguments than are known are errors", () => {
   ).toContain("got arguments that are not understood");
 });
 
-test("pickles of any grammar are read, or an error of ours", () => {
+test("pickles of any grammar give a value, or an error of this package", () => {
   fc.assert(
     fc.property(grammarPickle, (text) => {
       const before = process.memoryUsage().rss;
@@ -294,13 +294,13 @@ describe("the format before PyTorch 1.6", () => {
     expect(readTorch(Buffer.from([0x80, protocol, ...frame, ...magic, ...rest]))).toEqual(readTorch(legacy));
   });
 
-  test("wherever it breaks off, it is an error", () => {
+  test("a file that is cut off at any byte is an error", () => {
     for (let length = 0; length < legacy.length; length++) {
       expect(() => readTorch(legacy.subarray(0, length))).toThrow(/^readTorch: /);
     }
   });
 
-  test("whichever byte changes, it is an error of ours or a value", () => {
+  test("a file with any byte changed gives a value, or an error of this package", () => {
     for (let at = 0; at < legacy.length; at++) {
       for (const change of [1, 0x80, 0xff]) {
         const bytes = Uint8Array.from(legacy);

@@ -67,7 +67,7 @@ test("a part of a checkpoint that is no model is an error that names the part", 
   ).toThrow("torch.device");
 });
 
-test("a negative view", () => {
+test("a view with the negative bit", () => {
   const model = small().tensors({ w: [2], v: [2] });
   loadModel(here("neg.pt"), model);
   expect([[...model.w.data], [...model.v.data]]).toEqual([
@@ -123,7 +123,7 @@ describe("an optimizer's state_dict", () => {
     expect(optimizer.steps).toBe(state[1].step.item());
   });
 
-  test("names that agree, and names that do not", () => {
+  test("names that are the same, and names that differ", () => {
     const groups = (model: ReturnType<typeof net>, bias: Tensor = model["fc.bias"]) => [
       { params: [model["emb.weight"]] },
       { params: [model["fc.weight"], bias] },
@@ -156,7 +156,7 @@ describe("parameters with different numbers of steps", () => {
     return { a, b, optimizer: adam([a, b]) };
   };
 
-  test("each goes on from its own count, and so does a checkpoint", () => {
+  test("each continues from its own count, also after a checkpoint", () => {
     const run = make();
     const { state } = readTorch(here("steps_o.pt")) as any;
     expect(loadOptimizer(here("steps_o.pt"), run.optimizer)).toEqual({ leftOut: [] });

@@ -53,7 +53,7 @@ test("shards, as bytes and on disk", async () => {
   }
 });
 
-test("a file on disk is read where it is asked for", async () => {
+test("only the requested part of a file on disk is read", async () => {
   const path = join(folder, "sparse.safetensors");
   const header = JSON.stringify({
     big: { dtype: "F32", shape: [2 ** 33], data_offsets: [0, 2 ** 35] },
@@ -83,7 +83,7 @@ test("a file that was replaced is an error, and a model keeps all its values", a
   expect([...model.a.data, ...model.b.data]).toEqual([0, 0, 0]);
 });
 
-test("a path is that of the time of the call, and a URL may be another realm's", async () => {
+test("a relative path is resolved at the time of the call, and a URL may be of another realm", async () => {
   const bytes = shards["one.safetensors"];
   writeFileSync(join(folder, "relative.safetensors"), bytes);
   const before = process.cwd();
@@ -98,7 +98,7 @@ test("a path is that of the time of the call, and a URL may be another realm's",
   );
 });
 
-test("an index is not read if it is larger than any", async () => {
+test("an index above the limit is not read", async () => {
   const path = join(folder, "large.json");
   writeFileSync(path, "");
   truncateSync(path, 2 ** 33);

@@ -52,7 +52,7 @@ const none: Record<string, object> = {
   adafactor: { eps: [2 ** -23, 1e-3] },
 };
 
-test("an optimizer that PyTorch's file set back to fewer steps can be saved and loaded", () => {
+test("an optimizer that a file of PyTorch sets to fewer steps can be saved and loaded", () => {
   const model: Record<string, Tensor> = small().tensors({ w: [2] });
   const optimizer = adamw(model, { lossScale: "dynamic" });
   optimizer.step();
@@ -63,7 +63,7 @@ test("an optimizer that PyTorch's file set back to fewer steps can be saved and 
   expect(load(save(model, optimizer), model, optimizer).steps).toBe(1);
 });
 
-test("a real run of PyTorch's goes on to where PyTorch arrived", () => {
+test("a real run of PyTorch continues to PyTorch's result", () => {
   const model: Record<string, Tensor> = small().tensors({
     "0.weight": [7, 9],
     "0.bias": [7],
@@ -119,7 +119,7 @@ describe.each(Object.keys(cases))("%s", (rule) => {
     }
   };
 
-  test("goes on from PyTorch's file", () => {
+  test("continues from PyTorch's file", () => {
     const run = make();
     for (const name in run.model) run.model[name]!.data.set(before[name]);
     loadOptimizer(here(`fixtures/${rule}.pt`), run.optimizer, { steps: 5 });
@@ -127,7 +127,7 @@ describe.each(Object.keys(cases))("%s", (rule) => {
     go(run);
   });
 
-  test("goes out again as it came in, to PyTorch and to Python's own unpickler", () => {
+  test("is written as it was read, for PyTorch and for Python's own unpickler", () => {
     const run = make();
     for (const name in run.model) run.model[name]!.data.set(before[name]);
     loadOptimizer(here(`fixtures/${rule}.pt`), run.optimizer, { steps: 5 });
@@ -196,7 +196,7 @@ test.skipIf(!python)("Python's own unpickler reads it, under an allow-list", () 
   ]);
 });
 
-test("data of every kind, in parts", () => {
+test("a file with many kinds of data is loaded in parts", () => {
   const whole = readTorch(here("fixtures/whole.pt")) as any;
   expect([whole.epoch, whole.big]).toEqual([3, 2 ** 40]);
   const weight: number[] = JSON.parse(here("fixtures/whole.json").toString());
@@ -218,7 +218,7 @@ test("data of every kind, in parts", () => {
   expect(whole.model["1.num_batches_tracked"].dtype).toBe("I64");
 });
 
-test("half precision, to the bit", () => {
+test("half precision is exact", () => {
   // Sign, exponent and fraction, by the definition of IEEE 754.
   const bits = Uint16Array.from({ length: 65536 }, (_, i) => i);
   const header = JSON.stringify({ w: { dtype: "F16", shape: [65536], data_offsets: [0, 131072] } });
@@ -238,7 +238,7 @@ test("half precision, to the bit", () => {
   }
 });
 
-test("schedules stay, averages begin, micro-batches begin", () => {
+test("schedules stay, and averages and micro-batches begin again", () => {
   const model: Record<string, Tensor> = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
   const lr = stepLR({ lr: 0.5, stepSize: 2 });
   const groups = [{ params: [model["0.weight"]!, model.scale!] }, { params: [model["0.bias"]!], lr }];
@@ -254,7 +254,7 @@ test("schedules stay, averages begin, micro-batches begin", () => {
   expect(optimizer.steps).toBe(6);
 });
 
-test("slow weights begin as the parameters", () => {
+test("slow weights start as the parameters", () => {
   const model = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
   const optimizer = lookahead(adamw([{ params: [model["0.weight"], model.scale] }, { params: [model["0.bias"]] }]));
   model.scale.data.fill(3);
@@ -433,7 +433,7 @@ describe("what does not fit", () => {
   ];
   test.each(table)("%s", (_, act, message) => expect(act).toThrow(message));
 
-  test("is left out, if so asked", () => {
+  test("is left out with strict: false", () => {
     const [here_, there] = [model(), readTorch(here("fixtures/whole.pt")) as any];
     const { leftOut } = loadModel(there.parameter, here_, { strict: false });
     expect(leftOut).toHaveLength(4);
@@ -568,7 +568,7 @@ describe("hostile", () => {
     expect(() => readTorch(bytes)).toThrow(message);
   });
 
-  test("lists that hold each other a billion times are told of in a line", () => {
+  test("lists that contain each other a billion times give a short error", () => {
     // Each list holds the one before it ten times; the last one replaces a group.
     const lists =
       "]q\0" +
@@ -610,7 +610,7 @@ describe("hostile", () => {
     expect(Object.entries(read)).toEqual([["__proto__", 7]]);
   });
 
-  test("a tensor that repeats one number 10^12 times takes no memory, and fits no model", () => {
+  test("a tensor that repeats one number 10^12 times takes no memory, and is refused for a model", () => {
     const huge = readTorch(pickled(tensor("K\0", "\x8a\x06\0\0\0\0\0\x01\x85", "K\0\x85"))) as FileTensor;
     expect(huge.shape).toEqual([2 ** 40]);
     const dict = Object.assign(Object.create(null), { w: huge });
@@ -641,7 +641,7 @@ describe("hostile", () => {
   };
 });
 
-test("archives come back", () => {
+test("an archive is read as it was written", () => {
   const files = new Map([
     ["a/ä", Uint8Array.of(1, 2, 3)],
     ["b", new Uint8Array()],
@@ -674,7 +674,7 @@ describe("L-BFGS", () => {
     return { x, y, optimizer, closure };
   };
 
-  test.each(Object.keys(runs))("goes on from PyTorch's file, and out again: %s", (search) => {
+  test.each(Object.keys(runs))("continues from PyTorch's file, and is written again: %s", (search) => {
     const { before, after } = runs[search];
     const bytes = here(`fixtures/lbfgs_${search}.pt`);
     const run = make(search, before);
@@ -728,7 +728,7 @@ describe("L-BFGS", () => {
   });
 });
 
-test("what other realms hand in is accepted: structuredClone keeps tensors", () => {
+test("values of other realms and clones of tensors are accepted", () => {
   const dict = readTorch(here("fixtures/adamw.pt"));
   const run = () => {
     const model = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
@@ -758,7 +758,7 @@ test("two tensors of one name are an error", () => {
   expect(loadModel(saveModel([a, a]), [a, a])).toEqual({ leftOut: [] });
 });
 
-test("strict: false loads what fits, whatever the counts", () => {
+test("strict: false loads what fits, for any numbers of groups and params", () => {
   const model = small().tensors({ "0.weight": [7, 9], "0.bias": [7], scale: [] });
   const bytes = here("fixtures/adamw.pt");
   const { state } = readTorch(bytes) as any;
@@ -777,7 +777,7 @@ test("strict: false loads what fits, whatever the counts", () => {
   expect(steps).toEqual([5, 5, 1]);
 });
 
-test("options that are in conflict with each other are an error, and are not written", () => {
+test("options that contradict each other are an error, and are not written", () => {
   const w = small().tensor("w", [2]);
   const file = saveOptimizer(sgd([w], { momentum: 0.9, nesterov: true }));
   const state = readTorch(file) as any;
@@ -789,7 +789,7 @@ test("options that are in conflict with each other are an error, and are not wri
   expect(optimizer.hyper).toMatchObject({ lr: 0.2, dampening: 0.5, nesterov: false });
 });
 
-test("strict: false: a tensor of another shape begins with its first step", () => {
+test("strict: false: a tensor of another shape starts with its first step", () => {
   const [before, after] = [small().tensors({ a: [2], b: [2] }), small().tensors({ a: [2], b: [3] })];
   const saved = adam([before.a, before.b], { lr: 0.1 });
   for (let i = 0; i < 1000; i++) saved.step();

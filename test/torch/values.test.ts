@@ -115,7 +115,7 @@ describe.each([
     expect(plain(extra[key])).toEqual(there);
   });
 
-  test("none of them is a model, and each is an error of a line where a tensor is wanted", () => {
+  test("none of them is a model, and each instead of a tensor is a short error", () => {
     const arena = createArenaSync({ maxBytes: 2 ** 17, threads: 1 });
     const w = arena.tensor("w", [77]);
     for (const [key, value] of Object.entries(extra)) {
