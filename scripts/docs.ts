@@ -116,6 +116,19 @@ And those that work otherwise:
 ${table(["optimizer", "what it does", "use it"], others)}
 Their names in other libraries: [porting](../porting.md).
 
+## Letters in the formulas
+
+| letter | meaning |
+|---|---|
+| \`p\` | a parameter |
+| \`g\` | its gradient, scaled and clipped |
+| \`t\` | the number of the step, counted from 1 |
+| \`b1\`, \`b2\`, \`b3\` | the numbers in \`betas\` |
+| \`m\`, \`v\` | the running means of \`g\` and of \`g ** 2\`, as in [\`adam\`](adam.md) |
+| \`g'\` | the transpose of a matrix |
+
+Names such as \`lr\` are options. If a page uses a letter for something else, it says so, or has a formula for it.
+
 ## Options and state
 
 Each with its default. "With" names the option that adds a slot of state.
@@ -168,6 +181,8 @@ function page(rule: Rule): string {
 
 ${laidOut(what)}
 
+${LETTERS}
+
 ${use}
 
 Source: ${source}
@@ -188,6 +203,9 @@ ${elsewhere.replace(/^Elsewhere: /, "")}${ported.has(name) ? CALLS : ""}
 }
 
 const CALLS = " The calls: [porting](../porting.md).";
+
+/** The link to the table of letters. */
+const LETTERS = "[The letters in these formulas](README.md#letters-in-the-formulas).";
 const ported = new Set(libraries.flatMap(({ ports }) => ports.map(ruleIn)));
 
 /** A slot's shape, as text. */
@@ -209,6 +227,8 @@ function functionPage(name: string, path: string): string {
   return `${made(path)}# ${name}
 
 ${laidOut(what)}
+
+${LETTERS}
 
 ${use}
 

@@ -10,7 +10,7 @@ export type AnyFactory = ((params: any, options?: any) => { readonly hyper: unkn
 type GroupOptionsOf<Factory extends AnyFactory> =
   ReturnType<Factory> extends { addGroup(group: infer Group): unknown } ? Omit<Group, "params"> : never;
 
-/** The options of a rule, for a library. `Group` tells which of its arrays are in a group. */
+/** The options of a rule, for another library. `Group` is the property of a group that names its arrays. */
 export type AdapterOptions<Factory extends AnyFactory, Group> = Omit<
   NonNullable<Parameters<Factory>[1]>,
   "zeroGrad"

@@ -1,6 +1,6 @@
 /**
- * Helpers for sizes and sums. And powers, logarithms and angles with the same bits on every engine, which `Math` does not
- * promise. They consist of sums and products, after Sun's fdlibm (1993). Powers are within 32 units in the last place,
+ * Sizes and sums; and powers, logarithms and cosines with the same bits on every engine, which `Math` does not promise.
+ * These functions consist of sums and products, after Sun's fdlibm (1993). Powers are within 32 units in the last place,
  * the others within two. Schedules and the scalars of rules need them.
  */
 

@@ -88,7 +88,7 @@ export type UnsharedOptions = ArenaOptions & { shared: false };
 /**
  * Makes an arena: reserves its memory, starts the threads, and waits until they are ready.
  * @throws a TypeError or RangeError for wrong options; an Error if the platform does not allow the shared memory, the
- * threads or the WebAssembly that the options require; a RangeError if it has too little address space left.
+ * threads or the WebAssembly that the options require; a RangeError if too little address space is left.
  */
 export function createArena(options: UnsharedOptions): Promise<Arena<Float32Array<ArrayBuffer>>>;
 export function createArena(options?: ArenaOptions): Promise<Arena>;
@@ -311,7 +311,10 @@ export class Arena<Data extends Float32Array = Float32Array> {
 
   /** Makes one tensor, filled with zeros. Errors as for `tensors`. */
   tensor(name: string, shape: Shape): Tensor<Data>;
-  /** The tensor with this name; a RangeError if there is none. */
+  /**
+   * The tensor with this name.
+   * @throws a TypeError unless the name is a string; a RangeError if there is no such tensor.
+   */
   tensor(name: string): Tensor<Data>;
   tensor(name: string, shape?: Shape): Tensor<Data> {
     if (typeof name !== "string") throw new TypeError(`tensor: the name must be a string, got ${show(name)}`);

@@ -29,9 +29,9 @@ async function inTurn(file: string, save: (earlier: Promise<void> | undefined) =
 }
 
 /**
- * Writes parts, one after the other, and replaces the file. If several calls write the same file, that of the last
- * call stays. After an error or a crash, the path has either the old file or the new one. The parts may change once
- * the promise is returned: they have been written or copied.
+ * Writes parts, one after the other, and replaces the file. If several calls write the same file, the last call wins.
+ * After an error or a crash, the path has either the old file or the new one. The parts may change once the promise is
+ * returned, because they have been written or copied.
  * @param path what `pathOf` returned
  * @throws an Error with a `cause` if the file cannot be written.
  */
@@ -215,7 +215,7 @@ function isRunning(pid: number): boolean {
     nodeProcess().kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as { code?: string }).code !== "ESRCH"; // another user's process is running, too
+    return (error as { code?: string }).code !== "ESRCH"; // another error means that the process is another user's
   }
 }
 

@@ -259,7 +259,7 @@ class Reader {
     if (!this.#next(character)) throw this.wrong(character);
   }
 
-  /** Calls `value` after each key; it reads the value. */
+  /** Calls `value` after each key, to read the key's value. */
   object(value: (key: string) => void): void {
     this.#must("{");
     if (this.#next("}")) return;

@@ -9,7 +9,7 @@ import type { Vector, Vectors } from "../optimizer/vectors.js";
 import { INSPECT } from "../platform.js";
 
 /**
- * `s` is a change of the parameters, `y` the change of the gradient over it, and `rho` the inverse of their product.
+ * `s` is a change of the parameters, `y` the change of the gradient over it, and `rho` the inverse of their dot product.
  */
 interface Pair {
   readonly y: Vector;

@@ -56,8 +56,8 @@ const rule = {
 /**
  * Minimizes a function with an estimate of its curvature, from the last changes of the gradient (a quasi-Newton
  * method). A step, `lbfgs(params, { lineSearchFn: "strong_wolfe" }).step(closure)`, makes up to `maxIter` iterations:
- * `p = p - t * H * g`. `H` is the estimate of the inverse Hessian. Without a line search the loss can rise. The history
- * reserves address space for `2 * historySize + 2 * min(maxIter, historySize) + 9` times the parameters, and takes
+ * `p = p - t * H * g`. `H` is the estimate of the inverse Hessian, and `t` the step length. Without a line search the
+ * loss can rise. The history reserves address space for `2 * historySize + 2 * min(maxIter, historySize) + 9` times the parameters, and takes
  * memory as it grows.
  *
  * Liu & Nocedal, 1989, https://doi.org/10.1007/BF01589116

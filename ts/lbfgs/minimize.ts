@@ -124,7 +124,7 @@ export function* minimize(
             yield vectors.combine(params, 1, base, t, direction);
             const loss = yield* evaluate();
             const slope = sign * (yield* vectors.dot(grads, direction));
-            // The search turns back from an infinite loss. A NaN in the loss or in a gradient is as bad: the point is useless.
+            // The search turns back from an infinite loss. A loss or a slope of NaN counts as an infinite loss.
             return { t, loss: Number.isNaN(loss + slope) ? Infinity : loss, slope, gradient: grads };
           },
           *keep(place: Place): ClosureComputation<Place> {

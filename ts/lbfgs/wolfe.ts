@@ -44,7 +44,7 @@ export function* strongWolfe<At extends Point, Step>(
   let now = yield* at(t);
   let round = 0;
 
-  // Go farther until such a point must lie between the last two points.
+  // Go farther, until a point that fits must lie between the last two points.
   let before = start;
   let bracket: [At, At] | undefined;
   while (round < most) {
@@ -59,7 +59,7 @@ export function* strongWolfe<At extends Point, Step>(
   }
   bracket ??= [start, now];
 
-  // Search between them until a point fits. Only the gradient of the lower one is needed again.
+  // Search between these two points until one fits. Only the gradient of the lower end is needed again.
   const lower = () => (bracket[0].loss <= bracket[1].loss ? 0 : 1);
   let low: 0 | 1 = lower();
   if (bracket[low] === now) bracket[low] = yield* keep(now);

@@ -1,4 +1,4 @@
-/** The operations in programs of rules of matrices. The kernels are in crate/src/matrix.rs. */
+/** The operations in programs of rules of matrices. The kernels are in crate/src/matrix.rs and crate/src/factored.rs. */
 
 import type { Shape } from "../arena/tensor.js";
 import { roundUp } from "../math.js";
@@ -7,8 +7,8 @@ import { roundUp } from "../math.js";
 export const PANEL = 8;
 export const TILE = 64;
 
-/** The number of rows of a piece of a copy. */
-const COPIED_ROWS = 4096;
+/** The number of rows of a piece of a copy, as in crate/src/matrix.rs. */
+const ARRANGED_ROWS = 4096;
 
 /**
  * The largest number of multiplications in a piece of a product, and of elements in a piece of a reduction. Such a
@@ -156,7 +156,7 @@ export class Matrices<Now> {
         ...source,
         ...filled,
       ],
-      pieces: Math.ceil(out.columns / PANEL) * Math.ceil(filled[0]! / COPIED_ROWS),
+      pieces: Math.ceil(out.columns / PANEL) * Math.ceil(filled[0]! / ARRANGED_ROWS),
       bytes: 16 * out.rows * out.columns, // element by element
     };
   }

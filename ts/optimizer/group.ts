@@ -77,7 +77,7 @@ const snapshotOf = (rule: Rule, values: Values): Snapshot =>
     : () => values;
 
 /** Hyper-parameters without schedules. */
-export type Resolved<Hyper> = {
+type Resolved<Hyper> = {
   readonly [Name in keyof Hyper]: Hyper[Name] extends readonly unknown[]
     ? Resolved<Hyper[Name]>
     : Exclude<Hyper[Name], Schedule | ((step: number) => number)>;

@@ -21,7 +21,7 @@ export interface Part {
 
 /** The kinds of tasks, in the order of a step. The last one is for `hessian()`. Each is a call of a segment. */
 const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "average", "averageHessian"] as const;
-export type Kind = (typeof KINDS)[number];
+type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
 
 /** The least number of bytes that an update in streams reads and writes. Its arrays are taken to be larger than caches. */

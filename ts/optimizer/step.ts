@@ -39,7 +39,7 @@ export interface StepReport<GradNorm = number | undefined> {
 }
 
 /** A task, or a function that may return a task or a pause. */
-export type Phase = Task | (() => Task | typeof PAUSE | void);
+type Phase = Task | (() => Task | typeof PAUSE | void);
 
 /** The largest number of tensors whose scalars are computed without a pause. */
 const ADVANCED = 256;
@@ -111,7 +111,7 @@ export class Step implements Work<StepRequest> {
   /** The options of each group at this step. */
   readonly #options: Values[] = [];
   #parts: Parts | undefined;
-  /** Gives each tensor of a group its own segment. A RangeError if memory runs out. */
+  /** Gives each tensor of a group its own segment. Throws a RangeError if memory runs out. */
   readonly #separate: (group: Group) => void;
   /** Writes the tasks. */
   #writeTasks: (() => void) | undefined;
@@ -207,7 +207,10 @@ export class Step implements Work<StepRequest> {
     }
   }
 
-  /** Finds the tensors that have a gradient. Loops have an index, so that a step allocates nothing. A RangeError if memory runs out. */
+  /**
+   * Finds the tensors that have a gradient. Loops have an index, so that a step allocates nothing.
+   * @throws a RangeError if memory runs out.
+   */
   #findGradients(rests: (tensor: Tensor) => boolean): void {
     for (let g = 0; g < this.#groups.length; g++) {
       const group = this.#groups[g]!;
@@ -299,7 +302,7 @@ export class Step implements Work<StepRequest> {
   }
 
   /**
-   * The options of an asynchronous step that is requested now, and the tensors that have a gradient. Options are computed
+   * The options of an asynchronous step that is requested now, and the tensors without a gradient. Options are computed
    * now, because a schedule may depend on more than the step, as a plateau does. If earlier steps are skipped, the step has
    * another number than expected. Then the options are computed again.
    */
@@ -395,7 +398,7 @@ export class Step implements Work<StepRequest> {
     else this.#takeMicroBatches();
   };
 
-  /** The micro-batches so far are those of this step. */
+  /** Makes this step from the micro-batches so far. */
   #takeMicroBatches(): void {
     this.#summed = this.#microBatches;
     this.#microBatches = 0;

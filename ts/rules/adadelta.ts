@@ -9,8 +9,8 @@ import { rule } from "../rule.js";
  *
  * Zeiler, 2012, https://arxiv.org/abs/1212.5701
  *
- * Use it for runs without a search for the rate: 1 fits most. It starts slowly, because the first updates have the size
- * of the root of eps.
+ * Use it for runs without a search for the rate: a rate of 1 suits most tasks. It starts slowly, because the first
+ * updates have the size of the root of eps.
  *
  * Elsewhere: PyTorch's `Adadelta`, Optax's `adadelta`. Keras and TensorFlow.js have a rate of 1e-3, rho 0.95 and eps
  * 1e-7; TensorFlow.js divides by the mean square of the earlier steps.

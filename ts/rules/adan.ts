@@ -7,14 +7,13 @@ import { rule } from "../rule.js";
  * running means of `g`, `d` and `(g + b2 * d) ** 2`, each with bias correction: `p = (p - lr * (m + b2 * c) / (sqrt(n)
  * + eps)) / (1 + lr * weightDecay)`.
  *
- * Xie et al., 2022, https://arxiv.org/abs/2208.06677; with the authors' betas; Optax 0.2.8 uses one minus them as the
- * weight of the change
+ * Xie et al., 2022, https://arxiv.org/abs/2208.06677; betas as in the authors' code
  *
  * Use it for vision and language models instead of `adamw`, at rates several times as large, if there is memory for
  * twice its state.
  *
- * Elsewhere: Optax 0.2.8's `adan` has another formula (above), adds 1e-8 under the root, and decays like `noProx`.
- * PyTorch, Keras and TensorFlow.js have none.
+ * Elsewhere: Optax 0.2.8's `adan` has `1 - b2` where these formulas have `b2`, adds 1e-8 under the root, and decays like
+ * `noProx`. PyTorch, Keras and TensorFlow.js have none.
  */
 export const adan = rule("adan", {
   kernels,

@@ -5,9 +5,9 @@ import { rule } from "../rule.js";
 /**
  * Chooses each parameter as the best one for all gradients so far, with penalties ("follow the regularized leader");
  * with an L1 penalty most parameters are exactly zero. With `r(n) = n ** -lrPower / lr`: `z = z + g + 2 * l2Shrinkage *
- * p - (r(n + g ** 2) - r(n)) * p; n = n + g ** 2; p = (clip(z, l1) - z) / (r(n) + 2 * l2 + beta / lr)`. The first step
- * nearly forgets the first values of the parameters, unless its gradient is large compared with the root of
- * `initialAccumulatorValue`.
+ * p - (r(n + g ** 2) - r(n)) * p; n = n + g ** 2; p = (clip(z, l1) - z) / (r(n) + 2 * l2 + beta / lr)`. The numbers `l1`,
+ * `l2` and `l2Shrinkage` are the options that begin with these names. The first step nearly forgets the first values of
+ * the parameters, unless its gradient is large compared with the root of `initialAccumulatorValue`.
  *
  * McMahan et al., 2013, https://research.google/pubs/ad-click-prediction-a-view-from-the-trenches/; as in Keras
  *

@@ -52,7 +52,7 @@ export const muon = rule("muon", {
   fixed: {
     /** Number of Newton-Schulz iterations. */
     nsSteps: count(5, 1),
-    /** The factor of the learning rate. "original": the root of rows over columns, at least 1. "match_rms_adamw": 0.2 times the root of the larger of both, which makes steps as long as AdamW's. */
+    /** The factor of the learning rate, `ratio`. "original": the root of rows over columns, at least 1. "match_rms_adamw": 0.2 times the root of the larger of both, which makes steps as long as AdamW's. */
     adjustLr: oneOf("original", "match_rms_adamw"),
     /** Whether rows are inputs and columns are outputs, as in Optax and Keras. It changes the factor of the learning rate. A tensor of more than two dimensions then has its outputs in the last dimension instead of the first. */
     inputsFirst: flag(false),

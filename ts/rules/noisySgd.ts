@@ -6,7 +6,7 @@ import { rule } from "../rule.js";
 /**
  * Gradient descent with Gaussian noise that fades. `p = p - lr * (g + noise)`, where the noise has the variance `eta /
  * t ** gamma`. The noise follows from the seed, the tensor's name, the element and the step. So it is the same on every
- * engine, for any number of threads, and after a resume.
+ * engine, for any number of threads, and in a resumed run.
  *
  * Neelakantan et al., 2015, https://arxiv.org/abs/1511.06807
  *

@@ -7,11 +7,10 @@ import { rule } from "../rule.js";
  *
  * Bernstein, Wang, Azizzadenesheli & Anandkumar, 2018, https://arxiv.org/abs/1802.04434
  *
- * Use it for gradients whose size means nothing, without memory for state. It never comes to rest, so let the rate
- * fall.
+ * Use it when the size of gradients means nothing, and there is no memory for state. It never comes to rest, so let the
+ * rate fall.
  *
- * Elsewhere: Optax's `sign_sgd`; `signum` adds momentum. PyTorch, Keras and
- * TensorFlow.js have none.
+ * Elsewhere: Optax's `sign_sgd`; `signum` adds momentum. PyTorch, Keras and TensorFlow.js have none.
  */
 export const signSgd = rule("signSgd", {
   kernels,

@@ -45,7 +45,7 @@ const ends = {
   endValue: finite(undefined),
 };
 
-/** Goes from `initValue` to `endValue` in `transitionSteps` steps. The distance to `endValue` is a power of the fraction of steps that remains. */
+/** Goes from `initValue` to `endValue` in `transitionSteps` steps. The distance to `endValue` falls with a power of the fraction of steps that remains. */
 export const polynomial = schedule(
   "polynomial",
   {

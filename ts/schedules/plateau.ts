@@ -108,7 +108,7 @@ export function plateausIn(value: unknown): Plateau[] {
   return Array.isArray(value) ? value.flatMap(plateausIn) : [];
 }
 
-/** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, for example after each epoch. Its JSON contains what it observed. The number may be negative; PyTorch's never reduces the rate then. */
+/** Multiplies the rate by `factor` when a number stops improving. Tell it the number with `schedule.observe(loss)`, for example after each epoch. Its JSON contains what it observed. Negative numbers are allowed; PyTorch's `ReduceLROnPlateau` takes a negative number that stays the same for an improvement. */
 export const reduceLROnPlateau: ScheduleFactory<Given<typeof options>, Plateau> = Object.assign(
   (given: Given<typeof options>) => new Plateau(complete("reduceLROnPlateau", options, given)),
   { options: frozen(options) },

@@ -334,9 +334,9 @@ export const swaLR = schedule(
 );
 
 /**
- * Multiplies the rate by `lrLambda(step)` at every step from the first on. The product is computed step by step, so a
- * step before the last one, or a much later one, takes as many calls as there are steps. A schedule as `lrLambda` can
- * be written as JSON, a function cannot.
+ * Multiplies the rate by `lrLambda(step)` at every step from step 1 on. The product is computed step by step: each call
+ * continues from the step of the call before, and starts again at step 0 if its step is earlier. A schedule as `lrLambda`
+ * can be written as JSON; a function cannot.
  */
 export const multiplicativeLR = schedule(
   "multiplicativeLR",

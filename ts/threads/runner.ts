@@ -100,7 +100,7 @@ export class Runner {
     return 0;
   }
 
-  /** Waits until a word differs from `value`, for at most so many milliseconds. */
+  /** Waits until a word differs from `value`, for at most `milliseconds`. */
   wait(word: number, value: number, milliseconds?: number): void {
     const { control } = this;
     // The word often changes soon, and sleeping is expensive.

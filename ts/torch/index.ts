@@ -144,7 +144,7 @@ export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
 
 /**
  * Writes an `optimizer.state_dict()` for `torch.load` and PyTorch's `load_state_dict`. PyTorch's optimizers have no averages, no slow
- * weights of `lookahead`, no waiting micro-batches and no scale of the loss, so the file does not, either; `save` keeps them.
+ * weights of `lookahead`, no waiting micro-batches and no scale of the loss, so the file has none of these. `save` keeps them.
  * @returns the bytes of the file
  * @throws a RangeError for a rule or an option that PyTorch does not have; an Error during a step.
  */

@@ -55,8 +55,8 @@ export function readSafetensors(
 
 /**
  * Opens a safetensors file. If the path ends with `.json`, it is an index (`model.safetensors.index.json`), and the
- * files that it names are opened. In Node, Bun and Deno only headers are read, and a tensor's elements each time that
- * `read()` is called; in browsers the whole file.
+ * files that it names are opened. In Node, Bun and Deno only headers are read. A tensor's elements are read each time that
+ * `read()` is called. In browsers, whole files are read at once.
  * @param path a path, or a file: URL; in browsers a path in the origin's private file system
  * @throws as `readSafetensors`; an Error if a file cannot be read.
  */

@@ -232,9 +232,9 @@ export function asTensor(value: unknown): FileTensor | undefined {
 export function stridesOf(shape: Shape): number[] {
   const strides: number[] = [];
   let size = 1;
-  for (const dimension of shape.toReversed()) {
+  for (let i = shape.length - 1; i >= 0; i--) {
     strides.unshift(size);
-    size *= dimension;
+    size *= shape[i]!;
   }
   return strides;
 }
