@@ -150,7 +150,7 @@ export function loadFrom(
       return [view, found.bytes] as const;
     });
     return () => {
-      // This reserves memory and can fail, so it comes first.
+      // Segments for single tensors reserve memory, which can fail. So they come first.
       for (const { group, isSeparate } of progress?.groups ?? [])
         if (isSeparate) optimizer!.internals.separate?.(group);
       for (const [view, bytes] of loads) bytesOf(view).set(bytes);

@@ -98,7 +98,7 @@ export const isTorchFile = (bytes: Uint8Array): boolean =>
  * @param size the size of the file, in bytes
  * @throws a RangeError if the length is invalid.
  */
-export function headerEnd(bytes: Uint8Array, size = bytes.length): number {
+export function headerEnd(bytes: Uint8Array, size: number): number {
   refuseOtherFiles(bytes);
   if (size < LENGTH_BYTES) throw new RangeError(`the file must have at least ${LENGTH_BYTES} bytes, got ${size}`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES);
@@ -147,7 +147,7 @@ const tooMany = (what: string) => new RangeError(`a file must have at most ${MAX
  * @throws a RangeError for anything that the format forbids: other JSON, duplicate names or keys, sizes that contradict
  * the shape, bytes that belong to no tensor or to two.
  */
-export function decode(file: Uint8Array, size = file.length): Contents & { readonly start: number } {
+export function decode(file: Uint8Array, size: number): Contents & { readonly start: number } {
   const start = headerEnd(file, size);
   let text: string;
   try {

@@ -207,8 +207,8 @@ export class Group<Hyper = any> {
   }
 
   /**
-   * The number of steps of the optimizer that each tensor did not make, in the order of `params`: its own steps are the others.
-   * They can differ after `separate`. @internal
+   * The number of steps of the optimizer that each tensor did not make, in the order of `params`. These numbers can differ
+   * after `separate`. @internal
    */
   get since(): readonly number[] {
     return this.#segmentOfEach().map(({ since }) => since);

@@ -13,9 +13,9 @@ export interface Part {
   readonly index: number;
   readonly group: Group;
   readonly groupIndex: number;
-  /** The indices of its sums, if it is due. */
+  /** The indices of the segment's sums, if it is due. */
   readonly sums: readonly [begin: number, end: number];
-  /** The factor by which its gradients alone are clipped. */
+  /** The factor by which `clipTensorNorm` scales the segment's gradients. */
   clipScale: number;
 }
 
@@ -52,7 +52,7 @@ export const extentWith = (before: Extent, plans: readonly Plan[]): Extent => ({
 
 export class Parts {
   readonly all: readonly Part[];
-  /** Those with a gradient in this step. */
+  /** The parts with a gradient in this step. */
   readonly due: readonly Part[];
   readonly #arena: Arena;
   readonly #rule: Rule;

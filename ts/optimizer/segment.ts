@@ -72,7 +72,7 @@ export class Segment {
   joined = 0;
   /** Whether these tensors have a gradient now. */
   hasGrad = true;
-  /** Whether they have one in this step: now, or in a micro-batch before. */
+  /** Whether these tensors have a gradient in this step: now, or in a micro-batch before. */
   isDue = false;
   readonly tensors: readonly Tensor[];
   /** Adds the gradients of a micro-batch to the sum. */
@@ -99,7 +99,7 @@ export class Segment {
   #numbers: Float64Array;
   /** The words of all structs: pointers and flags. */
   #structs: readonly Uint32Array[];
-  /** Those of the structs that contain the address of the gradient. */
+  /** The structs that contain the address of the gradient. */
   #gradPointers: readonly Uint32Array[];
   /** The slots that start as a copy of the parameters. */
   #copies: readonly (readonly [slot: Float32Array, Tensor])[];

@@ -152,7 +152,7 @@ export class Step implements Work<StepRequest> {
   setGroups(arena: Arena, groups: readonly Group[], address: number): void {
     this.#groups = groups;
     this.#phases = [];
-    // The tasks are written at the next step, too.
+    // The tasks are also written at the next step.
     this.#writeTasks = () => this.#write(arena, groups, address);
     this.#segments = undefined;
     this.#written = [];

@@ -1,4 +1,4 @@
-// Those that see one element: up to AdamW, then its relatives.
+// Rules of single elements: up to AdamW, then its relatives.
 
 export { sgd } from "./sgd.js";
 export { momentum } from "./momentum.js";
@@ -30,7 +30,7 @@ export { optimisticAdam } from "./optimisticAdam.js";
 export { noisySgd } from "./noisySgd.js";
 export { cocob } from "./cocob.js";
 
-// Those that see whole tensors.
+// Rules of whole tensors.
 export { lamb } from "./lamb.js";
 export { lars } from "./lars.js";
 export { novograd } from "./novograd.js";
@@ -40,7 +40,7 @@ export { dowg } from "./dowg.js";
 export { dadaptAdamw } from "./dadaptAdamw.js";
 export { prodigy } from "./prodigy.js";
 
-// Those that see whole matrices.
+// Rules of whole matrices.
 export { muon } from "./muon.js";
 export { adafactor } from "./adafactor.js";
 export { sm3 } from "./sm3.js";

@@ -4,8 +4,8 @@ import { rule } from "../rule.js";
 
 /**
  * Gives each parameter its own step size, which grows while the gradient keeps its sign and shrinks when the sign
- * changes. After a change of sign, the parameter does not move for one step. `s = clamp(s * (grow or shrink), least, most); p = p - s * sign(g)`.
- * It is meant for gradients over all samples.
+ * changes. After a change of sign, the parameter does not move for one step. `s = clamp(s * (grow or shrink), least,
+ * most); p = p - s * sign(g)`.
  *
  * Riedmiller & Braun, 1993, https://doi.org/10.1109/ICNN.1993.298623; as in PyTorch
  *

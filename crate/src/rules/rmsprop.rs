@@ -36,7 +36,7 @@ impl<const CENTERED: bool, const N: usize> Rule<N> for Rmsprop<CENTERED> {
                 slots[1] = average.of(slots[1], g);
                 // Rounding can make the variance of a steady gradient slightly negative.
                 let mean = slots[1].zero_below(least);
-                // Where the square of the mean is infinite, the mean square is too. Their difference would be NaN.
+                // An infinite square of the mean is limited. The mean square is infinite then, and the difference would be NaN.
                 variance = (variance - (mean * mean).min(most)).max(zero);
             }
             let mut direction = g / ((variance + inside).sqrt() + eps);
