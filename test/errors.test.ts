@@ -251,7 +251,7 @@ describe("params", () => {
       "a group alone",
       { params: [w] },
       TypeError,
-      "adam: groups must be a list, [{ params, ...options }], got one group without it",
+      "adam: groups must be a list, [{ params, ...options }], got one group outside of a list",
     ],
     [
       "nothing among groups",

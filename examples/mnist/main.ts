@@ -27,17 +27,17 @@ const help = `Trains a network on MNIST with one optimizer after the other, and 
   --optimizers LIST  some of ${namesOf(entries)} (default: these),
                      ${namesOf(known.filter((entry) => !entries.includes(entry)))};
                      all trains every rule of the package, and ranks them
-  --epochs N         how often each sees the training set (default: 5, of all 2)
+  --epochs N         passes over the training set (default: 5, or 2 with --optimizers all)
   --batch N          samples in a mini-batch (default: 128)
   --lr LIST          step sizes, such as adam=1e-3,sgd=0.1 (defaults: ${entries.map(({ name, options }) => `${name}=${options.lr}`).join(",")})
   --hidden LIST      sizes of the hidden layers, such as 128,64 (default: 128)
   --seed N           decides the first weights and the order of the samples (default: 1)
-  --threads N        how many threads update the parameters (default: all cores)
+  --threads N        threads that update the parameters (default: all cores)
   --data DIR         a folder with other IDX files, such as Fashion-MNIST's (default: MNIST)
-  --save FILE        keep the runs there, after every epoch and on Ctrl-C
-  --resume FILE      continue runs that --save kept there, and keep them there
+  --save FILE        saves the runs to this file after every epoch and on Ctrl-C
+  --resume FILE      continues the runs in a file that --save wrote, and saves to it
   --out FILE         where the report goes (default: report.html)
-  --help             this
+  --help             prints these flags
 `;
 
 function flags() {
