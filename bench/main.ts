@@ -25,13 +25,13 @@ const help = `Measures steps of downhill and of its peers in one run, in turns: 
   --peer LIST      of ${Object.keys(peers).join(", ")} (default: all)
   --size LIST      numbers of parameters (default: those of each case)
   --threads LIST   numbers of threads (default: 1,${availableParallelism()})
-  --against DIR    the folder of another clone of the repository, whose build is measured as well
+  --against DIR    the folder of another clone of the repository, whose build is also measured
   --python PATH    a Python with PyTorch, or JAX and Optax. To make one:
                      python3 -m venv ~/peers && ~/peers/bin/pip install torch jax optax
                    and give --python ~/peers/bin/python
   --quick          a minute: the usual rules, two sizes
   --json FILE      write the results to FILE, and charts to a file of the same name that ends with .html
-  --help           this
+  --help           prints these flags
 `;
 
 const QUICK = { case: ["sizes", "whole"], size: [2 ** 16, 2 ** 20] };

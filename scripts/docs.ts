@@ -1,7 +1,7 @@
 /**
  * Writes the generated documents: a page for each rule in docs/optimizers, docs/schedules.md, docs/porting.md, the tables
- * of speed in the README, docs/performance.md, docs/tfjs.md and docs/jax.md, and the lists of factories in the adapters. With `--check` it writes nothing, and
- * fails if one is out of date.
+ * of speed in the README, docs/performance.md, docs/tfjs.md and docs/jax.md, and the lists of factories in the adapters.
+ * With `--check` it writes nothing, and fails if a document is out of date.
  */
 
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -131,13 +131,13 @@ Names such as \`lr\` are options. If a page uses a letter for something else, it
 
 ## Options and state
 
-Each with its default. "With" names the option that adds a slot of state.
+Each option has its default beside it. "With" names the option that adds a slot of state.
 
 ${table(["optimizer", "options", "state"], list.map(inBrief))}
 ## Options of every optimizer
 
-All optimizers but \`lbfgs\` have these as well. A group can have its own \`maximize\`, \`box\` and \`nonNegative\`. The others are the same for
-all groups. They are read once, when the optimizer is made.
+All optimizers but \`lbfgs\` also have these options. They are read once, when the optimizer is made. A group can have its own \`maximize\`,
+\`box\` and \`nonNegative\`. The other options are the same for all groups.
 
 ${table(
   ["option", "default", "range", "what it is"],
