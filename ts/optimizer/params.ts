@@ -27,7 +27,9 @@ export interface Given {
 /** The groups of the params. Plain tensors are one group. */
 export function listGroups(rule: Rule, params: Params<object>): Given[] {
   if (!isList(params) && isGroup(params) && !(params.params instanceof Tensor)) {
-    throw new TypeError(`${rule.name}: groups must be a list, [{ params, ...options }], got one group outside of a list`);
+    throw new TypeError(
+      `${rule.name}: groups must be a list, [{ params, ...options }], got one group outside of a list`,
+    );
   }
   if (!(isList(params) && params.some(isGroup))) {
     return [{ tensors: listTensors(`${rule.name}: params ${expected}`, params as Tensors), options: {}, path: "" }];
