@@ -138,6 +138,7 @@ ${table(["optimizer", "options", "state"], list.map(inBrief))}
 
 All optimizers but \`lbfgs\` also have these options. They are read once, when the optimizer is made. A group can have its own \`maximize\`,
 \`box\` and \`nonNegative\`. The other options are the same for all groups.
+Numbers of steps and of micro-batches are whole numbers.
 
 ${table(
   ["option", "default", "range", "what it is"],
@@ -287,7 +288,7 @@ const same = scheduleFrom(JSON.parse(JSON.stringify(schedule))); // it is data
 0.1 0.0100
 \`\`\`
 
-A missing option is a TypeError, and a number outside its range is a RangeError. To draw one, in a clone of the repository:
+Numbers of steps are whole numbers. A missing option is a TypeError, and a number outside its range is a RangeError. To draw one, in a clone of the repository:
 
 \`\`\`sh
 npm run plot -- 'stepLR({ lr: 0.1, stepSize: 30 })'

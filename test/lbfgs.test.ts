@@ -325,7 +325,7 @@ const apart = (x: readonly number[], y: readonly number[], unit: number) =>
   Math.max(...x.map((x, i) => Math.abs(x - y[i]!))) / unit;
 
 test.each<any>(golden.cases)(
-  "PyTorch's path: in doubles the oracle's, in floats ours near it: $options",
+  "PyTorch's path is that of the oracle in float64, and near that of the package in float32: $options",
   ({ options, trace }) => {
     const named = Object.fromEntries(Object.entries(options).map(([name, value]) => [camel(name), value]));
     const step = oracle(problems.rosenbrock!, named, (x) => x);

@@ -405,7 +405,7 @@ describe("an optimizer", () => {
   };
 
   test.each(ruleCases)(
-    "takes a schedule for every number, as if each step's had been written: $name",
+    "accepts a schedule for every number, and takes the number of each step: $name",
     ({ factory, rule, options, values }) => {
       const linearly = (value: number, to: number) =>
         linear({ initValue: value, endValue: value * to, transitionSteps: 4 });

@@ -685,7 +685,7 @@ describe("files", () => {
   });
 
   test.runIf(process.platform !== "win32")(
-    "follow links that lead nowhere yet, and refuse links in a circle",
+    "are written through links to missing files, and links in a circle are refused",
     async () => {
       const place = mkdtempSync(join(folder, "dangling-"));
       const { model } = trained();

@@ -23,7 +23,7 @@ beforeAll(async () => {
 });
 
 test.each(Object.entries(engines))(
-  "%s meets them on 1, 2, 3, 4, 8 and 16 threads, and ends",
+  "%s gives the published bits on 1, 2, 3, 4, 8 and 16 threads, and ends",
   (name, command) => {
     const report = execFileSync(command, [...(name === "deno" ? ["run"] : []), program], {
       encoding: "utf8",

@@ -162,7 +162,7 @@ export class Matrices<Now> {
   }
 
   /**
-   * Reduces the rows or columns of the gradients to one number each, in `into`.
+   * Reduces the rows or columns of the gradients to one statistic each, in `into`.
    * @param grid the number of matrices, and the rows and columns of each
    * @param weight the weight of a new mean in its average, from 0 to 1
    */
