@@ -118,7 +118,7 @@ async function measure(work: Work, peers: ReadonlyMap<string, Peer>, quick: bool
   const arms: Arm[] = [];
   for (const [name, peer] of peers) {
     try {
-      // Peers hold temporary tensors as well, so twice the bytes should be free.
+      // Peers also hold temporary tensors, so twice the bytes should be free.
       if (2 * bytes > freemem())
         throw new Error(`it needs more than the ${Math.round(freemem() / 1e6)} MB that are free`);
       arms.push(...(await peer.arms(work)));

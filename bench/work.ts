@@ -73,7 +73,7 @@ export const cases: Readonly<Record<string, (sizes: readonly number[] | undefine
     variants
       .filter(({ matrices }) => !matrices)
       .flatMap(({ rule, options }) => sizes.map((size) => ({ ...plain, rule, options, ...flat(size) }))),
-  /** Steps that clip and average as well. */
+  /** Steps that also clip and average. */
   whole: (sizes = SIZES) => sizes.map((size) => ({ ...plain, ...adamw, whole: true, ...flat(size) })),
   /** The tensors of models. */
   models: () =>

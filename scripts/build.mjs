@@ -35,7 +35,7 @@ await build({
   outdir: dist,
 });
 // Few files for runtimes that load modules from a disk: there each file takes a millisecond. The entries share files, so
-// that downhill/torch shares classes with downhill here, too.
+// that downhill/torch shares classes with downhill.
 await build({
   ...modules,
   entryPoints: ["index", "torch/index", "jax/index", "tfjs/index"].map((name) => join(root, `ts/${name}.ts`)),

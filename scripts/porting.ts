@@ -27,7 +27,7 @@ const CLIP = "1e-6 is added to the norm here, as in PyTorch";
 
 export const pytorch: Library = {
   name: "PyTorch",
-  says: "`torch.optim` of PyTorch 2.13. The options are shown with their defaults, which are the defaults here too. `foreach`, `fused`, `capturable` and `differentiable` choose how PyTorch computes and have no counterpart. `maximize` is an option of every optimizer here. There is no `SparseAdam`, because gradients here are dense.",
+  says: "`torch.optim` of PyTorch 2.13. The options are shown with their defaults, which are also the defaults here. `foreach`, `fused`, `capturable` and `differentiable` choose how PyTorch computes and have no counterpart. `maximize` is an option of every optimizer here. There is no `SparseAdam`, because gradients here are dense.",
   ports: [
     {
       there: "SGD(params, lr=1e-3, momentum=0, dampening=0, weight_decay=0, nesterov=False)",

@@ -222,7 +222,7 @@ export function factoryOf(name: string, make: Function, properties: object): unk
 
 /**
  * Whether a value is an object with named properties, of any realm: not a list, a date, a promise, a map or any other
- * built-in object. An instance of a class is a record, too; its getters may be on the prototype.
+ * built-in object. An instance of a class is also a record; its getters may be on the prototype.
  */
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   classOf(value) === "Object" && !(Symbol.iterator in (value as object));

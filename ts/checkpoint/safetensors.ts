@@ -205,7 +205,7 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   if (begin === undefined || end === undefined || offsets.length !== 2) {
     throw new RangeError(`${title}: data_offsets must be two, got ${offsets.length}`);
   }
-  // The size of a dtype that is unknown here is unknown, too: such a tensor cannot be read.
+  // A dtype that is unknown here has an unknown size, and its tensors cannot be read.
   const bits = elementBits(dtype);
   const size = bits === undefined ? Math.max(0, end - begin) : Math.ceil((elementsIn(shape) * bits) / 8);
   if (end - begin !== size) {

@@ -28,7 +28,7 @@ const FIRST = 10;
  * first step only makes the bases and moves no parameter.
  *
  * Vyas et al., 2024, https://arxiv.org/abs/2409.11321; as in the authors' code, except that the first bases are power
- * iterations as well, and that sides above 10,000 are not left out
+ * iterations, and that sides above 10,000 are not left out
  *
  * Use it for matrices with up to some thousand rows and columns, when `adamw` takes too many steps. It is tuned like
  * `adamw`. Gradients above 1e18 have infinite products, and turn parameters into NaN: limit them with

@@ -263,7 +263,7 @@ function resetState({ internals }: AnyOptimizer, group: Group<Values>, tensor: T
 }
 
 /**
- * Gives each tensor of a group its own segment if the steps in the file differ. Then their scalars differ, too. This takes
+ * Gives each tensor of a group its own segment if the steps in the file differ, because then their scalars differ. This takes
  * memory, so it comes before anything is written.
  */
 function separateGroups({ internals, groups }: AnyOptimizer, ownSteps: ReadonlyMap<Tensor, number>): void {
