@@ -1,7 +1,7 @@
 /** A schedule: a number as a function of the step, which can also be written as data. */
 
 import { INSPECT } from "../platform.js";
-import { type Chosen, factoryOf, inWords, type Option, type Options, resolve, show } from "../option.js";
+import { type Chosen, factoryOf, inWords, type Option, type Options, resolve, show, type ValueOf } from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {
@@ -71,9 +71,10 @@ function written(value: unknown): string {
 
 /** The options without a default. */
 type Needed<O extends Options> = { [N in keyof O]: undefined extends O[N]["default"] ? N : never }[keyof O];
-/** The options as a program gives them. Mapped from `Pick`, so that editors show their comments. */
-export type Given<O extends Options> = Partial<Chosen<Pick<O, Exclude<keyof O, Needed<O>>>>> &
-  Chosen<Pick<O, Needed<O>>>;
+/** The options as a program gives them. */
+export type Given<O extends Options> = { readonly [N in Exclude<keyof O, Needed<O>>]?: ValueOf<O[N]> } & {
+  readonly [N in Needed<O>]: ValueOf<O[N]>;
+};
 
 /**
  * Makes a schedule. The build gives the type of the options a name, so that editors show `StepLROptions`.
