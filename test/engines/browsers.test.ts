@@ -1,6 +1,6 @@
 /**
  * Compares results with test/bits.json in every browser engine: with threads, without threads, and on pages with a
- * strict content security policy.
+ * strict content security policy. Runs the adapter for TensorFlow.js on its backends.
  */
 
 import { spawn } from "node:child_process";
@@ -9,7 +9,8 @@ import { Builder } from "selenium-webdriver"; // the W3C protocol's reference cl
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import published from "../bits.json" with { type: "json" };
 import { hashesOf } from "../conformance.js";
-import { BLOCKED, browsers, bundle, LISTENING, pages, serve } from "./setup.js";
+import { kernels } from "../tfjs/beside.js";
+import { BLOCKED, browsers, bundle, LISTENING, pages, serve, WASM, WEBGL } from "./setup.js";
 
 /** A running browser: what a page reports. */
 interface Browser {
@@ -36,7 +37,7 @@ const chromium = (path: string) =>
   puppets(
     "chrome",
     path,
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split(
+    "--no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split(
       " ",
     ),
   );
@@ -127,6 +128,14 @@ describe.each(engines)("%s", (name, launch, shares) => {
 
   test("listeners of a page see no messages of steps", async () => {
     expect(await ask(LISTENING)).toEqual(["of the page"]);
+  });
+
+  test("TensorFlow.js's backend wasm, with threads if memory can be shared", async () => {
+    expect(await ask(WASM)).toEqual({ failures: [], compared: kernels.size, shared: shares });
+  });
+
+  test.runIf(name === "Chromium")("TensorFlow.js's backend webgl, which draws on the CPU", async () => {
+    expect(await ask(WEBGL)).toEqual({ failures: [], compared: kernels.size, shared: false });
   });
 
   test("a policy that forbids the package's own workers", async () => {

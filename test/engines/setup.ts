@@ -1,7 +1,7 @@
 /** Prepares the engine tests: installs runtimes and browsers, bundles the tests, and serves the pages. */
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -65,18 +65,18 @@ export function browsers() {
   return { Chromium, Firefox, WebKit, Xvfb };
 }
 
-/** Bundles page.ts and returns the path of the module. */
+/** Bundles page.ts and tfjs.ts. Returns the path of the first module; the other is beside it. */
 export async function bundle(): Promise<string> {
-  const outfile = join(folder, "page.mjs");
   await build({
-    entryPoints: [join(root, "test/engines/page.ts")],
-    outfile,
+    entryPoints: ["page", "tfjs"].map((name) => join(root, `test/engines/${name}.ts`)),
+    outdir: folder,
+    outExtension: { ".js": ".mjs" },
     bundle: true,
     format: "esm",
     target: "es2022",
     external: ["node:*"],
   });
-  return outfile;
+  return join(folder, "page.mjs");
 }
 
 const isolation = {
@@ -104,10 +104,23 @@ export const pages: Readonly<Record<string, Page>> = {
   "/isolated/strict": { counts: [3], workerUrl: "/worker.js" },
   "/plain/strict": { counts: [1] },
 };
-/** Other pages, and what each calls: one whose policy forbids the package's own workers, and one with listeners. */
+/**
+ * Other pages, and what each calls: one whose policy forbids the package's own workers, one with listeners, and one for each backend
+ * of TensorFlow.js.
+ */
 export const BLOCKED = "/isolated/strict/blocked";
 export const LISTENING = "/plain/listening";
-const others: Readonly<Record<string, string>> = { [BLOCKED]: "blocked()", [LISTENING]: "messages()" };
+export const WASM = "/isolated/tfjs/wasm";
+export const WEBGL = "/plain/tfjs/webgl";
+const onBackend = (name: string) => `import("/tfjs.mjs").then(({ tfjs }) => tfjs("${name}"))`;
+const others: Readonly<Record<string, string>> = {
+  [BLOCKED]: "blocked()",
+  [LISTENING]: "messages()",
+  [WASM]: onBackend("wasm"),
+  [WEBGL]: onBackend("webgl"),
+};
+/** The files of TensorFlow.js's backend `wasm`. */
+const backendFolder = join(root, "node_modules/@tensorflow/tfjs-backend-wasm/dist");
 
 /** Serves the pages. Returns the origin, and a function that stops the server. */
 export async function serve(module: string): Promise<{ origin: string; close(): void }> {
@@ -117,8 +130,11 @@ export async function serve(module: string): Promise<{ origin: string; close(): 
     `import { all, blocked, messages } from "/page.mjs"; globalThis.report = ${expression}.then(JSON.stringify, ${text});`;
   const asking = `const worker = new Worker("/in-worker.js", { type: "module" });
     globalThis.report = new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });`;
-  const files: Readonly<Record<string, () => string>> = {
+  const binaries = readdirSync(backendFolder).filter((name) => name.endsWith(".wasm"));
+  const files: Readonly<Record<string, () => string | Uint8Array>> = {
     "/page.mjs": () => readFileSync(module, "utf8"),
+    "/tfjs.mjs": () => readFileSync(join(module, "../tfjs.mjs"), "utf8"),
+    ...Object.fromEntries(binaries.map((name) => [`/wasm/${name}`, () => readFileSync(join(backendFolder, name))])),
     "/worker.js": () => readFileSync(join(root, "dist/worker.js"), "utf8"),
     "/in-worker.js": () =>
       `import { all } from "/page.mjs"; postMessage(await ${all(pages["/isolated/worker"]!)}.then(JSON.stringify, ${text}));`,
@@ -132,7 +148,7 @@ export async function serve(module: string): Promise<{ origin: string; close(): 
     const page = url in pages || url in others;
     if (file === undefined && !page) return response.writeHead(404).end();
     response.writeHead(200, {
-      "Content-Type": page ? "text/html" : "text/javascript",
+      "Content-Type": page ? "text/html" : url.endsWith(".wasm") ? "application/wasm" : "text/javascript",
       // The script of a worker needs the same headers as its page. On other pages they have no effect.
       ...(url.startsWith("/plain") ? {} : isolation),
       ...(url.includes("strict") && page ? { "Content-Security-Policy": policy } : {}),

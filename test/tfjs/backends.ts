@@ -7,6 +7,8 @@ import { setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
 import { createRequire } from "node:module";
 import { dirname } from "node:path";
 
+export { counted, numbers } from "./numbers.js";
+
 setWasmPaths(`${dirname(createRequire(import.meta.url).resolve("@tensorflow/tfjs-backend-wasm"))}/`);
 
 /** A backend without direct access to its arrays, like a GPU: reads and writes are copies. */
@@ -29,18 +31,3 @@ tf.registerBackend(REMOTE, () => new RemoteBackend(), 0);
 for (const kernel of tf.getKernelsForBackend("cpu")) tf.registerKernel({ ...kernel, backendName: REMOTE });
 
 export const use = (backend: Backend): Promise<boolean> => tf.setBackend(backend);
-
-/** Numbers that are the same in every run. */
-export function numbers(size: number, seed: number): Float32Array {
-  let state = (seed + 1) * 2654435761;
-  return Float32Array.from({ length: size }, () => {
-    state = Math.imul(state ^ (state >>> 15), 2246822519) + 374761393;
-    return ((state >>> 8) / 2 ** 24 - 0.5) * 2;
-  });
-}
-
-/** Returns the numbers of tensors and buffers. */
-export const counted = () => {
-  const { numTensors, numDataBuffers } = tf.memory();
-  return { numTensors, numDataBuffers };
-};

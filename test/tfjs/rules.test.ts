@@ -2,51 +2,19 @@
 
 import * as tf from "@tensorflow/tfjs-core";
 import { afterAll, describe, expect, test } from "vitest";
-import { createArenaSync } from "../../ts/arena/arena.js";
 import * as adapted from "../../ts/tfjs/index.js";
-import type { TfjsOptimizer } from "../../ts/tfjs/index.js";
-import type { Shape } from "../../ts/arena/tensor.js";
-import { variantOf } from "../../ts/optimizer/hyper.js";
 import * as rules from "../../ts/rules/index.js";
 import { bitsOfEach as bits } from "../harness.js";
-import { type Case, cases, factories, fitting } from "../registry.js";
-import { backends, counted, numbers, use } from "./backends.js";
+import { factories } from "../registry.js";
+import { backends, counted, use } from "./backends.js";
+import { type Beside, beside, kernels } from "./beside.js";
 
-/** Sizes that are and are not whole cache lines. */
-const shapes: Readonly<Record<string, Shape>> = { kernel: [3, 3, 2, 8], bias: [7], table: [16, 24], one: [1, 5] };
-
-const make = ({ rule }: { rule: { name: string } }, options: object): TfjsOptimizer =>
-  (adapted as any)[rule.name](options);
-
-/** One case for each kernel. */
-const kernels = new Map(cases.map((each) => [variantOf(each.rule, each.values).kernel, each] as const));
-
-/** The bits of all parameters and of all state after some steps here, and by this package alone. */
-function both({ factory, rule, options }: Pick<Case, "factory" | "rule" | "options">, shared: object = {}) {
-  const list = Object.entries(shapes).map(([name, shape]) => [name, fitting(rule, shape)] as const);
-  const arena = createArenaSync({ threads: 1, maxBytes: 2 ** 23 });
-  const tensors = list.map(([name, shape]) => arena.tensor(name, shape)); // one by one, so that each is a segment
-  tensors.forEach((tensor, i) => tensor.data.set(numbers(tensor.size, i)));
-  const variables: tf.Variable[] = [];
-  tf.tidy(() => {
-    for (const { data, shape, name } of tensors) {
-      variables.push(tf.variable(tf.tensor(data.slice(), [...shape]), true, name));
-    }
-  });
-  const given = { ...options, ...shared };
-  const theirs = factory(tensors, given);
-  const ours = make({ rule }, given);
-  for (let step = 0; step < 4; step++) {
-    const grads = tensors.map((tensor, i) => numbers(tensor.size, 100 * step + i));
-    tensors.forEach((tensor, i) => tensor.grad.set(grads[i]!));
-    const report = theirs.step();
-    tf.tidy(() =>
-      ours.applyGradients(list.map(([name, shape], i) => ({ name, tensor: tf.tensor(grads[i]!, [...shape]) }))),
-    );
-    expect(ours.report).toEqual(report);
-  }
-  expect(ours.iterations).toBe(theirs.steps);
-  return { theirs, ours, tensors, variables };
+/** The same as `beside`, whose reports must be equal. */
+function both(...given: Parameters<typeof beside>): Beside {
+  const made = beside(...given);
+  for (const [ours, theirs] of made.reports) expect(ours).toEqual(theirs);
+  expect(made.ours.iterations).toBe(made.theirs.steps);
+  return made;
 }
 
 describe.each(backends)("on %s", (backend) => {

@@ -7,7 +7,7 @@ import { variantOf } from "../optimizer/hyper.js";
 import { AVERAGE, GRAD_SUM } from "../optimizer/segment.js";
 import { show } from "../option.js";
 import type { Settings } from "./groups.js";
-import { type Host, isGone } from "./host.js";
+import { type Host, isGone, release } from "./host.js";
 
 /** A variable that the optimizer updates, with its state. */
 export interface Entry {
@@ -65,7 +65,7 @@ export class Entries {
 
   /** Disposes the state, and takes other entries instead. */
   replace(entries: readonly Entry[] = []): void {
-    for (const variable of this.state) variable.dispose();
+    release(this.state);
     this.#all = entries;
     this.#areRenumbered = false;
   }
@@ -80,7 +80,7 @@ export class Entries {
     );
     if (gone.length === 0) return;
     beforeChange();
-    for (const { state } of gone) for (const variable of state.values()) variable.dispose();
+    for (const { state } of gone) release(state.values());
     this.#all = this.#all.filter((entry) => !gone.includes(entry));
   }
 

@@ -11,6 +11,11 @@ type Backend = ReturnType<typeof engine>["backend"];
 export const isGone = (variable: Variable): boolean =>
   variable.isDisposed || engine().registeredVariables[variable.name] !== variable;
 
+/** Disposes variables that are not disposed. Disposing one twice frees the data of tensors that share it. */
+export function release(variables: Iterable<Variable>): void {
+  for (const variable of variables) if (!isGone(variable)) variable.dispose();
+}
+
 /** A region of memory that is reused until more is needed. */
 interface Region {
   readonly address: number;

@@ -26,7 +26,7 @@ import { applyHyper, build, type Built } from "./core.js";
 import { Entries, type Entry } from "./entries.js";
 import { listGradients } from "./gradients.js";
 import type { Settings, TfjsGroup } from "./groups.js";
-import { type Host, hostOf, isGone } from "./host.js";
+import { type Host, hostOf, isGone, release } from "./host.js";
 import { ITERATIONS, type NamedTensor, readWeights, startCounts, writeWeights } from "./weights.js";
 
 const LIBRARY = "TensorFlow.js";
@@ -270,7 +270,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const names = new Set(weights.map(({ name }) => name));
     for (const [name, variable] of this.#exported) {
       if (names.has(name)) continue;
-      variable.dispose();
+      release([variable]);
       this.#exported.delete(name);
     }
     return weights.map(({ name, tensor, isOwn }) => ({ name, tensor: isOwn ? tensor : this.#export(name, tensor) }));
@@ -314,7 +314,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     this.#host?.dispose();
     this.#host = undefined;
     this.#counts = undefined;
-    for (const variable of this.#exported.values()) variable.dispose();
+    release(this.#exported.values());
     this.#exported.clear();
   }
 
@@ -419,7 +419,7 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const known = this.#exported.get(name);
     if (known && !isGone(known) && sameShape(known.shape, tensor.shape)) known.assign(tensor);
     else {
-      known?.dispose();
+      if (known) release([known]);
       this.#exported.set(name, engine().makeVariable(tensor, false) as Variable);
     }
     tensor.dispose();
