@@ -2,6 +2,7 @@
 
 import type { Rule } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
+import { isRecord, show } from "../option.js";
 import { revived } from "../schedules/data.js";
 import { Schedule } from "../schedules/schedule.js";
 import type { TfjsGroup } from "./groups.js";
@@ -47,17 +48,25 @@ function toData(title: string, value: unknown): Data {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toData(title, item)]));
 }
 
-/** The options that `configOf` wrote. */
-export function optionsFrom(config: Values): Values {
+/**
+ * The options that `configOf` wrote.
+ * @throws a TypeError for anything but a record; the options themselves are not checked here.
+ */
+export function optionsFrom(config: unknown): Values {
+  if (!isRecord(config))
+    throw new TypeError(`fromConfig: config must be what getConfig() returned, got ${show(config)}`);
   const { customObjects: _, ...data } = config; // TensorFlow.js adds it
   const options = revived(words(data)) as Record<string, any>;
-  if (options.groups) {
-    options.groups = options.groups.map(({ variables, ...rest }: any) => ({
-      variables: Array.isArray(variables) ? variables : new RegExp(variables.pattern, variables.flags),
-      ...rest,
-    }));
-  }
+  if (Array.isArray(options.groups)) options.groups = options.groups.map(withPattern);
   return options;
+}
+
+/** A group with its pattern. What is no group is left to the checks of the options. */
+function withPattern(group: unknown): unknown {
+  const { variables, ...rest } = Object(group);
+  return typeof variables?.pattern === "string"
+    ? { variables: new RegExp(variables.pattern, variables.flags), ...rest }
+    : group;
 }
 
 /** Restores strings. */

@@ -71,6 +71,23 @@ export class Entries {
   }
 
   /**
+   * Returns the function that undoes a `bind` after it, because its step failed: variables that joined leave again, and loaded
+   * state has no variables again.
+   */
+  undoBind(): () => void {
+    const before = new Map(this.#all.map((entry) => [entry, entry.variable]));
+    const areRenumbered = this.#areRenumbered;
+    return () => {
+      for (const entry of this.#all) {
+        if (before.has(entry)) entry.variable = before.get(entry);
+        else release(entry.state.values());
+      }
+      this.#all = this.#all.filter((entry) => before.has(entry));
+      this.#areRenumbered = areRenumbered;
+    };
+  }
+
+  /**
    * Drops the entries of variables that are disposed, and disposes their state.
    * @param beforeChange called before entries are removed
    */

@@ -1,8 +1,8 @@
 /** The gradients of a step, checked. */
 
-import { engine, type NamedTensorMap, Tensor as TfTensor, Variable } from "@tensorflow/tfjs-core";
+import { engine, Tensor as TfTensor, type Variable } from "@tensorflow/tfjs-core";
 import { sameShape } from "../arena/tensor.js";
-import { isRecord, show } from "../option.js";
+import { isList, isRecord, show } from "../option.js";
 import type { NamedTensor } from "./weights.js";
 
 /**
@@ -10,19 +10,20 @@ import type { NamedTensor } from "./weights.js";
  * @throws a TypeError or RangeError for what does not fit.
  */
 export function listGradients(title: string, given: unknown): Map<Variable, TfTensor> {
-  if (typeof given !== "object" || given === null) {
+  if (!isList(given) && (!isRecord(given) || given instanceof TfTensor)) {
     throw new TypeError(
       `${title}: gradients must be a record by name, or a list of { name, tensor }, got ${show(given)}`,
     );
   }
   const nameAndTensor = (item: NamedTensor, i: number) => {
-    if (isRecord(item)) return [item.name, item.tensor] as const;
+    if (isRecord(item) && "name" in item && "tensor" in item) return [item.name, item.tensor] as const;
     throw new TypeError(`${title}: gradients[${i}] must be { name, tensor }, got ${show(item)}`);
   };
-  const list = Array.isArray(given) ? given.map(nameAndTensor) : Object.entries(given as NamedTensorMap);
+  const list = isList(given) ? Array.from(given as NamedTensor[], nameAndTensor) : Object.entries(given);
   const grads = new Map<Variable, TfTensor>();
   for (const [name, grad] of list) {
-    const variable = typeof name === "string" ? engine().registeredVariables[name] : undefined;
+    const { registeredVariables } = engine();
+    const variable = Object.hasOwn(registeredVariables, name) ? registeredVariables[name] : undefined;
     const what = `${title}: variable ${show(name)}`;
     if (variable === undefined)
       throw new RangeError(`${what} must be registered with TensorFlow.js, there is none of this name`);

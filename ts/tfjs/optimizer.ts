@@ -334,31 +334,40 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const grads = listGradients(title, given);
     for (const { name, shape } of grads.keys()) checkShape(this.#rule, shape, () => `variable ${show(name)}`);
     if (grads.size === 0) return;
-    tidy(() => {
-      const entries = this.#entries.bind([...grads.keys()], this.iterations, () => this.#forget());
-      // A variable may be its own gradient, and is about to change.
-      const read = [...grads.values()].map((grad) => (grad instanceof Variable ? grad.clone() : grad));
-      let built: Built;
-      do {
-        const { host, tensors, copies } = (built = this.#build(entries, read.length));
-        read.forEach((grad, i) => {
-          const tensor = tensors[i]!;
-          tensor.moveGrad(host.floats(host.gradient(grad, copies[i]!), tensor.size));
-        });
-      } while (built.host.memory.buffer !== built.buffer); // moving a gradient from another backend can make the memory grow
-      const { core, host } = built;
-      for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
-      const moved = entries.filter(({ isDue }, i) => i < read.length || isDue);
-      try {
-        act(core);
-      } finally {
-        const hasMicroBatches = core.internals.step.counts.microBatches > 0;
-        entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
-      }
-      host.publish(moved.map(({ variable }) => variable!));
-      for (const average of this.#averages) if (isGone(average)) this.#averages.delete(average);
-      host.publish(this.#averages);
-    });
+    const undo = this.#entries.undoBind();
+    try {
+      tidy(() => this.#stepOn(grads, act));
+    } catch (error) {
+      this.#forget();
+      undo();
+      throw error;
+    }
+  }
+
+  #stepOn(grads: ReadonlyMap<Variable, TfTensor>, act: (core: Built["core"]) => void): void {
+    const entries = this.#entries.bind([...grads.keys()], this.iterations, () => this.#forget());
+    // A variable may be its own gradient, and is about to change.
+    const read = [...grads.values()].map((grad) => (grad instanceof Variable ? grad.clone() : grad));
+    let built: Built;
+    do {
+      const { host, tensors, copies } = (built = this.#build(entries, read.length));
+      read.forEach((grad, i) => {
+        const tensor = tensors[i]!;
+        tensor.moveGrad(host.floats(host.gradient(grad, copies[i]!), tensor.size));
+      });
+    } while (built.host.memory.buffer !== built.buffer); // moving a gradient from another backend can make the memory grow
+    const { core, host } = built;
+    for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
+    const moved = entries.filter(({ isDue }, i) => i < read.length || isDue);
+    try {
+      act(core);
+    } finally {
+      const hasMicroBatches = core.internals.step.counts.microBatches > 0;
+      entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
+    }
+    host.publish(moved.map(({ variable }) => variable!));
+    for (const average of this.#averages) if (isGone(average)) this.#averages.delete(average);
+    host.publish(this.#averages);
   }
 
   /** The optimizer of the core over some entries: the last one, if its arrays are where they were. */

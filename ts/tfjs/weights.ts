@@ -184,7 +184,8 @@ export async function readWeights(
   const title = `${rule.name}: setWeights`;
   if (!Array.isArray(weights))
     throw new TypeError(`${title}: weights must be a list of { name, tensor }, got ${show(weights)}`);
-  weights.forEach((weight, i) => checkWeight(`${title}: weights[${i}]`, weight));
+  const checkAll = () => weights.forEach((weight, i) => checkWeight(`${title}: weights[${i}]`, weight));
+  checkAll();
   const [first, ...rest] = weights as NamedTensor[];
   if (first?.name !== ITERATIONS) {
     throw new RangeError(
@@ -197,6 +198,7 @@ export async function readWeights(
   count(0, 0).check(`${title}: ${ITERATIONS}`, steps);
   const last = rest.find(({ name }) => name === PROGRESS);
   const progress = last && parse(title, await last.tensor.data());
+  checkAll(); // the program may have disposed some meanwhile
   const found = new Map((progress?.names ?? []).map((name) => [name, new Map<string, Tensor>()]));
   for (const { name, tensor } of rest.filter((weight) => weight !== last)) {
     const at = name.lastIndexOf("/");
