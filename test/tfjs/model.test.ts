@@ -246,6 +246,17 @@ describe("options as data", () => {
     expect(() => adamw({ lr: () => 1 }).getConfig()).toThrow("adamw: lr is a function, which a file cannot hold");
   });
 
+  test.each([
+    [null, "fromConfig: config must be what getConfig() returned, got null"],
+    [[], "fromConfig: config must be what getConfig() returned, got []"],
+    [{ groups: {} }, "adamw: groups must be a list of groups { variables, ...options }, got an object (Object)"],
+    [{ groups: [null] }, "adamw: groups[0] must be { variables, ...options }, with a pattern"],
+    [{ groups: [{ variables: {} }] }, "adamw: groups[0] must be { variables, ...options }, with a pattern"],
+  ])("a config that is damaged is refused: %j", (config, message) => {
+    const { constructor } = adamw() as any;
+    expect(() => constructor.fromConfig(constructor, config)).toThrow(message);
+  });
+
   test("the present hyper-parameters", () => {
     const optimizer = adamw({ lr: 0.1 });
     optimizer.hyper.lr = 0.2;

@@ -62,7 +62,7 @@ const changes = ["make", "dispose", "assign", "share", "grow"] as const;
 type Command =
   | { readonly do: "backend"; readonly to: Backend }
   | { readonly do: "save" }
-  | { readonly do: "step"; readonly which: readonly boolean[]; readonly asList: boolean }
+  | { readonly do: "step"; readonly which: readonly boolean[]; readonly asList: boolean; readonly fails: boolean }
   | { readonly do: "make"; readonly at: number }
   | { readonly do: "dispose"; readonly at: number }
   | { readonly do: "assign"; readonly at: number }
@@ -84,17 +84,22 @@ const command = fc.oneof(
       do: fc.constant("step" as const),
       which: fc.array(fc.boolean(), { minLength: 4, maxLength: 4 }),
       asList: fc.boolean(),
+      fails: fc.nat(3).map((n) => n === 0),
     }),
   },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("save" as const) }) },
 );
+
+const stateOf = async (optimizer: tf.Optimizer) =>
+  (await optimizer.getWeights()).map(({ name, tensor }) => [name, ...tensor.dataSync()]);
 
 async function run(program: readonly Command[]): Promise<void> {
   tf.disposeVariables(); // of a program that failed
   await use("wasm");
   const before = counted();
   const reference = new Reference();
-  let optimizer = adam({ lr: 0.1 });
+  const newOptimizer = () => adam({ lr: 0.1, nonFinite: "throw" });
+  let optimizer = newOptimizer();
   const variables: (tf.Variable | undefined)[] = [];
   /** Tensors that share the data of a variable, with their values. */
   const shared: [tf.Tensor, number[]][] = [];
@@ -128,7 +133,7 @@ async function run(program: readonly Command[]): Promise<void> {
       heap.push(tf.zeros([2 ** 20 * (1 + command.at)])); // the memory of the backend wasm grows
     } else if (command.do === "save") {
       const weights = await optimizer.getWeights();
-      const next = adam({ lr: 0.1 });
+      const next = newOptimizer();
       await next.setWeights(weights);
       optimizer.dispose();
       optimizer = next;
@@ -137,19 +142,28 @@ async function run(program: readonly Command[]): Promise<void> {
       const which = variables.flatMap((variable, id) => (variable && command.which[id] ? [id] : []));
       if (which.length === 0) continue;
       const grads = which.map((id) => numbers(sizes[id]!, seed++));
-      tf.tidy(() => {
-        const list: { name: string; tensor: tf.Tensor }[] = which.map((id, i) => ({
-          name: `v${id}`,
-          tensor: tf.tensor(grads[i]!),
-        }));
-        // The others have null, as TensorFlow.js gives it.
-        variables.forEach((variable, id) => {
-          if (variable && !which.includes(id)) list.push({ name: `v${id}`, tensor: null as unknown as tf.Tensor });
+      if (command.fails) grads.at(-1)![0] = Number.NaN;
+      const step = () =>
+        tf.tidy(() => {
+          const list: { name: string; tensor: tf.Tensor }[] = which.map((id, i) => ({
+            name: `v${id}`,
+            tensor: tf.tensor(grads[i]!),
+          }));
+          // The others have null, as TensorFlow.js gives it.
+          variables.forEach((variable, id) => {
+            if (variable && !which.includes(id)) list.push({ name: `v${id}`, tensor: null as unknown as tf.Tensor });
+          });
+          const record = Object.fromEntries(list.map(({ name, tensor }) => [name, tensor]));
+          optimizer.applyGradients(command.asList ? list : record);
         });
-        const record = Object.fromEntries(list.map(({ name, tensor }) => [name, tensor]));
-        optimizer.applyGradients(command.asList ? list : record);
-      });
-      which.forEach((id, i) => reference.step(id, grads[i]!));
+      if (command.fails) {
+        const before = await stateOf(optimizer);
+        expect(step).toThrow("must be finite");
+        expect(await stateOf(optimizer)).toEqual(before);
+      } else {
+        step();
+        which.forEach((id, i) => reference.step(id, grads[i]!));
+      }
     }
     variables.forEach((variable, id) => {
       if (variable === undefined) return;
@@ -462,6 +476,7 @@ test("iterations are saved, and the learning rate is a number, as in TensorFlow.
   expect(optimizer.learningRate).toBe(0.1 / 4);
   optimizer.learningRate *= 0.5;
   expect(optimizer.hyper.lr).toBe(0.1 / 8);
+  expect(adapted.rprop({ lr: 0.2 }).learningRate).toBe(0.2); // is fixed
   tf.dispose([a, tensor]);
 });
 
@@ -524,7 +539,14 @@ test("errors name the remedy, and change nothing", async () => {
   expect(apply({ a: tf.ones([2, 2], "int32") })).toThrow("must be float32, got int32");
   expect(apply({ a: 3 })).toThrow("must have a tensor as its gradient, got 3");
   expect(apply(undefined)).toThrow("gradients must be a record by name");
-  expect(apply([null])).toThrow("adam: applyGradients: gradients[0] must be { name, tensor }, got null");
+  for (const wrong of [new Map([["a", tf.ones([2, 2])]]), Promise.resolve({}), new Date(), tf.ones([2, 2])]) {
+    expect(apply(wrong)).toThrow("gradients must be a record by name, or a list of { name, tensor }, got an object (");
+  }
+  for (const wrong of [null, { name: "a" }, { name: "a", gradient: tf.ones([2, 2]) }, { tensor: tf.ones([2, 2]) }]) {
+    expect(apply([wrong])).toThrow("adam: applyGradients: gradients[0] must be { name, tensor }, got");
+  }
+  expect(apply([,])).toThrow("adam: applyGradients: gradients[0] must be { name, tensor }, got undefined");
+  expect(apply({ toString: null })).toThrow('adam: applyGradients: variable "toString" must be registered');
   expect(
     apply([
       { name: "a", tensor: tf.ones([2, 2]) },
@@ -830,4 +852,40 @@ test.each(backends)("variables after tf.disposeVariables(), on %s", async (backe
     tf.disposeVariables();
   }
   expect(await optimizer.getWeights()).toHaveLength(2);
+});
+
+test("a variable whose first step failed joins with the values that it has later", async () => {
+  await use("cpu");
+  const [a, b] = [tf.variable(tf.ones([2])), tf.variable(tf.fill([2], 100))];
+  const optimizer = adapted.prodigy({ nonFinite: "throw", ema: 0.9 });
+  descend(optimizer, a);
+  const before = counted();
+  const wrong = () => optimizer.applyGradients({ [a.name]: tf.ones([2]), [b.name]: tf.fill([2], Number.NaN) });
+  expect(() => tf.tidy(wrong)).toThrow("must be finite");
+  expect(counted()).toEqual(before);
+  expect(() => optimizer.average(b)).toThrow("a variable that the optimizer updates");
+  tf.tidy(() => b.assign(tf.ones([2])));
+  descend(optimizer, a, b);
+  const start = (await optimizer.getWeights()).find(({ name }) => name === `${b.name}/initParams`)!;
+  expect([...start.tensor.dataSync()]).toEqual([1, 1]);
+  optimizer.dispose();
+  tf.dispose([a, b]);
+});
+
+test("state that was loaded waits for its variables if the first step fails", async () => {
+  await use("cpu");
+  const [a, b] = [tf.variable(tf.ones([2]), true, "a"), tf.variable(tf.ones([2]), true, "b")];
+  const make = () => sgd({ lr: 1, momentum: 0.5, nonFinite: "throw" });
+  const [first, second] = [make(), make()];
+  descend(first, a);
+  const weights = (await first.getWeights()).map(({ name, tensor }) => ({ name, tensor: tensor.clone() }));
+  tf.dispose(a);
+  await second.setWeights(weights);
+  const wrong = () => tf.tidy(() => second.applyGradients({ b: tf.fill([2], Number.NaN) }));
+  expect(wrong).toThrow("must be finite"); // it would have had the state, by order
+  const c = tf.variable(tf.ones([2]), true, "c");
+  descend(second, c);
+  expect([...c.dataSync()]).toEqual([-0.5, -0.5]);
+  for (const optimizer of [first, second]) optimizer.dispose();
+  tf.dispose([b, c, ...weights.map(({ tensor }) => tensor)]);
 });

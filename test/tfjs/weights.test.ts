@@ -7,7 +7,7 @@ import { chained, reduceLROnPlateau } from "../../ts/schedules/index.js";
 import * as downhill from "../../ts/tfjs/index.js";
 import { error } from "../harness.js";
 import { factories, fitting } from "../registry.js";
-import { numbers, use } from "./backends.js";
+import { backends, counted, numbers, use } from "./backends.js";
 
 type Optimizer = tf.Optimizer;
 
@@ -441,4 +441,71 @@ test("momentum of rmsprop at a rate of zero is written in TensorFlow.js's units"
   expect(error(found.tensor.dataSync(), expected.tensor.dataSync())).toBeLessThan(1);
   for (const optimizer of [ours, reference]) optimizer.dispose();
   tf.dispose(a);
+});
+
+test.each(backends)(
+  "copies of weights stay when the weights are disposed before the optimizer, on %s",
+  async (backend) => {
+    await use(backend);
+    tf.disposeVariables();
+    for (const disposed of ["all", "own"]) {
+      const before = counted();
+      const variable = tf.tidy(() => tf.variable(tf.ones([20])));
+      const step = (optimizer: Optimizer) =>
+        tf.tidy(() => optimizer.applyGradients({ [variable.name]: tf.ones([20]) }));
+      const optimizer = downhill.adam();
+      step(optimizer);
+      const weights = await optimizer.getWeights();
+      const copies = weights.map(({ tensor }) => tensor.clone());
+      const expected = copies.map((copy) => [...copy.dataSync()]);
+      if (disposed === "all") tf.disposeVariables();
+      else {
+        tf.dispose(weights.map(({ tensor }) => tensor));
+        step(optimizer); // with new state
+        variable.dispose();
+      }
+      await optimizer.getWeights();
+      optimizer.dispose();
+      expect(copies.map((copy) => [...copy.dataSync()])).toEqual(expected);
+      tf.dispose(copies);
+      expect(counted()).toEqual(before);
+    }
+  },
+);
+
+test("state of TensorFlow.js with a variable without elements belongs by order", async () => {
+  await use("cpu");
+  const make = (prefix: string) =>
+    [[2], [0, 3], [3]].map((shape, i) => tf.tidy(() => tf.variable(tf.ones(shape), true, `${prefix}${i}`)));
+  const step = (optimizer: Optimizer, variables: tf.Variable[]) =>
+    tf.tidy(() => optimizer.applyGradients(variables.map((v) => ({ name: v.name, tensor: tf.onesLike(v) }))));
+  const saved = make("saved");
+  const theirs = tf.train.adam(0.1);
+  step(theirs, saved);
+  const weights = (await theirs.getWeights()).map(({ name, tensor }) => ({ name, tensor: tensor.clone() }));
+  tf.dispose(saved);
+  const ours = downhill.adam({ lr: 0.1, eps: 1e-7 });
+  await ours.setWeights(weights);
+  const loaded = make("loaded");
+  step(ours, loaded);
+  const m = (await ours.getWeights()).find(({ name }) => name === "saved2/m")!;
+  expect(m.tensor.dataSync()[0]).toBeCloseTo(0.19, 6); // of two steps
+  for (const optimizer of [theirs, ours]) optimizer.dispose();
+  tf.dispose([...loaded, ...weights.map(({ tensor }) => tensor)]);
+});
+
+test("weights that are disposed while they are read change nothing", async () => {
+  const make = () => {
+    const lr = reduceLROnPlateau({ lr: 0.1 });
+    return { lr, optimizer: downhill.adamw({ lr }) };
+  };
+  const [saved, loaded] = [make(), make()];
+  train(saved.optimizer, 0, 1);
+  saved.lr.observe(3);
+  const weights = (await saved.optimizer.getWeights()).map(({ name, tensor }) => ({ name, tensor: tensor.clone() }));
+  const before = [loaded.lr.observed, counted().numTensors - weights.length] as const;
+  const reading = loaded.optimizer.setWeights(weights);
+  tf.dispose(weights.map(({ tensor }) => tensor));
+  await expect(reading).rejects.toThrow("must have its values, got a tensor that is disposed");
+  expect([loaded.lr.observed, counted().numTensors]).toEqual(before);
 });

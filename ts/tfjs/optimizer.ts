@@ -127,7 +127,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
    * replaces the rate or the schedule of all groups.
    */
   get learningRate(): number {
-    return valuesAt(this.#rule, this.#groups.at(-1)!.hyper as Values, this.iterations).lr as number;
+    const { values, hyper } = this.#groups.at(-1)!;
+    return valuesAt(this.#rule, { ...values, ...(hyper as Values) }, this.iterations).lr as number;
   }
 
   set learningRate(lr: number) {

@@ -194,11 +194,12 @@ export async function readWeights(
   }
   if (first.tensor.size !== 1)
     throw new RangeError(`${title}: "${ITERATIONS}" must be one number, got shape ${show(first.tensor.shape)}`);
-  const steps = (await first.tensor.data())[0]!;
-  count(0, 0).check(`${title}: ${ITERATIONS}`, steps);
   const last = rest.find(({ name }) => name === PROGRESS);
-  const progress = last && parse(title, await last.tensor.data());
+  const [numbers, codes] = await Promise.all([first.tensor.data(), last?.tensor.data()]);
   checkAll(); // the program may have disposed some meanwhile
+  const steps = numbers[0]!;
+  count(0, 0).check(`${title}: ${ITERATIONS}`, steps);
+  const progress = codes && parse(title, codes);
   const found = new Map((progress?.names ?? []).map((name) => [name, new Map<string, Tensor>()]));
   for (const { name, tensor } of rest.filter((weight) => weight !== last)) {
     const at = name.lastIndexOf("/");
@@ -209,6 +210,7 @@ export async function readWeights(
       throw new RangeError(`${title}: the name of a weight must end with one of ${known}, got ${show(name)}`);
     }
     if (tensor.dtype !== "float32") throw new TypeError(`${title}: ${show(name)} must be float32, got ${tensor.dtype}`);
+    if (tensor.size === 0) continue; // a variable without elements, which has no state here
     const known = found.get(variable) ?? new Map<string, Tensor>();
     if (known.has(slot)) throw new RangeError(`${title}: ${show(name)} must come once, it came twice`);
     found.set(variable, known.set(slot, tensor));
