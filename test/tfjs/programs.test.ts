@@ -5,7 +5,7 @@
 import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-layers"; // registers the gradients of operations
 import fc from "fast-check"; // generates the programs, and shrinks those that fail
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import * as adapted from "../../ts/tfjs/index.js";
 import { adagrad, adam, adamw, dog, muon, sgd, sophia, type TfjsOptimizer } from "../../ts/tfjs/index.js";
 import { error } from "../harness.js";
@@ -371,6 +371,24 @@ describe.each(backends)("on %s", (backend) => {
     expect([a, b].map((v) => v.dataSync()[0])).toEqual([-3, -4]);
     optimizer.dispose();
     tf.dispose([a, b, zeros]);
+  });
+
+  test("a micro-batch before the last gives a variable no new values", async () => {
+    await use(backend);
+    const variable = tf.variable(tf.ones([16]));
+    const optimizer = sgd({ lr: 1, accumulate: 2 });
+    for (let i = 0; i < 2; i++) descend(optimizer, variable);
+    const { dataId } = variable;
+    const publish = vi.spyOn(hostOf(tf.engine().backend).constructor.prototype, "publish");
+    descend(optimizer, variable);
+    expect(variable.dataId).toBe(dataId);
+    expect(publish).not.toHaveBeenCalled();
+    descend(optimizer, variable);
+    expect(publish).toHaveBeenCalled();
+    expect(variable.dataSync()[0]).toBe(-1);
+    publish.mockRestore();
+    optimizer.dispose();
+    variable.dispose();
   });
 
   test("assignments and disposed variables take no more memory", async () => {

@@ -360,12 +360,14 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const { core, host } = built;
     for (const { segments } of core.groups) for (const segment of segments) segment.followGrad();
     const moved = entries.filter(({ isDue }, i) => i < read.length || isDue);
+    let isMicroBatch: boolean;
     try {
       act(core);
     } finally {
-      const hasMicroBatches = core.internals.step.counts.microBatches > 0;
-      entries.forEach((entry, i) => (entry.isDue = hasMicroBatches && core.internals.isDue(built.tensors[i]!)));
+      isMicroBatch = core.internals.step.counts.microBatches > 0;
+      entries.forEach((entry, i) => (entry.isDue = isMicroBatch && core.internals.isDue(built.tensors[i]!)));
     }
+    if (isMicroBatch) return; // all variables are as before
     host.publish(moved.map(({ variable }) => variable!));
     for (const average of this.#averages) if (isGone(average)) this.#averages.delete(average);
     host.publish(this.#averages);
