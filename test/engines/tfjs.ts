@@ -34,7 +34,7 @@ async function losses(backend: string) {
   return { values, tensors: [tensors[0], tensors.at(-1)] };
 }
 
-/** What differs on this backend from the kernels on an arena, and from the backend `cpu`. */
+/** Returns what differs on this backend from the kernels on an arena, and from the backend `cpu`. */
 export async function tfjs(backend: "wasm" | "webgl") {
   setWasmPaths("/wasm/");
   setThreadsCount(3);
