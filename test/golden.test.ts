@@ -5,7 +5,7 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { camel } from "../ts/optimizer/hyper.js";
+import { camel } from "../ts/option.js";
 import type { Tensor } from "../ts/arena/tensor.js";
 import { error, relativeDistance } from "./harness.js";
 import { type AnyFactory, factories, type RuleName } from "./registry.js";

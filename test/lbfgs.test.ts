@@ -8,7 +8,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { lbfgs, type LBFGSOptions } from "../ts/lbfgs/lbfgs.js";
-import { camel } from "../ts/optimizer/hyper.js";
+import { camel } from "../ts/option.js";
 import { sgd } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
 import { small } from "./small.js";

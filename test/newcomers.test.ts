@@ -8,12 +8,13 @@ import * as tf from "@tensorflow/tfjs-core";
 import { inspect } from "node:util";
 import { beforeAll, describe, expect, test } from "vitest";
 import { createArena, createArenaSync } from "../ts/arena/arena.js";
+import { load, loadFile, save } from "../ts/checkpoint/index.js";
 import { defaults } from "../ts/option.js";
 import * as jax from "../ts/jax/index.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { sharedOptions } from "../ts/optimizer/definition.js";
 import { adamw, sgd } from "../ts/rules/index.js";
-import { stepLR } from "../ts/schedules/index.js";
+import { reduceLROnPlateau, stepLR } from "../ts/schedules/index.js";
 import * as tfjs from "../ts/tfjs/index.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
 import { sam } from "../ts/wrappers/sam.js";
@@ -157,6 +158,110 @@ describe("zeroGrad()", () => {
     ],
   ])("%s", (_, optimizer, message) => {
     expect(call(optimizer, "zeroGrad")).toThrow(new TypeError(message));
+  });
+});
+
+describe("names of other libraries", () => {
+  const arena = small();
+  const { w } = arena.tensors({ w: [3] });
+  const optimizer = adamw([w]);
+  const schedule = stepLR({ lr: 1, stepSize: 2 });
+  const gradients = "write gradients to each tensor's grad";
+  const groups = "is called groups here; write optimizer.groups";
+  const decay = "weight_decay is a property of";
+
+  test.each<[string, () => unknown, string]>([
+    [
+      "zero_grad()",
+      call(optimizer, "zero_grad"),
+      "adamw: there is no zero_grad(); make the optimizer with zeroGrad: true",
+    ],
+    ["stateDict()", call(optimizer, "stateDict"), "adamw: there is no stateDict(); call save(model, optimizer)"],
+    ["state_dict()", call(optimizer, "state_dict"), "adamw: there is no state_dict(); call save(model, optimizer)"],
+    [
+      "load_state_dict()",
+      call(optimizer, "load_state_dict"),
+      "adamw: there is no load_state_dict(); call load(bytes, model, optimizer)",
+    ],
+    ["minimize()", call(optimizer, "minimize"), `adamw: there is no minimize(); ${gradients}`],
+    ["applyGradients()", call(optimizer, "applyGradients"), `adamw: there is no applyGradients(); ${gradients}`],
+    ["apply_gradients()", call(sam(sgd([w])), "apply_gradients"), `sgd: there is no apply_gradients(); ${gradients}`],
+    ["minimize() of lbfgs", call(lbfgs([w]), "minimize"), `lbfgs: there is no minimize(); ${gradients}`],
+    [
+      "zero_grad() of lbfgs",
+      call(lbfgs([w]), "zero_grad"),
+      "lbfgs: there is no zero_grad(); write grad.fill(0) in the closure",
+    ],
+    ["paramGroups", read(optimizer, "paramGroups"), `adamw: paramGroups ${groups}`],
+    ["param_groups", read(optimizer, "param_groups"), `adamw: param_groups ${groups}`],
+    ["param_groups =", assign(optimizer, "param_groups", []), `adamw: param_groups ${groups}`],
+    ["param_groups of lbfgs", read(lbfgs([w]), "param_groups"), `lbfgs: param_groups ${groups}`],
+    ["param_groups of tfjs", read(tfjs.sgd(), "param_groups"), `sgd: param_groups ${groups}`],
+    [
+      "add_param_group()",
+      call(optimizer, "add_param_group"),
+      "adamw: add_param_group is called addGroup here; write optimizer.addGroup",
+    ],
+    ["learning_rate", read(optimizer, "learning_rate"), "learning_rate is called lr here; write optimizer.hyper.lr"],
+    ["learning_rate =", assign(optimizer.groups[0]!, "learning_rate", 1), "write group.hyper.lr"],
+    ["weight_decay", read(optimizer, "weight_decay"), `${decay} optimizer.hyper; write optimizer.hyper.weightDecay`],
+    ["weight_decay =", assign(optimizer.groups[0]!, "weight_decay", 1), `${decay} group.hyper`],
+    ["clip_norm =", assign(optimizer, "clip_norm", 1), "adamw: clip_norm is fixed when the optimizer is made"],
+    [
+      "hyper.learningRate =",
+      assign(optimizer.hyper, "learningRate", 1),
+      'no option "learningRate"; did you mean "lr"?',
+    ],
+    ["step(gradients)", () => optimizer.step({ w: [1] } as never), `got an object (Object); ${gradients}`],
+    ["step(loss)", () => optimizer.step(0.5 as never), `got 0.5; ${gradients}`],
+    ["backward()", call(w, "backward"), `w: there is no backward(); ${gradients}`],
+    ["grad.zero_()", call(w.grad, "zero_"), "w.grad: there is no zero_(); write fill(0)"],
+    ["requires_grad =", assign(w, "requires_grad", false), "w: there is no requires_grad; write requiresGrad"],
+    [
+      "a schedule's step()",
+      call(schedule, "step"),
+      "stepLR: there is no step(); give the schedule to an optimizer, whose steps it follows: { lr: schedule }",
+    ],
+    [
+      "get_last_lr()",
+      call(schedule, "get_last_lr"),
+      "stepLR: there is no get_last_lr(); read optimizer.groups[0].hyperAt(optimizer.steps).lr",
+    ],
+    [
+      "a plateau's step(loss)",
+      call(reduceLROnPlateau({ lr: 1 }), "step"),
+      "reduceLROnPlateau: there is no step(); call observe(metric)",
+    ],
+    [
+      "a schedule of an optimizer",
+      () => stepLR(optimizer as never),
+      "stepLR: expected options, got an optimizer; make the optimizer with the schedule, such as { lr: stepLR({ … }) }",
+    ],
+  ])("%s", (_, act, message) => {
+    expect(act).toThrow(TypeError);
+    expect(act).toThrow(message);
+  });
+
+  test("are neither copied nor shown", () => {
+    for (const value of [optimizer, optimizer.groups[0]!, w, w.grad, schedule]) {
+      expect(() => ({ ...value })).not.toThrow();
+      expect(inspect(value)).not.toMatch(/Getter|zero_/);
+    }
+  });
+});
+
+describe("files without await", () => {
+  const model = small().tensors({ w: [3] });
+
+  test.each(["steps", "extra", "leftOut"])("loadFile().%s", async (name) => {
+    const loading = loadFile("/nowhere", model);
+    expect(read(loading, name)).toThrow(new TypeError(`loadFile returns a promise; await it to read ${name}`));
+    await expect(loading).rejects.toThrow("loadFile: /nowhere cannot be read");
+  });
+
+  test("load of a promise", () => {
+    const act = () => load(Promise.resolve(save(model)) as never, model);
+    expect(act).toThrow("load: expected a file's bytes, got an object (Promise); await it");
   });
 });
 

@@ -139,10 +139,10 @@ async function bundled(contents: string): Promise<string> {
 }
 
 test.each([
-  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_650],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_250],
-  ["everything", `export * from "downhill"`, 83_300],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 97_400],
+  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_800],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_450],
+  ["everything", `export * from "downhill"`, 83_700],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 97_900],
   ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 76_550],
   ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_000],
   ["everything for jax-js", `export * from "downhill/jax"`, 65_700],

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createArenaSync } from "../ts/arena/arena.js";
 import { cosPi, exp, log, pow } from "../ts/math.js";
-import { camel } from "../ts/optimizer/hyper.js";
+import { camel } from "../ts/option.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { ScheduleFactory } from "../ts/schedules/schedule.js";
 import { scheduleFrom } from "../ts/schedules/data.js";

@@ -292,6 +292,38 @@ export const isCallable = (value: unknown): value is (...args: never[]) => unkno
 
 const isClass = (value: Function) => /^class\b/.test(Function.prototype.toString.call(value));
 
+/** A name in snake case, as in Rust and Python. */
+export const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+
+/** A name in camel case, as in TypeScript. */
+export const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+
+/** The remedy for gradients, or a loss, that are passed to a call. */
+export const GRADIENTS = "; write gradients to each tensor's grad";
+
+/**
+ * Makes names that an object does not have TypeErrors, in camel case and in snake case.
+ * @param prototype the object itself, or the prototype of several
+ * @param title the text before the name
+ * @param remedies the text after each name
+ * @param isRead whether reading is an error, too
+ */
+export function refuseNames<Owner extends object>(
+  prototype: Owner,
+  title: (owner: Owner) => string,
+  remedies: Readonly<Record<string, string>>,
+  isRead = true,
+): void {
+  for (const [known, remedy] of Object.entries(remedies)) {
+    for (const name of new Set([known, snake(known)])) {
+      const fail = function (this: Owner) {
+        throw new TypeError(`${title(this)} ${name}${remedy}`);
+      };
+      Object.defineProperty(prototype, name, { get: isRead ? fail : undefined, set: fail });
+    }
+  }
+}
+
 /** The error for an unknown name, which suggests the most similar one. */
 export function noOption(title: string, path: string, name: string, names: readonly string[], kind = "option") {
   const given = name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name;

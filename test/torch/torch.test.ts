@@ -12,7 +12,7 @@ import { createContext, runInContext } from "node:vm";
 import { afterAll, describe, expect, test } from "vitest";
 import { load, save } from "../../ts/checkpoint/index.js";
 import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
-import { camel } from "../../ts/optimizer/hyper.js";
+import { camel } from "../../ts/option.js";
 import { lookahead } from "../../ts/wrappers/lookahead.js";
 import { adam, adamw, momentum, muon, nadam, sgd } from "../../ts/rules/index.js";
 import { stepLR } from "../../ts/schedules/index.js";

@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { roundUp } from "../math.js";
-import { count, show } from "../option.js";
+import { count, GRADIENTS, refuseNames, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
@@ -40,7 +40,13 @@ export function checkedView<Data extends Float32Array>(view: Data, title: string
     }
     Float32Array.prototype.set.call(view, values, offset);
   };
+  refuseNames(view, () => `${title}: there is no`, { zero_: "(); write fill(0)" });
   return Object.defineProperty(view, "set", { value: set });
+}
+
+/** Throws the error for a view that a program assigns. */
+function replaced(view: string): never {
+  throw new TypeError(`${view} is a view of the arena's memory; write its values: ${view}.set(values)`);
 }
 
 /** Parameters and their gradient, in an arena. Made by `arena.tensors` or `arena.tensor`. `Data` is the type of the views. */
@@ -71,9 +77,7 @@ export class Tensor<Data extends Float32Array = Float32Array> {
 
   /** @internal */
   set data(_: never) {
-    throw new TypeError(
-      `${this.name}.data is a view of the arena's memory; write its values: ${this.name}.data.set(values)`,
-    );
+    replaced(`${this.name}.data`);
   }
 
   /**
@@ -110,9 +114,7 @@ export class Tensor<Data extends Float32Array = Float32Array> {
 
   /** @internal */
   set grad(_: never) {
-    throw new TypeError(
-      `${this.name}.grad is a view of the arena's memory; write its values: ${this.name}.grad.set(values)`,
-    );
+    replaced(`${this.name}.grad`);
   }
 
   /** The text that Node's `console.log` shows. @internal */
@@ -126,6 +128,11 @@ export class Tensor<Data extends Float32Array = Float32Array> {
     this.#views = undefined;
   }
 }
+
+refuseNames(Tensor.prototype, ({ name }) => `${name}: there is no`, {
+  backward: `()${GRADIENTS}`,
+  requires_grad: "; write requiresGrad",
+});
 
 /** The largest number of dimensions, as in PyTorch and NumPy. */
 export const MAX_DIMENSIONS = 64;

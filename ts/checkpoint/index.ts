@@ -1,4 +1,5 @@
 import type { Tensors } from "../optimizer/params.js";
+import { refuseNames } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { type CheckedBytes, type Loaded, loadFrom, rangesToRead, saveParts, withChecksum } from "./checkpoint.js";
 import { pathOf, withFile, writeAtomically } from "./files.js";
@@ -32,11 +33,23 @@ export async function saveFile(
  * @param path a path, or a file: URL
  * @throws as `load`; an Error if the file cannot be read.
  */
-export async function loadFile(
+export function loadFile(
   path: string | URL,
   model: Tensors,
   optimizer?: Checkpointable,
   options: LoadOptions = {},
+): Promise<Loaded> {
+  const loading = loadFromFile(path, model, optimizer, options);
+  const title = () => "loadFile returns a promise; await it to read";
+  refuseNames(loading, title, { steps: "", extra: "", leftOut: "" });
+  return loading;
+}
+
+async function loadFromFile(
+  path: string | URL,
+  model: Tensors,
+  optimizer: Checkpointable | undefined,
+  options: LoadOptions,
 ): Promise<Loaded> {
   const title = "loadFile";
   const name = pathOf(title, path);

@@ -4,7 +4,7 @@ import type { Group } from "../optimizer/group.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { listTensors, type Tensors, tensorsOf } from "../optimizer/params.js";
-import { type Chosen, flag, isRecord, type Option, type Options, resolve, show } from "../option.js";
+import { type Chosen, classOf, flag, isRecord, type Option, type Options, resolve, show } from "../option.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
@@ -85,7 +85,12 @@ export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
  */
 export function asBytes(title: string, file: unknown): Uint8Array {
   const expected = `${title && `${title}: `}expected a file's bytes`;
-  const remedy = typeof file === "string" ? "; read the file first, such as with readFileSync(path)" : "";
+  const isPath = typeof file === "string";
+  const remedy = isPath
+    ? "; read the file first, such as with readFileSync(path)"
+    : classOf(file) === "Promise"
+      ? "; await it"
+      : "";
   if (!isBytes(file)) throw new TypeError(`${expected}, got ${show(file)}${remedy}`);
   const [buffer, at] = ArrayBuffer.isView(file) ? [file.buffer, file.byteOffset] : [file, 0];
   try {

@@ -5,7 +5,7 @@ import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver
 import { groupOptions } from "../optimizer/definition.js";
 import { liveHyper, refusing, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, named, type Tensors } from "../optimizer/params.js";
-import { count, flag, nonNegative, oneOf } from "../option.js";
+import { count, flag, nonNegative, oneOf, refuseNames } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Scheduled } from "../rule.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -75,8 +75,7 @@ export function lbfgs(params: Tensors, options: LBFGSOptions = {}): LBFGS {
 
 /** Minimizes a function by L-BFGS. Made by `lbfgs(params, options)`. */
 export class LBFGS extends Checkpointable {
-  /** The only group. */
-  readonly groups: readonly [CheckpointableGroup<LBFGSHyper>];
+  readonly #groups: readonly [CheckpointableGroup<LBFGSHyper>];
   readonly #history: History<LBFGSHyper>;
   readonly #arena: Arena;
   readonly #vectors: Vectors;
@@ -109,8 +108,13 @@ export class LBFGS extends Checkpointable {
     const hyper = liveHyper(rule, values, () => arena.internals(rule.name)).hyper as unknown as LBFGSHyper;
     const fixed = { maxIter, maxEval, historySize, lineSearchFn, maximize };
     this.#history = new History(tensors, hyper, fixed, this.#vectors, historySize);
-    this.groups = [this.#history];
+    this.#groups = Object.freeze([this.#history]);
     Object.freeze(this);
+  }
+
+  /** The only group. */
+  get groups(): readonly [CheckpointableGroup<LBFGSHyper>] {
+    return this.#groups;
   }
 
   /** The number of steps so far. */
@@ -171,3 +175,5 @@ export class LBFGS extends Checkpointable {
     };
   }
 }
+
+refuseNames(LBFGS.prototype, () => "lbfgs: there is no", { zeroGrad: "(); write grad.fill(0) in the closure" });

@@ -1,5 +1,6 @@
 /** The interface of optimizers that a checkpoint can hold. */
 
+import { GRADIENTS, refuseNames } from "../option.js";
 import { INSPECT } from "../platform.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Rule, Scalars } from "./definition.js";
@@ -61,14 +62,13 @@ export abstract class Checkpointable {
     };
     return shownAs(rule.name, contents, options, inspect);
   }
-
-  /** Throws an error that names the option `zeroGrad`, because PyTorch's optimizers have this method. @internal */
-  zeroGrad(): never {
-    const { rule, step } = this.internals;
-    const remedy =
-      "zeroGrad" in step.shared
-        ? "make the optimizer with zeroGrad: true, which zeroes the gradients after each step, or write grad.fill(0)"
-        : "write grad.fill(0) in the closure";
-    throw new TypeError(`${rule.name}: there is no zeroGrad(); ${remedy}`);
-  }
 }
+
+refuseNames(Checkpointable.prototype, ({ internals }) => `${internals.rule.name}: there is no`, {
+  zeroGrad:
+    "(); make the optimizer with zeroGrad: true, which zeroes the gradients after each step, or write grad.fill(0)",
+  stateDict: "(); call save(model, optimizer)",
+  loadStateDict: "(); call load(bytes, model, optimizer)",
+  minimize: `()${GRADIENTS}`,
+  applyGradients: `()${GRADIENTS}`,
+});

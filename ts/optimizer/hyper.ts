@@ -1,7 +1,17 @@
 /** The options of a rule: their values, their numbers for kernels, and live changes. */
 
 import { sharedOptions, type Rule } from "./definition.js";
-import { accept, isCallable, noOption, type Option, type Options, resolve, show } from "../option.js";
+import {
+  accept,
+  isCallable,
+  noOption,
+  type Option,
+  type Options,
+  refuseNames,
+  resolve,
+  show,
+  snake,
+} from "../option.js";
 import { Schedule } from "../schedules/schedule.js";
 
 export type Values = Readonly<Record<string, unknown>>;
@@ -175,12 +185,6 @@ export function variantOf(rule: Rule, values: Values): Variant {
   };
 }
 
-/** A name in snake case, as in Rust. */
-export const snake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-
-/** A name in camel case, as in TypeScript. */
-export const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
-
 /** The numbers of the hyper-parameters, in the order of the Rust struct: one double for a number or a flag, n for a list. */
 export function fields(rule: Rule, values: Values): number[] {
   return Object.keys(rule.hyper)
@@ -260,23 +264,20 @@ export const fixedOptions = (rule: Optioned): object => ({ ...rule.fixed, ...sha
  * @param fixed the options that cannot change
  */
 export function refuseOptions(prototype: object, rule: Refused, owner: string, fixed: object = rule.fixed): void {
-  const define = (name: string, isRead: boolean, what: string) => {
-    const fail = () => {
-      throw new TypeError(`${rule.name}: ${name} ${what}`);
-    };
-    if (!(name in prototype)) Object.defineProperty(prototype, name, { get: isRead ? fail : undefined, set: fail });
+  const { hyper } = rule;
+  const define = (name: string, remedy: string, isRead = true) => {
+    if (!(name in prototype)) refuseNames(prototype, () => `${rule.name}:`, { [name]: ` ${remedy}` }, isRead);
   };
-  for (const name of Object.keys(rule.hyper)) {
-    define(name, true, `is a property of ${owner}.hyper; write ${owner}.hyper.${name}`);
-  }
+  for (const name of Object.keys(hyper)) define(name, `is a property of ${owner}.hyper; write ${owner}.hyper.${name}`);
   for (const [name, here] of Object.entries(elsewhere)) {
-    if (here in rule.hyper) define(name, true, `is called ${here} here; write ${owner}.hyper.${here}`);
+    const place = here in hyper ? `${owner}.hyper` : owner;
+    if (here in hyper || here in prototype) define(name, `is called ${here} here; write ${place}.${here}`);
   }
-  for (const name of Object.keys(fixed)) define(name, false, FIXED);
+  for (const name of Object.keys(fixed)) define(name, FIXED, false);
 }
 
-/** Names of other libraries, which programs also write to optimizers. */
-const elsewhere = { learningRate: "lr" };
+/** Names of other libraries, and the names here: of hyper-parameters, and of the owner's properties. */
+const elsewhere = { paramGroups: "groups", addParamGroup: "addGroup", learningRate: "lr" };
 
 const FIXED = "is fixed when the optimizer is made; make a new optimizer to change it";
 

@@ -1,6 +1,6 @@
 /** `reduceLROnPlateau`: a schedule that follows an observed number, such as the loss. */
 
-import { type Chosen, isRecord, nonNegative, oneOf, show, unit, whole } from "../option.js";
+import { type Chosen, isRecord, nonNegative, oneOf, refuseNames, show, unit, whole } from "../option.js";
 import { complete, frozen, type Given, plain, Schedule, type ScheduleFactory } from "./schedule.js";
 
 const options = {
@@ -100,6 +100,8 @@ export class Plateau extends Schedule {
     this.#observed = Object.freeze({ rate, best, bad, cooling });
   }
 }
+
+refuseNames(Plateau.prototype, ({ name }) => `${name}: there is no`, { step: "(); call observe(metric)" });
 
 /** All `reduceLROnPlateau` schedules in a value: itself, or those in its options. */
 export function plateausIn(value: unknown): Plateau[] {

@@ -1,7 +1,18 @@
 /** A schedule: a number as a function of the step, which can also be written as data. */
 
 import { INSPECT } from "../platform.js";
-import { type Chosen, factoryOf, inWords, type Option, type Options, resolve, show, type ValueOf } from "../option.js";
+import {
+  type Chosen,
+  factoryOf,
+  inWords,
+  isCallable,
+  isRecord,
+  type Option,
+  type Options,
+  resolve,
+  show,
+  type ValueOf,
+} from "../option.js";
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {
@@ -119,6 +130,11 @@ export function frozen<O extends Options>(options: O): O {
  * @throws a TypeError if one without a default is missing.
  */
 export function complete<O extends Options>(name: string, options: O, given: unknown) {
+  if (isRecord(given) && isCallable(given.step)) {
+    throw new TypeError(
+      `${name}: expected options, got an optimizer; make the optimizer with the schedule, such as { lr: ${name}({ … }) }`,
+    );
+  }
   const values = resolve(name, options, given);
   const missing = Object.keys(options).find((key) => values[key] === undefined);
   if (missing !== undefined) {

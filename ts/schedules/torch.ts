@@ -9,6 +9,7 @@ import {
   nonNegative,
   oneOf,
   type Option,
+  refuseNames,
   show,
   unit,
   whole,
@@ -380,3 +381,8 @@ function factors(): Option<Schedule | ((step: number) => number), string, undefi
     },
   };
 }
+
+refuseNames(Schedule.prototype, ({ name }) => `${name}: there is no`, {
+  step: "(); give the schedule to an optimizer, whose steps it follows: { lr: schedule }",
+  getLastLr: "(); read optimizer.groups[0].hyperAt(optimizer.steps).lr",
+});

@@ -12,8 +12,8 @@ import {
 } from "../checkpoint/loading.js";
 import { largest } from "../math.js";
 import type { Group } from "../optimizer/group.js";
-import { areScheduled, camel, snake, type Values, valuesAt } from "../optimizer/hyper.js";
-import { count, type Options, show } from "../option.js";
+import { areScheduled, type Values, valuesAt } from "../optimizer/hyper.js";
+import { camel, count, type Options, show, snake } from "../option.js";
 import { type Stored, Tuple, type Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { type Dict, isDict, Opaque, type Value } from "./unpickle.js";
