@@ -11,7 +11,7 @@ import { fileURLToPath } from "node:url";
 import { createContext, runInContext } from "node:vm";
 import { afterAll, describe, expect, test } from "vitest";
 import { load, save } from "../../ts/checkpoint/index.js";
-import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
+import { type LBFGS, lbfgs } from "../../ts/lbfgs/lbfgs.js";
 import { camel } from "../../ts/option.js";
 import { lookahead } from "../../ts/wrappers/lookahead.js";
 import { adam, adamw, momentum, muon, nadam, sgd } from "../../ts/rules/index.js";
@@ -710,6 +710,24 @@ describe("L-BFGS", () => {
     expect(wrong({ d: null })).toThrow("d must be a tensor of 4 numbers, got null");
     expect(wrong({ n_iter: -1 })).toThrow("iterations must be a whole number in [0, ∞), got -1");
   });
+
+  test.each(["sgd", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "asgd", "adam", "muon", "adafactor"])(
+    "refuses files of %s, which refuses those of L-BFGS",
+    (name) => {
+      const other = factories.find(({ rule }) => rule.name === name)!;
+      for (const [from, to] of [
+        [other, lbfgs],
+        [lbfgs, other],
+      ] as const) {
+        for (const steps of [0, 1]) {
+          const [one, two] = [from, to].map((make) => make([small().tensor("w", [3, 4])])) as [LBFGS, LBFGS];
+          for (let i = 0; i < steps; i++) one.step(() => 1);
+          expect(() => loadOptimizer(saveOptimizer(one), two)).toThrow(/ in the file, no option here/);
+          expect(two.hyper).toEqual(to([small().tensor("w", [3, 4])]).hyper);
+        }
+      }
+    },
+  );
 
   test("maximize must be the same on both sides; files without it minimize", () => {
     const optimizerOf = (maximize: boolean) => lbfgs([small().tensor("x", [2])], { maximize });

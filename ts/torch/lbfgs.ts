@@ -9,7 +9,7 @@ import type { LBFGS } from "../lbfgs/lbfgs.js";
 import { sum } from "../math.js";
 import { valuesAt } from "../optimizer/hyper.js";
 import { count, show, snake } from "../option.js";
-import { described, numberIn, numberOf, stateAndGroups } from "./optimizer.js";
+import { described, numberIn, numberOf, stateAndGroups, torchOptions } from "./optimizer.js";
 import type { Stored, Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { type Dict, isDict, type Value } from "./unpickle.js";
@@ -17,6 +17,8 @@ import { type Dict, isDict, type Value } from "./unpickle.js";
 /** The options that must be the same on both sides. */
 const fixedOptions = ["maxIter", "maxEval", "historySize"];
 const live = ["lr", "toleranceGrad", "toleranceChange"] as const;
+/** The options that PyTorch's LBFGS has. */
+const known: readonly string[] = [...fixedOptions, ...live, "lineSearchFn", "maximize"].map(snake);
 
 /** Checks a state_dict against L-BFGS, changes nothing, and returns the function that writes. */
 export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefined, { report }: Loading): () => void {
@@ -28,6 +30,10 @@ export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefi
   }
   if (saved.params.length !== group.params.length) {
     throw new RangeError(`groups[0] has ${saved.params.length} params in the file, ${group.params.length} here`);
+  }
+  for (const key of Object.keys(saved)) {
+    if (!torchOptions.has(key) || known.includes(key)) continue;
+    report(`groups[0].${key} is ${described(saved[key])} in the file, no option here`);
   }
   for (const name of fixedOptions) same(report, snake(name), saved, group.fixed[name]);
   same(report, "line_search_fn", saved, group.fixed.lineSearchFn === "none" ? null : group.fixed.lineSearchFn);

@@ -61,10 +61,11 @@ const torchRules: Readonly<Record<string, TorchRule>> = {
 };
 
 /** The options of torch.optim's rules. Other keys in a group belong to a scheduler or to the user. They are ignored. */
-const torchOptions = new Set([
+export const torchOptions: ReadonlySet<string> = new Set([
   ...["lr", "betas", "eps", "weight_decay", "amsgrad", "maximize", "decoupled_weight_decay", "momentum", "dampening"],
   ...["nesterov", "alpha", "centered", "rho", "lr_decay", "etas", "step_sizes", "lambd", "t0", "momentum_decay"],
   ...["ns_coefficients", "ns_steps", "adjust_lr_fn", "beta2_decay", "d"],
+  ...["max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size", "line_search_fn"],
 ]);
 
 function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
