@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { batches } from "../ts/batches.js";
 import { defaults } from "../ts/option.js";
+import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { adam, adamw, rmsprop, sgd } from "../ts/rules/index.js";
 import { memoryOf } from "./harness.js";
 import { another, factories, fitting } from "./registry.js";
@@ -294,6 +295,7 @@ test("properties that are readonly in types are also read-only at run time", () 
     [group, "params"],
     [group, "lr"],
     [optimizer.groups, "0"],
+    [lbfgs([w]).groups, "0"],
     [w, "size"],
     [w, "arena"],
     [w, "shape"],
