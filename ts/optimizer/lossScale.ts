@@ -4,7 +4,7 @@
 const FIRST = 65536;
 export const GOOD_STEPS = 2000;
 
-/** The bounds of a dynamic scale. Its inverse is a normal float32. */
+/** The bounds of a dynamic scale. It and its inverse are float32 numbers. */
 const MIN_SCALE = 1 / 2 ** 126;
 const MAX_SCALE = 2 ** 127;
 
