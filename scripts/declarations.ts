@@ -39,9 +39,10 @@ export function makeDeclarations(): void {
       withNames(withComments(text, comments), rule.name, { ...comments, ...shared }),
     );
   }
-  rewrite("rules/index.d.ts", withTypes);
+  rewrite("rules/index.d.ts", (text) => withTypes(text, ["Hyper", "Options", "State"]));
   for (const library of ["jax", "tfjs"]) rewrite(`${library}/rules.d.ts`, withTypesOfRules);
   nameOptionsOfSchedules();
+  rewrite("schedules/index.d.ts", (text) => withTypes(text, ["Options"]));
 }
 
 function rewrite(file: string, change: (text: string) => string): void {
@@ -132,12 +133,14 @@ const constants = ({ statements }: ts.SourceFile) =>
 const typeArguments = ({ type }: ts.VariableDeclaration): readonly ts.TypeNode[] =>
   (type && (ts.isImportTypeNode(type) || ts.isTypeReferenceNode(type)) && type.typeArguments) || [];
 
-/** Exports a factory's types with it. */
-const withTypes = (text: string): string =>
-  text.replace(/export \{ (\w+) \}/g, (_, name: string) => {
-    const types = ["Hyper", "Options", "State"].map((part) => `type ${typeName(name, part)}`);
-    return `export { ${[name, ...types].join(", ")} }`;
-  });
+/** Exports the types of each factory with it. */
+const withTypes = (text: string, parts: readonly string[]): string =>
+  text.replace(/(?<=export \{ ).+?(?=,? \})/g, (names) =>
+    names
+      .split(", ")
+      .flatMap((name) => [name, ...parts.map((part) => `type ${typeName(name, part)}`)])
+      .join(", "),
+  );
 
 /** Gives the factories for another library the types of the rules' factories, with their names and comments. */
 const withTypesOfRules = (text: string): string =>

@@ -10,6 +10,9 @@ import { adamw, sgd } from "../ts/rules/index.js";
 import type { ScheduleFactory } from "../ts/schedules/schedule.js";
 import { scheduleFrom } from "../ts/schedules/data.js";
 import * as factories from "../ts/schedules/index.js";
+import * as optax from "../ts/schedules/optax.js";
+import * as others from "../ts/schedules/others.js";
+import * as torch from "../ts/schedules/torch.js";
 import { cases as ruleCases, examples, fitting } from "./registry.js";
 import { small } from "./small.js";
 
@@ -31,6 +34,10 @@ const camels = (options: object): object =>
           : value,
     ]),
   );
+
+test("the package exports every schedule", () => {
+  expect({ ...factories }).toEqual({ ...optax, ...others, reduceLROnPlateau, ...torch });
+});
 
 describe("rates of PyTorch and Optax", () => {
   const named: any[] = cases.map((one: any) => ({

@@ -1,3 +1,3 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
-export const average: string = "average !},}>}8#!!!#+#}+'}J}J}J}J!%B#3QR}/}:}B}9}3}4}7}7}*}-}2Q}5}>)}8}0}8}:}=}D%##}K}K'&%#!*.#*},}A}0}=},}2}0!!-}j##}g#&#}G&}F#}J%eC%C&t0!C#N&;E'i!!!!!!!!}/j0!C'~'~p6D)C%f%}?E+C#K%S}5D!C#K%[C+}5D#&eC!~p!!!D(C#C'i!!!!!!~cd}-'}FC#~p!!!E*C)C(C*~p~V#~p~W#~p~U#(C(.~p.!!C!f3}5D!C#f3}5D#C%f'}5E%C&n0!...";
+export const average: string = "average !},}>}8#!!!#+#}+'}J}J}J}J!%B#3QR}/}:}B}9}3}4}7}7}*}-}2Q}5}>)}8}0}8}:}=}D%##}K}K'&%#!*.#*},}A}0}=},}2}0!!-~P%#~M%&&}F'}J#}G%eC%C&t0!C#N&;E.i!!!!!!!!}/j0!C#K%SD+C.~'~p6D(C&C%}6E!f'}AC!f2}<f!l}5D-C%f%}?D&C#K%[E!D,&eC&C,}5D#C&C+}5E*~p!!!D)%}JC.i!!!!!!~cd},'eC#C)~p.!!C#C*~p!!3~p.!3C#C*~p!!C~p.!CC*~p!!SD'C#fS}5/#.C#C#~p!!!E'C(C)C'~p~V#~p~W#~p~U#~p.!!C#C#~p!!3E'C(C*~p!!3C'~p~V#~p~W#~p~U#~p.!3C#C#~p!!CE'C(C*~p!!CC'~p~V#~p~W#~p~U#~p.!CC#~p!!SE'C(C*~p!!SC'~p~V#~p~W#~p~U#D'C%f%}?C!}5fS}5.C'~p.!!C+fe}6D+C,fe}6D,C%f3}5D%C-f#}6E-0!...";

@@ -1,7 +1,7 @@
 // Made from crate/ by `npm run kernels`; do not edit it.
 
 /** The fingerprint of the sources, by scripts/project.mjs. */
-export const sources = "6678a7c7b5e0c5b2";
+export const sources = "b3cb6f9305d1eb3e";
 
 /** The alphabet of the kernels' texts. A byte is an index in it; larger ones are one of the last two characters and another. */
 export const alphabet =
