@@ -155,8 +155,8 @@ test.each([
   ["everything", `export * from "downhill"`, 84_200],
   ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 98_400],
   ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 77_700],
-  ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_450],
-  ["everything for jax-js", `export * from "downhill/jax"`, 66_500],
+  ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_600],
+  ["everything for jax-js", `export * from "downhill/jax"`, 66_650],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });

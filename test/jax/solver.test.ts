@@ -1,5 +1,6 @@
 /** Tests of downhill/jax: the same bits as on an arena, reference counts, copies, errors. */
 
+import { createRequire } from "node:module";
 import { defaultDevice, init, jit, numpy as np, tree, valueAndGrad } from "@jax-js/jax";
 import { beforeAll, expect, test, vi } from "vitest";
 import { createArenaSync } from "../../ts/arena/arena.js";
@@ -226,6 +227,13 @@ test("refusals name the remedy, and consume nothing", () => {
     'adamw: init: params: "w" must have elements, got shape [0]; leave it out of the tree',
   );
   expect(() => solver.init({ w: 3 } as any)).toThrow('adamw: init: params: "w" must be an array of jax-js, got 3');
+  const { numpy: copied } = createRequire(import.meta.url)("@jax-js/jax");
+  for (const call of [
+    () => solver.init({ w: copied.zeros([2]) }),
+    () => applyUpdates(params, { w: copied.zeros([2]) } as any),
+  ]) {
+    expect(call).toThrow(/"w" must be an array of jax-js, got .* of a second copy; in CommonJS, await import/);
+  }
   expect(() => solver.init({ w: np.array([1], { dtype: np.int32 }) })).toThrow("must be float32, got int32");
   expect(() => solver.step(params, { v: np.array([1, 1]) } as any, state)).toThrow(
     "must be a tree with the structure and the order of keys of init(params)",

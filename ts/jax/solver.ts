@@ -440,7 +440,11 @@ export function applyUpdates(params: ArrayTree, updates: ArrayTree): ArrayTree {
 
 /** Whether this is an array without values, in a function of `jit`, `grad` or `vmap`. */
 const isTraced = (leaf: unknown): boolean =>
-  typeof leaf === "object" && leaf !== null && !(leaf instanceof JaxArray) && "aval" in leaf;
+  typeof leaf === "object" && leaf !== null && "aval" in leaf && !("dataSync" in leaf);
+
+/** Whether this is an array of a second copy of jax-js, which `require` loads beside that of `import`. */
+const isOfAnotherCopy = (leaf: unknown): boolean =>
+  typeof leaf === "object" && leaf !== null && "aval" in leaf && !isTraced(leaf);
 
 const devicesOf = (arrays: readonly JaxArray[]) => arrays.map(({ device }) => device);
 
@@ -456,11 +460,13 @@ function checkLeaves(title: string, leaves: readonly unknown[], names: readonly 
       if (leaf.dtype === np.float32) return;
       throw new TypeError(`${title}: ${name} must be float32, got ${leaf.dtype}`);
     }
-    throw new TypeError(
-      isTraced(leaf)
-        ? `${title}: ${name} has no values, because it is traced by jit, grad or vmap; call the optimizer outside of them`
-        : `${title}: ${name} must be an array of jax-js, got ${show(leaf)}`,
-    );
+    if (isTraced(leaf)) {
+      throw new TypeError(
+        `${title}: ${name} has no values, because it is traced by jit, grad or vmap; call the optimizer outside of them`,
+      );
+    }
+    const remedy = isOfAnotherCopy(leaf) ? ' of a second copy; in CommonJS, await import("@jax-js/jax")' : "";
+    throw new TypeError(`${title}: ${name} must be an array of jax-js, got ${show(leaf)}${remedy}`);
   });
 }
 
