@@ -252,16 +252,10 @@ unsafe fn accompany<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) {
         average::<V>(segment, begin, end);
     }
     if zero_grad != 0 {
-        for_each_vector_in_lines(begin, end, |i| unsafe { V::splat(0.0).store(grads.add(i)) });
-    }
-}
-
-/// Calls `f` with the index of each vector of `begin..end`, line by line: the compiler unrolls a line.
-#[inline(always)]
-fn for_each_vector_in_lines(begin: usize, end: usize, mut f: impl FnMut(usize)) {
-    for line in (begin..end).step_by(LINE) {
-        for vector in 0..LINE / LANES {
-            f(line + vector * LANES);
+        let mut i = begin;
+        while i < end {
+            unsafe { V::splat(0.0).store(grads.add(i)) };
+            i += LANES;
         }
     }
 }
@@ -290,10 +284,16 @@ pub unsafe fn average<V: F32x4>(segment: &Segment<0>, begin: usize, end: usize) 
     let Segment { blend, params, averages, .. } = *segment;
     let weight = Lerp::new(blend);
     if blend > 0.0 {
-        for_each_vector_in_lines(begin, end, |i| unsafe {
-            let (param, average) = (V::load(params.add(i)), V::load(averages.add(i)));
-            weight.between(average, param).store(averages.add(i));
-        });
+        for line in (begin..end).step_by(LINE) {
+            // The compiler unrolls this loop.
+            for vector in 0..LINE / LANES {
+                let i = line + vector * LANES;
+                unsafe {
+                    let (param, average) = (V::load(params.add(i)), V::load(averages.add(i)));
+                    weight.between(average, param).store(averages.add(i));
+                }
+            }
+        }
     }
 }
 
