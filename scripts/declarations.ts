@@ -146,44 +146,42 @@ const withTypes = (text: string, parts: readonly string[]): string =>
 const withTypesOfRules = (text: string): string =>
   text.replace(/(const (\w+): .+?<)import.+?>(?=>;)/gs, '$1typeof import("../rules/index.js").$2');
 
-/** Gives the options of each schedule a type with a name. */
+/** Gives the options of each schedule a type with a name. TypeScript does not copy comments of options that schedules share. */
 function nameOptionsOfSchedules(): void {
-  const folder = "schedules";
-  const program = ts.createProgram([join(dist, folder, "index.d.ts")], { strict: true, types: [] });
+  const folder = join(dist, "schedules");
+  const program = ts.createProgram([join(folder, "index.d.ts")], { strict: true, types: [] });
   const checker = program.getTypeChecker();
-  const named = new Map<string, string>();
-  for (const file of readdirSync(join(root, "ts", folder))) {
-    const source = program.getSourceFile(join(dist, folder, file.replace(/\.ts$/, ".d.ts")));
+  const names = new Map<string, string>(); // by the text of the type, which is a part of the types of `sgdr`
+  for (const file of readdirSync(join(root, "ts/schedules"))) {
+    const declarations = file.replace(/\.ts$/, ".d.ts");
+    const source = program.getSourceFile(join(folder, declarations));
     if (source === undefined) continue;
-    const edits = constants(source).flatMap(({ declaration, statement }) => {
-      const name = declaration.name.getText();
-      const [given] = typeArguments(declaration);
-      const factory = (schedules as Record<string, { readonly options: Options }>)[name];
-      if (given === undefined || factory === undefined) return [];
-      const prose = scheduleProse(`ts/${folder}/${file}`, name).options;
-      const type = typeName(name, "Options");
-      const typeOf = checker.getTypeFromTypeNode(given);
-      const text = (of: ts.Type) => checker.typeToString(of, source, ts.TypeFormatFlags.NoTruncation);
-      named.set(text(typeOf), type);
-      const members = Object.entries(commentsOf(factory.options, prose)).map(([option, comment]) => {
-        const property = typeOf.getProperty(option)!;
+    const textOf = (type: ts.Type) => checker.typeToString(type, source, ts.TypeFormatFlags.NoTruncation);
+    const membersOf = (type: ts.Type, comments: Comments) =>
+      Object.entries(comments).map(([option, comment]) => {
+        const property = type.getProperty(option)!;
         const mark = property.flags & ts.SymbolFlags.Optional ? "?" : "";
-        const value = text(checker.getNonNullableType(checker.getTypeOfSymbol(property)));
+        const value = textOf(checker.getNonNullableType(checker.getTypeOfSymbol(property)));
         return `    /** ${comment} */\n    readonly ${option}${mark}: ${value};\n`;
       });
+    const edits = constants(source).flatMap(({ declaration, statement }) => {
+      const schedule = declaration.name.getText();
+      const [given] = typeArguments(declaration);
+      const factory = (schedules as Record<string, { readonly options: Options }>)[schedule];
+      if (given === undefined || factory === undefined) return [];
+      const type = checker.getTypeFromTypeNode(given);
+      const name = typeName(schedule, "Options");
+      names.set(textOf(type), name);
+      const comments = commentsOf(factory.options, scheduleProse(`ts/schedules/${file}`, schedule).options);
+      const members = membersOf(type, comments).join("");
+      const { end } = statement;
       return [
-        { pos: given.getStart(), end: given.end, by: type },
-        {
-          pos: statement.end,
-          end: statement.end,
-          by: `\n/** The options of \`${name}\`. */\nexport interface ${type} {\n${members.join("")}}`,
-        },
+        { pos: given.getStart(), end: given.end, by: name },
+        { pos: end, end, by: `\n/** The options of \`${schedule}\`. */\nexport interface ${name} {\n${members}}` },
       ];
     });
-    rewrite(`${folder}/${file.replace(/\.ts$/, ".d.ts")}`, (text) => {
-      let changed = edited(text, edits);
-      for (const [type, name] of named) changed = changed.replaceAll(type, name);
-      return changed;
-    });
+    rewrite(`schedules/${declarations}`, (text) =>
+      [...names].reduce((text, [type, name]) => text.replaceAll(type, name), edited(text, edits)),
+    );
   }
 }
