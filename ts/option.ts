@@ -302,11 +302,12 @@ export const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string
 export const GRADIENTS = "; write gradients to each tensor's grad";
 
 /**
- * Makes names that an object does not have TypeErrors, in camel case and in snake case.
+ * Makes an object throw a TypeError when a program uses a name that the object does not have. Each name counts in camel case
+ * and in snake case.
  * @param prototype the object itself, or the prototype of several
- * @param title the text before the name
+ * @param title the text before the name in the message
  * @param remedies the text after each name
- * @param isRead whether reading is an error, too
+ * @param isRead whether reading is an error, and not only assigning
  */
 export function refuseNames<Owner extends object>(
   prototype: Owner,
