@@ -10,6 +10,7 @@ import { describe, expect, test } from "vitest";
 import { type Arena, createArena } from "../ts/arena/arena.js";
 import { save } from "../ts/checkpoint/index.js";
 import { sharedOptions } from "../ts/optimizer/definition.js";
+import { snake } from "../ts/option.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { Shape, Tensor } from "../ts/arena/tensor.js";
 import { bits, error, inputs, numbers } from "./harness.js";
@@ -540,9 +541,11 @@ describe("refused", () => {
     const w = arena.tensor("w", [4]);
     const left = arena.bytesLeft;
     expect(() => sgd([w], { [name]: value } as object)).toThrow(new RegExp(`^sgd: ${name} must be .*got `));
-    expect(() => sgd([{ params: [w], [name]: sharedOptions[name as "ema"].default }] as never)).toThrow(
-      `sgd: groups[0].${name} is the same for all groups; pass it as an option of the optimizer`,
-    );
+    for (const spelled of [name, snake(name)]) {
+      expect(() => sgd([{ params: [w], [spelled]: sharedOptions[name as "ema"].default }] as never)).toThrow(
+        `sgd: groups[0].${name} is the same for all groups; pass it as an option of the optimizer`,
+      );
+    }
     expect(arena.bytesLeft).toBe(left);
     expect(() => Object.assign(sgd([w]).hyper, { [name]: 1 })).toThrow(TypeError);
   });

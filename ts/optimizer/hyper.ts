@@ -54,7 +54,7 @@ export function resolveAll(rule: Rule, given: unknown): Values {
  * @param group `{ params, ...options }`
  */
 export function resolveGroup(rule: Rule, all: Values, group: object = {}, path = ""): Values {
-  const shared = Object.keys(sharedOptions).find((name) => name in group);
+  const shared = Object.keys(sharedOptions).find((name) => name in group || snake(name) in group);
   if (shared !== undefined) {
     throw new TypeError(
       `${rule.name}: ${path}${shared} is the same for all groups; pass it as an option of the optimizer`,
