@@ -112,10 +112,10 @@ export interface ${parts[1]} extends StateOf<${slots}, ${added}> {}
 export interface ${parts[2]} extends GroupOptions<Hyper, Fixed> {}
 export interface ${parts[3]} extends AllOptions<Hyper, Fixed> {}
 `;
-  const start = statement.getStart();
+  const endOfComment = text.lastIndexOf(" */", statement.getStart());
   return edited(text, [
     { pos: 0, end: 0, by: types },
-    { pos: text.lastIndexOf(" */", start), end: text.lastIndexOf(" */", start), by: ` *\n${list.join("")}` },
+    { pos: endOfComment, end: endOfComment, by: ` *\n${list.join("")}` },
     { pos: declaration.type!.getStart(), end: declaration.type!.end, by: `OptimizerFactory<${parts.join(", ")}>` },
   ]);
 }

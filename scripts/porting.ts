@@ -75,7 +75,7 @@ export const pytorch: Library = {
     {
       there: "ASGD(params, lr=1e-2, lambd=1e-4, alpha=0.75, t0=1e6, weight_decay=0)",
       here: "asgd(model, { lr: 1e-2, lambd: 1e-4, alpha: 0.75, t0: 1e6, weightDecay: 0 })",
-      differs: "there, a change of `lr`, `lambd`, `alpha` or `t0` takes effect one step later",
+      differs: "a new `lr`, `lambd`, `alpha` or `t0` takes effect one step later in PyTorch",
     },
     {
       there:

@@ -85,12 +85,9 @@ export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
  */
 export function asBytes(title: string, file: unknown): Uint8Array {
   const expected = `${title && `${title}: `}expected a file's bytes`;
-  const isPath = typeof file === "string";
-  const remedy = isPath
-    ? "; read the file first, such as with readFileSync(path)"
-    : classOf(file) === "Promise"
-      ? "; await it"
-      : "";
+  let remedy = "";
+  if (typeof file === "string") remedy = "; read the file first, such as with readFileSync(path)";
+  if (classOf(file) === "Promise") remedy = "; await it";
   if (!isBytes(file)) throw new TypeError(`${expected}, got ${show(file)}${remedy}`);
   const [buffer, at] = ArrayBuffer.isView(file) ? [file.buffer, file.byteOffset] : [file, 0];
   try {

@@ -438,13 +438,11 @@ export function applyUpdates(params: ArrayTree, updates: ArrayTree): ArrayTree {
   );
 }
 
-/** Whether this is an array without values, in a function of `jit`, `grad` or `vmap`. */
-const isTraced = (leaf: unknown): boolean =>
-  typeof leaf === "object" && leaf !== null && "aval" in leaf && !("dataSync" in leaf);
+/** Whether this is an array of any copy of jax-js, with or without values. */
+const isOfAnyCopy = (leaf: unknown): leaf is object => typeof leaf === "object" && leaf !== null && "aval" in leaf;
 
-/** Whether this is an array of a second copy of jax-js, which `require` loads beside that of `import`. */
-const isOfAnotherCopy = (leaf: unknown): boolean =>
-  typeof leaf === "object" && leaf !== null && "aval" in leaf && !isTraced(leaf);
+/** Whether this is an array without values, in a function of `jit`, `grad` or `vmap`. */
+const isTraced = (leaf: unknown): boolean => isOfAnyCopy(leaf) && !("dataSync" in leaf);
 
 const devicesOf = (arrays: readonly JaxArray[]) => arrays.map(({ device }) => device);
 
@@ -465,7 +463,8 @@ function checkLeaves(title: string, leaves: readonly unknown[], names: readonly 
         `${title}: ${name} has no values, because it is traced by jit, grad or vmap; call the optimizer outside of them`,
       );
     }
-    const remedy = isOfAnotherCopy(leaf) ? ' of a second copy; in CommonJS, await import("@jax-js/jax")' : "";
+    // Beside the copy that `import` loads, `require` loads a second one.
+    const remedy = isOfAnyCopy(leaf) ? ' of a second copy; in CommonJS, await import("@jax-js/jax")' : "";
     throw new TypeError(`${title}: ${name} must be an array of jax-js, got ${show(leaf)}${remedy}`);
   });
 }

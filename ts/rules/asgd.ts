@@ -13,8 +13,8 @@ import { rule } from "../rule.js";
  * Use it for convex problems, such as linear models with many samples, where the average is nearer to the minimum than
  * the last step. For networks, the option `swa` averages with every optimizer.
  *
- * Elsewhere: PyTorch's `ASGD`. There, a new `lr`, `lambd`, `alpha` or `t0` takes effect one step later. Optax, Keras and
- * TensorFlow.js have none.
+ * Elsewhere: PyTorch's `ASGD`. A new `lr`, `lambd`, `alpha` or `t0` takes effect one step later in PyTorch. Optax, Keras
+ * and TensorFlow.js have none.
  */
 export const asgd = rule("asgd", {
   kernels,
