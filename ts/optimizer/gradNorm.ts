@@ -1,13 +1,11 @@
 /** The type of the norm that a step reports, by the options that were given. */
 
-import type { ValueOf } from "../option.js";
+import type { Chosen } from "../option.js";
 import type { sharedOptions } from "./definition.js";
-
-type Shared = { readonly [Name in keyof typeof sharedOptions]?: ValueOf<(typeof sharedOptions)[Name]> };
 
 /** The options that decide whether a step computes the norm of the gradients. */
 export interface NormOptions extends Pick<
-  Shared,
+  Partial<Chosen<typeof sharedOptions>>,
   "clipNorm" | "clipTensorNorm" | "nonFinite" | "lossScale" | "accumulate"
 > {}
 

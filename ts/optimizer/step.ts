@@ -5,7 +5,7 @@
 
 import type { Arena } from "../arena/arena.js";
 import type { PlacedInstruction } from "../matrix/program.js";
-import { show, type ValueOf } from "../option.js";
+import { type Chosen, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 import { PAUSE, type Work } from "../threads/pool.js";
@@ -18,8 +18,6 @@ import { LossScale } from "./lossScale.js";
 import type { Tensor } from "../arena/tensor.js";
 import { type Part, Parts, type Tasks } from "./parts.js";
 import type { Segment, StepNumbers } from "./segment.js";
-
-type SharedOptions = { readonly [Name in keyof typeof sharedOptions]: ValueOf<(typeof sharedOptions)[Name]> };
 
 /**
  * The result of a step. `step()` returns the same object each time: copy what you keep. `stepAsync()` returns a new one. `GradNorm` is
@@ -100,7 +98,7 @@ export class Step implements Work<StepRequest> {
   };
   readonly #rule: Rule;
   /** The options that hold for all groups. */
-  readonly shared: SharedOptions;
+  readonly shared: Chosen<typeof sharedOptions>;
   readonly lossScale: LossScale;
   readonly averages: AverageWeights;
   /** The number of steps. */
@@ -142,7 +140,7 @@ export class Step implements Work<StepRequest> {
   constructor(arena: Arena, rule: Rule, options: Values, separate: (group: Group) => void) {
     this.#rule = rule;
     this.#separate = separate;
-    this.shared = Object.fromEntries(Object.keys(sharedOptions).map((name) => [name, options[name]])) as SharedOptions;
+    this.shared = Object.fromEntries(Object.keys(sharedOptions).map((name) => [name, options[name]])) as Step["shared"];
     this.lossScale = new LossScale(this.shared.lossScale);
     this.averages = new AverageWeights(this.shared);
     arena.onFree(this);

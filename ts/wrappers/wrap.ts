@@ -3,7 +3,7 @@
 import type { Values } from "../optimizer/hyper.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { Optimizer } from "../optimizer/optimizer.js";
-import { type Options, resolve, show, type ValueOf } from "../option.js";
+import { type Chosen, type Options, resolve, show } from "../option.js";
 
 /**
  * The options of a wrapper, with defaults.
@@ -18,5 +18,5 @@ export function checkWrappable<O extends Options>(name: string, optimizer: unkno
   checkTraining(name);
   arena.internals(name).pool.exclusively(name, () => {}); // during a step this is an error, because the step goes through its list of phases
   if (wrappers.has(name)) throw new TypeError(`${name}: the optimizer is already wrapped by ${name}`);
-  return resolve(name, options, given) as Values & { readonly [Name in keyof O]: ValueOf<O[Name]> };
+  return resolve(name, options, given) as Values & Chosen<O>;
 }
