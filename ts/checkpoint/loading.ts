@@ -30,9 +30,7 @@ export interface Loading {
   readonly rename: (name: string) => string;
 }
 
-export type AnyOptimizer = Optimizer<any, any, any>;
-
-export const groupsOf = (optimizer: AnyOptimizer) => optimizer.groups as readonly Group<Values>[];
+export const groupsOf = (optimizer: Optimizer) => optimizer.groups as readonly Group<Values>[];
 
 /** The bytes of an array: a view. */
 export const bytesOf = (view: Float32Array) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);

@@ -2,7 +2,6 @@
 
 import type { Tensor } from "../arena/tensor.js";
 import {
-  type AnyOptimizer,
   asBytes,
   betweenSteps,
   checkOptimizer,
@@ -15,6 +14,7 @@ import {
   resolveLoad,
 } from "../checkpoint/loading.js";
 import { LBFGS } from "../lbfgs/lbfgs.js";
+import type { Optimizer } from "../optimizer/optimizer.js";
 import { type Tensors, tensorsOf } from "../optimizer/params.js";
 import { count, show } from "../option.js";
 import { isTorchFile } from "../checkpoint/safetensors.js";
@@ -109,7 +109,7 @@ export interface LoadOptimizerOptions extends LoadOptions {
  */
 export function loadOptimizer(
   file: TorchFile,
-  optimizer: AnyOptimizer | LBFGS,
+  optimizer: Optimizer | LBFGS,
   options: LoadOptimizerOptions = {},
 ): LoadedTorch {
   checkOptimizer("loadOptimizer", optimizer);
@@ -148,7 +148,7 @@ export function saveModel(model: Tensors): Uint8Array<ArrayBuffer> {
  * @returns the bytes of the file
  * @throws a RangeError for a rule or an option that PyTorch does not have; an Error during a step.
  */
-export function saveOptimizer(optimizer: AnyOptimizer | LBFGS): Uint8Array<ArrayBuffer> {
+export function saveOptimizer(optimizer: Optimizer | LBFGS): Uint8Array<ArrayBuffer> {
   checkOptimizer("saveOptimizer", optimizer);
   const tensors = tensorsOf(optimizer.groups);
   return betweenSteps("saveOptimizer", tensors, () =>

@@ -1,18 +1,11 @@
 /** Converts between an optimizer and PyTorch's `state_dict()`. */
 
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
-import {
-  type AnyOptimizer,
-  groupsOf,
-  type Loading,
-  matchTensors,
-  type Report,
-  shapeOf,
-  startFromParams,
-} from "../checkpoint/loading.js";
+import { groupsOf, type Loading, matchTensors, type Report, shapeOf, startFromParams } from "../checkpoint/loading.js";
 import { largest } from "../math.js";
 import type { Group } from "../optimizer/group.js";
 import { areScheduled, type Values, valuesAt } from "../optimizer/hyper.js";
+import type { Optimizer } from "../optimizer/optimizer.js";
 import { camel, count, type Options, show, snake } from "../option.js";
 import { type Stored, Tuple, type Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
@@ -68,7 +61,7 @@ export const torchOptions: ReadonlySet<string> = new Set([
   ...["max_iter", "max_eval", "tolerance_grad", "tolerance_change", "history_size", "line_search_fn"],
 ]);
 
-function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
+function torchRuleOf({ internals: { rule } }: Optimizer): TorchRule {
   const torchRule = Object.hasOwn(torchRules, rule.name) ? torchRules[rule.name] : undefined;
   if (torchRule) return torchRule;
   throw new RangeError(
@@ -76,7 +69,7 @@ function torchRuleOf({ internals: { rule } }: AnyOptimizer): TorchRule {
   );
 }
 
-const optionsIn = ({ internals: { rule } }: AnyOptimizer): Options => ({ ...rule.hyper, ...rule.fixed });
+const optionsIn = ({ internals: { rule } }: Optimizer): Options => ({ ...rule.hyper, ...rule.fixed });
 
 /** The state of all tensors and the groups in a state_dict. */
 export function stateAndGroups(file: Value): { readonly state: Dict; readonly groups: readonly Value[] } {
@@ -99,7 +92,7 @@ interface SavedState {
 /** Checks a state_dict against an optimizer, changes nothing, and returns the function that writes. */
 export function checkStateDict(
   file: Value,
-  optimizer: AnyOptimizer,
+  optimizer: Optimizer,
   steps: number | undefined,
   { report, rename }: Loading,
 ): () => void {
@@ -229,7 +222,7 @@ function stateOf(
 
 /** The number of steps of the optimizer: the largest of its tensors'. */
 function stepsMade(
-  optimizer: AnyOptimizer,
+  optimizer: Optimizer,
   tensors: readonly SavedState[],
   given: number | undefined,
   { hasNoStep = false }: TorchRule,
@@ -249,7 +242,7 @@ function ownStepsOf(
   { tensor, slots, steps }: SavedState,
   made: number,
   { hasNoStep = false }: TorchRule,
-  { internals }: AnyOptimizer,
+  { internals }: Optimizer,
 ) {
   if (!hasNoStep) return steps ?? 0;
   const isStateless = Object.keys(internals.viewsOf(tensor).state).length === 0;
@@ -257,7 +250,7 @@ function ownStepsOf(
 }
 
 /** Sets a tensor's state to that before the first step. */
-function resetState({ internals }: AnyOptimizer, group: Group<Values>, tensor: Tensor): void {
+function resetState({ internals }: Optimizer, group: Group<Values>, tensor: Tensor): void {
   for (const [slot, view] of Object.entries(internals.viewsOf(tensor).state)) {
     view.fill(Number(group.fixed[internals.rule.startsAt[slot] ?? ""] ?? 0));
   }
@@ -267,7 +260,7 @@ function resetState({ internals }: AnyOptimizer, group: Group<Values>, tensor: T
  * Gives each tensor of a group its own segment if the steps in the file differ, because then their scalars differ. This takes
  * memory, so it comes before anything is written.
  */
-function separateGroups({ internals, groups }: AnyOptimizer, ownSteps: ReadonlyMap<Tensor, number>): void {
+function separateGroups({ internals, groups }: Optimizer, ownSteps: ReadonlyMap<Tensor, number>): void {
   for (const group of groups) {
     const steps = new Set(group.params.map((tensor: Tensor) => ownSteps.get(tensor)));
     if (steps.size > 1) internals.separate(group);
@@ -276,7 +269,7 @@ function separateGroups({ internals, groups }: AnyOptimizer, ownSteps: ReadonlyM
 
 /** Writes the steps of the optimizer and its tensors, and the scalars that belong to them. */
 function writeSteps(
-  optimizer: AnyOptimizer,
+  optimizer: Optimizer,
   tensors: readonly SavedState[],
   made: number,
   ownSteps: ReadonlyMap<Tensor, number>,
@@ -325,7 +318,7 @@ function optionsOf(
   title: string,
   saved: Dict,
   { hyper, fixed }: Group<Values>,
-  optimizer: AnyOptimizer,
+  optimizer: Optimizer,
   { groupKeys = {}, unsupported = [], renames = {} }: TorchRule,
   report: Report,
 ): Values {
@@ -387,7 +380,7 @@ export function described(value: unknown): string {
 }
 
 /** Makes the state_dict of an optimizer. `store` takes the elements of a tensor. */
-export function stateDict(optimizer: AnyOptimizer, store: (numbers: Float32Array, shape: Shape) => Stored): Writable {
+export function stateDict(optimizer: Optimizer, store: (numbers: Float32Array, shape: Shape) => Stored): Writable {
   const { rule, step, viewsOf } = optimizer.internals;
   const {
     groupKeys = {},
