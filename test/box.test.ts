@@ -30,7 +30,7 @@ function limit({ data }: Tensor, ...bounds: [low: number, high: number]): void {
   data.forEach((x, i) => (data[i] = x < low ? low : x > high ? high : x));
 }
 
-describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
+describe.each(factories)("$rule.name", (factory) => {
   test("gives the bits of parameters that are limited after each step", () => {
     const ends = fc.tuple(fc.double({ min: -1, max: 1, noNaN: true }), fc.double({ min: -1, max: 1, noNaN: true }));
     const property = fc.property(ends, fc.boolean(), fc.boolean(), (ends, nonNegative, isOpen) => {

@@ -134,7 +134,8 @@ function solve(matrix: number[][], right: number[]): number[] {
   return rows.map((row, i) => row.at(-1)! / row[i]!);
 }
 
-describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ name, factory }) => {
+describe.each(factories)("$rule.name", (factory) => {
+  const { name } = factory.rule;
   test.each(Object.entries({ parabola, rosenbrock, regression }))(
     "%s",
     (problem, { start, best, gradient, curvature }) => {

@@ -8,8 +8,7 @@ import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { adam, adamw, rmsprop, sgd } from "../ts/rules/index.js";
 import { memoryOf } from "./harness.js";
 import { another, factories, fitting } from "./registry.js";
-
-const small = () => createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+import { smallArena } from "./small.js";
 
 /** Expects `act` to throw this error and to leave the memory of the arena unchanged. */
 function refuses(arena: Arena, act: () => unknown, type: new (...args: never) => Error, message: string) {
@@ -33,8 +32,9 @@ function outside(range: string): number[] {
   ];
 }
 
-describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ name, factory }) => {
-  const arena = small();
+describe.each(factories)("$rule.name", (factory) => {
+  const { name } = factory.rule;
+  const arena = smallArena();
   const w = arena.tensor("w", fitting(factory.rule, [20]));
   w.data.fill(0.5);
   const options = Object.entries({ ...factory.rule.hyper, ...factory.rule.fixed });
@@ -144,7 +144,7 @@ describe.each(factories.map((factory) => ({ name: factory.rule.name, factory }))
 });
 
 describe("hyper", () => {
-  const arena = small();
+  const arena = smallArena();
   const { w, b } = arena.tensors({ w: [4], b: [4] });
 
   test("names are not added or deleted, and elements of lists are not assigned", () => {
@@ -226,9 +226,9 @@ describe("hyper", () => {
 });
 
 describe("params", () => {
-  const arena = small();
+  const arena = smallArena();
   const { w, b } = arena.tensors({ w: [4], b: [4] });
-  const other = small().tensor("other", [4]);
+  const other = smallArena().tensor("other", [4]);
   const expected = "must be tensors, by name or in a list, or a list of groups { params, ...options }";
 
   test.each<[string, unknown, new (...args: never) => Error, string]>([
@@ -284,7 +284,7 @@ describe("params", () => {
 });
 
 test("properties that are readonly in types are also read-only at run time", () => {
-  const arena = small();
+  const arena = smallArena();
   const w = arena.tensor("w", [4]);
   const optimizer = adam([w]);
   const [group] = optimizer.groups;
@@ -309,7 +309,7 @@ test("properties that are readonly in types are also read-only at run time", () 
 });
 
 describe("tensors", () => {
-  const arena = small();
+  const arena = smallArena();
   arena.tensor("taken", [1]);
 
   test.each<[string, () => unknown, new (...args: never) => Error, string]>([
@@ -402,7 +402,7 @@ describe("tensors", () => {
 });
 
 test("scales whose quotient is no float32 number", () => {
-  const { w } = small().tensors({ w: [1] });
+  const { w } = smallArena().tensors({ w: [1] });
   for (const options of [{ gradScale: 1e300 }, { gradScale: 1e30, lossScale: 1e-30 }]) {
     expect(() => sgd([w], options)).toThrow(
       "sgd: gradScale / lossScale must be in the range of float32 (at most 3.4e38), got ",
@@ -412,7 +412,7 @@ test("scales whose quotient is no float32 number", () => {
 });
 
 test("an optimizer whose state does not fit", () => {
-  const arena = small();
+  const arena = smallArena();
   const w = arena.tensor("w", [100_000]);
   refuses(arena, () => adam([w]), RangeError, " bytes for adam's state,");
   expect(sgd([w]).steps).toBe(0); // SGD has no state, so it fits
@@ -459,7 +459,7 @@ describe("arenas", () => {
   });
 
   test("after free", () => {
-    const arena = small();
+    const arena = smallArena();
     const model = arena.tensors({ w: [4] });
     const optimizer = adam(model);
     arena.free();
@@ -501,7 +501,7 @@ test.each([
   ["warm", undefined],
   ["epochs", undefined],
 ])("for %s the hint is %s", (given, hint) => {
-  const arena = small();
+  const arena = smallArena();
   const act = () => adam([arena.tensor("w", [1])], { [given]: 1 });
   expect(act).toThrow(hint === undefined ? `no option "${given}"; there are` : `did you mean "${hint}"?`);
 });

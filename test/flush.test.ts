@@ -23,7 +23,7 @@ function model({ rule }: AnyFactory, options: object) {
   return { w, optimizer, give, bits: () => bits({ params: w.data, state: optimizer.state(w) }) };
 }
 
-describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
+describe.each(factories)("$rule.name", (factory) => {
   test("flush() makes the step of the micro-batches that came", async () => {
     const property = fc.asyncProperty(
       fc.integer({ min: 1, max: 4 }),

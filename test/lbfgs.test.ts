@@ -5,19 +5,19 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
+import { type Arena, createArena } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { lbfgs, type LBFGSOptions } from "../ts/lbfgs/lbfgs.js";
 import { camel } from "../ts/option.js";
 import { sgd } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
-import { small } from "./small.js";
+import { small, smallArena } from "./small.js";
 
 test.each(["none", "strong_wolfe"] as const)(
   "maximize takes the path of the negative loss, to the bit: %s",
   (lineSearchFn) => {
     const run = (maximize: boolean) => {
-      const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", [2]);
+      const w = small().tensor("w", [2]);
       w.data.set([-1.5, 2]);
       const sign = maximize ? -1 : 1;
       const optimizer = lbfgs([w], { lineSearchFn, lr: 0.01, maximize });
@@ -39,7 +39,7 @@ test.each(["none", "strong_wolfe"] as const)(
 test("a line search turns back from a gradient of NaN, as from a loss of NaN", () => {
   for (const from of [0.9, 0.5, 0.99]) {
     for (const bad of ["loss", "gradient"]) {
-      const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", [1]);
+      const w = small().tensor("w", [1]);
       w.data[0] = 3;
       const optimizer = lbfgs([w], { lr: 3, lineSearchFn: "strong_wolfe" });
       const closure = () => {
@@ -541,9 +541,9 @@ test("the rate may be a schedule of the step, and is live", () => {
 });
 
 describe("refused", () => {
-  const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+  const arena = smallArena();
   const w = arena.tensor("w", [2]);
-  const other = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("v", [2]);
+  const other = smallArena().tensor("v", [2]);
 
   test.each<[unknown, unknown, new (...args: never) => Error, string]>([
     [

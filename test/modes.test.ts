@@ -11,7 +11,7 @@ import { small } from "./small.js";
 const { params, grads } = inputs(37, 4);
 const bytes = ({ buffer, byteOffset, byteLength }: Float32Array) => Buffer.from(buffer, byteOffset, byteLength);
 
-describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
+describe.each(factories)("$rule.name", (factory) => {
   const { rule } = factory;
 
   test(`eval ${rule.evalParams ? "replaces the parameters, and train restores them" : "changes nothing"}`, () => {

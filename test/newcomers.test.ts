@@ -19,6 +19,7 @@ import * as tfjs from "../ts/tfjs/index.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
 import { sam } from "../ts/wrappers/sam.js";
 import { factories, fitting } from "./registry.js";
+import { smallArena } from "./small.js";
 import "./tfjs/backends.js";
 
 beforeAll(async () => {
@@ -26,8 +27,6 @@ beforeAll(async () => {
   await init("wasm");
   defaultDevice("wasm");
 });
-
-const small = () => createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
 
 /** Assigns to a property, whatever its type. */
 const assign = (target: object, name: string, value: unknown) => () => {
@@ -41,7 +40,7 @@ const kinds: [name: string, make: () => { optimizer: object; hyper: string[]; fi
   ...factories.map((factory): (typeof kinds)[number] => [
     factory.rule.name,
     () => ({
-      optimizer: factory([small().tensor("w", fitting(factory.rule, [6]))]),
+      optimizer: factory([smallArena().tensor("w", fitting(factory.rule, [6]))]),
       hyper: Object.keys(factory.rule.hyper),
       fixed: Object.keys({ ...factory.rule.fixed, ...sharedOptions }).filter(
         (name) => !["lossScale", "zeroGrad"].includes(name),
@@ -52,7 +51,7 @@ const kinds: [name: string, make: () => { optimizer: object; hyper: string[]; fi
   ...[sam, lookahead].map((wrap): (typeof kinds)[number] => [
     wrap.name,
     () => ({
-      optimizer: wrap(adamw(small().tensors({ w: [6] }))),
+      optimizer: wrap(adamw(smallArena().tensors({ w: [6] }))),
       hyper: Object.keys(adamw.rule.hyper),
       fixed: ["amsgrad", "clipNorm", "ema"],
       owner: "optimizer",
@@ -61,7 +60,7 @@ const kinds: [name: string, make: () => { optimizer: object; hyper: string[]; fi
   [
     "lbfgs",
     () => ({
-      optimizer: lbfgs(small().tensors({ w: [6] })),
+      optimizer: lbfgs(smallArena().tensors({ w: [6] })),
       hyper: ["lr", "toleranceGrad", "toleranceChange"],
       fixed: ["maxIter", "historySize"],
       owner: "optimizer",
@@ -70,7 +69,7 @@ const kinds: [name: string, make: () => { optimizer: object; hyper: string[]; fi
   [
     "a group",
     () => ({
-      optimizer: adamw(small().tensors({ w: [6] })).groups[0]!,
+      optimizer: adamw(smallArena().tensors({ w: [6] })).groups[0]!,
       hyper: Object.keys(adamw.rule.hyper),
       fixed: ["amsgrad", "maximize"],
       owner: "group",
@@ -115,7 +114,7 @@ const kinds: [name: string, make: () => { optimizer: object; hyper: string[]; fi
 ];
 
 test.each([adamw, sgd, lbfgs])("%o: learningRate is called lr", (make) => {
-  const optimizer = make(small().tensors({ w: [6] }));
+  const optimizer = make(smallArena().tensors({ w: [6] }));
   for (const act of [assign(optimizer, "learningRate", 3), read(optimizer, "learningRate")]) {
     expect(act).toThrow("learningRate is called lr here; write optimizer.hyper.lr");
   }
@@ -139,7 +138,7 @@ describe.each(kinds)("options of %s", (_, make) => {
 });
 
 describe("zeroGrad()", () => {
-  const w = small().tensor("w", [3]);
+  const w = smallArena().tensor("w", [3]);
   const option =
     "there is no zeroGrad(); make the optimizer with zeroGrad: true, which zeroes the gradients after each step, or write grad.fill(0)";
   test.each([
@@ -162,7 +161,7 @@ describe("zeroGrad()", () => {
 });
 
 describe("names of other libraries", () => {
-  const arena = small();
+  const arena = smallArena();
   const { w } = arena.tensors({ w: [3] });
   const optimizer = adamw([w]);
   const schedule = stepLR({ lr: 1, stepSize: 2 });
@@ -251,7 +250,7 @@ describe("names of other libraries", () => {
 });
 
 describe("files without await", () => {
-  const model = small().tensors({ w: [3] });
+  const model = smallArena().tensors({ w: [3] });
 
   test.each(["steps", "extra", "leftOut"])("loadFile().%s", async (name) => {
     const loading = loadFile("/nowhere", model);
@@ -287,13 +286,13 @@ describe("createArena() without await", () => {
   test("an arena and its promise are no tensors", async () => {
     const message =
       "adamw: params must be tensors, by name or in a list, or a list of groups { params, ...options }, got";
-    expect(() => adamw(small() as never)).toThrow(new TypeError(`${message} an arena; write arena.tensors()`));
+    expect(() => adamw(smallArena() as never)).toThrow(new TypeError(`${message} an arena; write arena.tensors()`));
     expect(() => adamw(createArena({ threads: 1 }) as never)).toThrow(new TypeError(`${message} an object (Promise)`));
   });
 });
 
 describe("a tensor", () => {
-  const { w } = small().tensors({ w: [2, 3] });
+  const { w } = smallArena().tensors({ w: [2, 3] });
 
   test.each(["data", "grad"] as const)("%s is not replaced", (name) => {
     expect(assign(w, name, new Float32Array(6))).toThrow(
@@ -339,7 +338,7 @@ describe("a tensor", () => {
   });
 
   test("of another arena", () => {
-    expect(() => adamw([w, small().tensor("x", [3])])).toThrow(
+    expect(() => adamw([w, smallArena().tensor("x", [3])])).toThrow(
       new RangeError(
         'adamw: params must be from one arena, but tensor "x" is in another arena than tensor "w"; make an optimizer for each arena',
       ),
@@ -348,7 +347,7 @@ describe("a tensor", () => {
 });
 
 test("a rate alone is no options, in any library", () => {
-  const { w } = small().tensors({ w: [3] });
+  const { w } = smallArena().tensors({ w: [3] });
   for (const make of [() => adamw([w], 0.1 as never), () => tfjs.adamw(0.1 as never), () => jax.adamw(0.1 as never)]) {
     expect(make).toThrow(new TypeError("adamw: options must be an object such as { lr: … }, got 0.1"));
   }
@@ -361,7 +360,7 @@ test("hyper of a solver is that of its states", () => {
 });
 
 describe("console.log", () => {
-  const arena = small();
+  const arena = smallArena();
   const { w, b } = arena.tensors({ w: [2, 3], b: [3] });
   const group = (params: string, rule: { hyper: object; fixed?: object }) =>
     `params: [ ${params} ], ${Object.entries({

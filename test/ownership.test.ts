@@ -9,7 +9,7 @@ import { root } from "../scripts/project.mjs";
 import { adamw, sgd } from "../ts/rules/index.js";
 import * as schedules from "../ts/schedules/index.js";
 import { factories } from "./registry.js";
-import { small } from "./small.js";
+import { small, smallArena } from "./small.js";
 
 const realm = createContext({});
 const foreign = (code: string): any => runInContext(`(${code})`, realm);
@@ -40,7 +40,7 @@ describe("reports", () => {
 });
 
 describe("options", () => {
-  const { w, v } = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensors({ w: [1], v: [1] });
+  const { w, v } = smallArena().tensors({ w: [1], v: [1] });
 
   test("getters of a class are read as options, also for groups that are added later", () => {
     class Options {

@@ -8,7 +8,6 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { around, libraries, type Port, pytorch, ruleIn, tfjs } from "../scripts/porting.js";
 import * as downhill from "../ts/index.js";
 import * as torch from "../ts/torch/index.js";
-import { createArenaSync } from "../ts/arena/arena.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { groupOptions } from "../ts/optimizer/definition.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
@@ -16,12 +15,13 @@ import { sam } from "../ts/wrappers/sam.js";
 import type { Tensor } from "../ts/arena/tensor.js";
 import { numbers } from "./harness.js";
 import { factories, fitting } from "./registry.js";
+import { small } from "./small.js";
 
 const byName = Object.fromEntries(factories.map((factory) => [factory.rule.name, factory]));
 const SIZE = 5;
 
 function make({ here }: Port) {
-  const model: Record<string, Tensor> = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensors({
+  const model: Record<string, Tensor> = small().tensors({
     w: fitting(byName[ruleIn({ here } as Port)]?.rule ?? {}, [SIZE]),
   });
   const symbols = { α: 0.1, β: 0.9, β1: 0.9, β2: 0.99, ε: 1e-8, λ: 0.1 };
@@ -49,7 +49,7 @@ describe.each(libraries)("$name", ({ ports }) => {
 
 describe("around the optimizer", () => {
   test.each(around)("$there", ({ here }) => {
-    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const arena = small();
     const model = arena.tensors({ w: [2, 3], b: [3] });
     const opt = downhill.adamw(model);
     const all: Record<string, unknown> = {

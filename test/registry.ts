@@ -7,7 +7,7 @@ import { groupOptions, type Rule } from "../ts/optimizer/definition.js";
 import { resolveAll, resolveGroup, type Values, variantOf } from "../ts/optimizer/hyper.js";
 import type { Option } from "../ts/option.js";
 import * as registered from "../ts/rules/index.js";
-import type { Shape } from "../ts/arena/tensor.js";
+import { elementsIn, type Shape } from "../ts/arena/tensor.js";
 import type { Schedule } from "../ts/schedules/schedule.js";
 import * as schedules from "../ts/schedules/index.js";
 
@@ -80,9 +80,8 @@ export const cases: readonly Case[] = factories.flatMap(casesOf);
 
 /** Returns a shape that the rule accepts, with as many elements as `shape`. */
 export const fitting = ({ accepts }: { readonly accepts?: string }, shape: Shape): Shape => {
-  const size = (shape: Shape) => shape.reduce((size, length) => size * length, 1);
-  if (accepts?.startsWith("matrices") && shape.length !== 2) return [1, size(shape)];
-  return accepts === "vectorsAndMatrices" && shape.length > 2 ? [shape[0]!, size(shape.slice(1))] : shape;
+  if (accepts?.startsWith("matrices") && shape.length !== 2) return [1, elementsIn(shape)];
+  return accepts === "vectorsAndMatrices" && shape.length > 2 ? [shape[0]!, elementsIn(shape.slice(1))] : shape;
 };
 
 /** The names of the kernels that the cases reach. */

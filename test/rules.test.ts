@@ -285,7 +285,7 @@ test.each(factories.filter(({ rule }) => "eps" in rule.hyper).map((factory) => [
     if (eps!.range.startsWith("(")) return; // it must be above zero
     const zero = Array.isArray(eps!.default) ? eps!.default.map(() => 0) : 0;
     for (const param of [0, 1]) {
-      const w = createArenaSync({ maxBytes: 2 ** 20, threads: 1 }).tensor("w", fitting(factory.rule, [4, 4]));
+      const w = small().tensor("w", fitting(factory.rule, [4, 4]));
       w.data.fill(param);
       const optimizer = factory([w], { eps: zero });
       for (let i = 0; i < 3; i++) optimizer.step();

@@ -3,7 +3,6 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createArenaSync } from "../ts/arena/arena.js";
 import { cosPi, exp, log, pow } from "../ts/math.js";
 import { camel } from "../ts/option.js";
 import { adamw, sgd } from "../ts/rules/index.js";
@@ -405,8 +404,7 @@ describe("the functions in ts/math.ts", () => {
 
 describe("an optimizer", () => {
   const make = (options: object, rule: any = sgd) => {
-    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
-    const w = arena.tensor("w", fitting(rule.rule, [16]));
+    const w = small().tensor("w", fitting(rule.rule, [16]));
     w.grad.fill(1);
     return { w, optimizer: rule([w], options) };
   };

@@ -14,8 +14,6 @@ import { bitsOfEach, inputs } from "./harness.js";
 import { type AnyFactory, factories, fitting } from "./registry.js";
 import { small } from "./small.js";
 
-type Any = Optimizer<any, any>;
-
 const shapes = { a: [83], b: [1], c: [8, 5] };
 
 /** Makes two groups of three tensors. One group maximizes. The gradients depend on the parameters. */
@@ -76,7 +74,7 @@ function blend(tensors: readonly Tensor[], slow: readonly Float32Array[], part: 
   });
 }
 
-describe.each(factories.map((factory) => ({ name: factory.rule.name, factory })))("$name", ({ factory }) => {
+describe.each(factories)("$rule.name", (factory) => {
   test.each([undefined, { syncPeriod: 3, slowStepSize: 0.8 }, { syncPeriod: 1, slowStepSize: 1 }])(
     "lookahead %o",
     async (options) => {
@@ -346,7 +344,7 @@ test("any optimizer accepts a closure", async () => {
   optimizer.step(closure);
 });
 
-test.each<[string, (of: (o?: object) => Any) => unknown, new (...args: never) => Error, string]>([
+test.each<[string, (of: (o?: object) => Optimizer) => unknown, new (...args: never) => Error, string]>([
   [
     "nothing to wrap",
     () => lookahead(undefined as never),
@@ -409,7 +407,7 @@ test("any number of threads gives the same bits", async () => {
   for (const result of results) expect(result).toEqual(results[0]);
 });
 
-test.each<[string, (optimizer: Any) => Any, number]>([
+test.each<[string, (optimizer: Optimizer) => Optimizer, number]>([
   ["lookahead", (optimizer) => lookahead(optimizer), 10_000],
   ["sam", (optimizer) => sam(optimizer, { rho: 1e-3 }), 10_000],
 ])("%s arrives on Rosenbrock's function", (_, wrap, steps) => {

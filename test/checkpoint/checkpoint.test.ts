@@ -30,7 +30,7 @@ import { lbfgs } from "../../ts/lbfgs/lbfgs.js";
 import { adafactor, adam, adamw, madgrad, nadam, novograd, sgd } from "../../ts/rules/index.js";
 import { exponentialLR, reduceLROnPlateau, sequentialLR, stepLR } from "../../ts/schedules/index.js";
 import { error, memoryOf } from "../harness.js";
-import { small } from "../small.js";
+import { small, smallArena } from "../small.js";
 import { cases } from "../registry.js";
 import { file, parts, sealed } from "./files.js";
 import { malformed } from "./malformed.js";
@@ -237,7 +237,7 @@ test("a file that is cut off at any byte is an error", () => {
 
 describe("a malformed file", () => {
   const { model, optimizer } = (() => {
-    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const arena = smallArena();
     const model = arena.tensors({ w: [3, 4], b: [4] });
     const optimizer = adamw(model);
     optimizer.step();
@@ -276,7 +276,7 @@ describe("a malformed file", () => {
 
 describe("differences between the file and the program", () => {
   const { model, optimizer } = (() => {
-    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const arena = smallArena();
     const model = arena.tensors({ w: [3, 4], b: [4] });
     model.w.data.fill(7);
     model.b.data.fill(8);
@@ -737,7 +737,7 @@ describe("files", () => {
   test("if the header is wrong, only the header is read; otherwise only the tensors that are needed", async () => {
     const place = mkdtempSync(join(folder, "sparse-"));
     const path = join(place, "sparse");
-    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const arena = small();
     const w = arena.tensor("w", [3]);
     w.data.set([1, 2, 3]);
     const header = parts(save([w])).text.replace(
@@ -759,7 +759,6 @@ describe("files", () => {
     await expect(loadFile(join(place, "zeros"), [w])).rejects.toThrow(
       "loadFile: the file must be a checkpoint that save() wrote",
     );
-    arena.free();
   });
 
   test("need no permission outside their folder under Node's permission model", () => {
@@ -807,7 +806,7 @@ describe("files", () => {
   });
 
   test("the arguments of loadFile may change during the call", async () => {
-    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const arena = small();
     const { w, v } = arena.tensors({ w: [3], v: [2] });
     const path = join(folder, "changing");
     await saveFile(path, [w, v]);
@@ -819,7 +818,6 @@ describe("files", () => {
     options.strict = true;
     expect((await loaded).leftOut).toEqual(['tensor "v" is in the file, but not in the program']);
     expect(names.toSorted()).toEqual(["v", "w"]);
-    arena.free();
   });
 
   test("a file that cannot be written or read is an error, and the old file stays", async () => {
@@ -848,7 +846,7 @@ describe("files", () => {
         await saveFile(${JSON.stringify(path)}, [w], undefined, i);
         process.stdout.write(i + "\\n");
       }`;
-    const arena = createArenaSync({ maxBytes: 2 ** 20, threads: 1 });
+    const arena = small();
     const w = arena.tensor("w", [50_000]);
     let between = 0;
     for (let kill = 0; kill < KILLS; kill++) {
@@ -879,7 +877,6 @@ describe("files", () => {
     }
     await saveFile(path, [w]);
     expect(readdirSync(place)).toEqual(["run.safetensors"]);
-    arena.free();
     console.log(`${KILLS} kills, ${between} of them with a file half written`);
   });
 });

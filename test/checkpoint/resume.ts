@@ -13,7 +13,7 @@ export interface Spec {
 
 export interface Run {
   readonly model: Readonly<Record<string, Tensor>>;
-  readonly optimizer: Optimizer<any, any>;
+  readonly optimizer: Optimizer;
   readonly order: Batches;
   readonly plateau: downhill.Plateau;
 }
@@ -22,7 +22,7 @@ const shapes = { a: [7, 5], b: [1], c: [33], "ä/frozen": [3] };
 
 /** Starts a run with two groups, a schedule, a plateau, an average, micro-batches and a dynamic loss scale. */
 export function start({ rule, options }: Spec): Run {
-  const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
+  const factory = (downhill as unknown as Record<string, downhill.Factory>)[rule]!;
   const live = factory.rule.hyper.lr?.range.startsWith("[0"); // the schedule begins there
   const arena = createArenaSync({ maxBytes: 2 ** 19, threads: 1 });
   const fitted = Object.entries(shapes).map(([name, shape]) => [name, fitting(factory.rule, shape)]);
