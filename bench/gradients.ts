@@ -4,7 +4,7 @@
  */
 
 import * as downhill from "downhill";
-import type { Work } from "./work.js";
+import { factoryIn, type Work } from "./work.js";
 
 /** Computes the gradient of an element at a step from an ordinary gradient. */
 type Kind = (ordinary: number, element: number, step: number) => number;
@@ -34,7 +34,7 @@ const lowerQuartile = (samples: number[]) => samples.sort((a, b) => a - b)[sampl
 
 /** Returns the time of the slowest steps for each kind of gradient, in nanoseconds, by the kind's name. */
 export function slowestSteps({ rule, options, shapes }: Pick<Work, "rule" | "options" | "shapes">, quick: boolean) {
-  const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
+  const factory = factoryIn(downhill, rule);
   const steps = (factory.rule.program ? MATRIX_STEPS : STEPS) / (quick ? 4 : 1);
   // Arms take turns block by block.
   const arms = Object.entries(kinds).map(([name, kind]) => {

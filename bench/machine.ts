@@ -9,11 +9,8 @@ export interface Machine {
   readonly node: string;
   /** Gigabytes that a copy on one thread reads and writes in a second. */
   readonly bandwidth: number;
-  /**
-   * The load average: the mean number of threads that ran or waited for a core in the minute before the run. Older
-   * records do not have it.
-   */
-  readonly load?: number;
+  /** The load average: the mean number of threads that ran or waited for a core in the minute before the run. */
+  readonly load: number;
 }
 
 /** The number of bytes that are copied: more than any cache holds. */
@@ -35,5 +32,5 @@ export function machine(): Machine {
   };
 }
 
-export const machineLine = ({ cpu, cores, node, bandwidth, load = 0 }: Machine) =>
+export const machineLine = ({ cpu, cores, node, bandwidth, load }: Machine) =>
   `${cpu}, ${cores} cores, Node ${node}, a copy reads and writes ${bandwidth.toFixed(1)} GB/s${load > 0.5 ? `; other programs were running (load average ${load.toFixed(1)})` : ""}`;

@@ -4,6 +4,7 @@ import * as Plot from "@observablehq/plot"; // D3's authors' own chart library; 
 import { parseHTML } from "linkedom"; // the small DOM for Node that Plot can draw into
 import { machineLine } from "./machine.js";
 import type { BenchRecord, Measured } from "./record.js";
+import { columns, rowsOf } from "./table.js";
 import { titleOf } from "./work.js";
 
 const escape = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
@@ -20,12 +21,8 @@ export function page(record: BenchRecord): string {
   const tables = measured.map(
     (work) =>
       `<tr><th colspan="5">${escape(`${work.case}: ${titleOf(work)}; ${work.tensors}; ${work.between} between`)}</th></tr>` +
-      Object.entries(work.arms)
-        .map(([name, { median, min }]) =>
-          row([name, (median / 1000).toPrecision(4), (median / work.size).toFixed(3), min === undefined ? "" : (min / work.size).toFixed(3), (work.bytes / median).toFixed(1)]),
-        )
-        .join(""),
-  ); // prettier-ignore
+      rowsOf(work).map(row).join(""),
+  );
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -45,7 +42,7 @@ ${Object.entries(missing)
 ${curves.join("\n")}
 <h2>All figures</h2>
 <table>
-${row(["", "µs a step", "ns a parameter", "least", "GB/s"])}
+${row(columns)}
 ${tables.join("\n")}
 </table>
 </html>

@@ -1,6 +1,7 @@
 /** A record: what a run measured. */
 
 import type { Machine } from "./machine.js";
+import type { Timing } from "./stopwatch.js";
 import type { Work } from "./work.js";
 
 export interface Measured extends Omit<Work, "shapes"> {
@@ -8,8 +9,8 @@ export interface Measured extends Omit<Work, "shapes"> {
   readonly size: number;
   /** Bytes that a step must read and write at least: each of parameter, gradient and state once. */
   readonly bytes: number;
-  /** The nanoseconds of a step, by the name of the arm. Records of 2026-11-23 have no `min`. */
-  readonly arms: Readonly<Record<string, { readonly median: number; readonly min?: number }>>;
+  /** The nanoseconds of a step, by the name of the arm. */
+  readonly arms: Readonly<Record<string, Timing>>;
 }
 
 export interface BenchRecord {

@@ -1,7 +1,7 @@
 /** The bytes that a step must move. */
 
 import * as downhill from "downhill";
-import { sizeOf, type Work } from "./work.js";
+import { factoryIn, sizeOf, type Work } from "./work.js";
 
 /** Bytes that a step reads and writes if it touches each byte of parameters, gradients and state once. */
 export function traffic(work: Work): number {
@@ -17,7 +17,7 @@ const known = new Map<string, number>();
  * parameters. Rules of matrices are measured with their own shapes.
  */
 function stateBytes({ rule, options, shapes }: Work): number {
-  const factory = (downhill as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
+  const factory = factoryIn(downhill, rule);
   const matrices = factory.rule.accepts?.startsWith("matrices") || Object.keys(factory.rule.shapes).length > 0;
   const key = JSON.stringify([rule, options, matrices ? shapes : ""]);
   if (!known.has(key)) {

@@ -1,6 +1,6 @@
 /** The list of works that are measured, grouped in cases. */
 
-import type { Shape } from "downhill";
+import type { Factory, Shape } from "downhill";
 import { elementsIn } from "../ts/arena/tensor.js";
 import * as rules from "../ts/rules/index.js";
 import { models } from "./models.js";
@@ -27,6 +27,9 @@ export interface Work {
 export type Between = "nothing" | "2 ms" | "busy";
 
 export const sizeOf = ({ shapes }: Work): number => shapes.reduce((sum, shape) => sum + elementsIn(shape), 0);
+
+/** The factory of a rule, in a build of downhill. */
+export const factoryIn = (build: object, rule: string) => (build as Readonly<Record<string, Factory>>)[rule]!;
 
 /** A rule with its options, as text: `sgd, momentum`. */
 export function titleOf({ rule, options, whole }: Pick<Work, "rule" | "options" | "whole">): string {

@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import type * as downhill from "downhill";
 import { root } from "../../scripts/project.mjs";
 import { type Arm, arm, asyncArm } from "../stopwatch.js";
-import type { Work } from "../work.js";
+import { factoryIn, type Work } from "../work.js";
 import { fillGradient, inThreads, type Peer, type Settings } from "./peer.js";
 
 type Build = typeof downhill;
@@ -18,8 +18,7 @@ export async function setUp(build: Build, { shapes, rule, options, whole }: Work
     data.fill(0.5);
     fillGradient(grad);
   }
-  const factory = (build as unknown as Record<string, downhill.Factory<any, any, any, any>>)[rule]!;
-  const optimizer = factory(model, { ...options, ...(whole && { clipNorm: 1, ema: 0.999 }) });
+  const optimizer = factoryIn(build, rule)(model, { ...options, ...(whole && { clipNorm: 1, ema: 0.999 }) });
   return { arena, model, optimizer };
 }
 

@@ -4,8 +4,7 @@ import * as downhill from "downhill";
 import { adam, adamw, lbfgs, lookahead, momentum, rmsprop, sam, sgd } from "downhill";
 import type { Factory, LBFGS, Optimizer, Tensor } from "downhill";
 
-type AnyFactory = Factory<any, any, any, any>;
-export type AnyOptimizer = Optimizer<any, any> | LBFGS;
+export type AnyOptimizer = Optimizer | LBFGS;
 type Options = Readonly<Record<string, unknown>>;
 
 export interface Entry {
@@ -14,7 +13,7 @@ export interface Entry {
   readonly title: string;
   readonly formula?: string;
   /** Makes the optimizers of a run. A rule of matrices needs a second optimizer for the vectors. */
-  readonly factory?: AnyFactory;
+  readonly factory?: Factory;
   readonly make?: (model: Record<string, Tensor>, options: Options) => readonly AnyOptimizer[];
   readonly options: Options;
   /** Whether there are several optimizers. */
@@ -97,7 +96,7 @@ const suited: Readonly<Record<string, Partial<Entry>>> = {
 
 /** A rule of matrices for the hidden layers, and AdamW for vectors and the last matrix. */
 const ofMatrices =
-  (factory: AnyFactory): Entry["make"] =>
+  (factory: Factory): Entry["make"] =>
   (model, options) => {
     const tensors = Object.values(model);
     const last = tensors.findLast(({ shape }) => shape.length === 2);
@@ -125,7 +124,7 @@ const others: readonly Entry[] = [
 
 /** Every rule of the package, with the options above if there are any. */
 const rules = Object.values<unknown>(downhill)
-  .filter((value): value is AnyFactory => typeof value === "function" && "rule" in value)
+  .filter((value): value is Factory => typeof value === "function" && "rule" in value)
   .map((factory): Entry => {
     const { name, hyper, fixed, accepts } = factory.rule;
     const options = { lr: { ...hyper, ...fixed }.lr?.default };
