@@ -47,8 +47,8 @@ const starts = [250_001, 3, 150_000, 19_500].map((length, i) => inputs(length, 3
 /** Returns the hash of three steps on all threads of the arena. The last two are started together with `stepAsync`. */
 export async function stepHash({ factory, rule, options, values }: Case, arena: Arena): Promise<string> {
   if (Object.keys(arena.tensors()).length === 0) for (const shape of shapes) arena.tensors(shape);
-  // Rules with several slots, and rules of matrices, read and write more bytes, so smaller tensors wake the threads,
-  // too. Products of matrices take long.
+  // Rules with several slots, and rules of matrices, read and write more bytes, so smaller tensors also wake the
+  // threads. Products of matrices take long.
   const { slots } = variantOf(rule, values);
   const first = rule.accepts?.startsWith("matrices") ? 3 : Object.keys(slots).length > 1 || rule.program ? 1 : 0;
   const tensors = Object.values(arena.tensors()).slice(first, Math.max(3, first + 1));
@@ -67,7 +67,7 @@ export async function stepHash({ factory, rule, options, values }: Case, arena: 
 
 /** Other published runs. Each returns a hash. */
 const others: Readonly<Record<string, (tensors: readonly Tensor[]) => Promise<string>>> = {
-  async "adamw with all that can ride along, in micro-batches, and what it reports"(tensors) {
+  async "adamw with clipping and an average, in micro-batches, and its reports"(tensors) {
     const clipped = { clipNorm: 0.5, clipTensorNorm: 0.4, clipValue: 0.01, agc: 0.02 };
     const averaged = { ema: 0.9, emaWarmup: true };
     const optimizer = adamw(tensors, { ...clipped, ...averaged, accumulate: 2, nonFinite: "throw", zeroGrad: true });

@@ -1,4 +1,4 @@
-/** Tests of the documents: programs run, commands exist, and links have targets, in the package as well. */
+/** Tests of the documents: programs run, commands exist, and links have targets, also in the package. */
 
 import { execFile, execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -365,7 +365,7 @@ test("lbfgs refuses a tensor without a gradient", () => {
   const message = 'lbfgs: tensor "b" must have a gradient, and its requiresGrad is false';
   tensors.b.requiresGrad = false;
   expect(() => optimizer.step(() => 0)).toThrow(message);
-  // A closure may find that a tensor has none, at a later point too.
+  // A closure may find that a tensor has none, also at a later point.
   tensors.b.requiresGrad = true;
   const before = NAMES.map((name) => [...tensors[name].data]);
   let calls = 0;

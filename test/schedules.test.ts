@@ -141,7 +141,7 @@ test.each<[() => unknown, string]>([
   ],
   [
     () => warmupCosineDecay({ peakValue: 1, warmupSteps: 10, decaySteps: 10 }),
-    "decaySteps must be above the 10 warmupSteps that it counts too",
+    "decaySteps must be above the 10 warmupSteps that it includes, got 10",
   ],
   [
     () => reduceLROnPlateau({ lr: 1 }).observe("1" as never),

@@ -86,7 +86,7 @@ describe("TypeScript", () => {
       rmSync(join(path, "out"), { recursive: true, force: true });
       // The compiler fails if there are errors, and writes the programs all the same.
       const output = run(path, "sh", "-c", `node node_modules/typescript${version}/bin/tsc -p . || true`);
-      // The types of jax-js and TensorFlow.js have errors of their own: Float16Array, Long, and WebGPU's types, which TypeScript 6 has too.
+      // The types of jax-js and TensorFlow.js have errors of their own: Float16Array, Long, and WebGPU's types, which TypeScript 6 also has.
       const errors = output.split("\n").filter((line) => /^(?!node_modules\/(@|typescript))\S/.test(line));
       const found = errors.map((line) => line.replace(/^(.+?)\(.+ error (TS\d+):.*/, "$1: $2"));
       expect([...new Set(found)].sort()).toEqual((isCommonJS && refusals[version]) || []);

@@ -144,7 +144,9 @@ export const warmupCosineDecay = schedule(
     return afterWarmup(initValue, peakValue, warmupSteps, { at });
   },
   ({ warmupSteps, decaySteps }) =>
-    decaySteps > warmupSteps ? undefined : `decaySteps must be above the ${warmupSteps} warmupSteps that it counts too`,
+    decaySteps > warmupSteps
+      ? undefined
+      : `decaySteps must be above the ${warmupSteps} warmupSteps that it includes, got ${decaySteps}`,
 );
 
 /** Goes up along a line in `warmupSteps` steps, then stays. */
