@@ -88,9 +88,11 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
   });
 
   test("accepts only whole steps from 0 on", () => {
-    for (const step of [-1, 0.5, Number.NaN, Infinity, "1"] as number[]) {
-      expect(() => schedule.at(step)).toThrow(`${name}: at(step): step must be a whole number in [0, ∞), got ${step}`);
+    const message = `${name}: at(step): step must be a whole number in [0, ∞), got`;
+    for (const step of [-1, 0.5, Number.NaN, Infinity]) {
+      expect(() => schedule.at(step)).toThrow(new RangeError(`${message} ${step}`));
     }
+    expect(() => schedule.at("1" as never)).toThrow(new TypeError(`${message} "1"`));
   });
 
   const { options } = all[name]!;

@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { roundUp } from "../math.js";
-import { count, GRADIENTS, refuseNames, show } from "../option.js";
+import { count, flag, GRADIENTS, refuseNames, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
@@ -89,6 +89,11 @@ export class Tensor<Data extends Float32Array = Float32Array> {
     return (this.#views ?? freed(this.name)).grad;
   }
 
+  /** @internal */
+  set grad(_: never) {
+    replaced(`${this.name}.grad`);
+  }
+
   /**
    * Whether the tensor has a gradient. While it is false, steps leave the tensor alone, as PyTorch does when `grad` is None: no
    * weight decay, no momentum, its state and its gradient stay, and its own steps are not counted. Set it to false while the
@@ -101,20 +106,13 @@ export class Tensor<Data extends Float32Array = Float32Array> {
   }
 
   set requiresGrad(value: boolean) {
-    if (typeof value !== "boolean") {
-      throw new TypeError(`tensor ${show(this.name)}: requiresGrad must be true or false, got ${show(value)}`);
-    }
+    flag(true).check(`tensor ${show(this.name)}: requiresGrad`, value);
     this.#requiresGrad = value;
   }
 
   /** Replaces the view of the gradient. TensorFlow.js has the gradient at another address in each step. @internal */
   moveGrad(grad: Float32Array): void {
     this.#views = { data: this.data, grad: grad as Data };
-  }
-
-  /** @internal */
-  set grad(_: never) {
-    replaced(`${this.name}.grad`);
   }
 
   /** The text that Node's `console.log` shows. @internal */

@@ -3,6 +3,7 @@
 import { INSPECT } from "../platform.js";
 import {
   type Chosen,
+  count,
   factoryOf,
   inWords,
   isCallable,
@@ -13,6 +14,8 @@ import {
   show,
   type ValueOf,
 } from "../option.js";
+
+const steps = count(0, 0);
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
 export class Schedule {
@@ -31,12 +34,10 @@ export class Schedule {
 
   /**
    * The value at a step, counted from 0.
-   * @throws a RangeError unless the step is a whole number in [0, ∞).
+   * @throws a TypeError or RangeError unless the step is a whole number in [0, ∞).
    */
   at(step: number): number {
-    if (!(Number.isInteger(step) && step >= 0)) {
-      throw new RangeError(`${this.name}: at(step): step must be a whole number in [0, ∞), got ${step}`);
-    }
+    steps.check(`${this.name}: at(step): step`, step);
     return this.#at(step);
   }
 
