@@ -98,15 +98,13 @@ function filled(path: string, parts: Readonly<Record<string, string>>): string {
 }
 
 function index(list: readonly Rule[]): string {
-  const rows = list.map((rule) => [
-    `[${code(rule.name)}](${rule.name}.md)`,
-    summary(ruleProse(rule.name).what),
-    ruleProse(rule.name).use.replace(/^Use it /, ""),
-  ]);
-  const others = Object.entries(functions).map(([name, path]) => {
-    const { what, use } = functionProse(path, name);
-    return [`[${code(name)}](${name}.md)`, summary(what), use.replace(/^Use it /, "")];
-  });
+  const row = (name: string, { what, use }: ReturnType<typeof ruleProse>) => [
+    `[${code(name)}](${name}.md)`,
+    summary(what),
+    use.replace(/^Use it /, ""),
+  ];
+  const rows = list.map(({ name }) => row(name, ruleProse(name)));
+  const others = Object.entries(functions).map(([name, path]) => row(name, functionProse(path, name)));
   const shared = { ...sharedProse("groupOptions"), ...sharedProse("sharedOptions") };
   return `${made("the comments in ts")}# Optimizers
 

@@ -236,13 +236,9 @@ test("a file that is cut off at any byte is an error", () => {
 });
 
 describe("a malformed file", () => {
-  const { model, optimizer } = (() => {
-    const arena = smallArena();
-    const model = arena.tensors({ w: [3, 4], b: [4] });
-    const optimizer = adamw(model);
-    optimizer.step();
-    return { model, optimizer };
-  })();
+  const model = smallArena().tensors({ w: [3, 4], b: [4] });
+  const optimizer = adamw(model);
+  optimizer.step();
   const valid = parts(save(model, optimizer));
   const seen = new Map<string, string>();
 
@@ -275,17 +271,13 @@ describe("a malformed file", () => {
 });
 
 describe("differences between the file and the program", () => {
-  const { model, optimizer } = (() => {
-    const arena = smallArena();
-    const model = arena.tensors({ w: [3, 4], b: [4] });
-    model.w.data.fill(7);
-    model.b.data.fill(8);
-    const optimizer = adamw([{ params: [model.w] }, { params: [model.b], lr: stepLR({ lr: 0.1, stepSize: 30 }) }]);
-    optimizer.step();
-    return { model, optimizer };
-  })();
-  const file = save(model, optimizer);
+  const model = smallArena().tensors({ w: [3, 4], b: [4] });
+  model.w.data.fill(7);
+  model.b.data.fill(8);
   const lr = stepLR({ lr: 0.1, stepSize: 30 });
+  const optimizer = adamw([{ params: [model.w] }, { params: [model.b], lr }]);
+  optimizer.step();
+  const file = save(model, optimizer);
   type Made = { model: any; optimizer: any };
   const table: [title: string, make: (arena: Arena) => Made, says: string[]][] = [
     [

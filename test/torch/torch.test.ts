@@ -119,18 +119,21 @@ describe.each(Object.keys(cases))("%s", (rule) => {
     }
   };
 
-  test("continues from PyTorch's file", () => {
+  const resumed = () => {
     const run = make();
     for (const name in run.model) run.model[name]!.data.set(before[name]);
     loadOptimizer(here(`fixtures/${rule}.pt`), run.optimizer, { steps: 5 });
+    return run;
+  };
+
+  test("continues from PyTorch's file", () => {
+    const run = resumed();
     expect(run.optimizer.steps).toBe(5);
     go(run);
   });
 
   test("is written as it was read, for PyTorch and for Python's own unpickler", () => {
-    const run = make();
-    for (const name in run.model) run.model[name]!.data.set(before[name]);
-    loadOptimizer(here(`fixtures/${rule}.pt`), run.optimizer, { steps: 5 });
+    const run = resumed();
     const [model, optimizer] = [saveModel(run.model), saveOptimizer(run.optimizer)];
     const there = readTorch(here(`fixtures/${rule}.pt`)) as any;
     const out = readTorch(optimizer) as any;
