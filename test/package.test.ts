@@ -149,22 +149,26 @@ async function bundled(contents: string, type: "module" | "commonjs" = "module")
   return outputFiles[0]!.text;
 }
 
+/** The bytes that rules may take, gzipped: a simple one takes fewer, so that a larger one may take more. */
+const RULES = 450 * factories.length;
+const EVERYTHING = 65_300 + RULES;
+
 test.each([
   ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 29_050],
   ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_700],
-  ["everything", `export * from "downhill"`, 84_200],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 98_400],
-  ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 77_700],
+  ["everything", `export * from "downhill"`, EVERYTHING],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 79_500 + RULES],
+  ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 58_800 + RULES],
   ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_600],
-  ["everything for jax-js", `export * from "downhill/jax"`, 66_650],
+  ["everything for jax-js", `export * from "downhill/jax"`, 47_750 + RULES],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });
 
 test("the file for pages without a bundler, gzipped, and the packed package are within their budgets", () => {
   const file = readFileSync(join(project, "node_modules/downhill/dist/downhill.min.js"));
-  expect(gzipSync(file).length).toBeLessThan(84_200);
-  expect(readFileSync(tarball).length).toBeLessThan(715_000);
+  expect(gzipSync(file).length).toBeLessThan(EVERYTHING);
+  expect(readFileSync(tarball).length).toBeLessThan(505_000 + 5000 * factories.length);
 });
 
 test("a bundler keeps only the code that is used", async () => {
