@@ -165,14 +165,17 @@ export class Matrices<Now> {
    * Reduces the rows or columns of the gradients to one statistic each, in `into`.
    * @param grid the number of matrices, and the rows and columns of each
    * @param weight the weight of a new mean in its average, from 0 to 1
+   * @param ofRows the statistics so far of rows and columns, from which `cover_…` computes new ones
    */
   reduce(
-    kernel: keyof typeof reductions,
+    kernel: `${"average" | "cover"}_${"rows" | "columns"}`,
     into: Place,
     grid: Grid,
     { weight = 0, ofRows, ofColumns }: { weight?: Amount<Now>; ofRows?: Place; ofColumns?: Place } = {},
   ): Operation<Now> {
-    const { numbers, length, pieces } = reductions[kernel](...grid);
+    const [matrices, rows, columns] = grid;
+    const isOfRows = kernel.endsWith("_rows");
+    const [numbers, length] = isOfRows ? [matrices * rows, columns] : [matrices * columns, rows];
     const slice = sliceLength(MAX_ELEMENTS, Math.min(numbers, TILE));
     const slices = Math.ceil(length / slice);
     return {
@@ -180,7 +183,7 @@ export class Matrices<Now> {
       amounts: [weight, 0],
       places: [ofRows, ofColumns, into, slices > 1 ? this.#doubles(4 * numbers) : undefined],
       counts: [...grid, slice],
-      pieces,
+      pieces: isOfRows ? Math.ceil(numbers / TILE) : matrices * Math.ceil(columns / TILE),
       slices,
       bytes: 4 * numbers * Math.min(length, slice),
     };
@@ -220,30 +223,6 @@ export class Matrices<Now> {
 }
 
 type Grid = readonly [matrices: number, rows: number, columns: number];
-
-/** For each reduction: the number of results, the number of elements per result, and the number of pieces. */
-const reductions = {
-  average_rows: (matrices: number, rows: number, columns: number) => ({
-    numbers: matrices * rows,
-    length: columns,
-    pieces: Math.ceil((matrices * rows) / TILE),
-  }),
-  average_columns: (matrices: number, rows: number, columns: number) => ({
-    numbers: matrices * columns,
-    length: rows,
-    pieces: matrices * Math.ceil(columns / TILE),
-  }),
-  cover_rows: (_: number, rows: number, columns: number) => ({
-    numbers: rows,
-    length: columns,
-    pieces: Math.ceil(rows / TILE),
-  }),
-  cover_columns: (_: number, rows: number, columns: number) => ({
-    numbers: columns,
-    length: rows,
-    pieces: Math.ceil(columns / TILE),
-  }),
-};
 
 /** The `Layout` struct in Rust: the distances between panels, between columns of a panel, between blocks of rows, and between rows. */
 const layoutOf = (matrix: Matrix): number[] =>
