@@ -1,4 +1,5 @@
 import { kernels } from "../kernels/adafactor.js";
+import { elementsIn } from "../arena/tensor.js";
 import * as factored from "../kernels/factored.js";
 import { planProgram } from "../matrix/program.js";
 import { pow } from "../math.js";
@@ -67,7 +68,7 @@ export const adafactor = rule("adafactor", {
       const grid = [1, 1, columns] as const;
       return [matrices.reduce("average_columns", "variance", grid, { weight }), "measure", "update"];
     }
-    const grid = [shape.slice(0, -2).reduce((a, b) => a * b, 1), shape.at(-2)!, columns] as const;
+    const grid = [elementsIn(shape.slice(0, -2)), shape.at(-2)!, columns] as const;
     return [
       matrices.reduce("average_rows", "rowVar", grid, { weight }),
       matrices.reduce("average_columns", "colVar", grid, { weight }),

@@ -3,14 +3,7 @@ import * as matrix from "../kernels/matrix.js";
 import * as qr from "../kernels/qr.js";
 import * as sort from "../kernels/sort.js";
 import { planProgram } from "../matrix/program.js";
-import {
-  type Amount,
-  type Matrices,
-  type Matrix,
-  MIN_NORMAL_F32,
-  type Operation,
-  SQRT_MIN_NORMAL_F32,
-} from "../matrix/matrices.js";
+import { type Matrices, type Matrix, MIN_NORMAL_F32, SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
 import { ranked, reordered } from "../matrix/order.js";
 import { orthonormalized } from "../matrix/qr.js";
 import { CHUNK } from "../threads/task.js";
@@ -112,11 +105,15 @@ export const soap = rule("soap", {
         then: [
           ...rotated(grad, "direction", false),
           ...rotated("direction", "expAvg", false),
-          adapted(
-            { beta: ({ betas }) => betas[1], eps: ({ eps }) => eps },
-            [grad, "expAvgSq", "direction"],
-            rows * columns,
-          ),
+          // Updates the average of squares, and replaces that of gradients by Adam's direction without bias correction.
+          {
+            kernel: "adapt",
+            amounts: [({ betas }) => betas[1], ({ eps }) => eps],
+            places: [grad, "expAvgSq", "direction"],
+            counts: [rows * columns],
+            pieces: Math.ceil((rows * columns) / CHUNK),
+            bytes: 20 * rows * columns,
+          },
           ...rotated("direction", "direction", true),
         ],
       },
@@ -185,17 +182,3 @@ function side<Now extends { readonly betas: readonly [number, number]; readonly 
     ],
   };
 }
-
-/** Updates the average of squares, and replaces the average of gradients by Adam's direction without bias correction. All three are row by row. */
-const adapted = <Now>(
-  { beta, eps }: { beta: Amount<Now>; eps: Amount<Now> },
-  [grads, squares, averages]: readonly Matrix["at"][],
-  size: number,
-): Operation<Now> => ({
-  kernel: "adapt",
-  amounts: [beta, eps],
-  places: [grads, squares, averages],
-  counts: [size],
-  pieces: Math.ceil(size / CHUNK),
-  bytes: 20 * size,
-});
