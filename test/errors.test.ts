@@ -175,6 +175,13 @@ describe("hyper", () => {
     expect({ ...hyper }).toEqual(defaults(adamw.rule.hyper));
   });
 
+  test.each([adamw([w]), lbfgs([w], { historySize: 2 })])("%# is always the same object", (optimizer) => {
+    const { name } = optimizer.internals.rule;
+    const replace = () => ((optimizer as any).hyper = { lr: 1 });
+    const message = `${name}: hyper is always the same object; write its properties: optimizer.hyper.lr = 0.01`;
+    refuses(arena, replace, TypeError, message);
+  });
+
   test("momentum cannot be switched on or off later", () => {
     const [without, having] = [sgd([w]), rmsprop([w], { momentum: 0.9 })];
     refuses(
@@ -278,9 +285,21 @@ describe("params", () => {
       arena,
       () => optimizer.state(b),
       RangeError,
-      `adam: state requires a tensor of this optimizer, got tensor "b"`,
+      `adam: state: tensor "b" is not among the parameters of this optimizer`,
     );
   });
+});
+
+test("a group is added by addGroup, not by push", () => {
+  const arena = small();
+  const { w, b } = arena.tensors({ w: [4], b: [4] });
+  const optimizer = adam([w]);
+  for (let groups = 1; groups <= 2; groups++) {
+    const push = () => (optimizer.groups as unknown[]).push({ params: [b] });
+    refuses(arena, push, TypeError, "adam: groups has no push(); call addGroup(group)");
+    expect(optimizer.groups).toHaveLength(groups);
+    if (groups === 1) optimizer.addGroup({ params: [b] });
+  }
 });
 
 test("properties that are readonly in types are also read-only at run time", () => {
@@ -372,6 +391,12 @@ describe("tensors", () => {
       () => arena.tensor("x", Array(65).fill(1)),
       RangeError,
       `tensor "x": shape must have at most 64 dimensions, got 65`,
+    ],
+    [
+      "more dimensions than fit a list",
+      () => arena.tensor("x", new Array(2 ** 32 - 1)),
+      RangeError,
+      `tensor "x": shape must have at most 64 dimensions, got 4294967295`,
     ],
   ])("%s", (_, act, type, message) => {
     refuses(arena, act, type, message);

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { Tensor } from "../ts/arena/tensor.js";
 import { cosPi, exp, log, pow } from "../ts/math.js";
 import { camel } from "../ts/option.js";
 import { adamw, sgd } from "../ts/rules/index.js";
@@ -15,7 +16,7 @@ import * as torch from "../ts/schedules/torch.js";
 import { cases as ruleCases, examples, fitting } from "./registry.js";
 import { small } from "./small.js";
 
-const { linear, reduceLROnPlateau, stepLR, warmupCosineDecay } = factories;
+const { linear, multiplicativeLR, reduceLROnPlateau, stepLR, warmupCosineDecay } = factories;
 const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
 const { cases } = JSON.parse(readFileSync(new URL("golden/schedules.json", import.meta.url), "utf8"));
 
@@ -506,6 +507,63 @@ describe("an optimizer", () => {
     const message = "sgd: at step 2, groups[1].lr must be in [0, ∞), got -1";
     expect(() => optimizer.step()).toThrow(message);
     await expect(optimizer.stepAsync()).rejects.toThrow(message);
+  });
+
+  test("refuses a function that makes the optimizer call it again for the same step, and changes nothing", async () => {
+    const message = (step: number) =>
+      `adamw: at step ${step}, lr needs itself: its function sets or reads options of the optimizer; let it return a number only`;
+    type Made = ReturnType<typeof adamw>;
+    const calls: [step: number, call: (optimizer: Made, step: number) => unknown][] = [
+      [0, ({ hyper }) => (hyper.weightDecay = 0.1)], // an assignment is checked with the numbers of step 0
+      [1, ({ groups: [group] }, step) => group!.hyperAt(step)],
+    ];
+    for (const [step, call] of calls) {
+      let isOn = false;
+      const lr = (step: number) => (isOn && call(optimizer, step), 0.1);
+      const { w, optimizer } = make({ lr }, adamw) as { w: Tensor; optimizer: Made };
+      optimizer.step();
+      isOn = true;
+      const before = [...w.data, ...optimizer.state(w).expAvg];
+      expect(() => optimizer.step()).toThrow(message(step));
+      await expect(optimizer.stepAsync()).rejects.toThrow(message(step));
+      expect(() => optimizer.groups[0]!.hyperAt(1)).toThrow(message(step));
+      expect(() => (optimizer.hyper.eps = 0.1)).toThrow(message(step === 1 ? 0 : step));
+      expect([...w.data, ...optimizer.state(w).expAvg]).toEqual(before);
+      expect(optimizer.hyper).toMatchObject({ weightDecay: 0.01, eps: 1e-8 });
+      isOn = false;
+      optimizer.step();
+      expect(optimizer.steps).toBe(2);
+    }
+    const again: Promise<void>[] = [];
+    const lr = () => (asking && again.push(expect(asking.stepAsync()).rejects.toThrow(message(0))), 0.1);
+    let asking: Made | undefined;
+    asking = make({ lr }, adamw).optimizer as Made;
+    await asking.stepAsync();
+    expect(again).toHaveLength(1);
+    await again[0];
+  });
+
+  test("takes a function that sets an option at some step, or asks for an earlier step", () => {
+    const { optimizer } = make(
+      {
+        lr(step: number): number {
+          if (step === 2) optimizer.hyper.weightDecay = 0.5;
+          return step === 0 ? 1 : optimizer.hyper && optimizer.groups[0].hyperAt(step - 1).lr / 2;
+        },
+      },
+      adamw,
+    );
+    for (let step = 0; step < 4; step++) optimizer.step();
+    expect(optimizer.hyper.weightDecay).toBe(0.5);
+    const lrLambda = (step: number) => {
+      if (step === 2) optimizer.hyper.weightDecay = 0.25; // the check of this asks for the rate of step 0
+      return 0.5;
+    };
+    optimizer.hyper.lr = multiplicativeLR({ lr: 1, lrLambda });
+    expect([3, 2, 3].map((step) => optimizer.groups[0].hyperAt(step).lr)).toEqual([1 / 8, 1 / 4, 1 / 8]);
+    expect(optimizer.hyper.weightDecay).toBe(0.25);
+    optimizer.hyper.lr = (step: number): number => (step === 0 ? 1 : optimizer.groups[0].hyperAt(step - 1).lr / 2);
+    expect(optimizer.groups[0].hyperAt(4).lr).toBe(1 / 16);
   });
 
   test("refuses schedules with invalid values", () => {

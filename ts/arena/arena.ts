@@ -16,7 +16,7 @@ import { classOf, flag, listNames, type Option, resolve, show, whole } from "../
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
 import { checkName } from "./names.js";
-import { checkedView, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
+import { checkedView, MAX_DIMENSIONS, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
 import { freed } from "../threads/control.js";
 import { Runner } from "../threads/runner.js";
 import { PROTOCOL } from "../threads/task.js";
@@ -287,9 +287,10 @@ export class Arena<Data extends Float32Array = Float32Array> {
     if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
       throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
     }
-    // Shapes are read once, because a getter may return another size each time.
+    // Shapes are read once, because a getter may return another size each time. `sizeOf` refuses those that are not copied.
     const entries = Object.entries(shapes).map(
-      ([name, shape]) => [name, Array.isArray(shape) ? Array.from(shape) : shape] as const,
+      ([name, shape]) =>
+        [name, Array.isArray(shape) && shape.length <= MAX_DIMENSIONS ? Array.from(shape) : shape] as const,
     );
     if (entries.length === 0) throw new RangeError("tensors: expected at least one name and shape, got none");
     for (const [name] of entries) checkName(name);

@@ -3,7 +3,7 @@
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
 import { groupOptions } from "../optimizer/definition.js";
-import { liveHyper, refusing, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
+import { liveHyper, refusing, replaced, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, named, type Tensors } from "../optimizer/params.js";
 import { count, flag, nonNegative, oneOf, refuseNames } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
@@ -127,6 +127,11 @@ export class LBFGS extends Checkpointable {
     return this.groups[0].hyper;
   }
 
+  /** @internal */
+  set hyper(_: never) {
+    replaced(rule.name);
+  }
+
   /**
    * Makes up to `maxIter` iterations from the present parameters.
    * @param closure writes the gradients at the present parameters, and returns the loss
@@ -137,15 +142,23 @@ export class LBFGS extends Checkpointable {
    * `arena.free()`, during another step in the arena, and after a step was torn. Parameters and history are restored then.
    */
   step(closure: Closure): LBFGSReport {
-    return this.#driver.run(this.#computation(), closure);
+    return this.#driver.run(this.#computation(this.#settings), closure);
   }
 
-  /** Like `step`, but does not block the event loop. The closure may be async. Only one step can run at a time. */
+  /**
+   * Like `step`, but does not block the event loop. The closure may be async. Only one step can run at a time. It uses the
+   * options at the time of the call.
+   */
   async stepAsync(closure: AsyncClosure): Promise<LBFGSReport> {
-    return this.#driver.runAsync(this.#computation(), closure);
+    return this.#driver.runAsync(this.#computation(this.#settings), closure);
   }
 
-  *#computation(): ClosureComputation<LBFGSReport> {
+  get #settings(): Settings {
+    const { fixed, hyper } = this.#history;
+    return valuesAt(rule, { ...fixed, ...hyper }, this.steps) as unknown as Settings;
+  }
+
+  *#computation(settings: Settings): ClosureComputation<LBFGSReport> {
     const history = this.#history;
     const checkGradients = () => {
       const frozen = history.params.find(({ requiresGrad }) => !requiresGrad);
@@ -154,7 +167,6 @@ export class LBFGS extends Checkpointable {
         `lbfgs: ${named(frozen)} must have a gradient, and its requiresGrad is false; make another lbfgs without it, because its directions are those of all tensors together`,
       );
     };
-    const settings = valuesAt(rule, { ...history.fixed, ...history.hyper }, this.steps) as unknown as Settings;
     const { state, report } = yield* minimize(this.#vectors, history.state, history.free, settings, checkGradients);
     history.state = state;
     this.#step.counts.steps += 1;
@@ -166,7 +178,10 @@ export class LBFGS extends Checkpointable {
     return {
       rule,
       step: this.#step,
-      viewsOf: (tensor: Tensor) => ({ state: this.#history.views(tensor) }),
+      viewsOf: (tensor: Tensor) => {
+        this.#arena.internals(rule.name);
+        return { state: this.#history.views(tensor) };
+      },
       checkTraining: (title: string) => {
         this.#arena.internals(rule.name);
         this.#driver.check(`${title}: ${rule.name}`);

@@ -100,19 +100,37 @@ function checkScheduled(option: Option): Option["check"] {
 type Scheduled = Schedule | ((step: number) => number);
 const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || isCallable(value);
 
+/** The step for which each schedule is being computed. */
+const computing = new WeakMap<Scheduled, number | undefined>();
+
 /**
  * The values of options at a step, counted from 0. Schedules are replaced by their numbers.
- * @throws a RangeError or TypeError if a schedule returns a value that its option does not allow.
+ * @throws a RangeError or TypeError if a schedule returns a value that its option does not allow; an Error if a function
+ * makes the optimizer call it again for the same step.
  */
 export function valuesAt(rule: Optioned, values: Values, step: number, path = ""): Values {
-  const numberAt = (value: unknown) =>
-    isScheduled(value) ? (value instanceof Schedule ? value.at(step) : value(step)) : value;
   const now: Record<string, unknown> = { ...values };
   for (const [name, option] of Object.entries(rule.hyper)) {
     const value = values[name];
     if (!hasSchedule(value)) continue;
+    const title = `${rule.name}: at step ${step}, ${path}${name}`;
+    const numberAt = (value: unknown) => {
+      if (!isScheduled(value)) return value;
+      const outer = computing.get(value);
+      if (outer === step) {
+        throw new Error(
+          `${title} needs itself: its function sets or reads options of the optimizer; let it return a number only`,
+        );
+      }
+      computing.set(value, step);
+      try {
+        return value instanceof Schedule ? value.at(step) : value(step);
+      } finally {
+        computing.set(value, outer);
+      }
+    };
     now[name] = Array.isArray(value) ? value.map(numberAt) : numberAt(value);
-    option.check(`${rule.name}: at step ${step}, ${path}${name}`, now[name]);
+    option.check(title, now[name]);
   }
   const conflict = rule.conflict(now);
   if (conflict !== undefined) throw new RangeError(`${rule.name}: ${path}${conflict}`);
@@ -231,6 +249,11 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
     defineProperty: () => false,
   });
   return { hyper: proxy, stage };
+}
+
+/** Throws the error for hyper-parameters that a program replaces together. */
+export function replaced(name: string): never {
+  throw new TypeError(`${name}: hyper is always the same object; write its properties: optimizer.hyper.lr = 0.01`);
 }
 
 type Class = new (...args: any[]) => any;

@@ -8,7 +8,7 @@ import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import { hasCommonScalars, type Rule } from "./definition.js";
 import { Group, type Plan, planGroup } from "./group.js";
-import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
+import { refusing, replaced, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import {
   checkShape,
   commonArena,
@@ -20,6 +20,7 @@ import {
   type Tensors,
   tensorsOf,
 } from "./params.js";
+import { refuseNames } from "../option.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
@@ -156,7 +157,12 @@ export class Optimizer<
 
   /** The groups in the order in which they were given and added. One group, if tensors were given. */
   get groups(): readonly Group<Hyper>[] {
-    return (this.#listed ??= Object.freeze([...this.#groups]));
+    if (this.#listed === undefined) {
+      const listed = [...this.#groups];
+      refuseNames(listed, () => `${this.#rule.name}: groups has no`, { push: "(); call addGroup(group)" });
+      this.#listed = Object.freeze(listed);
+    }
+    return this.#listed;
   }
 
   /**
@@ -200,13 +206,15 @@ export class Optimizer<
    * @throws a TypeError if there are several groups: each has its own, `groups[i].hyper`.
    */
   get hyper(): Hyper {
-    const [group, ...others] = this.groups as [Group<Hyper>];
-    if (others.length > 0) {
-      throw new TypeError(
-        `${this.#rule.name}: there are ${this.groups.length} groups, each with its own groups[i].hyper`,
-      );
-    }
-    return group.hyper;
+    const { length } = this.#groups;
+    if (length > 1)
+      throw new TypeError(`${this.#rule.name}: there are ${length} groups, each with its own groups[i].hyper`);
+    return this.#groups[0]!.hyper;
+  }
+
+  /** @internal */
+  set hyper(_: never) {
+    replaced(this.#rule.name);
   }
 
   /**
@@ -427,7 +435,7 @@ export class Optimizer<
         return params.map((tensor) => {
           // The state is a copy of the parameters from the tensor's first step on.
           const hasState = this.steps > this.#segments.get(tensor)!.since;
-          return { tensor, state: hasState ? this.#findViews(tensor)!.state : undefined, options };
+          return { tensor, state: hasState ? this.#findViews(tensor, method).state : undefined, options };
         });
       });
     return { method, computation: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
@@ -480,12 +488,9 @@ export class Optimizer<
   }
 
   #findAverage(tensor: Tensor): Float32Array {
-    const views = this.#findViews(tensor);
-    const title = `${this.#rule.name}: average`;
-    if (views === undefined)
-      throw new RangeError(`${title}: ${named(tensor)} is not among the parameters of this optimizer`);
-    this.#checkHasAverage(title);
-    return views.average!;
+    const { average } = this.#findViews(tensor, "average");
+    this.#checkHasAverage(`${this.#rule.name}: average`);
+    return average!;
   }
 
   #checkHasAverage(title: string): void {
@@ -502,17 +507,18 @@ export class Optimizer<
   }
 
   #viewsOf(tensor: Tensor): TensorViews {
-    const views = this.#findViews(tensor);
-    if (views === undefined) {
-      throw new RangeError(`${this.#rule.name}: state requires a tensor of this optimizer, got ${named(tensor)}`);
-    }
+    const views = this.#findViews(tensor, "state");
     const added = [...this.#wrappers.values()].map(({ state }) => state?.get(tensor));
     return added.some(Boolean) ? { ...views, added: Object.assign({}, ...added) } : views;
   }
 
-  #findViews(tensor: Tensor): TensorViews | undefined {
-    this.#arena.internals(this.#rule.name);
-    return this.#segments.get(tensor)?.viewsOf(tensor);
+  /** @throws a RangeError that names the method for a tensor that is not among the params. */
+  #findViews(tensor: Tensor, method: string): TensorViews {
+    const { name } = this.#rule;
+    this.#arena.internals(name);
+    const views = this.#segments.get(tensor)?.viewsOf(tensor);
+    if (views) return views;
+    throw new RangeError(`${name}: ${method}: ${named(tensor)} is not among the parameters of this optimizer`);
   }
 
   /** Throws unless a step can begin: from the parameters of training, or from those that `perturb()` moved. */

@@ -349,15 +349,16 @@ export const multiplicativeLR = schedule(
   ({ lr, lrLambda }) => {
     const factor = lrLambda instanceof Schedule ? (step: number) => lrLambda.at(step) : lrLambda;
     const range = within("[0, ∞]", 0);
-    let [last, value] = [0, lr];
+    let last: readonly [step: number, value: number] = [0, lr];
     return (i) => {
-      if (i < last) [last, value] = [0, lr];
-      while (last < i && value !== 0) {
-        const next = factor(last + 1);
-        range.check(`multiplicativeLR: lrLambda at step ${last + 1}`, next);
+      // The last step is written at the end, because `factor` may ask for another one.
+      let [step, value] = i < last[0] ? [0, lr] : last;
+      while (step < i && value !== 0) {
+        const next = factor(++step);
+        range.check(`multiplicativeLR: lrLambda at step ${step}`, next);
         value = times(value, next);
-        last += 1;
       }
+      last = [step, value];
       return value;
     };
   },
