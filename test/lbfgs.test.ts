@@ -8,6 +8,7 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { type Arena, createArena } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { lbfgs, type LBFGSOptions } from "../ts/lbfgs/lbfgs.js";
+import type { Tensor } from "../ts/arena/tensor.js";
 import { camel } from "../ts/option.js";
 import { sgd } from "../ts/rules/index.js";
 import { numbers } from "./harness.js";
@@ -540,6 +541,17 @@ test("the rate may be a schedule of the step, and is live", () => {
   }
 });
 
+test("an asynchronous step uses the options at the time of the call, also if it waits for another", async () => {
+  const [one, two] = [made(problems.regression!, { lr: 0.1 }), made(problems.regression!, { lr: 0.1 })] as const;
+  one.optimizer.step(one.closure);
+  const [tensor] = two.tensors as [Tensor];
+  const other = sgd([tensor.arena.tensor("other", [1])]).stepAsync();
+  const step = two.optimizer.stepAsync(two.closure);
+  two.optimizer.hyper.lr = 5;
+  await Promise.all([other, step]);
+  expect(two.read()).toEqual(one.read());
+});
+
 describe("refused", () => {
   const arena = smallArena();
   const w = arena.tensor("w", [2]);
@@ -639,5 +651,9 @@ describe("refused", () => {
     expect(() => optimizer.step(() => (arena.free(), 1))).toThrow("the arena was freed");
     expect(() => optimizer.step(closure)).toThrow("lbfgs: the arena was freed");
     expect(() => (optimizer.hyper.lr = 1)).toThrow("lbfgs: the arena was freed");
+    const loaded = made(problems.regression!, {}, small());
+    const rename = (name: string) => (loaded.tensors[0]!.arena.free(), name);
+    const file = save(loaded.tensors, loaded.optimizer);
+    expect(() => load(file, loaded.tensors, loaded.optimizer, { rename })).toThrow("the arena was freed");
   });
 });

@@ -439,6 +439,10 @@ describe("refused", () => {
       none: undefined,
     };
     expect(load(save(model, undefined, kept), model).extra).toEqual(JSON.parse(JSON.stringify(kept)));
+    // `toJSON` is called before anything is read.
+    const averaging = sgd(model, { ema: 0.9 });
+    const toJSON = () => (averaging.swapAverages(), 1);
+    expect(() => save(model, averaging, { toJSON })).toThrow("the parameters are the averages");
     const opt = sgd(model);
     expect(() => save(model, opt, opt)).toThrow("save: one optimizer at a time, got two");
     expect(() => load(save(model, opt), model, opt, opt as any)).toThrow("load: one optimizer at a time, got two");

@@ -714,6 +714,26 @@ describe("L-BFGS", () => {
     expect(wrong({ n_iter: -1 })).toThrow("iterations must be a whole number in [0, ∞), got -1");
   });
 
+  test("a function that throws while options are loaded changes nothing", () => {
+    const bytes = here("fixtures/lbfgs_none.pt");
+    let isBroken = false;
+    const toleranceGrad = () => {
+      if (isBroken) throw new Error("broken");
+      return 0;
+    };
+    const x = small().tensor("x", [4]);
+    const optimizer = lbfgs([x], { maxIter: 3, historySize: 4, toleranceGrad });
+    const { param_groups, state } = readTorch(bytes) as any;
+    const file = { state, param_groups: [{ ...param_groups[0], params: [0] }] };
+    const before = saveOptimizer(optimizer);
+    isBroken = true;
+    expect(() => loadOptimizer(file, optimizer)).toThrow("broken");
+    isBroken = false;
+    expect(Buffer.compare(saveOptimizer(optimizer), before)).toBe(0);
+    loadOptimizer(file, optimizer);
+    expect(Buffer.compare(saveOptimizer(optimizer), before)).not.toBe(0);
+  });
+
   test.each(["sgd", "adagrad", "rmsprop", "adadelta", "adamax", "nadam", "asgd", "adam", "muon", "adafactor"])(
     "refuses files of %s, which refuses those of L-BFGS",
     (name) => {

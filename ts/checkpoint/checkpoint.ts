@@ -68,9 +68,9 @@ export function saveParts<Result>(
   write: (parts: readonly Uint8Array[]) => Result,
 ): Result {
   refuseSecond(title, extra);
+  const more = extra === undefined ? undefined : asJson(title, extra); // first, because it calls functions of the program
   const tensors = listModel(title, model);
   const arrays = arraysOf(title, tensors, optimizer);
-  const more = extra === undefined ? undefined : asJson(title, extra);
   return betweenSteps(title, tensors.values(), () => {
     let end = 0;
     const entries = [...arrays].map(([name, { shape, view }]) => {

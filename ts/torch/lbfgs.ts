@@ -51,6 +51,7 @@ export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefi
   if (!isDict(first)) throw new RangeError(`the state must be by name, got ${described(first)}`);
   const read = readHistory(first, optimizer);
   return () => {
+    Object.assign(group.hyper, changes); // first, because it calls functions of the program, which may throw
     // Called once, because each call sets the views of missing pairs to zero.
     const views = group.params.map((tensor) => optimizer.internals.viewsOf(tensor).state);
     for (const [slot, tensor] of read.vectors)
@@ -59,7 +60,6 @@ export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefi
         views.map((view) => view[slot]!),
       );
     group.scalars = [read.scalars];
-    Object.assign(group.hyper, changes);
     optimizer.internals.step.counts = { steps: steps ?? (read.scalars.iterations! > 0 ? 1 : 0) };
   };
 }
