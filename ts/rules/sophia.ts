@@ -6,7 +6,8 @@ import { rule } from "../rule.js";
  * Divides momentum by an estimate of the curvature (the Hessian's diagonal), and limits each step to `lr *
  * clipThreshold`. `p = p - lr * (clip(m / (1 - b1 ** t) / max(gamma * h, eps)) + weightDecay * p)`. About every ten
  * steps, write an estimate of the Hessian's diagonal to the gradients and call `opt.hessian()`, which averages it: `h =
- * b2 * h + (1 - b2) * estimate`. Before the first call, every step has the largest size.
+ * b2 * h + (1 - b2) * estimate`. The estimate is taken as it is: `gradScale`, `lossScale` and `maximize` do not change
+ * it. Before the first call, every step has the largest size.
  *
  * Liu et al., 2023, https://arxiv.org/abs/2305.14342; as in Optax
  *
