@@ -5,6 +5,7 @@ import { createContext, runInContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createArenaSync } from "../ts/arena/arena.js";
+import { load, save } from "../ts/checkpoint/index.js";
 import { root } from "../scripts/project.mjs";
 import { adamw, sgd } from "../ts/rules/index.js";
 import * as schedules from "../ts/schedules/index.js";
@@ -127,12 +128,18 @@ describe("options", () => {
     expect(Object.isFrozen(schedule.options.milestones)).toBe(true);
   });
 
-  test("a class is neither a closure nor a schedule", () => {
+  test("a class is no function to call", () => {
     const optimizer = adamw([w]);
     expect(() => optimizer.step(class {} as never)).toThrow(
       "adamw: closure must be a function that returns the loss, got a class",
     );
     expect(() => adamw([w], { lr: class {} as never })).toThrow("adamw: lr must be a number in [0, ∞), got a class");
+    expect(() => schedules.multiplicativeLR({ lr: 1, lrLambda: class {} as never })).toThrow(
+      "multiplicativeLR: lrLambda must be a function of the step or a schedule, got a class",
+    );
+    expect(() => load(save([w]), [w], undefined, { rename: class {} as never })).toThrow(
+      'load: rename must be prefixes such as { "module.": "" }, or a function of a name, got a class',
+    );
   });
 });
 

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Tensor } from "../ts/arena/tensor.js";
 import { cosPi, exp, log, pow } from "../ts/math.js";
-import { camel } from "../ts/option.js";
+import { camel, show } from "../ts/option.js";
 import { adamw, sgd } from "../ts/rules/index.js";
 import type { ScheduleFactory } from "../ts/schedules/schedule.js";
 import { scheduleFrom } from "../ts/schedules/data.js";
@@ -93,7 +93,9 @@ describe.each(examples.map((schedule) => ({ name: schedule.name, schedule })))("
     for (const step of [-1, 0.5, Number.NaN, Infinity]) {
       expect(() => schedule.at(step)).toThrow(new RangeError(`${message} ${step}`));
     }
-    expect(() => schedule.at("1" as never)).toThrow(new TypeError(`${message} "1"`));
+    for (const step of ["1", Symbol("s"), Object.create(null)]) {
+      expect(() => schedule.at(step as never)).toThrow(new TypeError(`${message} ${show(step)}`));
+    }
   });
 
   const { options } = all[name]!;

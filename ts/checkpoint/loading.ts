@@ -4,7 +4,17 @@ import type { Group } from "../optimizer/group.js";
 import type { Values } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
 import { listTensors, type Tensors, tensorsOf } from "../optimizer/params.js";
-import { type Chosen, classOf, flag, isRecord, type Option, type Options, resolve, show } from "../option.js";
+import {
+  type Chosen,
+  classOf,
+  flag,
+  isCallable,
+  isRecord,
+  type Option,
+  type Options,
+  resolve,
+  show,
+} from "../option.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
@@ -74,7 +84,7 @@ export function checkOptimizer(title: string, optimizer: Checkpointable): void {
 
 /** Whether this is a Uint8Array or an ArrayBuffer, of any realm. */
 export const isBytes = (value: unknown): value is Uint8Array | ArrayBuffer =>
-  /^\[object (Uint8Array|(Shared)?ArrayBuffer)\]$/.test(Object.prototype.toString.call(value)) &&
+  /^(Uint8Array|(Shared)?ArrayBuffer)$/.test(classOf(value)) &&
   (ArrayBuffer.isView(value) || typeof (value as ArrayBuffer).byteLength === "number");
 
 /**
@@ -161,7 +171,7 @@ const renameOption: Option<LoadOptions["rename"], string, undefined> = {
   default: undefined,
   range: "prefixes or a function",
   check(title, value) {
-    if (typeof value === "function") return;
+    if (isCallable(value)) return;
     if (isRecord(value) && Object.values(value).every((text) => typeof text === "string")) return;
     throw new TypeError(
       `${title} must be prefixes such as { "module.": "" }, or a function of a name, got ${show(value)}`,

@@ -5,6 +5,7 @@ import {
   type Chosen,
   count,
   flag,
+  isCallable,
   listOf,
   nonNegative,
   oneOf,
@@ -372,7 +373,7 @@ function factors(): Option<Schedule | ((step: number) => number), string, undefi
     default: undefined,
     range,
     check(title, value) {
-      if (typeof value !== "function" && !(value instanceof Schedule)) {
+      if (!isCallable(value) && !(value instanceof Schedule)) {
         throw new TypeError(`${title} must be ${range}, got ${show(value)}`);
       }
       // Its rate follows what it observes, and the product would need the rates of all steps.
