@@ -243,6 +243,19 @@ describe.each(cases.filter(({ rule }) => !hasCommonScalars(rule)))("$name, with 
     expect(bits(b!)).toEqual(bits(fresh.tensors));
   });
 
+  test("a tensor that is not in the file, and has made steps, goes on", () => {
+    const saved = trained({ a: [3, 2] }, 4);
+    const { tensors, optimizer } = trained({ a: [3, 2], b: [2, 4] }, 3);
+    const alone = trained({ b: [2, 4] }, 3);
+    load(save(saved.tensors, saved.optimizer), tensors, optimizer, { strict: false });
+    for (const seed of [9, 10]) {
+      step(optimizer, tensors, seed);
+      step(saved.optimizer, saved.tensors, seed);
+      step(alone.optimizer, alone.tensors, seed);
+    }
+    expect(bits(tensors)).toEqual(bits([...saved.tensors, ...alone.tensors]));
+  });
+
   test("tensors of one group continue in two groups", () => {
     const saved = trained({ a: [3, 2], b: [2, 4] }, 4);
     const tensors = make({ a: [3, 2], b: [2, 4] });

@@ -215,10 +215,14 @@ export function renamed<Value>(map: ReadonlyMap<string, Value>, rename: (name: s
   return result;
 }
 
-/** Sets all state that starts as a copy of the parameters, and was not loaded, to the present parameters. */
-export function startFromParams(optimizer: Checkpointable, loaded: ReadonlySet<Float32Array>): void {
+/** Sets the state of tensors that starts as a copy of the parameters, and was not loaded, to the present parameters. */
+export function startFromParams(
+  optimizer: Checkpointable,
+  loaded: ReadonlySet<Float32Array>,
+  tensors = tensorsOf(optimizer.groups),
+): void {
   const { rule, viewsOf } = optimizer.internals;
-  for (const tensor of tensorsOf(optimizer.groups)) {
+  for (const tensor of tensors) {
     const { state, average, added } = viewsOf(tensor);
     const filled = Object.entries(state).flatMap(([slot, view]) => (rule.startsAt?.[slot] === "params" ? [view] : []));
     for (const copy of [...filled, average, ...Object.values(added ?? {})]) {

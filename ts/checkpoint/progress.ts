@@ -64,7 +64,11 @@ export function restore(
     group.joined = joined;
     group.isDue = isDue;
   }
-  startFromParams(optimizer, loaded);
+  // A tensor that is not in the file keeps what its own steps have made.
+  const started = groups.flatMap(({ group: { params }, since }) =>
+    params.filter((tensor, k) => loaded.has(tensor.data) || since[k] === counts.steps),
+  );
+  startFromParams(optimizer, loaded, started);
   for (const tensor of tensorsOf(optimizer.groups)) {
     const { sum } = viewsOf(tensor);
     if (sum && (!loaded.has(sum) || counts.microBatches === 0)) sum.fill(0);
