@@ -1,6 +1,7 @@
 /** Tests of downhill/jax: the same bits as on an arena, reference counts, copies, errors. */
 
 import { createRequire } from "node:module";
+import { inspect } from "node:util";
 import { defaultDevice, init, jit, numpy as np, tree, valueAndGrad } from "@jax-js/jax";
 import { beforeAll, expect, test, vi } from "vitest";
 import { createArenaSync } from "../../ts/arena/arena.js";
@@ -227,6 +228,11 @@ test("refusals name the remedy, and consume nothing", () => {
     'adamw: init: params: "w" must have elements, got shape [0]; leave it out of the tree',
   );
   expect(() => solver.init({ w: 3 } as any)).toThrow('adamw: init: params: "w" must be an array of jax-js, got 3');
+  for (const record of [{ constructor: params.w }, Object.create(null), new (class Layer {})()]) {
+    expect(() => solver.init({ w: record } as any)).toThrow(
+      /"w" must be an array of jax-js, got an object \((no class|Layer)\); a record in a tree must be a plain object without the key "constructor"/,
+    );
+  }
   const { numpy: copied } = createRequire(import.meta.url)("@jax-js/jax");
   for (const call of [
     () => solver.init({ w: copied.zeros([2]) }),
@@ -274,6 +280,15 @@ test("references that are missing, and states and trees that do not fit, are ref
     expect(() => solver[method](undefined as any)).toThrow(`sgd: ${method}: state must be what init(params) returned`);
   }
   expect(() => solver.step(params, params, other as any)).toThrow("got a state of adamw");
+  const sameRule = sgd({ lr: 0.1 }).init(tree.ref(params));
+  for (const call of [
+    () => solver.step(params, params, sameRule),
+    () => solver.update(params, sameRule, params),
+    () => solver.params(sameRule),
+  ]) {
+    expect(call).toThrow("a state of sgd that another solver made; use that solver, and change options in state.hyper");
+  }
+  expect(params.a.refCount).toBe(1);
   expect(() => applyUpdates(params, { a: one } as any)).toThrow("applyUpdates: updates must be a tree");
   const [next] = solver.step(params, { a: one.ref, b: one }, state);
   expect([[...next.a.dataSync()], [...next.b.dataSync()]]).toEqual([
@@ -287,7 +302,9 @@ test("groups are in the order in which they were given, also those whose pattern
     { params: /none/, lr: 1 },
     { params: ["w"], lr: 2 },
   ];
-  const state = sgd({ lr: 0.5, groups }).init({ w: np.array([1]), b: np.array([1]) });
+  const solver = sgd({ lr: 0.5, groups });
+  expect(inspect(solver)).toContain("groups: [ { params: /none/, lr: 1 }, { params: [ 'w' ], lr: 2 } ]");
+  const state = solver.init({ w: np.array([1]), b: np.array([1]) });
   expect(state.groups.map(({ hyper }) => hyper.lr)).toEqual([1, 2, 0.5]);
 });
 
@@ -327,6 +344,18 @@ test("names belong to their arrays, also those that an object sorts", () => {
     [10, 20, 30],
   ]);
   last.dispose();
+});
+
+test("names belong to their arrays, also in objects that jax-js takes for records", () => {
+  const array = (x: number) => np.array([x]);
+  const inherits: Record<string, np.Array> = Object.assign(Object.create({}), { a: array(1), b: array(2) });
+  const params = { layer: inherits, c: array(3) };
+  const solver = sgd({ lr: 1, groups: [{ params: ["layer.b"], lr: 0 }] });
+  const grads = { layer: { a: array(1), b: array(1) }, c: array(1) };
+  const [{ layer, c }, state] = solver.step(params, grads, solver.init(tree.ref(params)));
+  expect([layer.a, layer.b, c].map((array) => array!.js())).toEqual([[0], [2], [2]]);
+  expect(state.internals.tensors.map(({ name }) => name)).toEqual(["layer.a", "layer.b", "c"]);
+  state.dispose();
 });
 
 test("update of infinite parameters is zero where they stay, as the parameters of step", () => {

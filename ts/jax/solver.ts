@@ -9,7 +9,7 @@ import { refusing, resolveAll, resolveGroup, type Values } from "../optimizer/hy
 import { type Inspect, shownAs } from "../optimizer/inspect.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import type { StepReport } from "../optimizer/step.js";
-import { listNames, show } from "../option.js";
+import { isRecord, listNames, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 
 const LIBRARY = "jax-js";
@@ -46,6 +46,8 @@ export interface ArrayGroup {
 
 /** The content of a state, until the state is consumed. */
 interface Contents {
+  /** The solver that made the state. The options are its own. */
+  readonly solver: object;
   readonly optimizer: Optimizer<any, any>;
   readonly tensors: readonly Tensor[];
   readonly structure: JsTreeDef;
@@ -155,8 +157,8 @@ export class Solver<Hyper = unknown> {
 
   /** The text that Node's `console.log` shows. @internal */
   [INSPECT](_: unknown, options: object, inspect: Inspect): string {
-    const groups = this.#groups.length > 0 ? { groups: this.#groups } : {};
-    return shownAs(this.#rule.name, { ...this.#options, ...groups }, options, inspect);
+    const groups = this.#groups.map(({ names, own }) => ({ params: names, ...own }));
+    return shownAs(this.#rule.name, { ...this.#options, ...(groups.length > 0 && { groups }) }, options, inspect);
   }
 
   /** Throws an error that explains why this is not needed. PyTorch's optimizers have this method. @internal */
@@ -178,7 +180,7 @@ export class Solver<Hyper = unknown> {
   init(params: ArrayTree): SolverState<Hyper> {
     const { name } = this.#rule;
     const [leaves, structure] = tree.flatten(params) as [JaxArray[], JsTreeDef];
-    const names = tree.leaves(namesIn(params)) as string[];
+    const names = namesIn(params);
     if (leaves.length === 0) throw new RangeError(`${name}: init: params must be a tree of arrays, got none`);
     checkLeaves(`${name}: init: params`, leaves, names);
     const empty = leaves.findIndex(({ size }) => size === 0);
@@ -198,6 +200,7 @@ export class Solver<Hyper = unknown> {
       const optimizer = new Optimizer<any, any>(this.#rule, this.#params(tensors), this.#options);
       tensors.forEach(({ data }, i) => data.set(leaves[i]!.dataSync() as Float32Array));
       return makeState<Hyper>(this.#rule, {
+        solver: this,
         optimizer,
         tensors,
         structure,
@@ -299,14 +302,16 @@ export class Solver<Hyper = unknown> {
     return tree.unflatten(contents.structure, arraysOf(contents));
   }
 
-  /** The contents of a state of this rule. */
+  /** The contents of a state that this solver made. */
   #contents(method: string, state: SolverState<Hyper>): Contents {
     const title = `${this.#rule.name}: ${method}: state must be what init(params) returned`;
     if (!(state instanceof SolverState)) throw new TypeError(`${title}, got ${show(state)}`);
     const contents = state.contents(method);
+    if (contents.solver === this) return contents;
     const { name } = contents.optimizer.internals.rule;
-    if (name !== this.#rule.name) throw new TypeError(`${title}, got a state of ${name}`);
-    return contents;
+    throw new TypeError(
+      `${title}, got a state of ${name} that another solver made; use that solver, and change options in state.hyper`,
+    );
   }
 
   /** Makes a step. Returns the old parameters, which the caller must consume, and the new state. */
@@ -418,7 +423,7 @@ export function applyUpdates(params: ArrayTree, updates: ArrayTree): ArrayTree {
       `applyUpdates: updates must be a tree with the structure of params, ${structure}, got ${found}`,
     );
   }
-  const names = tree.leaves(namesIn(params)) as string[];
+  const names = namesIn(params);
   old.forEach((param, i) => {
     if (!isTraced(param)) checkLeaves("applyUpdates: params", [param], [names[i]!]);
     if (!isTraced(changes[i])) checkLeaves("applyUpdates: updates", [changes[i]], [names[i]!]);
@@ -464,7 +469,11 @@ function checkLeaves(title: string, leaves: readonly unknown[], names: readonly 
       );
     }
     // Beside the copy that `import` loads, `require` loads a second one.
-    const remedy = isOfAnyCopy(leaf) ? ' of a second copy; in CommonJS, await import("@jax-js/jax")' : "";
+    const remedy = isOfAnyCopy(leaf)
+      ? ' of a second copy; in CommonJS, await import("@jax-js/jax")'
+      : isRecord(leaf)
+        ? '; a record in a tree must be a plain object without the key "constructor"'
+        : "";
     throw new TypeError(`${title}: ${name} must be an array of jax-js, got ${show(leaf)}${remedy}`);
   });
 }
@@ -479,12 +488,12 @@ function checkReferences(title: string, leaves: readonly (JaxArray | null)[]): v
   }
 }
 
-/** The tree with the path of each array in its place. */
-function namesIn(given: unknown, path = ""): JsTree<string> {
-  const at = (key: string | number) => (path === "" ? `${key}` : `${path}.${key}`);
-  if (Array.isArray(given)) return given.map((item, i) => namesIn(item, at(i)));
-  if (typeof given === "object" && given !== null && Object.getPrototypeOf(given) === Object.prototype) {
-    return Object.fromEntries(Object.entries(given).map(([key, item]) => [key, namesIn(item, at(key))]));
+/** The paths of the leaves of a tree, in order. Leaves are what jax-js takes for leaves. */
+function namesIn(given: unknown, path = ""): string[] {
+  const inside = (item: unknown, key: string | number) => namesIn(item, path === "" ? `${key}` : `${path}.${key}`);
+  if (Array.isArray(given)) return given.flatMap(inside);
+  if (typeof given === "object" && given?.constructor === Object) {
+    return Object.entries(given).flatMap(([key, item]) => inside(item, key));
   }
-  return path === "" ? "params" : path;
+  return [path === "" ? "params" : path];
 }
