@@ -247,6 +247,7 @@ test("refusals name the remedy, and consume nothing", () => {
   expect(() => solver.step(params, { w: np.array([1]) }, state)).toThrow('"w" must have shape [2], got [1]');
   expect(() => solver.step(params, grads(), undefined as any)).toThrow("state must be what init(params) returned");
   expect(() => adamw({ lr: -1 })).toThrow("adamw: lr must be in [0, ∞), got -1");
+  expect(() => adamw({ lr: () => -1, groups: [{ params: /w/ }] })).toThrow("adamw: at step 0, lr must be in [0, ∞)");
   expect(() => adamw({ zeroGrad: true } as any)).toThrow("adamw: zeroGrad is not needed here");
   expect(() => adamw({ groups: [{}] } as any)).toThrow(
     "adamw: groups[0] must be { params, ...options }, with a pattern",
@@ -290,6 +291,11 @@ test("references that are missing, and states and trees that do not fit, are ref
   }
   expect(params.a.refCount).toBe(1);
   expect(() => applyUpdates(params, { a: one } as any)).toThrow("applyUpdates: updates must be a tree");
+  const deep = (key: string) => ({
+    layers: Array.from({ length: 100 }, (_, i) => ({ [i === 70 ? key : "b"]: one.ref })),
+  });
+  const shown = /^sgd: step: grads must be .{0,150} …[^…]*{b: \*}[^…]*…, got …[^…]*{bias: \*}[^…]*…$/;
+  expect(() => solver.step(deep("b"), deep("bias"), solver.init(deep("b")))).toThrow(shown);
   const [next] = solver.step(params, { a: one.ref, b: one }, state);
   expect([[...next.a.dataSync()], [...next.b.dataSync()]]).toEqual([
     [0, 1],

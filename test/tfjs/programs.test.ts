@@ -575,6 +575,7 @@ test("errors name the remedy, and change nothing", async () => {
   expect(() => adam({ lr: -1 })).toThrow("adam: lr must be in [0, ∞), got -1");
   expect(() => adam({ groups: [{ lr: 1 }] } as any)).toThrow("adam: groups[0] must be { variables, ...options }");
   expect(() => adam({ groups: [{ variables: /a/, lr: -1 }] })).toThrow("adam: groups[0].lr must be in [0, ∞)");
+  expect(() => adam({ lr: () => -1, groups: [{ variables: /a/ }] })).toThrow("adam: at step 0, lr must be in [0, ∞)");
   const vector = tf.variable(tf.ones([8]));
   expect(() => tf.tidy(() => muon().applyGradients({ [vector.name]: tf.ones([8]) }))).toThrow(
     "must be of two dimensions or more",

@@ -148,8 +148,8 @@ export class Solver<Hyper = unknown> {
   constructor(rule: Rule, given: object) {
     const { groups, options } = adapterOptions(rule, LIBRARY, "params", given);
     const all = resolveAll(rule, options);
-    groups.forEach(({ own }, i) => resolveGroup(rule, all, own, `groups[${i}].`));
     resolveGroup(rule, all);
+    groups.forEach(({ own }, i) => resolveGroup(rule, all, own, `groups[${i}].`));
     this.#rule = rule;
     this.#options = options;
     this.#groups = groups;
@@ -374,11 +374,11 @@ export class Solver<Hyper = unknown> {
     const title = `${this.#rule.name}: ${what}`;
     const isArray = (leaf: JaxArray | null) => !mayBeNull || leaf !== null;
     const [leaves, found] = tree.flatten(given) as [(JaxArray | null)[], JsTreeDef];
-    if (!structure.equals(found)) {
-      throw new TypeError(
-        `${title} must be a tree with the structure and the order of keys of init(params), ${structure}, got ${found}`,
-      );
-    }
+    checkStructure(
+      `${title} must be a tree with the structure and the order of keys of init(params)`,
+      structure,
+      found,
+    );
     checkLeaves(
       title,
       leaves.filter(isArray),
@@ -418,11 +418,7 @@ export function applyUpdates<Params>(params: Params & Arrays<Params>, updates: P
 export function applyUpdates(params: ArrayTree, updates: ArrayTree): ArrayTree {
   const [old, structure] = tree.flatten(params) as [JaxArray[], JsTreeDef];
   const [changes, found] = tree.flatten(updates) as [JaxArray[], JsTreeDef];
-  if (!structure.equals(found)) {
-    throw new TypeError(
-      `applyUpdates: updates must be a tree with the structure of params, ${structure}, got ${found}`,
-    );
-  }
+  checkStructure("applyUpdates: updates must be a tree with the structure of params", structure, found);
   const names = namesIn(params);
   old.forEach((param, i) => {
     if (!isTraced(param)) checkLeaves("applyUpdates: params", [param], [names[i]!]);
@@ -486,6 +482,20 @@ function checkReferences(title: string, leaves: readonly (JaxArray | null)[]): v
     if (count <= refCount) continue;
     throw new RangeError(`${title}: an array is given ${count} times, but has ${refCount} references; write array.ref`);
   }
+}
+
+/** The number of characters of a structure that a message has before and after the first difference. */
+const AROUND = 60;
+
+/** Throws a TypeError for a tree that has another structure. It shows where they differ. */
+function checkStructure(title: string, structure: JsTreeDef, found: JsTreeDef): void {
+  if (structure.equals(found)) return;
+  const [expected, got] = [`${structure}`, `${found}`];
+  let at = 0;
+  while (at < expected.length && expected[at] === got[at]) at++;
+  const [from, to] = [Math.max(0, at - AROUND), at + AROUND];
+  const part = (text: string) => `${from > 0 ? "…" : ""}${text.slice(from, to)}${to < text.length ? "…" : ""}`;
+  throw new TypeError(`${title}, ${part(expected)}, got ${part(got)}`);
 }
 
 /** The paths of the leaves of a tree, in order. Leaves are what jax-js takes for leaves. */

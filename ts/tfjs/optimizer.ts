@@ -67,10 +67,8 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     };
     this.#rule = rule;
     this.#options = options;
-    this.#groups = Object.freeze([
-      ...groups.map(({ names, own }, i) => group(own, names, `groups[${i}].`)),
-      group({}, undefined, ""),
-    ]);
+    const others = group({}, undefined, "");
+    this.#groups = Object.freeze([...groups.map(({ names, own }, i) => group(own, names, `groups[${i}].`)), others]);
     const groupOf = (name: string) =>
       this.#groups.find(({ variables }) => variables === undefined || matches(variables, name))!;
     const shared = Object.fromEntries(Object.entries(options).filter(([name]) => Object.hasOwn(sharedOptions, name)));
