@@ -141,6 +141,7 @@ const makeState = <Hyper>(rule: Rule, contents: Contents) =>
 /** The functions of a rule. As everywhere in jax-js, arrays that are given are consumed; `tree.ref(params)` keeps them. */
 export class Solver<Hyper = unknown> {
   readonly #rule: Rule;
+  readonly #given: object;
   readonly #options: Values;
   readonly #groups: ReturnType<typeof adapterOptions>["groups"];
 
@@ -151,14 +152,14 @@ export class Solver<Hyper = unknown> {
     resolveGroup(rule, all);
     groups.forEach(({ own }, i) => resolveGroup(rule, all, own, `groups[${i}].`));
     this.#rule = rule;
+    this.#given = { ...given };
     this.#options = options;
     this.#groups = groups;
   }
 
   /** The text that Node's `console.log` shows. @internal */
   [INSPECT](_: unknown, options: object, inspect: Inspect): string {
-    const groups = this.#groups.map(({ names, own }) => ({ params: names, ...own }));
-    return shownAs(this.#rule.name, { ...this.#options, ...(groups.length > 0 && { groups }) }, options, inspect);
+    return shownAs(this.#rule.name, this.#given, options, inspect);
   }
 
   /** Throws an error that explains why this is not needed. PyTorch's optimizers have this method. @internal */
@@ -372,23 +373,18 @@ export class Solver<Hyper = unknown> {
   #leaves(what: string, given: ArrayTree, contents: Contents): JaxArray[];
   #leaves(what: string, given: GradientTree, { tensors, structure }: Contents, mayBeNull = false) {
     const title = `${this.#rule.name}: ${what}`;
-    const isArray = (leaf: JaxArray | null) => !mayBeNull || leaf !== null;
     const [leaves, found] = tree.flatten(given) as [(JaxArray | null)[], JsTreeDef];
     checkStructure(
       `${title} must be a tree with the structure and the order of keys of init(params)`,
       structure,
       found,
     );
-    checkLeaves(
-      title,
-      leaves.filter(isArray),
-      tensors.filter((_, i) => isArray(leaves[i]!)).map(({ name }) => name),
-    );
+    const names = tensors.map(({ name }) => name);
+    checkLeaves(title, leaves, names, mayBeNull);
     leaves.forEach((leaf, i) => {
-      const { name, shape: expected } = tensors[i]!;
-      const { shape } = leaf ?? tensors[i]!;
-      if (sameShape(shape, expected)) return;
-      throw new RangeError(`${title}: ${show(name)} must have shape ${show(expected)}, got ${show(shape)}`);
+      const { shape } = tensors[i]!;
+      if (!leaf || sameShape(leaf.shape, shape)) return;
+      throw new RangeError(`${title}: ${show(names[i])} must have shape ${show(shape)}, got ${show(leaf.shape)}`);
     });
     return leaves;
   }
@@ -451,8 +447,9 @@ const devicesOf = (arrays: readonly JaxArray[]) => arrays.map(({ device }) => de
 const arraysOf = ({ tensors, devices }: Contents, valuesOf = ({ data }: Tensor) => data): JaxArray[] =>
   tensors.map((tensor, i) => np.array(valuesOf(tensor), { shape: [...tensor.shape], device: devices[i]! }));
 
-function checkLeaves(title: string, leaves: readonly unknown[], names: readonly string[]): void {
+function checkLeaves(title: string, leaves: readonly unknown[], names: readonly string[], mayBeNull = false): void {
   leaves.forEach((leaf, i) => {
+    if (mayBeNull && leaf === null) return;
     const name = show(names[i]);
     if (leaf instanceof JaxArray) {
       if (leaf.refCount <= 0) throw new RangeError(`${title}: ${name} was consumed; give a reference, tree.ref(…)`);
@@ -484,18 +481,14 @@ function checkReferences(title: string, leaves: readonly (JaxArray | null)[]): v
   }
 }
 
-/** The number of characters of a structure that a message has before and after the first difference. */
-const AROUND = 60;
-
-/** Throws a TypeError for a tree that has another structure. It shows where they differ. */
+/** Throws a TypeError for a tree that has another structure. It shows the first difference and 60 characters on each side. */
 function checkStructure(title: string, structure: JsTreeDef, found: JsTreeDef): void {
   if (structure.equals(found)) return;
   const [expected, got] = [`${structure}`, `${found}`];
   let at = 0;
-  while (at < expected.length && expected[at] === got[at]) at++;
-  const [from, to] = [Math.max(0, at - AROUND), at + AROUND];
-  const part = (text: string) => `${from > 0 ? "…" : ""}${text.slice(from, to)}${to < text.length ? "…" : ""}`;
-  throw new TypeError(`${title}, ${part(expected)}, got ${part(got)}`);
+  while (at < got.length && expected[at] === got[at]) at++;
+  const around = (text: string) => (at > 60 ? "…" : "") + text.slice(Math.max(0, at - 60), at + 60);
+  throw new TypeError(`${title}, ${around(expected)}, got ${around(got)}`);
 }
 
 /** The paths of the leaves of a tree, in order. Leaves are what jax-js takes for leaves. */
