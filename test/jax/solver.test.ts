@@ -403,6 +403,18 @@ test("a step that fails leaves the parameters of the state", () => {
   state.dispose();
 });
 
+test("the report of a step stays as it is", () => {
+  const solver = sgd({ clipNorm: 1 });
+  let params = np.array([0, 0]);
+  let state = solver.init(params.ref);
+  const reports = [1, 2].map((scale) => {
+    [params, state] = solver.step(params, np.array([3 * scale, 4 * scale]), state);
+    return state.report;
+  });
+  expect(reports.map(({ gradNorm }) => gradNorm)).toEqual([5, 10]);
+  state.dispose();
+});
+
 test("after loading, a step takes the parameters that are given", () => {
   const solver = adamw({ lr: 0.1, weightDecay: 0 });
   let params = np.array([1, 2]);

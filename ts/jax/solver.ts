@@ -116,7 +116,7 @@ export class SolverState<Hyper = unknown> {
 
   /** The norm of the gradients at the last step, if an option needs it, and whether that step was skipped. */
   get report(): StepReport {
-    return this.contents("report").optimizer.internals.step.report;
+    return { ...this.contents("report").optimizer.internals.step.report };
   }
 
   /** The optimizer and its tensors, for `save` and `load`. */
