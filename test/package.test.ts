@@ -206,6 +206,42 @@ test("the declarations have no errors of their own, which `skipLibCheck` would h
   expect(diagnostics.map(({ file, messageText }) => `${file?.fileName}: ${messageText}`)).toEqual([]);
 });
 
+test("TypeScript's errors are short, and about the wrong value", () => {
+  const expected = [
+    ["adamw(model, { learningRate: 1 })", "'learningRate' does not exist in type 'Readonly<AdamwOptions>'"],
+    [
+      "adamw(model, { clipNorm: 1, learningRate: 1 })",
+      "'learningRate' does not exist in type 'Readonly<AdamwOptions>'",
+    ],
+    ["adamw(model, 0.1)", "Type '0.1' has no properties in common with type 'Readonly<AdamwOptions>'"],
+    ["adamw(model, other)", "has no properties in common with type 'Readonly<AdamwOptions>'"],
+    ["adamw([{ params: [model.w], learningRate: 1 }])", "'learningRate' does not exist in type 'Tensor<"],
+    ["adamw([{ params: [model.w] }, { params: model, clipNorm: 1 }])", "'clipNorm' does not exist in type 'Tensor<"],
+    ["adamw([{ params: [model.w], lr: '1' }])", "Type 'string' is not assignable to type 'number | Schedule |"],
+    ["adamw([{ params: model.w }])", "is not assignable to type 'Tensors'"],
+    [
+      "optimizer.addGroup({ params: model, rate: 1 })",
+      "'rate' does not exist in type 'TensorGroup<AdamwGroupOptions>'",
+    ],
+  ] as const;
+  const file = join(project, "errors.ts");
+  writeFileSync(
+    file,
+    `import { adamw, createArenaSync } from "downhill";
+     const model = createArenaSync().tensors({ w: [2], b: [3] });
+     const optimizer = adamw(model);
+     const other = { learningRate: 1 };
+     ${expected.map(([call]) => call).join(";\n")}`,
+  );
+  const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
+  const program = ts.createProgram([file], { ...options, noEmit: true, types: [] });
+  const messages = program
+    .getSemanticDiagnostics()
+    .map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, "\n"));
+  expect(messages).toEqual(expected.map(([, message]) => expect.stringContaining(message)));
+  for (const message of messages) expect(message.length, message).toBeLessThan(300);
+});
+
 test("an editor shows the options of each rule and schedule with their ranges and defaults", () => {
   const described: { call: string; options: Options; inComment?: boolean }[] = [
     ...factories.flatMap(({ rule }) => {
@@ -228,7 +264,8 @@ test("an editor shows the options of each rule and schedule with their ranges an
      declare const model: Record<string, Tensor>;
      declare const required: any;
      const optimizer = adamw(model);
-     ${calls.map((call, i) => `const value${i} = ${call} ...required });`).join("\n")}`,
+     ${calls.map((call, i) => `const value${i} = ${call} ...required });`).join("\n")}
+     adamw([{ params: model }], { clipNorm: 1, clipTensorNorm: 1, nonFinite: "skip", lossScale: "dynamic", accumulate: 2 });`,
   );
   const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
   const { readFile, fileExists, directoryExists, getDirectories, realpath } = ts.sys;
@@ -248,12 +285,15 @@ test("an editor shows the options of each rule and schedule with their ranges an
   expect(service.getSemanticDiagnostics(file).map(({ messageText }) => messageText)).toEqual([]);
   const source = readFileSync(file, "utf8");
   const hoverOf = (text: string) =>
-    service.getQuickInfoAtPosition(file, source.indexOf(text) + text.search(/\w+[ (]/))!;
+    service.getQuickInfoAtPosition(file, source.indexOf(text) + text.search(/\w+[ (:]/))!;
   calls.forEach((call, i) => {
     for (const text of [call, `value${i} =`]) {
       expect(ts.displayPartsToString(hoverOf(text).displayParts).length, `${call} ${text}`).toBeLessThan(330);
     }
   });
+  for (const name of ["clipNorm", "clipTensorNorm", "nonFinite", "lossScale", "accumulate", "params"]) {
+    expect(ts.displayPartsToString(hoverOf(`${name}: `).documentation), name).not.toBe("");
+  }
   for (const { call, options, inComment = false } of described) {
     const { documentation = [], tags = [] } = hoverOf(call);
     const hover = ts.displayPartsToString([...documentation, ...tags.flatMap(({ text = [] }) => text)]);

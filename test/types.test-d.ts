@@ -49,6 +49,11 @@ test("options follow from the literals", () => {
   adamw(model, { learningRate: 1e-3 });
   // @ts-expect-error a number
   adamw(model, { lr: "1e-3" });
+  // @ts-expect-error a rate alone is no options
+  adamw(model, 1e-3);
+  const other = { learningRate: 1e-3 };
+  // @ts-expect-error none of them is an option
+  adamw(model, other);
   // @ts-expect-error two of them
   adamw(model, { betas: [0.9] });
   // @ts-expect-error sgd has none

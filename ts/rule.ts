@@ -40,7 +40,7 @@ export type StateOf<Slots extends string, Added extends string> = { readonly [Sl
 export interface OptimizerFactory<Hyper, State, GroupOptions, AllOptions> {
   <const Norm extends NormOptions = Record<never, never>>(
     params: Params<GroupOptions>,
-    options?: Readonly<AllOptions> & Inferred<Norm>,
+    options?: Inferred<Norm, Readonly<AllOptions>>,
   ): Optimizer<Hyper, State, GroupOptions, GradNorm<Norm>>;
   /** The rule itself: its options, their defaults and ranges, its state. */
   readonly rule: Rule;

@@ -9,8 +9,14 @@ export interface NormOptions extends Pick<
   "clipNorm" | "clipTensorNorm" | "nonFinite" | "lossScale" | "accumulate"
 > {}
 
-/** TypeScript infers these from the given options. The empty type accepts all options: they are checked elsewhere. */
-export type Inferred<Norm> = { readonly [Name in keyof Norm & keyof NormOptions]: Norm[Name] } | Record<never, never>;
+/**
+ * The type of all options, from which TypeScript infers `Norm`. It reads both branches, and then takes the second: `Norm` is never
+ * `unknown`. So hovers and errors show the options alone. `All` must not be the type that callers name, because TypeScript infers
+ * nothing from a value of the same type.
+ */
+export type Inferred<Norm, All> = unknown extends Norm
+  ? { readonly [Name in keyof Norm & keyof NormOptions]: Norm[Name] }
+  : All;
 
 /** The type of `clipNorm` and `clipTensorNorm`. */
 type Clip<Norm> = Norm extends { readonly clipNorm: infer Clip } | { readonly clipTensorNorm: infer Clip }

@@ -17,7 +17,7 @@ import {
   listGroups,
   named,
   type Params,
-  type Tensors,
+  type TensorGroup,
   tensorsOf,
 } from "./params.js";
 import { refuseNames } from "../option.js";
@@ -173,7 +173,7 @@ export class Optimizer<
    * @throws a TypeError or RangeError for wrong arguments, as in the factory; an Error during a step. Nothing is added
    * then.
    */
-  addGroup(group: { readonly params: Tensors } & GroupOptions): Group<Hyper> {
+  addGroup(group: TensorGroup<GroupOptions>): Group<Hyper> {
     const rule = this.#rule;
     const given = listGroup(rule, group, this.#groups.length);
     commonArena(rule.name, given.tensors, this.#segments);

@@ -5,11 +5,26 @@ import { tensorKinds, type Rule } from "./definition.js";
 import { classOf, isList, isPlain, isRecord, isRevoked, show } from "../option.js";
 import { type Shape, Tensor } from "../arena/tensor.js";
 
+/**
+ * Tensors by name. A list is none: it has the symbol, by which TypeScript tells them apart, so that errors name the wrong option of a
+ * group.
+ */
+export interface NamedTensors {
+  readonly [name: string]: Tensor;
+  readonly [Symbol.unscopables]?: undefined;
+}
+
 /** Tensors, by name or in a list. */
-export type Tensors = readonly Tensor[] | Readonly<Record<string, Tensor>>;
+export type Tensors = readonly Tensor[] | NamedTensors;
+
+/** Tensors with options of their own. */
+export type TensorGroup<Options> = {
+  /** The tensors of the group, by name or in a list. */
+  readonly params: Tensors;
+} & Options;
 
 /** Tensors, or groups of tensors that each have their own options. */
-export type Params<Options> = Tensors | readonly ({ readonly params: Tensors } & Options)[];
+export type Params<Options> = Tensors | readonly TensorGroup<Options>[];
 
 /** The tensors of all groups, in order. */
 export const tensorsOf = (groups: readonly { readonly params: readonly Tensor[] }[]): Tensor[] =>
