@@ -39,7 +39,7 @@ export function makeDeclarations(): void {
       withNames(withComments(text, comments), rule.name, { ...comments, ...shared }),
     );
   }
-  rewrite("rules/index.d.ts", (text) => withTypes(text, ["Hyper", "Options", "State"]));
+  rewrite("rules/index.d.ts", (text) => withTypes(text, PARTS));
   for (const library of ["jax", "tfjs"]) rewrite(`${library}/rules.d.ts`, withTypesOfRules);
   nameOptionsOfSchedules();
   rewrite("schedules/index.d.ts", (text) => withTypes(text, ["Options"]));
@@ -96,13 +96,16 @@ function edited(text: string, edits: readonly Edit[]): string {
   return text;
 }
 
+/** The types of a rule's factory. */
+const PARTS = ["Hyper", "State", "GroupOptions", "Options"];
+
 /** Names the types of a rule's factory, so that editors do not show all options, and lists the options in its comment. */
 function withNames(text: string, name: string, comments: Comments): string {
   const { declaration, statement } = constants(parse(text)).find(
     ({ declaration }) => declaration.name.getText() === name,
   )!;
   const [hyper, fixed, slots, added] = typeArguments(declaration).map((node) => node.getText());
-  const parts = ["Hyper", "State", "GroupOptions", "Options"].map((part) => typeName(name, part));
+  const parts = PARTS.map((part) => typeName(name, part));
   const list = Object.entries(comments).map(([option, says]) => ` * @param options.${option} ${says}\n`);
   const types = `import type { AllOptions, GroupOptions, Live, OptimizerFactory, StateOf } from "../rule.js";
 type Hyper = ${hyper};

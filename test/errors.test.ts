@@ -517,6 +517,7 @@ test.each([
   ["learning_rate", "lr"],
   ["learningRate", "lr"],
   ["beta1", "betas"],
+  ["b2", "betas"],
   ["epsilon", "eps"],
   ["weight_decay", "weightDecay"],
   ["wieghtDecay", "weightDecay"],

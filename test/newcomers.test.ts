@@ -211,10 +211,26 @@ describe("names of other libraries", () => {
       assign(optimizer.hyper, "learningRate", 1),
       'no option "learningRate"; did you mean "lr"?',
     ],
+    [
+      "hyper.learningRate",
+      read(optimizer.hyper, "learningRate"),
+      'adamw: no option "learningRate"; did you mean "lr"?',
+    ],
+    [
+      "hyper.weight_decay",
+      read(optimizer.hyper, "weight_decay"),
+      'no option "weight_decay"; did you mean "weightDecay"?',
+    ],
+    ["hyper.b1 of tfjs", read(tfjs.adamw().hyper, "b1"), 'no option "b1"; did you mean "betas"?'],
+    ["hyper.tolerance_grad", read(lbfgs([w]).hyper, "tolerance_grad"), 'did you mean "toleranceGrad"?'],
     ["step(gradients)", () => optimizer.step({ w: [1] } as never), `got an object (Object); ${gradients}`],
     ["step(loss)", () => optimizer.step(0.5 as never), `got 0.5; ${gradients}`],
     ["backward()", call(w, "backward"), `w: there is no backward(); ${gradients}`],
     ["grad.zero_()", call(w.grad, "zero_"), "w.grad: there is no zero_(); write fill(0)"],
+    ["zero_grad() of a tensor", call(w, "zero_grad"), "w: there is no zero_grad(); write grad.fill(0)"],
+    ["requires_grad_()", call(w, "requires_grad_"), "w: there is no requires_grad_(); write requiresGrad"],
+    ["trainable =", assign(w, "trainable", false), "w: there is no trainable; write requiresGrad"],
+    ["iterations", read(optimizer, "iterations"), "adamw: iterations is called steps here; write optimizer.steps"],
     ["requires_grad =", assign(w, "requires_grad", false), "w: there is no requires_grad; write requiresGrad"],
     [
       "a schedule's step()",
@@ -350,6 +366,18 @@ test("a rate alone is no options, in any library", () => {
   const { w } = smallArena().tensors({ w: [3] });
   for (const make of [() => adamw([w], 0.1 as never), () => tfjs.adamw(0.1 as never), () => jax.adamw(0.1 as never)]) {
     expect(make).toThrow(new TypeError("adamw: options must be an object such as { lr: … }, got 0.1"));
+  }
+});
+
+test("names that tools look for are undefined in hyper-parameters, as in any object", () => {
+  const names =
+    "then toJSON inspect asymmetricMatch $$typeof nodeType tagName _isMockFunction calls type props key ref size";
+  const more =
+    "length default __esModule __v_isRef __v_raw @@__IMMUTABLE_ITERABLE__@@ sample item id name value message stack";
+  for (const factory of factories) {
+    const { hyper } = factory([small().tensor("w", fitting(factory.rule, [6]))]);
+    for (const name of `${names} ${more}`.split(" ")) expect(read(hyper, name)()).toBeUndefined();
+    expect({ ...hyper }).toEqual(JSON.parse(JSON.stringify(hyper)));
   }
 });
 

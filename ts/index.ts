@@ -15,8 +15,8 @@ export { type LBFGS, lbfgs, type LBFGSHyper, type LBFGSOptions } from "./lbfgs/l
 export type { LBFGSReport } from "./lbfgs/minimize.js";
 export { lookahead, type LookaheadOptions } from "./wrappers/lookahead.js";
 export type { Optimizer } from "./optimizer/optimizer.js";
-export type { Params, Tensors } from "./optimizer/params.js";
-export type { Factory, Scheduled } from "./rule.js";
+export type { NamedTensors, Params, TensorGroup, Tensors } from "./optimizer/params.js";
+export type { Factory, OptimizerFactory, Scheduled } from "./rule.js";
 export type { Checkpointable } from "./optimizer/checkpointable.js";
 export { sam, type SamOptions } from "./wrappers/sam.js";
 export type { Shape, Tensor } from "./arena/tensor.js";

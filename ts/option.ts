@@ -339,6 +339,8 @@ const aliases: Readonly<Record<string, string>> = {
   epsilon: "eps",
   beta1: "betas",
   beta2: "betas",
+  b1: "betas",
+  b2: "betas",
   maxnorm: "clipNorm",
   maxgradnorm: "clipNorm",
   gradclip: "clipNorm",
@@ -350,7 +352,7 @@ const aliases: Readonly<Record<string, string>> = {
 };
 
 /** The most similar name, if one is similar enough. */
-function nearest(given: string, names: readonly string[]): string | undefined {
+export function nearest(given: string, names: readonly string[]): string | undefined {
   const letters = given.toLowerCase().replace(/[^a-z0-9]/g, "");
   const alias = Object.hasOwn(aliases, letters) ? aliases[letters] : undefined;
   if (alias !== undefined && names.includes(alias)) return alias;

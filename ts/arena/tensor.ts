@@ -129,7 +129,10 @@ export class Tensor<Data extends Float32Array = Float32Array> {
 
 refuseNames(Tensor.prototype, ({ name }) => `${name}: there is no`, {
   backward: `()${GRADIENTS}`,
+  zeroGrad: "(); write grad.fill(0)",
   requires_grad: "; write requiresGrad",
+  requires_grad_: "(); write requiresGrad",
+  trainable: "; write requiresGrad",
 });
 
 /** The largest number of dimensions, as in PyTorch and NumPy. */

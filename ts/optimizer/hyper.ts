@@ -4,6 +4,7 @@ import { sharedOptions, type Rule } from "./definition.js";
 import {
   accept,
   isCallable,
+  nearest,
   noOption,
   type Option,
   type Options,
@@ -242,6 +243,11 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
     };
   };
   const proxy = new Proxy(hyper, {
+    get(target, key) {
+      // A name of another library would be undefined, and NaN in a product.
+      const isWrong = typeof key === "string" && !(key in target) && nearest(key, Object.keys(target));
+      return isWrong ? refuse(rule, key, values) : target[key as string];
+    },
     set(_, key, value) {
       stage({ [String(key)]: value })();
       return true;
@@ -300,7 +306,7 @@ export function refuseOptions(prototype: object, rule: Refused, owner: string, f
 }
 
 /** Names of other libraries, and the names here: of hyper-parameters, and of the owner's properties. */
-const elsewhere = { paramGroups: "groups", addParamGroup: "addGroup", learningRate: "lr" };
+const elsewhere = { paramGroups: "groups", addParamGroup: "addGroup", learningRate: "lr", iterations: "steps" };
 
 const FIXED = "is fixed when the optimizer is made; make a new optimizer to change it";
 
