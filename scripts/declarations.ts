@@ -7,12 +7,12 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
-import { groupOptions, sharedOptions } from "../ts/optimizer/definition.js";
+import { groupOptions, type Rule, sharedOptions } from "../ts/optimizer/definition.js";
 import { type Options, show } from "../ts/option.js";
 import * as rules from "../ts/rules/index.js";
 import * as schedules from "../ts/schedules/index.js";
 import { root } from "./project.mjs";
-import { optionProse, scheduleProse, sharedProse } from "./prose.js";
+import { optionProse, scheduleProse, sharedProse, slotsOf } from "./prose.js";
 
 const dist = join(root, "dist");
 
@@ -36,7 +36,7 @@ export function makeDeclarations(): void {
       { ...optionProse(rule.name), ...sharedProse("groupOptions") },
     );
     rewrite(`rules/${rule.name}.d.ts`, (text) =>
-      withNames(withComments(text, comments), rule.name, { ...comments, ...shared }),
+      withNames(withComments(text, comments), rule, { ...comments, ...shared }),
     );
   }
   rewrite("rules/index.d.ts", (text) => withTypes(text, PARTS));
@@ -100,18 +100,25 @@ function edited(text: string, edits: readonly Edit[]): string {
 const PARTS = ["Hyper", "State", "GroupOptions", "Options"];
 
 /** Names the types of a rule's factory, so that editors do not show all options, and lists the options in its comment. */
-function withNames(text: string, name: string, comments: Comments): string {
+function withNames(text: string, rule: Rule, comments: Comments): string {
+  const { name } = rule;
   const { declaration, statement } = constants(parse(text)).find(
     ({ declaration }) => declaration.name.getText() === name,
   )!;
-  const [hyper, fixed, slots, added] = typeArguments(declaration).map((node) => node.getText());
+  const [hyper, fixed, , added] = typeArguments(declaration).map((node) => node.getText());
   const parts = PARTS.map((part) => typeName(name, part));
   const list = Object.entries(comments).map(([option, says]) => ` * @param options.${option} ${says}\n`);
-  const types = `import type { AllOptions, GroupOptions, Live, OptimizerFactory, StateOf } from "../rule.js";
+  const members = slotsOf(rule).map(({ slot, exists, shape, start }) => {
+    const when = exists === "always" ? "" : ` Exists ${exists}.`;
+    const mark = added!.includes(`"${slot}"`) ? "?" : "";
+    return `    /** Shape: ${shape}. Starts at ${start}.${when} */\n    readonly ${slot}${mark}: Float32Array;\n`;
+  });
+  const types = `import type { AllOptions, GroupOptions, Live, OptimizerFactory } from "../rule.js";
 type Hyper = ${hyper};
 type Fixed = ${fixed};
 export interface ${parts[0]} extends Live<Hyper> {}
-export interface ${parts[1]} extends StateOf<${slots}, ${added}> {}
+export type ${parts[1]} = {
+${members.join("")}};
 export interface ${parts[2]} extends GroupOptions<Hyper, Fixed> {}
 export interface ${parts[3]} extends AllOptions<Hyper, Fixed> {}
 `;

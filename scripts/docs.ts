@@ -11,12 +11,11 @@ import { groupOptions, sharedOptions, type Rule } from "../ts/optimizer/definiti
 import { type Options, show } from "../ts/option.js";
 import * as rules from "../ts/rules/index.js";
 import * as schedules from "../ts/schedules/index.js";
-import type { Shape } from "../ts/arena/tensor.js";
 import { code, made, table } from "./markdown.js";
 import { libraries, portingPage, ruleIn } from "./porting.js";
 import { root } from "./project.mjs";
 import { allSpeeds, besideJax, besidePyTorch, besideTfjs, fewSpeeds, peers } from "./speed.js";
-import { functionProse, optionProse, ruleProse, scheduleProse, sharedProse } from "./prose.js";
+import { functionProse, optionProse, ruleProse, scheduleProse, sharedProse, slotsOf } from "./prose.js";
 
 /** A generated file. */
 export interface Document {
@@ -156,7 +155,7 @@ function inBrief(rule: Rule): string[] {
 }
 
 function page(rule: Rule): string {
-  const { name, state, addedState, startsAt } = rule;
+  const { name, addedState } = rule;
   const { what, source, use, elsewhere } = ruleProse(name);
   const { hyper, fixed } = optionsOf(rule);
   const prose = optionProse(name);
@@ -167,15 +166,7 @@ function page(rule: Rule): string {
     ...rows(hyper, (name) => (adding.includes(name) ? "at each step; whether it is 0, once" : "at each step")),
     ...rows(fixed, () => "once"),
   ];
-  const slots = [
-    ...state.map((slot) => [slot, "always"]),
-    ...Object.entries(addedState).map(([slot, option]) => [slot, `with ${code(option)}`]),
-  ].map(([slot, when]) => [
-    code(slot!),
-    when!,
-    shapeOf(rule, slot!),
-    startsAt[slot!] === undefined ? "0" : code(startsAt[slot!]!),
-  ]);
+  const slots = slotsOf(rule).map(({ slot, exists, shape, start }) => [code(slot), exists, shape, start]);
   return `${made(`ts/rules/${name}.ts`)}# ${name}
 
 ${laidOut(what)}
@@ -206,20 +197,6 @@ const CALLS = " The calls: [porting](../porting.md).";
 /** The link to the table of letters. */
 const LETTERS = "[The letters in these formulas](README.md#letters-in-the-formulas).";
 const ported = new Set(libraries.flatMap(({ ports }) => ports.map(ruleIn)));
-
-/** A slot's shape, as text. */
-function shapeOf({ shapes, accepts }: Rule, slot: string): string {
-  const of = shapes[slot];
-  if (of === undefined) return "the tensor's";
-  const [rows, columns, size] = [97, 89, 83]; // unlikely numbers, to recognize in the resulting shapes
-  const names: Readonly<Record<number, string>> = { [rows]: "rows", [columns]: "columns", [size]: "size" };
-  const named = (shape: Shape) => of(shape)?.map((length) => names[length] ?? length);
-  const [matrix, vector] = [[rows, columns], [size]].map((shape) => {
-    const own = named(shape);
-    return own ? code(`[${own.join(", ")}]`) : "none";
-  });
-  return accepts?.startsWith("matrices") ? matrix! : `of a matrix ${matrix}, of a vector ${vector}`;
-}
 
 function functionPage(name: string, path: string): string {
   const { what, source, use, elsewhere, options } = functionProse(path, name);

@@ -1,8 +1,11 @@
-/** Reads comments in TypeScript files, with TypeScript's own parser: those of rules, options and schedules. */
+/** Reads comments in TypeScript files, with TypeScript's own parser: those of rules, options and schedules. Says what slots are. */
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import ts from "typescript";
+import type { Shape } from "../ts/arena/tensor.js";
+import type { Rule } from "../ts/optimizer/definition.js";
+import { code } from "./markdown.js";
 import { root } from "./project.mjs";
 
 /** The paragraphs of a rule's comment, in order: a pattern that each must match, and what to write if it does not. */
@@ -98,3 +101,27 @@ const textOf = (node: ts.Node): string =>
     .join("\n\n");
 
 const oneLine = (text: string) => text.replace(/\s+/g, " ").trim();
+
+/** The slots of a rule's state, as text: when each exists, its shape, and where it starts. */
+export function slotsOf(rule: Rule) {
+  const { state, addedState, startsAt } = rule;
+  const added = Object.entries(addedState).map(([slot, option]) => ({ slot, exists: `with ${code(option)}` }));
+  return [...state.map((slot) => ({ slot, exists: "always" })), ...added].map(({ slot, exists }) => {
+    const start = startsAt[slot] === undefined ? "0" : code(startsAt[slot]!);
+    return { slot, exists, shape: shapeOf(rule, slot), start };
+  });
+}
+
+/** A slot's shape, as text. */
+function shapeOf({ shapes, accepts }: Rule, slot: string): string {
+  const of = shapes[slot];
+  if (of === undefined) return "the tensor's";
+  const [rows, columns, size] = [97, 89, 83]; // unlikely numbers, to recognize in the resulting shapes
+  const names: Readonly<Record<number, string>> = { [rows]: "rows", [columns]: "columns", [size]: "size" };
+  const named = (shape: Shape) => of(shape)?.map((length) => names[length] ?? length);
+  const [matrix, vector] = [[rows, columns], [size]].map((shape) => {
+    const own = named(shape);
+    return own ? code(`[${own.join(", ")}]`) : "none";
+  });
+  return accepts?.startsWith("matrices") ? matrix! : `of a matrix ${matrix}, of a vector ${vector}`;
+}

@@ -277,6 +277,9 @@ test("an editor shows the options of each rule and schedule with their ranges an
     }),
     ...Object.entries(schedules).map(([name, { options }]) => ({ call: ` ${name}({`, options })),
   ];
+  const slots = factories.flatMap(({ rule }) =>
+    [...rule.state, ...Object.keys(rule.addedState)].map((slot) => `${rule.name}(model).state(model.w).${slot};`),
+  );
   const calls = [...described.map(({ call }) => call), " sam(optimizer, {", " lookahead(optimizer, {"];
   const file = join(project, "hover.ts");
   writeFileSync(
@@ -288,7 +291,10 @@ test("an editor shows the options of each rule and schedule with their ranges an
      declare const required: any;
      const optimizer = adamw(model);
      ${calls.map((call, i) => `const value${i} = ${call} ...required });`).join("\n")}
-     adamw([{ params: model }], { clipNorm: 1, clipTensorNorm: 1, nonFinite: "skip", lossScale: "dynamic", accumulate: 2 });`,
+     adamw([{ params: model }], { clipNorm: 1, clipTensorNorm: 1, nonFinite: "skip", lossScale: "dynamic", accumulate: 2 });
+     lookahead(optimizer).state(model.w).slow;
+     [model.w.arena, model.w.name, model.w.shape, optimizer.groups[0].params];
+     ${slots.join("\n")}`,
   );
   const options: ts.CompilerOptions = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
   const { readFile, fileExists, directoryExists, getDirectories, realpath } = ts.sys;
@@ -308,14 +314,18 @@ test("an editor shows the options of each rule and schedule with their ranges an
   expect(service.getSemanticDiagnostics(file).map(({ messageText }) => messageText)).toEqual([]);
   const source = readFileSync(file, "utf8");
   const hoverOf = (text: string) =>
-    service.getQuickInfoAtPosition(file, source.indexOf(text) + text.search(/\w+[ (:]/))!;
+    service.getQuickInfoAtPosition(file, source.indexOf(text) + text.search(/\w+[ (]/))!;
   calls.forEach((call, i) => {
     for (const text of [call, `value${i} =`]) {
       expect(ts.displayPartsToString(hoverOf(text).displayParts).length, `${call} ${text}`).toBeLessThan(330);
     }
   });
-  for (const name of ["clipNorm", "clipTensorNorm", "nonFinite", "lossScale", "accumulate", "params"]) {
-    expect(ts.displayPartsToString(hoverOf(`${name}: `).documentation), name).not.toBe("");
+  const written = ["params", "clipNorm", "clipTensorNorm", "nonFinite", "lossScale", "accumulate"];
+  const properties = [...slots, ".slow;", ".arena,", ".name,", ".shape,", ".params]"];
+  for (const text of [...written.map((name) => ` ${name}: `), ...properties]) {
+    const at = source.indexOf(text) + text.search(/\w+\W*$/);
+    const { documentation } = service.getQuickInfoAtPosition(file, at)!;
+    expect(ts.displayPartsToString(documentation), text).not.toBe("");
   }
   for (const { call, options, inComment = false } of described) {
     const { documentation = [], tags = [] } = hoverOf(call);

@@ -13,7 +13,7 @@ export type { Rule } from "./optimizer/definition.js";
 export type { Group } from "./optimizer/group.js";
 export { type LBFGS, lbfgs, type LBFGSHyper, type LBFGSOptions } from "./lbfgs/lbfgs.js";
 export type { LBFGSReport } from "./lbfgs/minimize.js";
-export { lookahead, type LookaheadOptions } from "./wrappers/lookahead.js";
+export { lookahead, type LookaheadOptions, type SlowWeights } from "./wrappers/lookahead.js";
 export type { Optimizer } from "./optimizer/optimizer.js";
 export type { NamedTensors, Params, TensorGroup, Tensors } from "./optimizer/params.js";
 export type { Factory, OptimizerFactory, Scheduled } from "./rule.js";

@@ -51,9 +51,11 @@ function replaced(view: string): never {
 
 /** Parameters and their gradient, in an arena. Made by `arena.tensors` or `arena.tensor`. `Data` is the type of the views. */
 export class Tensor<Data extends Float32Array = Float32Array> {
+  /** The arena whose memory holds the tensor. */
   readonly arena: Arena<Data>;
   /** The name, unique in its arena. */
   readonly name: string;
+  /** The sizes of the dimensions. */
   readonly shape: Shape;
   /** The number of elements: the product of the shape. */
   readonly size: number;

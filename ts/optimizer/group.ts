@@ -85,6 +85,7 @@ type Resolved<Hyper> = {
 
 /** Tensors that share hyper-parameters. */
 export class Group<Hyper = any> {
+  /** The tensors of the group. */
   readonly params: readonly Tensor[];
   /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
   readonly hyper: Hyper;

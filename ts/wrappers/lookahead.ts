@@ -14,6 +14,12 @@ export interface LookaheadOptions {
   slowStepSize?: number;
 }
 
+/** The state that `lookahead` adds. */
+export type SlowWeights = {
+  /** The slow weights: a view. */
+  readonly slow: Float32Array;
+};
+
 /**
  * Lookahead, a wrapper for any rule: `lookahead(adamw(params))`. After every `syncPeriod`-th step `slow = slow +
  * slowStepSize * (p - slow); p = slow`. The slow weights start as a copy of the parameters: at the first step, or at
@@ -33,7 +39,7 @@ export interface LookaheadOptions {
 export function lookahead<Hyper, State, GroupOptions, GradNorm>(
   optimizer: Optimizer<Hyper, State, GroupOptions, GradNorm>,
   options: LookaheadOptions = {},
-): Optimizer<Hyper, State & { readonly slow: Float32Array }, GroupOptions, GradNorm> {
+): Optimizer<Hyper, State & SlowWeights, GroupOptions, GradNorm> {
   const values = checkWrappable(
     "lookahead",
     optimizer,
@@ -46,7 +52,7 @@ export function lookahead<Hyper, State, GroupOptions, GradNorm>(
   const vectors = new Vectors(arena, optimizer.groups, 1, "lookahead's slow weights");
   const { params } = vectors;
   const slow = vectors.allocated[0]!;
-  const state = new Map<Tensor, { readonly slow: Float32Array }>();
+  const state = new Map<Tensor, SlowWeights>();
   for (const tensor of tensors) state.set(tensor, { slow: vectors.viewOf(slow, tensor) });
   arena.onFree({ release: () => state.clear() });
   if (step.count > 0) for (const tensor of tensors) state.get(tensor)!.slow.set(tensor.data);
@@ -68,5 +74,5 @@ export function lookahead<Hyper, State, GroupOptions, GradNorm>(
     ],
   };
   wrap("lookahead", { options: values, phases, state });
-  return optimizer as Optimizer<Hyper, State & { readonly slow: Float32Array }, GroupOptions, GradNorm>;
+  return optimizer as Optimizer<Hyper, State & SlowWeights, GroupOptions, GradNorm>;
 }
