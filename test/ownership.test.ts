@@ -4,7 +4,7 @@ import { execFileSync } from "node:child_process";
 import { createContext, runInContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createArenaSync } from "../ts/arena/arena.js";
+import { attachArena, createArenaSync } from "../ts/arena/arena.js";
 import { load, save } from "../ts/checkpoint/index.js";
 import { root } from "../scripts/project.mjs";
 import { adamw, sgd } from "../ts/rules/index.js";
@@ -88,6 +88,17 @@ describe("options", () => {
       expect(() => adamw(value)).toThrow("adamw: params must be tensors, by name or in a list");
       expect(() => adamw([value])).toThrow("adamw: params must be tensors, by name or in a list");
       expect(() => createArenaSync(value)).toThrow("createArenaSync: options must be an object");
+      expect(() => w.arena.tensors(value)).toThrow("tensors: expected shapes by name");
+      expect(() => w.arena.tensor("x", value)).toThrow('tensor "x": shape must be a list of sizes');
+      expect(() => attachArena(value)).toThrow("attachArena: expected the result of arena.share()");
+      expect(() => w.grad.set(value)).toThrow("w.grad.set: values must be a list of numbers, got an object");
+      expect(() => adamw([{ params: [w] }, value])).toThrow("adamw: groups[1] must be a group { params, ...options }");
+      const optimizer = adamw([w], { ema: 0.9 });
+      expect(() => optimizer.addGroup(value)).toThrow("adamw: groups[1] must be a group { params, ...options }");
+      expect(() => optimizer.state(value)).toThrow("adamw: state requires a tensor of this optimizer, got an object");
+      expect(() => optimizer.average(value)).toThrow(
+        "adamw: average: an object (no class) is not among the parameters",
+      );
     }
   });
 

@@ -12,7 +12,7 @@ import {
   bytesToNext,
 } from "./memory.js";
 import { roundUp, sum } from "../math.js";
-import { classOf, flag, listNames, type Option, resolve, show, whole } from "../option.js";
+import { classOf, flag, isList, isRecord, listNames, type Option, resolve, show, whole } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
 import { checkName } from "./names.js";
@@ -162,7 +162,7 @@ export interface ArenaHandle extends Code {
 export function attachArena(handle: ArenaHandle): Arena {
   const wrong = (got = show(handle), cause?: unknown) =>
     new TypeError(`attachArena: expected the result of arena.share(), got ${got}`, { cause });
-  if (typeof handle?.protocol !== "string") throw wrong();
+  if (!isRecord(handle) || typeof handle.protocol !== "string") throw wrong();
   if (handle.protocol !== PROTOCOL) {
     throw new TypeError(
       "attachArena: the handle is from another version of the package; use the same version in all threads",
@@ -284,13 +284,12 @@ export class Arena<Data extends Float32Array = Float32Array> {
   tensors(shapes?: Readonly<Record<string, Shape>>): Readonly<Record<string, Tensor<Data>>> {
     this.internals("tensors");
     if (shapes === undefined) return Object.freeze(Object.fromEntries(this.#tensors));
-    if (typeof shapes !== "object" || shapes === null || Array.isArray(shapes)) {
+    if (!isRecord(shapes)) {
       throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
     }
     // Shapes are read once, because a getter may return another size each time. `sizeOf` refuses those that are not copied.
     const entries = Object.entries(shapes).map(
-      ([name, shape]) =>
-        [name, Array.isArray(shape) && shape.length <= MAX_DIMENSIONS ? Array.from(shape) : shape] as const,
+      ([name, shape]) => [name, isList(shape) && shape.length <= MAX_DIMENSIONS ? Array.from(shape) : shape] as const,
     );
     if (entries.length === 0) throw new RangeError("tensors: expected at least one name and shape, got none");
     for (const [name] of entries) checkName(name);

@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { roundUp } from "../math.js";
-import { count, flag, GRADIENTS, refuseNames, show } from "../option.js";
+import { count, flag, GRADIENTS, isList, isRevoked, refuseNames, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
@@ -23,7 +23,7 @@ const place = count(undefined, 0);
 /** Gives a view a `set` whose errors name the tensor. Without an offset, there must be a value for each element. */
 export function checkedView<Data extends Float32Array>(view: Data, title: string): Data {
   const set = (values: ArrayLike<number>, offset?: number) => {
-    const { length, 0: first } = Object(values);
+    const { length, 0: first } = isRevoked(values) ? {} : Object(values);
     if (!Number.isInteger(length) || (length > 0 && typeof first !== "number")) {
       const remedy = Array.isArray(first) ? "; write values.flat(Infinity)" : "";
       throw new TypeError(`${title}.set: values must be a list of numbers, got ${show(values)}${remedy}`);
@@ -145,7 +145,7 @@ export const MAX_DIMENSIONS = 64;
  * @throws a TypeError or RangeError for an invalid shape.
  */
 export function sizeOf(name: string, shape: Shape): number {
-  if (!Array.isArray(shape)) {
+  if (!isList(shape)) {
     throw new TypeError(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128], got ${show(shape)}`);
   }
   if (shape.length > MAX_DIMENSIONS) {

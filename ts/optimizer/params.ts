@@ -68,8 +68,10 @@ export function listGroup(rule: Rule, item: unknown, index: number): Given {
   return { tensors, options: item, path: `groups[${index}].` };
 }
 
+const isTensor = (value: unknown): value is Tensor => !isRevoked(value) && value instanceof Tensor;
+
 const isGroup = (item: unknown): item is { params: Tensors } =>
-  typeof item === "object" && item !== null && !isRevoked(item) && !(item instanceof Tensor) && "params" in item;
+  typeof item === "object" && item !== null && !isRevoked(item) && !isTensor(item) && "params" in item;
 
 const expected = "must be tensors, by name or in a list, or a list of groups { params, ...options }";
 
@@ -87,7 +89,7 @@ export function listTensors(expected: string, params: Tensors): readonly Tensor[
     throw new RangeError(`${expected}, got ${got}`);
   }
   for (const tensor of tensors) {
-    if (isRevoked(tensor) || !(tensor instanceof Tensor)) {
+    if (!isTensor(tensor)) {
       const remedy = isRecord(tensor) && !isGroup(tensor) ? '; records are not nested: name a tensor "layer.w"' : "";
       throw new TypeError(`${expected}, got ${show(tensor)} among them${remedy}`);
     }
@@ -140,5 +142,5 @@ export function checkShape({ name, accepts }: Rule, shape: Shape, what: () => st
 
 /** A tensor's name for a message, or the value that is no tensor. */
 export function named(tensor: unknown): string {
-  return tensor instanceof Tensor ? `tensor ${show(tensor.name)}` : show(tensor);
+  return isTensor(tensor) ? `tensor ${show(tensor.name)}` : show(tensor);
 }
