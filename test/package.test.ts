@@ -246,17 +246,22 @@ test("TypeScript's errors are short, and about the wrong value", () => {
       "optimizer.addGroup({ params: model, rate: 1 })",
       "'rate' does not exist in type 'TensorGroup<AdamwGroupOptions>'",
     ],
+    [
+      "tfjs.adamw({ groups: [{ variables: /w/, clipNorm: 1 }] })",
+      "not exist in type 'VariableGroup & AdamwGroupOptions'",
+    ],
   ] as const;
   const file = join(project, "errors.ts");
   writeFileSync(
     file,
     `import { adamw, createArenaSync } from "downhill";
+     import * as tfjs from "downhill/tfjs";
      const model = createArenaSync().tensors({ w: [2], b: [3] });
      const optimizer = adamw(model);
      const other = { learningRate: 1 };
      ${expected.map(([call]) => call).join(";\n")}`,
   );
-  const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true };
+  const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, strict: true, skipLibCheck: true };
   const program = ts.createProgram([file], { ...options, noEmit: true, types: [] });
   const messages = program
     .getSemanticDiagnostics()
@@ -292,6 +297,7 @@ test("an editor shows the options of each rule and schedule with their ranges an
      const optimizer = adamw(model);
      ${calls.map((call, i) => `const value${i} = ${call} ...required });`).join("\n")}
      adamw([{ params: model }], { clipNorm: 1, clipTensorNorm: 1, nonFinite: "skip", lossScale: "dynamic", accumulate: 2 });
+     tfjs.adamw({ groups: [] });
      lookahead(optimizer).state(model.w).slow;
      [model.w.arena, model.w.name, model.w.shape, optimizer.groups[0].params];
      ${slots.join("\n")}`,
@@ -320,7 +326,7 @@ test("an editor shows the options of each rule and schedule with their ranges an
       expect(ts.displayPartsToString(hoverOf(text).displayParts).length, `${call} ${text}`).toBeLessThan(330);
     }
   });
-  const written = ["params", "clipNorm", "clipTensorNorm", "nonFinite", "lossScale", "accumulate"];
+  const written = ["params", "groups", "clipNorm", "clipTensorNorm", "nonFinite", "lossScale", "accumulate"];
   const properties = [...slots, ".slow;", ".arena,", ".name,", ".shape,", ".params]"];
   for (const text of [...written.map((name) => ` ${name}: `), ...properties]) {
     const at = source.indexOf(text) + text.search(/\w+\W*$/);

@@ -2,19 +2,21 @@
 
 import type { Rule } from "./optimizer/definition.js";
 import type { Values } from "./optimizer/hyper.js";
+import type { TensorGroup } from "./optimizer/params.js";
 import { checkRecord, show } from "./option.js";
 
 export type AnyFactory = ((params: any, options?: any) => { readonly hyper: unknown }) & { readonly rule: Rule };
 
 /** The options that a group may have of its own. */
 type GroupOptionsOf<Factory extends AnyFactory> =
-  ReturnType<Factory> extends { addGroup(group: infer Group): unknown } ? Omit<Group, "params"> : never;
+  ReturnType<Factory> extends { addGroup(group: TensorGroup<infer Options>): unknown } ? Options : never;
 
 /** The options of a rule, for another library. `Group` is the property of a group that names its arrays. */
 export type AdapterOptions<Factory extends AnyFactory, Group> = Omit<
   NonNullable<Parameters<Factory>[1]>,
   "zeroGrad"
 > & {
+  /** Groups with options of their own. An array belongs to the first group that names it, otherwise it has the options of the optimizer. */
   readonly groups?: readonly (Group & GroupOptionsOf<Factory>)[];
 };
 
