@@ -291,7 +291,7 @@ describe("params", () => {
 });
 
 test("a group is added by addGroup, not by push", () => {
-  const arena = small();
+  const arena = smallArena();
   const { w, b } = arena.tensors({ w: [4], b: [4] });
   const optimizer = adam([w]);
   for (let groups = 1; groups <= 2; groups++) {

@@ -375,7 +375,7 @@ test("names that tools look for are undefined in hyper-parameters, as in any obj
   const more =
     "length default __esModule __v_isRef __v_raw @@__IMMUTABLE_ITERABLE__@@ sample item id name value message stack";
   for (const factory of factories) {
-    const { hyper } = factory([small().tensor("w", fitting(factory.rule, [6]))]);
+    const { hyper } = factory([smallArena().tensor("w", fitting(factory.rule, [6]))]);
     for (const name of `${names} ${more}`.split(" ")) expect(read(hyper, name)()).toBeUndefined();
     expect({ ...hyper }).toEqual(JSON.parse(JSON.stringify(hyper)));
   }
