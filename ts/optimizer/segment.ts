@@ -187,16 +187,11 @@ export class Segment {
       return [call(combine, weights, onArray, 3 + Number(zeroes)), arena.doubles(weights, 2)] as const;
     };
 
-    let nextScratch = scratch;
+    const takeScratch = bumpAllocator(scratch);
     const addresses = new Map<string, number>();
     for (const slot of [...Object.keys(slots), ...variant.scratch]) {
       const bytes = arrayBytes(slot, variant, tensors);
-      if (bytes === 0) addresses.set(slot, 0);
-      else if (slot in slots) addresses.set(slot, array(slot, bytes));
-      else {
-        addresses.set(slot, nextScratch);
-        nextScratch += bytes;
-      }
+      addresses.set(slot, bytes === 0 ? 0 : slot in slots ? array(slot, bytes) : takeScratch(bytes));
     }
     const average = hasAverage ? array(AVERAGE) : 0;
     const gradSum = hasAccumulator ? array(GRAD_SUM) : 0;
@@ -249,10 +244,8 @@ export class Segment {
     });
     this.#views = new Map(tensors.map((tensor) => [tensor, placed ?? viewsOf(tensor)]));
     // Zeros are not written, because a page takes memory once it is written. The padding stays zero.
-    for (const [slot, start] of placed ? [] : Object.entries(slots)) {
-      if (typeof start === "number" && start !== 0 && !stateOf) {
-        for (const { state } of this.#views.values()) state[slot]!.fill(start);
-      }
+    for (const [slot, start] of isPlaced ? [] : Object.entries(slots)) {
+      if (start !== 0 && start !== "params") for (const { state } of this.#views.values()) state[slot]!.fill(start);
     }
     const copied = Object.keys(slots).filter((slot) => slots[slot] === "params");
     this.#copies = [...this.#views].flatMap(([tensor, { state }]) =>
