@@ -3,6 +3,7 @@
 import type { Arena } from "../arena/arena.js";
 import type { Tensor } from "../arena/tensor.js";
 import { largest, sum } from "../math.js";
+import { refuseNames } from "../option.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
@@ -20,7 +21,6 @@ import {
   type TensorGroup,
   tensorsOf,
 } from "./params.js";
-import { refuseNames } from "../option.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
 import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
