@@ -23,8 +23,8 @@ export const nextTurn = (): Promise<void> =>
   new Promise((resolve) => {
     if (immediate) return void immediate(resolve);
     const { MessageChannel } = nodeModule("worker_threads") ?? {};
-    // A browser compiles in another thread. Until the result comes, nothing waits on this one, so a page can show a frame.
-    // Where code must not be compiled, a timer has to do.
+    // Browsers compile in another thread. No task of this one waits until the result comes, so a page can show a frame. A
+    // timer is for platforms that forbid to compile.
     if (!MessageChannel)
       return void WebAssembly.compile(EMPTY).then(
         () => resolve(),
