@@ -95,7 +95,7 @@ describe("options", () => {
       expect(() => adamw([{ params: [w] }, value])).toThrow("adamw: groups[1] must be a group { params, ...options }");
       const optimizer = adamw([w], { ema: 0.9 });
       expect(() => optimizer.addGroup(value)).toThrow("adamw: groups[1] must be a group { params, ...options }");
-      expect(() => optimizer.state(value)).toThrow("adamw: state requires a tensor of this optimizer, got an object");
+      expect(() => optimizer.state(value)).toThrow("adamw: state: an object (no class) is not among the parameters");
       expect(() => optimizer.average(value)).toThrow(
         "adamw: average: an object (no class) is not among the parameters",
       );
