@@ -1,4 +1,4 @@
-/** The variables that an optimizer updates, with their state. State belongs to the optimizer and is variables, too. */
+/** The variables that an optimizer updates, with their state. State also consists of variables, which belong to the optimizer. */
 
 import { engine, type Variable } from "@tensorflow/tfjs-core";
 import { sameShape } from "../arena/tensor.js";
@@ -184,7 +184,7 @@ export class Entries {
     const nameOf = this.#areRenumbered ? baseName : (name: string) => name;
     const own = new Map(variables.map((variable) => [nameOf(variable.name), variable]));
     const isFirst = loaded.length === this.#all.length;
-    // Variables that rest are registered. State of optimizers is registered, too, and is not trainable.
+    // Variables that rest are registered. State of optimizers is also registered, and is not trainable.
     const present = ({ name }: Entry) => own.get(nameOf(name)) ?? trainable(name);
     const areAllPresent = loaded.every(present);
     const fitsByName = loaded.some(({ name }) => own.has(name));
@@ -210,7 +210,7 @@ export class Entries {
         );
       }
     }
-    // Variables that rest get their state, too: they may have had a gradient in a micro-batch.
+    // Variables that rest also get their state: they may have had a gradient in a micro-batch.
     const pairs = loaded.flatMap((entry) => {
       const variable = isFirst ? present(entry) : own.get(nameOf(entry.name));
       return variable && !bound.has(variable) ? [{ entry, variable, misfit: this.#misfit(entry, variable) }] : [];
