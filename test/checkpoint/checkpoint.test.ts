@@ -424,7 +424,16 @@ describe("refused", () => {
   test("an extra that JSON cannot hold", () => {
     const { model } = trained();
     expect(() => save(model, undefined, { big: 1n })).toThrow(/^save: extra must be what JSON can hold: /);
-    const lost = [Infinity, NaN, new Float32Array(2), new Map([[1, 2]]), () => 1, Promise.resolve(), Symbol("s")];
+    const lost = [
+      Infinity,
+      NaN,
+      new Float32Array(2),
+      new Map([[1, 2]]),
+      () => 1,
+      Promise.resolve(),
+      Symbol("s"),
+      model.w,
+    ];
     for (const value of lost) {
       for (const extra of [value, { best: value }, { list: [{ best: value }] }]) {
         expect(() => save(model, undefined, extra)).toThrow(/^save: extra must be what JSON can hold, got /);

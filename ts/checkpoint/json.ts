@@ -1,5 +1,6 @@
 /** JSON in a checkpoint's metadata: written without loss, read with checks, and compared. */
 
+import { Tensor } from "../arena/tensor.js";
 import { isPlain, isRecord, show } from "../option.js";
 
 export type Json = unknown;
@@ -88,7 +89,8 @@ function isLost(value: unknown): boolean {
   if (typeof value === "number") return !Number.isFinite(value);
   if (Array.isArray(value)) return value.includes(undefined);
   if (typeof value !== "object" || value === null) return typeof value === "function" || typeof value === "symbol";
-  return !isPlain(value) && (ArrayBuffer.isView(value) || Object.keys(value).length === 0); // such as a Map
+  const isEmpty = Object.keys(value).length === 0; // such as a Map
+  return !isPlain(value) && (isEmpty || ArrayBuffer.isView(value) || value instanceof Tensor);
 }
 
 export function asJson(title: string, extra: unknown): string {
