@@ -378,6 +378,8 @@ test("names that tools look for are undefined in hyper-parameters, as in any obj
     const { hyper } = factory([smallArena().tensor("w", fitting(factory.rule, [6]))]);
     for (const name of `${names} ${more}`.split(" ")) expect(read(hyper, name)()).toBeUndefined();
     expect({ ...hyper }).toEqual(JSON.parse(JSON.stringify(hyper)));
+    // Programs for several rules ask whether a rule has an option of another.
+    if (!("momentum" in hyper)) expect(read(hyper, "momentum")()).toBeUndefined();
   }
 });
 

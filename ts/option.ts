@@ -351,11 +351,20 @@ const aliases: Readonly<Record<string, string>> = {
   alpha: "slowStepSize",
 };
 
-/** The most similar name, if one is similar enough. */
-export function nearest(given: string, names: readonly string[]): string | undefined {
-  const letters = given.toLowerCase().replace(/[^a-z0-9]/g, "");
+const lettersOf = (name: string) => name.toLowerCase().replace(/[^a-z0-9]/g, "");
+
+/** The name for the same thing: that of an alias, or one that differs only in its spelling. */
+export function synonym(given: string, names: readonly string[]): string | undefined {
+  const letters = lettersOf(given);
   const alias = Object.hasOwn(aliases, letters) ? aliases[letters] : undefined;
-  if (alias !== undefined && names.includes(alias)) return alias;
+  return names.find((name) => name === alias || name.toLowerCase() === letters);
+}
+
+/** The name for the same thing, or else the most similar name, if one is similar enough. */
+function nearest(given: string, names: readonly string[]): string | undefined {
+  const same = synonym(given, names);
+  if (same !== undefined) return same;
+  const letters = lettersOf(given);
   const likeness = (name: string) => (2 * sharedLetters(letters, name.toLowerCase())) / (letters.length + name.length);
   const best = [...names].sort((a, b) => likeness(b) - likeness(a))[0];
   return best !== undefined && likeness(best) > 0.7 ? best : undefined;

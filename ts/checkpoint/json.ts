@@ -89,8 +89,8 @@ function isLost(value: unknown): boolean {
   if (typeof value === "number") return !Number.isFinite(value);
   if (Array.isArray(value)) return value.includes(undefined);
   if (typeof value !== "object" || value === null) return typeof value === "function" || typeof value === "symbol";
-  const isEmpty = Object.keys(value).length === 0; // such as a Map
-  return !isPlain(value) && (isEmpty || ArrayBuffer.isView(value) || value instanceof Tensor);
+  // Other objects without keys are such as a Map.
+  return !isPlain(value) && (ArrayBuffer.isView(value) || value instanceof Tensor || Object.keys(value).length === 0);
 }
 
 export function asJson(title: string, extra: unknown): string {

@@ -4,13 +4,13 @@ import { sharedOptions, type Rule } from "./definition.js";
 import {
   accept,
   isCallable,
-  nearest,
   noOption,
   type Option,
   type Options,
   refuseNames,
   resolve,
   show,
+  synonym,
   snake,
 } from "../option.js";
 import { Schedule } from "../schedules/schedule.js";
@@ -250,7 +250,7 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
   const proxy = new Proxy(hyper, {
     get(target, key) {
       // A name of another library would be undefined, and NaN in a product.
-      const isWrong = typeof key === "string" && !(key in target) && nearest(key, Object.keys(target));
+      const isWrong = typeof key === "string" && !(key in target) && synonym(key, Object.keys(target));
       return isWrong ? refuse(rule, key, values) : target[key as string];
     },
     set(_, key, value) {
