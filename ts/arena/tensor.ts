@@ -19,6 +19,7 @@ export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length 
 export const elementsIn = (shape: Shape): number => shape.reduce((product, size) => product * size, 1);
 
 const place = count(undefined, 0);
+const boolean = flag(undefined);
 
 /** Gives a view a `set` whose errors name the tensor. Without an offset, there must be a value for each element. */
 export function checkedView<Data extends Float32Array>(view: Data, title: string): Data {
@@ -108,7 +109,7 @@ export class Tensor<Data extends Float32Array = Float32Array> {
   }
 
   set requiresGrad(value: boolean) {
-    flag(true).check(`tensor ${show(this.name)}: requiresGrad`, value);
+    boolean.check(`tensor ${show(this.name)}: requiresGrad`, value);
     this.#requiresGrad = value;
   }
 

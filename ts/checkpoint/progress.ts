@@ -48,7 +48,8 @@ export function countsOf(optimizer: Checkpointable): Json {
 }
 
 /**
- * Writes an optimizer's progress. `loaded` are the arrays that were in the file. The others get their initial values.
+ * Writes an optimizer's progress. `loaded` are the arrays that were in the file. Copies of parameters that were not in it start
+ * anew, except those of a tensor that is not in the file and has made steps.
  */
 export function restore(
   optimizer: Checkpointable,
@@ -64,7 +65,6 @@ export function restore(
     group.joined = joined;
     group.isDue = isDue;
   }
-  // A tensor that is not in the file keeps what its own steps have made.
   const started = groups.flatMap(({ group: { params }, since }) =>
     params.filter((tensor, k) => loaded.has(tensor.data) || since[k] === counts.steps),
   );

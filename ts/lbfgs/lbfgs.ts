@@ -3,7 +3,15 @@
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
 import { groupOptions } from "../optimizer/definition.js";
-import { liveHyper, refusing, replaced, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
+import {
+  type LiveOptions,
+  liveHyper,
+  refusing,
+  replaced,
+  resolveOptions,
+  type Values,
+  valuesAt,
+} from "../optimizer/hyper.js";
 import { commonArena, listTensors, named, type Tensors } from "../optimizer/params.js";
 import { count, flag, nonNegative, oneOf, refuseNames } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
@@ -75,6 +83,8 @@ export function lbfgs(params: Tensors, options: LBFGSOptions = {}): LBFGS {
 
 /** Minimizes a function by L-BFGS. Made by `lbfgs(params, options)`. */
 export class LBFGS extends Checkpointable {
+  /** Checks changes of several options; the result writes them. */
+  readonly #stage: LiveOptions["stage"];
   readonly #groups: readonly [CheckpointableGroup<LBFGSHyper>];
   readonly #history: History<LBFGSHyper>;
   readonly #arena: Arena;
@@ -105,9 +115,10 @@ export class LBFGS extends Checkpointable {
     this.#vectors = new Vectors(arena, [{ params: tensors, sign: 1 }], vectorCount, "lbfgs's history");
     this.#arena = arena;
     this.#driver = new ClosureDriver(rule.name, arena);
-    const hyper = liveHyper(rule, values, () => arena.internals(rule.name)).hyper as unknown as LBFGSHyper;
+    const { hyper, stage } = liveHyper(rule, values, () => arena.internals(rule.name));
+    this.#stage = stage;
     const fixed = { maxIter, maxEval, historySize, lineSearchFn, maximize };
-    this.#history = new History(tensors, hyper, fixed, this.#vectors, historySize);
+    this.#history = new History(tensors, hyper as unknown as LBFGSHyper, fixed, this.#vectors, historySize);
     this.#groups = Object.freeze([this.#history]);
     Object.freeze(this);
   }
@@ -178,6 +189,7 @@ export class LBFGS extends Checkpointable {
     return {
       rule,
       step: this.#step,
+      stage: this.#stage,
       viewsOf: (tensor: Tensor) => {
         this.#arena.internals(rule.name);
         return { state: this.#history.views(tensor) };

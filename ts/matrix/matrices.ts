@@ -165,7 +165,8 @@ export class Matrices<Now> {
    * Reduces the rows or columns of the gradients to one statistic each, in `into`.
    * @param grid the number of matrices, and the rows and columns of each
    * @param weight the weight of a new mean in its average, from 0 to 1
-   * @param ofRows the statistics so far of rows and columns, from which `cover_…` computes new ones
+   * @param ofRows the statistics of the rows so far, for `cover_…`
+   * @param ofColumns those of the columns
    */
   reduce(
     kernel: `${"average" | "cover"}_${"rows" | "columns"}`,

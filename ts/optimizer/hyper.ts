@@ -10,8 +10,8 @@ import {
   refuseNames,
   resolve,
   show,
-  synonym,
   snake,
+  synonym,
 } from "../option.js";
 import { Schedule } from "../schedules/schedule.js";
 

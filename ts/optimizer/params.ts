@@ -5,12 +5,10 @@ import { tensorKinds, type Rule } from "./definition.js";
 import { classOf, isList, isPlain, isRecord, isRevoked, show } from "../option.js";
 import { type Shape, Tensor } from "../arena/tensor.js";
 
-/**
- * Tensors by name. A list is none: it has the symbol, by which TypeScript tells them apart, so that errors name the wrong option of a
- * group.
- */
+/** Tensors by name. */
 export interface NamedTensors {
   readonly [name: string]: Tensor;
+  // Lists have this symbol. So TypeScript does not take a list of groups for names, and its error names the wrong option.
   readonly [Symbol.unscopables]?: undefined;
 }
 

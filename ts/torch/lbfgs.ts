@@ -50,8 +50,9 @@ export function checkLbfgs(file: Value, optimizer: LBFGS, steps: number | undefi
   const first: Value = typeof key === "number" && Object.hasOwn(state, key) ? state[key]! : {};
   if (!isDict(first)) throw new RangeError(`the state must be by name, got ${described(first)}`);
   const read = readHistory(first, optimizer);
+  const writeOptions = optimizer.internals.stage(changes);
   return () => {
-    Object.assign(group.hyper, changes); // first, because it calls functions of the program, which may throw
+    writeOptions();
     // Called once, because each call sets the views of missing pairs to zero.
     const views = group.params.map((tensor) => optimizer.internals.viewsOf(tensor).state);
     for (const [slot, tensor] of read.vectors)
