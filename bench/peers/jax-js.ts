@@ -1,6 +1,6 @@
 /**
- * Two peers on the WebAssembly device of jax-js: AdamW written with jax-js and compiled by `jit`, and AdamW of
- * `downhill/jax`.
+ * Peers on the WebAssembly device of jax-js: AdamW of `downhill/jax`, and two that are written with jax-js and compiled
+ * by `jit`. One has Optax's formula. The other is tuned: it gets the bias corrections as numbers.
  */
 
 import { readFileSync } from "node:fs";
@@ -18,8 +18,18 @@ const MAX_SIZE = 2 ** 22;
 
 type Arrays = [p: np.Array, m: np.Array, v: np.Array];
 
-/** A step of one tensor. `rate` and `scale` have the bias corrections. A reference is consumed by its use. */
-const update = jit((p: np.Array, m: np.Array, v: np.Array, g: np.Array, rate: np.Array, scale: np.Array): Arrays => {
+/** A step of one tensor, as Optax computes it from the number of the step. A reference is consumed by its use. */
+const optax = jit((p: np.Array, m: np.Array, v: np.Array, g: np.Array, t: np.Array): Arrays => {
+  const mean = m.mul(0.9).add(g.ref.mul(0.1));
+  const square = v.mul(0.999).add(np.square(g).mul(0.001));
+  const unbiased = mean.ref.div(np.subtract(1, np.power(0.9, t.ref)));
+  const scale = np.sqrt(square.ref.div(np.subtract(1, np.power(0.999, t)))).add(1e-8);
+  const change = unbiased.div(scale).add(p.ref.mul(1e-2)).mul(-1e-3);
+  return [p.add(change), mean, square];
+});
+
+/** The same step with fewer operations. `rate` and `scale` have the bias corrections. */
+const tuned = jit((p: np.Array, m: np.Array, v: np.Array, g: np.Array, rate: np.Array, scale: np.Array): Arrays => {
   const mean = m.mul(0.9).add(g.ref.mul(0.1));
   const square = v.mul(0.999).add(g.ref.mul(g).mul(0.001));
   const step = rate.mul(mean.ref).div(np.sqrt(square.ref).mul(scale).add(1e-8));
@@ -38,40 +48,43 @@ export function jaxJsPeer(): Peer {
     },
     arms(work) {
       if (titleOf(work) !== "adamw" || sizeOf(work) > MAX_SIZE) return [];
-      const tensors = work.shapes.map((shape) => {
-        const size = elementsIn(shape);
-        const values = new Float32Array(size);
+      const gradients = work.shapes.map((shape) => {
+        const values = new Float32Array(elementsIn(shape));
         fillGradient(values);
-        const held: Arrays = [np.full([size], 0.5), np.zeros([size]), np.zeros([size])];
-        return { held, g: np.array(values) };
+        return np.array(values);
       });
-      let t = 0;
-      async function step() {
-        t++;
-        const [rate, scale] = [1e-3 / (1 - 0.9 ** t), 1 / Math.sqrt(1 - 0.999 ** t)];
-        for (const tensor of tensors) {
-          tensor.held = update(...tensor.held, tensor.g.ref, np.array(rate), np.array(scale)) as Arrays;
+      /** An arm that gives each tensor to a function of jax-js. The function makes step `t`. */
+      function jitted(title: string, update: (held: Arrays, g: np.Array, t: number) => Arrays) {
+        let t = 0;
+        let all = gradients.map(({ size }): Arrays => [np.full([size], 0.5), np.zeros([size]), np.zeros([size])]);
+        async function step() {
+          t++;
+          all = all.map((held, i) => update(held, gradients[i]!.ref, t));
+          await blockUntilReady(all);
         }
-        await blockUntilReady(tensors.map(({ held }) => held));
-      }
-      function end() {
-        for (const { held, g } of tensors) for (const array of [...held, g]) array.dispose();
+        return asyncArm(`jax-js wasm, ${title}, 1 thread`, step, () => {
+          for (const array of all.flat()) array.dispose();
+        });
       }
 
       const solver = adamw(work.options);
-      let params = tensors.map(({ held }) => np.array(new Float32Array(held[0].size).fill(0.5)));
+      let params = gradients.map(({ size }) => np.array(new Float32Array(size).fill(0.5)));
       let state = solver.init(params.map((array) => array.ref));
       async function adapted() {
-        const grads = tensors.map(({ g }) => g.ref);
+        const grads = gradients.map((array) => array.ref);
         [params, state] = solver.step(params, grads, state) as [typeof params, typeof state];
         await blockUntilReady(params);
       }
       return [
         asyncArm("downhill/jax, 1 thread", adapted, () => {
-          for (const array of params) array.dispose();
+          for (const array of [...params, ...gradients]) array.dispose();
           state.dispose();
         }),
-        asyncArm("jax-js wasm, jitted, 1 thread", step, end),
+        jitted("jitted", (held, g, t) => optax(...held, g, np.array(t)) as Arrays),
+        jitted("jitted and tuned", (held, g, t) => {
+          const [rate, scale] = [1e-3 / (1 - 0.9 ** t), 1 / Math.sqrt(1 - 0.999 ** t)];
+          return tuned(...held, g, np.array(rate), np.array(scale)) as Arrays;
+        }),
       ];
     },
   };
