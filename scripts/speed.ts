@@ -119,7 +119,9 @@ export function besideJax(): string {
   const rows = ADAPTED.map((size) => {
     const work = measured(withAdapters.measured, "adamw", size);
     const adapted = timeOf(work, "downhill/jax")!;
-    const peers = ["jax-js wasm, jitted,", "jax-js wasm, jitted and tuned"].map((peer) => timeOf(work, peer)! / adapted);
+    const peers = ["jax-js wasm, jitted,", "jax-js wasm, jitted and tuned"].map(
+      (peer) => timeOf(work, peer)! / adapted,
+    );
     return [code("adamw"), `${size}`, (adapted / size).toFixed(2), ...peers.map(multiple)];
   });
   return `${table(["update", "parameters", "`downhill/jax`: ns per parameter", "jax-js takes", "jax-js, tuned, takes"], rows)}
