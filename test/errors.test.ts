@@ -5,7 +5,7 @@ import { type Arena, createArena, createArenaSync } from "../ts/arena/arena.js";
 import { batches } from "../ts/batches.js";
 import { defaults } from "../ts/option.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
-import { adam, adamw, rmsprop, sgd } from "../ts/rules/index.js";
+import { adam, adamw, rmsprop, rprop, sgd } from "../ts/rules/index.js";
 import { memoryOf } from "./harness.js";
 import { another, factories, fitting } from "./registry.js";
 import { smallArena } from "./small.js";
@@ -175,10 +175,15 @@ describe("hyper", () => {
     expect({ ...hyper }).toEqual(defaults(adamw.rule.hyper));
   });
 
-  test.each([adamw([w]), lbfgs([w], { historySize: 2 })])("%# is always the same object", (optimizer) => {
+  test.each([
+    [adamw([w]), "lr"],
+    [adamw([{ params: [w] }, { params: [b] }]), "lr"],
+    [rprop([w]), "etas"],
+    [lbfgs([w], { historySize: 2 }), "lr"],
+  ])("%# is always the same object", (optimizer, option) => {
     const { name } = optimizer.internals.rule;
     const replace = () => ((optimizer as any).hyper = { lr: 1 });
-    const message = `${name}: hyper is always the same object; write its properties: optimizer.hyper.lr = 0.01`;
+    const message = `${name}: hyper is always the same object; write its properties, such as hyper.${option}`;
     refuses(arena, replace, TypeError, message);
   });
 

@@ -140,7 +140,7 @@ export class LBFGS extends Checkpointable {
 
   /** @internal */
   set hyper(_: never) {
-    replaced(rule.name);
+    replaced(rule);
   }
 
   /**

@@ -101,8 +101,8 @@ function checkScheduled(option: Option): Option["check"] {
 type Scheduled = Schedule | ((step: number) => number);
 const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || isCallable(value);
 
-/** The step for which each schedule is being computed. */
-const computing = new WeakMap<Scheduled, number | undefined>();
+/** The steps for which each schedule is being computed. */
+const computing = new WeakMap<Scheduled, Set<number>>();
 
 /**
  * The values of options at a step, counted from 0. Schedules are replaced by their numbers.
@@ -117,17 +117,17 @@ export function valuesAt(rule: Optioned, values: Values, step: number, path = ""
     const title = `${rule.name}: at step ${step}, ${path}${name}`;
     const numberAt = (value: unknown) => {
       if (!isScheduled(value)) return value;
-      const outer = computing.get(value);
-      if (outer === step) {
+      const steps = computing.get(value) ?? new Set();
+      if (steps.has(step)) {
         throw new Error(
           `${title} needs itself: its function sets or reads options of the optimizer; let it return a number only`,
         );
       }
-      computing.set(value, step);
+      computing.set(value, steps.add(step));
       try {
         return value instanceof Schedule ? value.at(step) : value(step);
       } finally {
-        computing.set(value, outer);
+        steps.delete(step);
       }
     };
     now[name] = Array.isArray(value) ? value.map(numberAt) : numberAt(value);
@@ -263,8 +263,9 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
 }
 
 /** Throws the error for hyper-parameters that a program replaces together. */
-export function replaced(name: string): never {
-  throw new TypeError(`${name}: hyper is always the same object; write its properties: optimizer.hyper.lr = 0.01`);
+export function replaced({ name, hyper }: Optioned): never {
+  const [first] = Object.keys(hyper);
+  throw new TypeError(`${name}: hyper is always the same object; write its properties, such as hyper.${first}`);
 }
 
 type Class = new (...args: any[]) => any;

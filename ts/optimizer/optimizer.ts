@@ -214,7 +214,7 @@ export class Optimizer<
 
   /** @internal */
   set hyper(_: never) {
-    replaced(this.#rule.name);
+    replaced(this.#rule);
   }
 
   /**
