@@ -402,7 +402,9 @@ describe("refused", () => {
       new TypeError("save: expected an optimizer, such as adamw(model), got an object (Object)"),
     );
     expect(() => save(model, optimizer, () => 0)).toThrow(
-      new TypeError("save: extra must be what JSON can hold, got a function"),
+      new TypeError(
+        "save: extra must be what JSON can hold, got a function; convert it to finite numbers, text, lists or plain objects",
+      ),
     );
     expect(() => load(save(model), model, optimizer, { strictly: true } as never)).toThrow(
       'load: no option "strictly"; did you mean "strict"?',
@@ -436,7 +438,9 @@ describe("refused", () => {
     ];
     for (const value of lost) {
       for (const extra of [value, { best: value }, { list: [{ best: value }] }]) {
-        expect(() => save(model, undefined, extra)).toThrow(/^save: extra must be what JSON can hold, got /);
+        expect(() => save(model, undefined, extra)).toThrow(
+          /^save: extra must be what JSON can hold, got .*; convert it to finite numbers, text, lists or plain objects$/,
+        );
       }
     }
     const kept = {

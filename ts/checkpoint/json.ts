@@ -100,14 +100,18 @@ export function asJson(title: string, extra: unknown): string {
   try {
     text = JSON.stringify(extra, (key, value) => {
       if (isLost(value)) lost ??= `${show(value)}${key && ` as ${show(key)}`}`;
-      return value;
+      return lost === undefined ? value : undefined; // the content of a value that is refused may be long
     });
   } catch (cause) {
     throw new TypeError(`${expected}: it has a BigInt, contains itself, is nested too deeply, or its toJSON throws`, {
       cause,
     });
   }
-  if (lost !== undefined || text === undefined) throw new TypeError(`${expected}, got ${lost ?? show(extra)}`);
+  if (lost !== undefined || text === undefined) {
+    throw new TypeError(
+      `${expected}, got ${lost ?? show(extra)}; convert it to finite numbers, text, lists or plain objects`,
+    );
+  }
   return text;
 }
 

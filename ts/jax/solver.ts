@@ -487,7 +487,8 @@ function checkStructure(title: string, structure: JsTreeDef, found: JsTreeDef): 
   const [expected, got] = [`${structure}`, `${found}`];
   let at = 0;
   while (at < got.length && expected[at] === got[at]) at++;
-  const around = (text: string) => (at > 60 ? "…" : "") + text.slice(Math.max(0, at - 60), at + 60);
+  const around = (text: string) =>
+    `${at > 60 ? "…" : ""}${text.slice(Math.max(0, at - 60), at + 60)}${text.length > at + 60 ? "…" : ""}`;
   throw new TypeError(`${title}, ${around(expected)}, got ${around(got)}`);
 }
 
