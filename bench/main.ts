@@ -29,6 +29,7 @@ const help = `Measures steps of downhill and of its peers in one run, in turns: 
   --python PATH    a Python with PyTorch, or JAX and Optax. To make one:
                      python3 -m venv ~/peers && ~/peers/bin/pip install torch jax optax
                    and give --python ~/peers/bin/python
+  --seconds NUMBER seconds for each comparison; with more, medians vary less on a busy machine (default: 2, with --quick 0.5)
   --quick          a minute: the usual rules, two sizes
   --json FILE      write the results to FILE, and charts to a file of the same name that ends with .html
   --help           prints these flags
@@ -46,6 +47,7 @@ async function main(): Promise<void> {
       threads: { type: "string", default: [...new Set([1, availableParallelism()])].join() },
       against: { type: "string" },
       python: { type: "string" },
+      seconds: { type: "string" },
       quick: { type: "boolean", default: false },
       json: { type: "string" },
       help: { type: "boolean", default: false },
@@ -61,6 +63,8 @@ async function main(): Promise<void> {
     rules: list("rule", flags.rule),
     sizes: numbers("size", flags.size) ?? (flags.quick ? QUICK.size : undefined),
   };
+  const seconds = Number(flags.seconds ?? (flags.quick ? 0.5 : 2));
+  if (!(seconds > 0)) throw new Error(`--seconds must be a number above 0, got "${flags.seconds}"`);
   const settings = { threads: numbers("threads", flags.threads)!, python: flags.python, against: flags.against };
 
   const here = machine();
@@ -88,7 +92,7 @@ async function main(): Promise<void> {
         .map((steps): Work => ({ case: name, ...steps }))
         .filter(({ rule }) => wanted.rules?.includes(rule) ?? true);
       for (const work of works) {
-        const result = await measure(work, started, flags.quick);
+        const result = await measure(work, started, seconds, flags.quick);
         printWork(result);
         measured.push(result);
       }
@@ -106,7 +110,12 @@ function write(file: string, record: BenchRecord): void {
 }
 
 /** Measures a work with each peer that has the rule, in turns. */
-async function measure(work: Work, peers: ReadonlyMap<string, Peer>, quick: boolean): Promise<Measured> {
+async function measure(
+  work: Work,
+  peers: ReadonlyMap<string, Peer>,
+  seconds: number,
+  quick: boolean,
+): Promise<Measured> {
   const { shapes, ...rest } = work;
   const [size, bytes] = [sizeOf(work), traffic(work)];
   const base = { ...rest, size, bytes };
@@ -129,7 +138,7 @@ async function measure(work: Work, peers: ReadonlyMap<string, Peer>, quick: bool
   const pause = work.between === "2 ms" ? 2 : 0;
   const others = work.between === "busy" ? Array.from({ length: availableParallelism() - 1 }, busyThread) : [];
   try {
-    const timings = await compare(arms, { milliseconds: quick ? 500 : 2000, pause });
+    const timings = await compare(arms, { milliseconds: 1000 * seconds, pause });
     const byName = Object.fromEntries(arms.map(({ name }, i) => [name, timings[i]!]));
     return { ...base, arms: byName };
   } finally {
