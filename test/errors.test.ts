@@ -177,12 +177,13 @@ describe("hyper", () => {
 
   test.each([
     [adamw([w]), "lr"],
+    [adamw([w]).groups[0]!, "lr"],
     [adamw([{ params: [w] }, { params: [b] }]), "lr"],
     [rprop([w]), "etas"],
     [lbfgs([w], { historySize: 2 }), "lr"],
-  ])("%# is always the same object", (optimizer, option) => {
-    const { name } = optimizer.internals.rule;
-    const replace = () => ((optimizer as any).hyper = { lr: 1 });
+  ])("%# is always the same object", (owner, option) => {
+    const name = "internals" in owner ? owner.internals.rule.name : "adamw";
+    const replace = () => ((owner as any).hyper = { lr: 1 });
     const message = `${name}: hyper is always the same object; write its properties, such as hyper.${option}`;
     refuses(arena, replace, TypeError, message);
   });

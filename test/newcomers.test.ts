@@ -166,6 +166,7 @@ describe("names of other libraries", () => {
   const optimizer = adamw([w]);
   const schedule = stepLR({ lr: 1, stepSize: 2 });
   const gradients = "write gradients to each tensor's grad";
+  const free = "free all memory of the arena with arena.free()";
   const groups = "is called groups here; write optimizer.groups";
   const decay = "weight_decay is a property of";
 
@@ -228,6 +229,9 @@ describe("names of other libraries", () => {
     ["backward()", call(w, "backward"), `w: there is no backward(); ${gradients}`],
     ["grad.zero_()", call(w.grad, "zero_"), "w.grad: there is no zero_(); write fill(0)"],
     ["zero_grad() of a tensor", call(w, "zero_grad"), "w: there is no zero_grad(); write grad.fill(0)"],
+    ["assign()", call(w, "assign"), "w: there is no assign(); write data.set(values)"],
+    ["dispose() of a tensor", call(w, "dispose"), `w: there is no dispose(); ${free}`],
+    ["dispose()", call(lookahead(adamw([w])), "dispose"), `adamw: there is no dispose(); ${free}`],
     ["requires_grad_()", call(w, "requires_grad_"), "w: there is no requires_grad_(); write requiresGrad"],
     ["trainable =", assign(w, "trainable", false), "w: there is no trainable; write requiresGrad"],
     ["iterations", read(optimizer, "iterations"), "adamw: iterations is called steps here; write optimizer.steps"],

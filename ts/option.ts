@@ -301,6 +301,9 @@ export const camel = (name: string) => name.replace(/_(\w)/g, (_, letter: string
 /** The remedy for gradients, or a loss, that are passed to a call. */
 export const GRADIENTS = "; write gradients to each tensor's grad";
 
+/** The remedy for a call that would free the memory of one object. */
+export const FREE = "(); free all memory of the arena with arena.free()";
+
 /**
  * Makes an object throw a TypeError when a program uses a name that the object does not have. Each name counts in camel case
  * and in snake case.

@@ -3,7 +3,7 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { roundUp } from "../math.js";
-import { count, flag, GRADIENTS, isList, isRevoked, refuseNames, show } from "../option.js";
+import { count, flag, FREE, GRADIENTS, isList, isRevoked, refuseNames, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
@@ -136,6 +136,8 @@ refuseNames(Tensor.prototype, ({ name }) => `${name}: there is no`, {
   requires_grad: "; write requiresGrad",
   requires_grad_: "(); write requiresGrad",
   trainable: "; write requiresGrad",
+  assign: "(); write data.set(values)",
+  dispose: FREE,
 });
 
 /** The largest number of dimensions, as in PyTorch and NumPy. */

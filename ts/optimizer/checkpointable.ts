@@ -1,6 +1,6 @@
 /** The interface of optimizers that a checkpoint can hold. */
 
-import { GRADIENTS, refuseNames } from "../option.js";
+import { FREE, GRADIENTS, refuseNames } from "../option.js";
 import { INSPECT } from "../platform.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Rule, Scalars } from "./definition.js";
@@ -71,4 +71,5 @@ refuseNames(Checkpointable.prototype, ({ internals }) => `${internals.rule.name}
   loadStateDict: "(); call load(bytes, model, optimizer)",
   minimize: `()${GRADIENTS}`,
   applyGradients: `()${GRADIENTS}`,
+  dispose: FREE,
 });

@@ -10,7 +10,7 @@ import { count } from "../option.js";
 import { INSPECT } from "../platform.js";
 import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
-import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
+import { areScheduled, fields, liveHyper, replaced, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { groupContents, type Inspect, shownAs } from "./inspect.js";
 import { arrayBytes, extent, Segment, segmentsOf, STRUCT_BYTES } from "./segment.js";
 
@@ -87,8 +87,6 @@ type Resolved<Hyper> = {
 export class Group<Hyper = any> {
   /** The tensors of the group. */
   readonly params: readonly Tensor[];
-  /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
-  readonly hyper: Hyper;
   /** Checks changes of several hyper-parameters; the result writes them. @internal */
   readonly stage: (changes: Values) => () => void;
   /** The options that cannot change. @internal */
@@ -96,6 +94,7 @@ export class Group<Hyper = any> {
   /** 1 to descend, -1 to ascend. @internal */
   readonly sign: number;
   readonly #rule: Rule;
+  readonly #hyper: Hyper;
   #segments: readonly Segment[];
   /** One for all segments, or one for each. */
   #hyperStructs: readonly HyperStruct[];
@@ -135,7 +134,7 @@ export class Group<Hyper = any> {
       arena.internals(rule.name);
       this.#snapshot = undefined;
     });
-    this.hyper = hyper as Hyper;
+    this.#hyper = hyper as Hyper;
     this.stage = stage;
     this.#rule = rule;
     this.sign = values.maximize ? -1 : 1;
@@ -146,6 +145,16 @@ export class Group<Hyper = any> {
   /** The text that Node's `console.log` shows. @internal */
   [INSPECT](_: unknown, options: object, inspect: Inspect): string {
     return shownAs("Group", groupContents(this), options, inspect);
+  }
+
+  /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
+  get hyper(): Hyper {
+    return this.#hyper;
+  }
+
+  /** @internal */
+  set hyper(_: never) {
+    replaced(this.#rule);
   }
 
   /** The hyper-parameters now, for any step. @internal */
