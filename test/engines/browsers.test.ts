@@ -1,6 +1,6 @@
 /**
  * Compares results with test/bits.json in every browser engine: with threads, without threads, and on pages with a
- * strict content security policy. Runs the adapter for TensorFlow.js on its backends.
+ * strict content security policy. Runs the adapters on the backends of TensorFlow.js and the devices of jax-js.
  */
 
 import { spawn } from "node:child_process";
@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import published from "../bits.json" with { type: "json" };
 import { hashesOf } from "../conformance.js";
 import { kernels } from "../tfjs/beside.js";
-import { BLOCKED, browsers, bundle, LISTENING, pages, serve, WASM, WEBGL } from "./setup.js";
+import { BLOCKED, browsers, bundle, jaxOn, LISTENING, pages, serve, WASM, WEBGL, WEBGPU } from "./setup.js";
 
 /** A running browser: what a page reports. */
 interface Browser {
@@ -37,9 +37,12 @@ const chromium = (path: string) =>
   puppets(
     "chrome",
     path,
-    "--no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync".split(
-      " ",
-    ),
+    [
+      "--no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync",
+      // WebGL and WebGPU on the CPU:
+      "--enable-unsafe-swiftshader --use-angle=swiftshader",
+      "--enable-unsafe-webgpu --use-webgpu-adapter=swiftshader --enable-features=Vulkan --use-vulkan=swiftshader",
+    ].flatMap((flags) => flags.split(" ")),
   );
 
 /** Starts WebKitGTK. It allows shared memory on isolated pages only if an environment variable is set. */
@@ -134,8 +137,18 @@ describe.each(engines)("%s", (name, launch, shares) => {
     expect(await ask(WASM)).toEqual({ failures: [], compared: kernels.size, shared: shares });
   });
 
-  test.runIf(name === "Chromium")("TensorFlow.js's backend webgl, which draws on the CPU", async () => {
-    expect(await ask(WEBGL)).toEqual({ failures: [], compared: kernels.size, shared: false });
+  test("jax-js's device wasm", async () => {
+    expect(await ask(jaxOn("wasm"))).toEqual([]);
+  });
+
+  describe.runIf(name === "Chromium")("the GPU, whose work the CPU does here", () => {
+    test.each([WEBGL, WEBGPU])("%s", async (page) => {
+      expect(await ask(page)).toEqual({ failures: [], compared: kernels.size, shared: false });
+    });
+
+    test.each(["webgl", "webgpu"])("jax-js's device %s", async (device) => {
+      expect(await ask(jaxOn(device))).toEqual([]);
+    });
   });
 
   test("a policy that forbids the package's own workers", async () => {

@@ -65,10 +65,10 @@ export function browsers() {
   return { Chromium, Firefox, WebKit, Xvfb };
 }
 
-/** Bundles page.ts and tfjs.ts. Returns the path of the first module; the other is beside it. */
+/** Bundles page.ts, tfjs.ts and jax.ts. Returns the path of the first module; the others are beside it. */
 export async function bundle(): Promise<string> {
   await build({
-    entryPoints: ["page", "tfjs"].map((name) => join(root, `test/engines/${name}.ts`)),
+    entryPoints: ["page", "tfjs", "jax"].map((name) => join(root, `test/engines/${name}.ts`)),
     outdir: folder,
     outExtension: { ".js": ".mjs" },
     bundle: true,
@@ -106,18 +106,23 @@ export const pages: Readonly<Record<string, Page>> = {
 };
 /**
  * Other pages, and what each calls: one whose policy forbids the package's own workers, one with listeners, and one for each backend
- * of TensorFlow.js.
+ * of TensorFlow.js and each device of jax-js.
  */
 export const BLOCKED = "/isolated/strict/blocked";
 export const LISTENING = "/plain/listening";
 export const WASM = "/isolated/tfjs/wasm";
 export const WEBGL = "/plain/tfjs/webgl";
+export const WEBGPU = "/plain/tfjs/webgpu";
+export const jaxOn = (device: string) => `/plain/jax/${device}`;
 const onBackend = (name: string) => `import("/tfjs.mjs").then(({ tfjs }) => tfjs("${name}"))`;
+const onDevice = (name: string) => `import("/jax.mjs").then(({ jax }) => jax("${name}"))`;
 const others: Readonly<Record<string, string>> = {
   [BLOCKED]: "blocked()",
   [LISTENING]: "messages()",
   [WASM]: onBackend("wasm"),
   [WEBGL]: onBackend("webgl"),
+  [WEBGPU]: onBackend("webgpu"),
+  ...Object.fromEntries(["wasm", "webgl", "webgpu"].map((device) => [jaxOn(device), onDevice(device)])),
 };
 /** The files of TensorFlow.js's backend `wasm`. */
 const backendFolder = join(root, "node_modules/@tensorflow/tfjs-backend-wasm/dist");
@@ -134,6 +139,7 @@ export async function serve(module: string): Promise<{ origin: string; close(): 
   const files: Readonly<Record<string, () => string | Uint8Array>> = {
     "/page.mjs": () => readFileSync(module, "utf8"),
     "/tfjs.mjs": () => readFileSync(join(module, "../tfjs.mjs"), "utf8"),
+    "/jax.mjs": () => readFileSync(join(module, "../jax.mjs"), "utf8"),
     ...Object.fromEntries(binaries.map((name) => [`/wasm/${name}`, () => readFileSync(join(backendFolder, name))])),
     "/worker.js": () => readFileSync(join(root, "dist/worker.js"), "utf8"),
     "/in-worker.js": () =>

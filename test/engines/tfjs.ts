@@ -4,6 +4,7 @@ import * as tf from "@tensorflow/tfjs-core";
 import "@tensorflow/tfjs-backend-cpu";
 import { setThreadsCount, setWasmPaths } from "@tensorflow/tfjs-backend-wasm";
 import "@tensorflow/tfjs-backend-webgl";
+import "@tensorflow/tfjs-backend-webgpu";
 import "@tensorflow/tfjs-layers"; // registers the gradients of operations
 import { classOf } from "../../ts/option.js";
 import { adamw } from "../../ts/tfjs/index.js";
@@ -35,7 +36,7 @@ async function losses(backend: string) {
 }
 
 /** Returns what differs on this backend from the kernels on an arena, and from the backend `cpu`. */
-export async function tfjs(backend: "wasm" | "webgl") {
+export async function tfjs(backend: "wasm" | "webgl" | "webgpu") {
   setWasmPaths("/wasm/");
   setThreadsCount(3);
   const failures: string[] = [];
