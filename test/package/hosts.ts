@@ -5,7 +5,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import { createServer } from "node:http";
 import { type AddressInfo, createServer as createSocket } from "node:net";
 import { extname, join } from "node:path";
-import puppeteer from "puppeteer-core"; // the Chrome team's own driver
+import puppeteer from "puppeteer-core"; // the Chrome team's own driver, and Firefox's through WebDriver BiDi
 import { vi } from "vitest";
 import { root } from "../../scripts/project.mjs";
 import { browsers } from "../engines/setup.js";
@@ -67,8 +67,10 @@ const types: Readonly<Record<string, string>> = {
   ".wasm": "application/wasm",
 };
 
-/** Serves a folder with the headers that threads need; what its pages report in Chromium. */
-export async function report(path: string, pages: readonly string[]): Promise<string[]> {
+type Browser = "chrome" | "firefox";
+
+/** Serves a folder with the headers that threads need; what its pages report. */
+export async function report(path: string, pages: readonly string[], browser?: Browser): Promise<string[]> {
   const server = createServer(({ url = "" }, response) => {
     const file = join(path, decodeURIComponent(new URL(url, "http://localhost").pathname));
     const isPage = !existsSync(file) && extname(file) === ".html"; // a bundle without a page of its own
@@ -83,7 +85,11 @@ export async function report(path: string, pages: readonly string[]): Promise<st
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const origin = `http://localhost:${(server.address() as AddressInfo).port}`;
   try {
-    return await visit(pages.map((page) => `${origin}/${page}`));
+    return await visit(
+      pages.map((page) => `${origin}/${page}`),
+      undefined,
+      browser,
+    );
   } finally {
     server.close();
   }
@@ -104,14 +110,22 @@ export async function withServer(cwd: string, args: readonly string[], use: (ori
   }
 }
 
-/** The reports of pages in Chromium. A page with an error in its console is an error. */
-export async function visit(urls: readonly string[], expression = "globalThis.report"): Promise<string[]> {
-  const args = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync".split(" ");
-  const browser = await puppeteer.launch({ executablePath: browsers().Chromium, args, protocolTimeout: 120_000 });
+/** The reports of pages. A page with an error in its console is an error. */
+export async function visit(
+  urls: readonly string[],
+  expression = "globalThis.report",
+  browser: Browser = "chrome",
+): Promise<string[]> {
+  const { Chromium, Firefox } = browsers();
+  const [executablePath, flags] = {
+    chrome: [Chromium, "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"],
+    firefox: [Firefox, "--headless"],
+  }[browser] as [string, string];
+  const running = await puppeteer.launch({ browser, executablePath, args: flags.split(" "), protocolTimeout: 120_000 });
   try {
     const reports = [];
     for (const url of urls) {
-      const page = await browser.newPage();
+      const page = await running.newPage();
       const problems: string[] = [];
       page.on("pageerror", (error) => problems.push(String(error)));
       page.on("console", (message) => {
@@ -128,6 +142,6 @@ export async function visit(urls: readonly string[], expression = "globalThis.re
     }
     return reports;
   } finally {
-    await browser.close();
+    await running.close();
   }
 }
