@@ -14,7 +14,7 @@ import { load, save } from "../../ts/checkpoint/index.js";
 import { type LBFGS, lbfgs } from "../../ts/lbfgs/lbfgs.js";
 import { camel } from "../../ts/option.js";
 import { lookahead } from "../../ts/wrappers/lookahead.js";
-import { adam, adamw, momentum, muon, nadam, sgd } from "../../ts/rules/index.js";
+import { adam, adamw, momentum, muon, nadam, rprop, sgd } from "../../ts/rules/index.js";
 import { stepLR } from "../../ts/schedules/index.js";
 import type { Tensor } from "../../ts/arena/tensor.js";
 import {
@@ -828,6 +828,18 @@ test("options that contradict each other are an error, and are not written", () 
   expect(() => loadOptimizer(state, optimizer)).toThrow("nesterov needs momentum above 0 and dampening 0");
   expect(loadOptimizer(state, optimizer, { strict: false }).leftOut).toHaveLength(1);
   expect(optimizer.hyper).toMatchObject({ lr: 0.2, dampening: 0.5, nesterov: false });
+});
+
+test("a fixed rate may be a tensor in the file, with a rounded number", () => {
+  const tensors = small().tensors({ w: [2], lr: [] });
+  const optimizer = rprop([tensors.w], { lr: 0.1 });
+  const state = readTorch(saveOptimizer(optimizer)) as any;
+  tensors.lr.data[0] = 0.1;
+  state.param_groups[0].lr = (readTorch(saveModel(tensors)) as any).lr;
+  expect(state.param_groups[0].lr.item()).not.toBe(0.1);
+  expect(loadOptimizer(state, optimizer)).toEqual({ leftOut: [] });
+  state.param_groups[0].lr = 0.2;
+  expect(() => loadOptimizer(state, optimizer)).toThrow("groups[0].lr is 0.2 in the file, 0.1 here");
 });
 
 test("strict: false: a tensor of another shape starts with its first step", () => {

@@ -336,7 +336,9 @@ function optionsOf(
         : (numberIn(given) ?? usual);
     const expected = Object.hasOwn(groupKeys, key) ? groupKeys[key] : fixed[name];
     if (expected !== undefined) {
-      if (value !== expected) report(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
+      // A tensor as a rate has the number here, rounded.
+      if (value !== expected && value !== Math.fround(expected as number))
+        report(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
     } else if (!Object.hasOwn(rule.hyper, name) || unsupported.includes(name)) {
       report(`${title}.${key} is ${show(value)} in the file, no option here`);
     } else if (!scheduled(name)) changes[name] = value;
