@@ -286,6 +286,30 @@ describe("any options that are accepted", () => {
     expect([schedule.at(0), schedule.at(9)]).toEqual([0.1, 0.1 / 25 / 1e4]);
   });
 
+  test.each([
+    ["constantLR", { lr: 0.5, totalIters: 0 }, [0.5, 0.5, 0.5]],
+    ["exponentialDecay", { initValue: 0.5, transitionSteps: 1, decayRate: 0 }, [0.5, 0, 0]],
+    ["warmupConstant", { peakValue: 0.5, warmupSteps: 0 }, [0.5, 0.5, 0.5]],
+    [
+      "cosineOnecycle",
+      { peakValue: 0.5, transitionSteps: 1, pctStart: 1, divFactor: 2, finalDivFactor: 5 },
+      [0.25, 0.05, 0.05],
+    ],
+    [
+      "linearOnecycle",
+      { peakValue: 0.5, transitionSteps: 2, pctStart: 0.5, pctFinal: 0.5, divFactor: 2, finalDivFactor: 5 },
+      [0.25, 0.25, 0.05],
+    ],
+    [
+      "linearOnecycle",
+      { peakValue: 0.5, transitionSteps: 4, pctStart: 0.5, pctFinal: 0.5, divFactor: 2, finalDivFactor: 5 },
+      [0.25, 0.375, 0.25],
+    ],
+  ] as const)("%s at an end of its range, where PyTorch or Optax differs", (name, options, values) => {
+    const schedule = all[name]!(options);
+    expect([0, 1, 2].map((i) => schedule.at(i))).toEqual(values);
+  });
+
   test("an empty list means no change", () => {
     const one = stepLR({ lr: 1, stepSize: 2 });
     for (const alone of [

@@ -76,7 +76,7 @@ const decay = {
   endValue: bound(),
 };
 
-/** Multiplies the value by `decayRate` every `transitionSteps` steps, until it reaches `endValue`. */
+/** Multiplies the value by `decayRate` every `transitionSteps` steps, until it reaches `endValue`. With a `decayRate` of 0, Optax stays at `initValue`. */
 export const exponentialDecay = schedule(
   "exponentialDecay",
   {
@@ -149,7 +149,7 @@ export const warmupCosineDecay = schedule(
       : `decaySteps must be above the ${warmupSteps} warmupSteps that it includes, got ${decaySteps}`,
 );
 
-/** Goes up along a line in `warmupSteps` steps, then stays. */
+/** Goes up along a line in `warmupSteps` steps, then stays. With 0 `warmupSteps`, Optax stays at `initValue`. */
 export const warmupConstant = schedule("warmupConstant", warmup, ({ initValue, peakValue, warmupSteps }) =>
   afterWarmup(initValue, peakValue, warmupSteps, constant({ value: peakValue })),
 );
@@ -284,7 +284,7 @@ const oneCycle = {
 const endsFinite = ({ peakValue, divFactor, finalDivFactor }: Chosen<typeof oneCycle>) =>
   tooSmallDivisors("peakValue", peakValue, divFactor, finalDivFactor);
 
-/** Goes up to `peakValue` and down again along cosines, once (Smith & Topin, 2018). `oneCycleLR` is PyTorch's, whose phases end one step earlier. */
+/** Goes up to `peakValue` and down again along cosines, once (Smith & Topin, 2018). `oneCycleLR` is PyTorch's, whose phases end one step earlier. If both phases end at the same step, Optax leaves out the peak. */
 export const cosineOnecycle = schedule(
   "cosineOnecycle",
   oneCycle,
@@ -299,7 +299,7 @@ export const cosineOnecycle = schedule(
   endsFinite,
 );
 
-/** Goes up to `peakValue`, down to the first value and further down to the last one, along lines, once (Smith & Topin, 2018). */
+/** Goes up to `peakValue`, down to the first value and further down to the last one, along lines, once (Smith & Topin, 2018). If two phases end at the same step, Optax leaves out the change of the first. */
 export const linearOnecycle = schedule(
   "linearOnecycle",
   {

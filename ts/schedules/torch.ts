@@ -54,7 +54,7 @@ export const multiStepLR = schedule(
       times(lr, pow(gamma, milestones.filter((milestone) => milestone <= i).length)),
 );
 
-/** Multiplies the rate by `factor` in the first `totalIters` steps. */
+/** Multiplies the rate by `factor` in the first `totalIters` steps. If there are 0 such steps, PyTorch multiplies the rate at all steps. */
 export const constantLR = schedule(
   "constantLR",
   {
