@@ -591,7 +591,7 @@ Names are PyTorch's in camelCase, and defaults are the same. With the same gradi
 - In a step whose momentum is 0, PyTorch does not change the buffer of \`SGD\` and \`RMSprop\`. Here it is overwritten.
 - \`Rprop\` ignores a gradient that is NaN in PyTorch. Here the parameter becomes NaN.
 - \`LBFGS\` continues with NaN in PyTorch. Here a line search turns back from NaN.
-- Some [schedules](schedules.md#pytorchs) combine in another way: \`chained\`, and \`multiplicativeLR\` in \`sequentialLR\`.
+- Some [schedules](schedules.md#pytorchs) combine in another way: \`chained\`, and \`multiplicativeLR\` and \`oneCycleLR\` in \`sequentialLR\`.
 - [Numbers too small to matter count as zero](decisions/02-subnormal-numbers.md).
 `;
 }

@@ -310,6 +310,17 @@ describe("any options that are accepted", () => {
     expect([0, 1, 2].map((i) => schedule.at(i))).toEqual(values);
   });
 
+  test("in sequentialLR, each schedule has its own rate", () => {
+    const schedule = factories.sequentialLR({
+      schedules: [
+        factories.linearLR({ lr: 1, startFactor: 0.5, totalIters: 4 }),
+        factories.oneCycleLR({ maxLr: 10, totalSteps: 20, divFactor: 5 }),
+      ],
+      milestones: [5],
+    });
+    expect([0, 4, 5, 10].map((i) => schedule.at(i))).toEqual([0.5, 1, 2, 10]);
+  });
+
   test("an empty list means no change", () => {
     const one = stepLR({ lr: 1, stepSize: 2 });
     for (const alone of [

@@ -280,7 +280,8 @@ export const oneCycleMomentum = schedule(
 
 /**
  * Runs several schedules one after the other. At each milestone the next one begins, and counts its steps from there.
- * In PyTorch, `MultiplicativeLR` goes on from the rate before the milestone; here it begins at its own `lr`.
+ * Each has its own `lr`. In PyTorch, `MultiplicativeLR` goes on from the rate before the milestone, and schedules before
+ * a `OneCycleLR` have its first rate as `lr`.
  */
 export const sequentialLR = schedule(
   "sequentialLR",
