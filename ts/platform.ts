@@ -110,6 +110,9 @@ export const textDecoder = (isStrict = false): TextDecoder =>
 /** The method by which Node's `console.log` shows an object. */
 export const INSPECT: unique symbol = Symbol.for("nodejs.util.inspect.custom") as never;
 
+/** A module of WebAssembly without content. */
+export const EMPTY_MODULE: Uint8Array<ArrayBuffer> = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
+
 /** Whether threads may share memory: in browsers, on pages that are cross-origin isolated. */
 export const sharingAllowed = (): boolean =>
   typeof SharedArrayBuffer === "function" && globalThis.crossOriginIsolated !== false;

@@ -3,7 +3,7 @@
  * sinon). So steps use what Node's own modules have, and what the globals were at the time of import.
  */
 
-import { nodeModule } from "./platform.js";
+import { EMPTY_MODULE, nodeModule } from "./platform.js";
 
 const { performance } = nodeModule("perf_hooks") ?? globalThis;
 const clock = performance.now;
@@ -15,9 +15,6 @@ const immediate = setImmediate && "clock" in setImmediate ? undefined : setImmed
 /** Milliseconds, for intervals. */
 export const now = (): number => clock.call(performance);
 
-/** A module of WebAssembly without content. */
-const EMPTY = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
-
 /** Returns a promise that is fulfilled in the next turn of the event loop. A timer would wait for some milliseconds. */
 export const nextTurn = (): Promise<void> =>
   new Promise((resolve) => {
@@ -26,7 +23,7 @@ export const nextTurn = (): Promise<void> =>
     // Browsers compile in another thread. No task of this one waits until the result comes, so a page can show a frame. A
     // timer is for platforms that forbid to compile.
     if (!MessageChannel)
-      return void WebAssembly.compile(EMPTY).then(
+      return void WebAssembly.compile(EMPTY_MODULE).then(
         () => resolve(),
         () => setTimeout(resolve),
       );

@@ -85,11 +85,28 @@ const FIRST_ADDRESS = CONTROL_ADDRESS + CONTROL_BYTES;
 /** The size of the 32-bit address space. */
 export const MAX_BYTES = 2 ** 32;
 
-/** Allocates a memory. All of its address space is reserved at once, so it never grows and its views stay valid. */
+/** The smallest memory that is made if no size is asked for. */
+const LEAST_BYTES = MAX_BYTES / 64;
+
+/**
+ * Allocates a memory: of `maxBytes`, or else the largest that the platform allows. All of its address space is reserved at once,
+ * so it never grows and its views stay valid. A page takes memory once it is written.
+ */
 export function allocateSpace(title: string, maxBytes: number | undefined, shared: boolean): Space {
   checkAvailable(title);
-  const memory = maxBytes === undefined ? largest(title, shared) : exactly(title, maxBytes, shared);
-  return spaceIn(memory, countOpen());
+  for (let bytes = maxBytes ?? MAX_BYTES; ; bytes /= 2) {
+    const pages = Math.floor(bytes / PAGE);
+    try {
+      return spaceIn(new WebAssembly.Memory({ initial: pages, maximum: pages, shared }), countOpen());
+    } catch (cause) {
+      if (bytes > (maxBytes ?? LEAST_BYTES)) continue;
+      const remedy =
+        open === 0
+          ? "no other arena is open, so raise the limit of the process (ulimit -v), or in a browser close other pages"
+          : `free() arenas that you do not need (${open} open)`;
+      throw new RangeError(`${title}: there are no ${bytes} bytes of address space left; ${remedy}`, { cause });
+    }
+  }
 }
 
 /** The number of memories that were allocated, and neither freed nor collected. */
@@ -141,33 +158,6 @@ function outOfMemory(bytes: number, what: string, left: number, end: number): Ra
         ? `make the arena with a larger maxBytes (${MAX_BYTES} at most)`
         : "put some tensors in another arena";
   return new RangeError(`out of memory: ${bytes} bytes for ${what}, ${left} of ${end} are left; ${remedy}`);
-}
-
-function exactly(title: string, bytes: number, shared: boolean): WebAssembly.Memory {
-  try {
-    return allocate(bytes, shared);
-  } catch (cause) {
-    const remedy =
-      open === 0
-        ? "no other arena is open, so raise the limit of the process (ulimit -v), or in a browser close other pages"
-        : `free() arenas that you do not need (${open} open)`;
-    throw new RangeError(`${title}: there are no ${bytes} bytes of address space left; ${remedy}`, { cause });
-  }
-}
-
-/** The largest memory that the platform allows, up to 4 GiB. A page takes memory once it is written. */
-function largest(title: string, shared: boolean): WebAssembly.Memory {
-  for (let bytes = MAX_BYTES; bytes > MAX_BYTES / 64; bytes /= 2) {
-    try {
-      return allocate(bytes, shared);
-    } catch {}
-  }
-  return exactly(title, MAX_BYTES / 64, shared);
-}
-
-function allocate(bytes: number, shared: boolean): WebAssembly.Memory {
-  const pages = Math.floor(bytes / PAGE);
-  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
 }
 
 /**

@@ -3,9 +3,23 @@
 import type { Code } from "../wasm/kernels.js";
 import { startThread, type Thread } from "../platform.js";
 import { nextTurn, now } from "../time.js";
-import { CONTROL_BYTES, FREED, IDLE, PENDING, refusals, REMAINING, STATE, STEPPING, THREADS, TORN } from "./control.js";
+import {
+  CHUNKS,
+  CONTROL_BYTES,
+  FREED,
+  IDLE,
+  MAX_CHUNKS,
+  PENDING,
+  refusals,
+  REMAINING,
+  STATE,
+  STEPPING,
+  TASK,
+  THREADS,
+  TORN,
+} from "./control.js";
 import { AWAKE_MS, type Runner } from "./runner.js";
-import { PROTOCOL, type Task } from "./task.js";
+import { CHUNK, PROTOCOL, type Task } from "./task.js";
 import { source } from "./worker-source.js";
 
 /**
@@ -193,15 +207,16 @@ export class Pool {
   /** Runs a task: on all threads if it is large enough, otherwise on this one. */
   #run(title: string, task: Task): void {
     const runner = this.#runnerOf(title);
-    if (task.bytes < WORTH_SHARING || this.threads === 1) return runner.run(task);
+    const { address, length } = task;
+    if (task.bytes < WORTH_SHARING || this.threads === 1) return runner.run(address, 0, length);
     const begin = now();
     if (this.#gain < 0) {
-      runner.run(task);
+      runner.run(address, 0, length);
       this.#lastEnd = now();
       this.#gain = Math.min(0, this.#gain + (this.#lastEnd - begin) / TIMES_ALONE);
       return;
     }
-    const chunks = this.#publish(runner, task, begin - this.#lastEnd < AWAKE_MS);
+    const chunks = this.#publish(task, begin - this.#lastEnd < AWAKE_MS);
     let ownChunks = 0;
     // The claim of the caller that took the longest per chunk. Numbers, because a step allocates nothing.
     let slowestTime = 0;
@@ -219,8 +234,8 @@ export class Pool {
     // The mean of the caller's other chunks: it may have been interrupted in the slowest claim.
     const others = ownChunks - slowestChunks;
     if (others > 0) this.#timesAlone.set(task, ((end - begin - slowestTime) / others) * chunks);
-    const watch = new StallDetector();
-    for (let pending = this.#pending(title, watch); pending > 0; pending = this.#pending(title, watch)) {
+    const isStuck = stallDetector();
+    for (let pending = this.#pending(title, isStuck); pending > 0; pending = this.#pending(title, isStuck)) {
       runner.wait(PENDING, pending, WAIT_MS);
     }
     this.#lastEnd = now();
@@ -234,12 +249,12 @@ export class Pool {
    */
   #inTurns(title: string, task: Task): () => boolean {
     const runner = this.#runnerOf(title);
-    const chunks = this.#publish(runner, task);
+    const chunks = this.#publish(task);
     const chunkBytes = task.bytes / chunks;
     const most = Math.floor(CLAIM_BYTES / chunkBytes);
-    const watch = new StallDetector();
+    const isStuck = stallDetector();
     return () => {
-      if (this.#pending(title, watch) === 0) return true;
+      if (this.#pending(title, isStuck) === 0) return true;
       for (let claimed = 1; claimed > 0 && !this.#isTurnOver; this.#turnBytes += claimed * chunkBytes) {
         claimed = runner.claim(most);
       }
@@ -303,12 +318,20 @@ export class Pool {
     this.#release = undefined;
   }
 
-  /** Offers a task to all threads, and wakes them if it is worth it: if it is large, or others follow at once. */
-  #publish(runner: Runner, task: Task, isFollowing = false): number {
-    const chunks = runner.publish(task);
-    if (isFollowing || task.bytes >= WORTH_WAKING) {
-      Atomics.notify(this.#control, REMAINING, Math.min(chunks, this.threads) - 1);
-    }
+  /**
+   * Offers a task to all threads, and wakes them if it is worth it: if it is large, or others follow at once. The previous task must
+   * be done.
+   * @returns the number of its chunks
+   */
+  #publish({ address, length, bytes, maxChunks }: Task, isFollowing = false): number {
+    const control = this.#control;
+    const chunks = Math.ceil(length / CHUNK);
+    control[TASK] = address;
+    control[CHUNKS] = chunks;
+    control[MAX_CHUNKS] = maxChunks;
+    Atomics.store(control, PENDING, chunks);
+    Atomics.store(control, REMAINING, chunks);
+    if (isFollowing || bytes >= WORTH_WAKING) Atomics.notify(control, REMAINING, Math.min(chunks, this.threads) - 1);
     return chunks;
   }
 
@@ -316,10 +339,10 @@ export class Pool {
    * Returns the number of chunks that are not done. Throws an Error if the arena was freed, or if a thread died while
    * it ran a chunk.
    */
-  #pending(title: string, watch: StallDetector): number {
+  #pending(title: string, isStuck: ReturnType<typeof stallDetector>): number {
     const pending = Atomics.load(this.#control, PENDING);
     if (pending === 0) return 0;
-    if (watch.stuck(pending)) Atomics.compareExchange(this.#control, STATE, STEPPING, TORN);
+    if (isStuck(pending)) Atomics.compareExchange(this.#control, STATE, STEPPING, TORN);
     const state = Atomics.load(this.#control, STATE);
     if (state !== STEPPING) throw refusal(title, state);
     return pending;
@@ -354,23 +377,19 @@ const CHECKS_UNTIL_DEAD = 14;
  */
 const WAIT_MS = 10;
 
-/** Detects that chunks have been pending for so long that a thread must have died. */
-class StallDetector {
-  #pending = 0;
-  #checks = 0;
-  #last = 0;
-
-  stuck(pending: number): boolean {
+/** Returns a function that is told the pending chunks, and says whether they pend for so long that a thread must have died. */
+function stallDetector(): (pending: number) => boolean {
+  let before = 0;
+  let checks = 0;
+  let last = 0;
+  return (pending) => {
     const time = now();
-    if (pending !== this.#pending) {
-      this.#pending = pending;
-      this.#checks = 0;
-      this.#last = time;
-    } else if (time - this.#last >= CHECK_MS) {
+    if (pending !== before || time - last >= CHECK_MS) {
       // One check, also after a long pause: a process that was stopped gives its threads time.
-      this.#checks += 1;
-      this.#last = time;
+      checks = pending === before ? checks + 1 : 0;
+      before = pending;
+      last = time;
     }
-    return this.#checks >= CHECKS_UNTIL_DEAD;
-  }
+    return checks >= CHECKS_UNTIL_DEAD;
+  };
 }

@@ -2,7 +2,7 @@
 
 import { type Code, Kernels } from "../wasm/kernels.js";
 import { CHUNKS, controlOf, MAX_CHUNKS, PENDING, REMAINING, TASK, THREADS } from "./control.js";
-import { CALL_WORDS, CHUNK, HEAD_WORDS, type Task } from "./task.js";
+import { CALL_WORDS, CHUNK, HEAD_WORDS } from "./task.js";
 
 export class Runner {
   readonly control: Int32Array;
@@ -15,16 +15,11 @@ export class Runner {
     this.kernels = new Kernels(code);
   }
 
-  /** Runs a whole task in this thread. */
-  run({ address, length }: Task): void {
-    this.#run(address, 0, length);
-  }
-
   /**
    * Runs the elements `begin..end` of the task at `address`. A task with sums runs chunk by chunk, so that the order of additions does
    * not depend on the number of threads. Another one runs as a whole, because processors read ahead.
    */
-  #run(address: number, begin: number, end: number): void {
+  run(address: number, begin: number, end: number): void {
     const sums = this.#words[address / 4 + 1]!;
     const part = sums === 0 ? end - begin : CHUNK;
     for (let from = begin; from < end; from += part) this.#runPart(address, from, from + part);
@@ -62,17 +57,6 @@ export class Runner {
     return low;
   }
 
-  /** Publishes a task to all threads and returns the number of its chunks. The previous task must be done. */
-  publish({ address, length, maxChunks }: Task): number {
-    const chunks = Math.ceil(length / CHUNK);
-    this.control[TASK] = address;
-    this.control[CHUNKS] = chunks;
-    this.control[MAX_CHUNKS] = maxChunks;
-    Atomics.store(this.control, PENDING, chunks);
-    Atomics.store(this.control, REMAINING, chunks);
-    return chunks;
-  }
-
   /**
    * Claims chunks that follow each other, and runs them. A claim reduces a count that is not zero. So the chunks always
    * belong to the published task, and that task stays until they are done.
@@ -91,7 +75,7 @@ export class Runner {
       if (found === left) {
         const address = control[TASK]! >>> 0;
         const first = control[CHUNKS]! - left; // in the order of memory, because processors read ahead
-        this.#run(address, first * CHUNK, (first + count) * CHUNK);
+        this.run(address, first * CHUNK, (first + count) * CHUNK);
         if (Atomics.sub(control, PENDING, count) === count) Atomics.notify(control, PENDING);
         return count;
       }

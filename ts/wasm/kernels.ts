@@ -6,6 +6,7 @@
 
 import { add_squares } from "../kernels/vector.js";
 import { classOf } from "../option.js";
+import { EMPTY_MODULE } from "../platform.js";
 import { alphabet, sources } from "./facts.js";
 
 /** A kernel as text: its name, a space, and its module. */
@@ -23,9 +24,6 @@ export interface Code {
   readonly module?: WebAssembly.Module;
 }
 
-/** A module with nothing in it. */
-const EMPTY = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
-
 /** The kernels of an arena, in this thread. */
 export class Kernels {
   readonly #memory: WebAssembly.Memory;
@@ -36,7 +34,7 @@ export class Kernels {
   constructor({ memory, module }: Code) {
     this.#memory = memory;
     if (module) this.#all = instantiate(module, memory);
-    else new WebAssembly.Module(EMPTY); // throws where a policy forbids it
+    else new WebAssembly.Module(EMPTY_MODULE); // throws where a policy forbids it
   }
 
   /** The kernel whose bytes are at an address. */
