@@ -72,7 +72,7 @@ export function kernelRun(
   const [own, scratch] = [into.reserve(planned.bytes, "group"), into.reserve(planned.scratch, "scratch")];
   const group = new Group(into, rule, planned, own, scratch, 0);
   const first = group.segments[0]!;
-  const { hyper, segment } = first.update;
+  const { hyper, segment } = first.calls.update;
   first.inStreams = inStreams;
   const run = (name: string) => kernelIn(into, rule.kernels[name]!);
   const { kernel, measure } = planned.variant;

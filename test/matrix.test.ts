@@ -58,11 +58,15 @@ function productRun(
   const laid = program.place(arena, arena.reserve(program.bytes, "program"), 0, (at) =>
     typeof at === "string" ? held[at]!.view.byteOffset : scratch + at,
   );
+  const none = { measure: [], update: [] };
+  const jump = () => {
+    throw new Error("one slice is expected");
+  };
   const { runner, space } = arena.internals("test");
-  for (const instruction of laid) {
-    if (typeof instruction === "string" || !("task" in instruction)) throw new Error("an operation is expected");
-    instruction.begin({}, 0);
-    const [, , , kernel, hyper, , end] = new Uint32Array(space.memory.buffer, instruction.task.address, 7);
+  for (const phase of laid({}, none, jump)) {
+    const task = typeof phase === "function" ? phase() : phase;
+    if (typeof task !== "object") continue;
+    const [, , , kernel, hyper, , end] = new Uint32Array(space.memory.buffer, task.address, 7);
     const call = runner.kernels.at(kernel!);
     const order = pieces ?? [0, end! / CHUNK];
     for (let i = 0; i + 1 < order.length; i++)

@@ -3,6 +3,7 @@
 import type { Arena } from "../arena/arena.js";
 import type { Shape } from "../arena/tensor.js";
 import { roundUp } from "../math.js";
+import type { Phase } from "../threads/pool.js";
 import { type Call, CHUNK, type Task, taskBytes, writeTask } from "../threads/task.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { type Amount, type Instruction, Matrices, type Operation, type Place } from "./matrices.js";
@@ -31,12 +32,48 @@ const operationsIn = <Now>(instructions: readonly Instruction<Now>[]): Operation
   ),
 ];
 
-/** An instruction in memory. `begin` writes the amounts of an operation, and the index of the next slice. */
-export type PlacedInstruction =
-  | "measure"
-  | "update"
-  | { readonly begin: (now: any, slice: number) => void; readonly slices: number; readonly task: Task }
-  | { readonly when: (now: any) => boolean; readonly then: readonly PlacedInstruction[] };
+/** An operation in memory. `begin` writes its amounts, and the index of the next slice. */
+interface PlacedOperation {
+  readonly begin: (now: any, slice: number) => void;
+  readonly slices: number;
+  readonly task: Task;
+}
+
+/**
+ * Returns the phases of a program in memory.
+ * @param now has the options, the rule's scalars and the step at the time of each phase
+ * @param rule the phases of the rule's own kernels
+ * @param jump skips the next phases, or repeats the last ones if the number is negative
+ */
+export type PlacedProgram = (
+  now: object,
+  rule: Readonly<Record<"measure" | "update", readonly Phase[]>>,
+  jump: (phases: number) => void,
+) => Phase[];
+
+/** Returns a program in memory. It is a separate function, so that its closure does not hold the arena. */
+const placedProgram =
+  (
+    instructions: readonly Instruction<any>[],
+    operations: ReadonlyMap<Instruction<any>, PlacedOperation>,
+  ): PlacedProgram =>
+  (now, rule, jump) => {
+    const phasesOf = (instruction: Instruction<any>): readonly Phase[] => {
+      if (typeof instruction === "string") return rule[instruction];
+      if ("when" in instruction) {
+        const then = instruction.then.flatMap(phasesOf);
+        return [() => void (instruction.when(now) || jump(then.length)), ...then];
+      }
+      const { begin, slices, task } = operations.get(instruction)!;
+      let slice = 0;
+      const beginSlice = () => {
+        begin(now, slice);
+        slice = (slice + 1) % slices;
+      };
+      return [beginSlice, task, () => void (slice > 0 && jump(-3))];
+    };
+    return instructions.flatMap(phasesOf);
+  };
 
 /** The amounts of an operation in memory, and the index of its slice. */
 interface OperationViews {
@@ -80,17 +117,12 @@ export class Program<Now = any> {
    * @param segment the address of the segment that it updates
    * @param addressOf gives the address of a place
    */
-  place(
-    arena: Arena,
-    address: number,
-    segment: number,
-    addressOf: (place: Place) => number,
-  ): readonly PlacedInstruction[] {
+  place(arena: Arena, address: number, segment: number, addressOf: (place: Place) => number): PlacedProgram {
     let next = address;
     // An optimizer that outlives its arena must not hold the memory.
     const views: OperationViews[] = [];
     arena.onFree({ release: () => void (views.length = 0) });
-    const placeOperation = (operation: Operation<Now>) => {
+    const placeOperation = (operation: Operation<Now>): PlacedOperation => {
       const { kernel, amounts, places, counts, pieces, slices = 1, bytes } = operation;
       const piece = pieceLength(pieces);
       const hyper = next;
@@ -108,12 +140,7 @@ export class Program<Now = any> {
       };
     };
     const operations = new Map(this.#operations.map((operation) => [operation, placeOperation(operation)]));
-    const placed = (instruction: Instruction<Now>): PlacedInstruction => {
-      if (typeof instruction === "string") return instruction;
-      if ("when" in instruction) return { when: instruction.when, then: instruction.then.map(placed) };
-      return operations.get(instruction)!;
-    };
-    return this.instructions.map(placed);
+    return placedProgram(this.instructions, operations);
   }
 }
 

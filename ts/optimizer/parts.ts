@@ -5,7 +5,7 @@ import { sum } from "../math.js";
 import { sumsRange, type Task, taskBytes, writeTask } from "../threads/task.js";
 import type { Rule } from "./definition.js";
 import type { Group, Plan } from "./group.js";
-import type { Segment } from "./segment.js";
+import { type Kind, KINDS, type Segment } from "./segment.js";
 
 export interface Part {
   readonly segment: Segment;
@@ -19,9 +19,6 @@ export interface Part {
   clipScale: number;
 }
 
-/** The kinds of tasks, in the order of a step. The last one is for `hessian()`. Each is a call of a segment. */
-const KINDS = ["accumulate", "norm", "sumUnits", "clip", "measure", "update", "average", "averageHessian"] as const;
-type Kind = (typeof KINDS)[number];
 export type Tasks = Partial<Record<Kind, Task>>;
 
 /** The least number of bytes that an update in streams reads and writes. Its arrays are taken to be larger than caches. */
@@ -68,7 +65,7 @@ export class Parts {
     this.all = segments.map((part): Part => {
       if (!part.segment.isDue) return { ...part, sums: [0, 0], clipScale: 1 };
       const begin = end;
-      end += part.segment.update.length;
+      end += part.segment.calls.update.length;
       return { ...part, sums: sumsRange(place++, begin, end), clipScale: 1 };
     });
     this.due = this.all.filter(({ segment }) => segment.isDue);
@@ -76,7 +73,7 @@ export class Parts {
     this.#rule = rule;
     this.#sums = arena.doubles(address, sumsCount(rule, this.due.length, end));
     this.#next = address + this.#sums.byteLength;
-    const bytes = sum(this.due.map(({ segment }) => segment.update.bytes));
+    const bytes = sum(this.due.map(({ segment }) => segment.calls.update.bytes));
     for (const { segment } of this.all) segment.inStreams = bytes >= STREAMED_BYTES;
   }
 
@@ -94,7 +91,7 @@ export class Parts {
 
   /** A task over some parts; undefined if none of them has such a call. */
   task(kind: Kind, parts: readonly Part[]): Task | undefined {
-    const calls = parts.flatMap(({ segment }) => segment[kind] ?? []);
+    const calls = parts.flatMap(({ segment }) => segment.calls[kind] ?? []);
     if (calls.length === 0) return undefined;
     const table = this.#next;
     this.#next += taskBytes(calls.length);
@@ -120,7 +117,7 @@ export class Parts {
       let total = 0;
       for (const { sums, segment } of parts) {
         // The task of a single segment begins with a chunk of its own.
-        const end = program ? sums[0] + sumsRange(0, 0, segment.update.length)[1] : sums[1];
+        const end = program ? sums[0] + sumsRange(0, 0, segment.calls.update.length)[1] : sums[1];
         for (let i = sums[0]; i < end; i++) total += this.#sums[i * names.length + k]!;
       }
       measured[names[k]!] = total;

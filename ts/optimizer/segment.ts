@@ -4,7 +4,7 @@ import type { Arena } from "../arena/arena.js";
 import { besideParams, bumpAllocator, bytesToNext, roomBeside } from "../arena/memory.js";
 import { elementsIn, padded, type Tensor } from "../arena/tensor.js";
 import { roundUp, sum } from "../math.js";
-import type { PlacedInstruction, Program } from "../matrix/program.js";
+import type { PlacedProgram, Program } from "../matrix/program.js";
 import type { Place } from "../matrix/matrices.js";
 import { clip_units, sum_units } from "../kernels/clip.js";
 import { average as averageKernel } from "../kernels/rule.js";
@@ -12,6 +12,20 @@ import { add_squares, combine } from "../kernels/vector.js";
 import type { Kernel } from "../wasm/kernels.js";
 import type { Call } from "../threads/task.js";
 import type { Variant } from "./hyper.js";
+
+/** The kinds of tasks, in the order of a step. Each is a call of a segment. */
+export const KINDS = [
+  "accumulate", // adds the gradients of a micro-batch to their sum
+  "norm", // sums the squares of the gradients
+  "sumUnits", // sums the squares of the parameters and gradients of each row, if rows are long
+  "clip", // clips the gradients of each row
+  "measure", // computes the rule's sums
+  "update",
+  "average", // adds the parameters to their averages, in a step without a gradient
+  "averageHessian", // averages the user's estimates, for `hessian()`
+] as const;
+export type Kind = (typeof KINDS)[number];
+type Calls = Partial<Record<Kind, Call>> & { readonly update: Call };
 
 /** The bytes of one struct that kernels read: a `Segment`, or hyper-parameters. */
 export const STRUCT_BYTES = 128;
@@ -75,23 +89,9 @@ export class Segment {
   /** Whether these tensors have a gradient in this step: now, or in a micro-batch before. */
   isDue = false;
   readonly tensors: readonly Tensor[];
-  /** Adds the gradients of a micro-batch to the sum. */
-  readonly accumulate: Call | undefined;
-  /** Sums the squares of the gradients. */
-  readonly norm: Call;
-  /** Sums the squares of the parameters and gradients of each row, if rows are long. */
-  readonly sumUnits: Call | undefined;
-  /** Clips the gradients of each row. */
-  readonly clip: Call | undefined;
-  /** Computes the rule's sums. */
-  readonly measure: Call | undefined;
-  readonly update: Call;
-  /** Adds the parameters to their averages, in a step without a gradient. */
-  readonly average: Call | undefined;
+  readonly calls: Calls;
   /** The program of a rule of whole matrices. */
-  program: readonly PlacedInstruction[] | undefined;
-  /** Averages the user's estimates of the Hessian. */
-  readonly averageHessian: Call | undefined;
+  program: PlacedProgram | undefined;
   /** The weights of `averageHessian` in memory: of the average, and of the estimate. */
   #hessianWeights: Float64Array | undefined;
   #views: ReadonlyMap<Tensor, TensorViews>;
@@ -195,26 +195,23 @@ export class Segment {
     }
     const average = hasAverage ? array(AVERAGE) : 0;
     const gradSum = hasAccumulator ? array(GRAD_SUM) : 0;
-    if (hasAccumulator) {
-      const [addition, weights] = additionTo(gradSum, zeroGrad);
-      weights.set([1, 1]);
-      this.accumulate = addition;
-    }
+    const [accumulate, sumWeights] = hasAccumulator ? additionTo(gradSum, zeroGrad) : [];
+    sumWeights?.set([1, 1]);
     const isZeroed = hasAccumulator || zeroGrad;
     const pointers = [data.byteOffset, gradSum || grad.byteOffset, average, Number(isZeroed), bounds ? size : 0, 0];
     const segment = struct([...pointers, ...variant.kernelSlots.map((slot) => addresses.get(slot)!)]);
     const arrays = sum(variant.kernelSlots.map((slot) => floatsIn(slot, variant, tensors))) / length;
     // An update reads the gradient, and writes it to zero it. It reads and writes parameters, state and averages. This is an estimate
     // for rules that measure before they update.
-    this.update = call(
-      kernels[variant.kernel]!,
-      hyper,
-      segment,
-      3 + Number(isZeroed) + 2 * (arrays + Number(hasAverage)),
-    );
-    this.average = hasAverage ? call(averageKernel, 0, segment, 3) : undefined;
-    this.norm = call(add_squares, 0, segment, 1);
-    this.measure = measure === undefined ? undefined : call(kernels[measure]!, hyper, segment, 2 + arrays);
+    const read = 3 + Number(isZeroed) + 2 * (arrays + Number(hasAverage));
+    const calls: Calls = {
+      accumulate,
+      norm: call(add_squares, 0, segment, 1),
+      measure: measure === undefined ? undefined : call(kernels[measure]!, hyper, segment, 2 + arrays),
+      update: call(kernels[variant.kernel]!, hyper, segment, read),
+      average: hasAverage ? call(averageKernel, 0, segment, 3) : undefined,
+    };
+    this.calls = calls;
     const addressOf = (at: Place) => (typeof at === "string" ? addresses.get(at)! : scratch + at);
     this.program = program?.[0].place(arena, program[1], segment, addressOf);
     if (agc < Infinity) {
@@ -223,11 +220,11 @@ export class Segment {
       const sums = sumsBytes > 0 ? take(sumsBytes) : 0;
       arena.doubles(units, 3).set([agc, unitLength(first), size]);
       new Uint32Array(data.buffer, units + 24, 1)[0] = sums;
-      this.sumUnits = sums > 0 ? call(sum_units, units, segment, 2) : undefined;
-      this.clip = call(clip_units, units, segment, 2);
+      if (sums > 0) calls.sumUnits = call(sum_units, units, segment, 2);
+      calls.clip = call(clip_units, units, segment, 2);
     }
     if (hessianSlot !== undefined) {
-      [this.averageHessian, this.#hessianWeights] = additionTo(addresses.get(hessianSlot)!);
+      [calls.averageHessian, this.#hessianWeights] = additionTo(addresses.get(hessianSlot)!);
     }
 
     const viewAt = (address: number, tensor: Tensor) =>

@@ -4,11 +4,10 @@
  */
 
 import type { Arena } from "../arena/arena.js";
-import type { PlacedInstruction } from "../matrix/program.js";
 import { type Chosen, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
-import { PAUSE, type Work } from "../threads/pool.js";
+import { PAUSE, type Phase, type Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import { AverageWeights } from "./averages.js";
 import { hasCommonScalars, type Rule, sharedOptions } from "./definition.js";
@@ -35,9 +34,6 @@ export interface StepReport<GradNorm = number | undefined> {
   /** The loss that the closure returned, if `step` was given one. */
   readonly loss: number | undefined;
 }
-
-/** A task, or a function that may return a task or a pause. */
-type Phase = Task | (() => Task | typeof PAUSE | void);
 
 /** The largest number of tensors whose scalars are computed without a pause. */
 const ADVANCED = 256;
@@ -241,40 +237,14 @@ export class Step implements Work<StepRequest> {
 
   /** The phases of a rule of whole matrices: one part after the other, because parts share scratch memory. */
   #program(parts: Parts, part: Part): Phase[] {
-    const { group, index } = part;
+    const { group, index, groupIndex, segment } = part;
     const now = {};
     const look = () => {
-      Object.assign(now, this.#options[part.groupIndex], group.scalarsOf(index), {
-        step: this.count - part.segment.since,
-      });
+      Object.assign(now, this.#options[groupIndex], group.scalarsOf(index), { step: this.count - segment.since });
     };
-    const [measure, update] = [parts.task("measure", [part]), parts.task("update", [part])!];
-    const phasesOf = (instruction: PlacedInstruction): Phase[] => {
-      if (instruction === "update") return [update];
-      if (instruction === "measure") {
-        const advance = () => this.#advance([part]);
-        return [...tasksOf(measure), advance, look];
-      }
-      if ("task" in instruction) {
-        const { begin, slices, task } = instruction;
-        let slice = 0;
-        const beginSlice = () => {
-          begin(now, slice);
-          slice = (slice + 1) % slices;
-        };
-        const repeat = () => {
-          if (slice > 0) this.#next -= phases.length;
-        };
-        const phases: Phase[] = [beginSlice, task, repeat];
-        return phases;
-      }
-      const then = instruction.then.flatMap(phasesOf);
-      const skip = () => {
-        if (!instruction.when(now)) this.#next += then.length;
-      };
-      return [skip, ...then];
-    };
-    return [look, ...part.segment.program!.flatMap(phasesOf)];
+    const measure = [...tasksOf(parts.task("measure", [part])), () => this.#advance([part]), look];
+    const update = tasksOf(parts.task("update", [part]));
+    return [look, ...segment.program!(now, { measure, update }, (phases) => (this.#next += phases))];
   }
 
   /** Averages the user's estimates of the Hessian, for rules that use them. */

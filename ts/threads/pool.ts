@@ -58,6 +58,9 @@ const TIMES_ALONE = 20;
 /** A place in a step, between tasks, at which the event loop may get a turn. */
 export const PAUSE = Symbol("pause");
 
+/** A part of a step: a task, or a function that runs between tasks. It may return a task or a pause. */
+export type Phase = Task | (() => Task | typeof PAUSE | void);
+
 /** A step, as the pool makes it. */
 export interface Work<Given> {
   /** Begins the step. `given` has the values at the call of an asynchronous step; undefined for the present values. */
