@@ -264,7 +264,7 @@ describe("between micro-batches", () => {
     optimizer[make]();
     expect(optimizer.steps).toBe(1);
     expect(tensors.b.data).toEqual(before);
-    expect(optimizer.groups[1]!.since).toEqual([1]);
+    expect(optimizer.groups[1]!.segmentOfEach.map(({ since }) => since)).toEqual([1]);
   });
 
   test("a group that a checkpoint does not have is left alone", () => {

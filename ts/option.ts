@@ -246,8 +246,18 @@ export const isRevoked = (value: unknown): boolean => classOf(value) === REVOKED
 /** Whether a value is a list. */
 export const isList = (value: unknown): value is readonly unknown[] => !isRevoked(value) && Array.isArray(value);
 
-export const defaults = (options: Options): Record<string, unknown> =>
-  Object.fromEntries(Object.entries(options).map(([name, option]) => [name, option.default]));
+/** A record of other values by the same names. */
+export const mapValues = <Value, Result>(
+  record: Readonly<Record<string, Value>>,
+  map: (value: Value, name: string) => Result,
+): Record<string, Result> =>
+  Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(value, name)]));
+
+/** The values of these options. */
+export const pick = (options: object, values: Readonly<Record<string, unknown>>): Record<string, unknown> =>
+  Object.fromEntries(Object.keys(options).map((name) => [name, values[name]]));
+
+export const defaults = (options: Options): Record<string, unknown> => mapValues(options, (option) => option.default);
 
 /** A checked value. Lists and plain objects are copied and frozen before the check, so that they cannot change after it. */
 export function accept(title: string, option: Option, value: unknown): unknown {
@@ -274,9 +284,7 @@ function frozenCopy(value: unknown, depth = MAX_DEPTH): unknown {
     return Object.freeze(Array.from(value, (item) => frozenCopy(item, depth - 1)));
   }
   if (!isPlain(value)) return value;
-  return Object.freeze(
-    Object.fromEntries(Object.entries(value).map(([key, item]) => [key, frozenCopy(item, depth - 1)])),
-  );
+  return Object.freeze(mapValues(value, (item) => frozenCopy(item, depth - 1)));
 }
 
 /** Whether a value is an object literal, of any realm. */

@@ -1,7 +1,7 @@
 /** JSON in a checkpoint's metadata: written without loss, read with checks, and compared. */
 
 import { Tensor } from "../arena/tensor.js";
-import { isPlain, isRecord, show } from "../option.js";
+import { isPlain, isRecord, mapValues, show } from "../option.js";
 
 export type Json = unknown;
 
@@ -79,7 +79,7 @@ export function numberFrom(title: string, value: unknown): number {
 
 /** Converts numbers by name to JSON without loss. */
 export const exactNumbers = (numbers: Readonly<Record<string, number>>): Record<string, number | string> =>
-  Object.fromEntries(Object.entries(numbers).map(([name, x]) => [name, exactNumber(x)]));
+  mapValues(numbers, exactNumber);
 
 /**
  * Whether JSON would change a value without an error. Two changes are allowed: -0 becomes 0, and properties that are

@@ -30,18 +30,25 @@ export function countsOf(optimizer: Checkpointable): Json {
   });
   const { counts } = optimizer.internals.step;
   const hasMicroBatches = "microBatches" in counts && counts.microBatches !== 0;
+  const each = optimizer.groups.map(({ segmentOfEach }) => segmentOfEach ?? [{ since: 0, joined: 0, isDue: true }]);
   return {
     ...counts,
-    since: optimizer.groups.map((group) => {
-      const { params, since = [0], isSeparate } = group;
+    since: optimizer.groups.map(({ params, isSeparate }, i) => {
+      const since = each[i]!.map(({ since }) => since);
       // A list also says that each tensor has its own segment. The order in which norms are summed depends on this.
       const isList =
         params.length > 1 && (new Set(since).size > 1 || (isSeparate && !optimizer.internals.rule.perTensor));
       return isList ? since : since[0];
     }),
-    joined: optimizer.groups.map(({ joined = [0] }) => (new Set(joined).size > 1 ? joined : joined[0])),
+    joined: each.map((segments) => {
+      const joined = segments.map(({ joined }) => joined);
+      return new Set(joined).size > 1 ? joined : joined[0];
+    }),
     // Of each tensor, whether it has a gradient among the micro-batches that came.
-    isDue: optimizer.groups.map(({ isDue = [] }) => (hasMicroBatches && isDue.includes(false) ? isDue : true)),
+    isDue: each.map((segments) => {
+      const isDue = segments.map(({ isDue }) => isDue);
+      return hasMicroBatches && isDue.includes(false) ? isDue : true;
+    }),
     scalars,
     observed: plateausOf(optimizer.groups).map(({ observed }) => observed),
   };
@@ -60,10 +67,9 @@ export function restore(
   step.counts = counts;
   for (const { group, since, joined, isDue, scalars } of groups) {
     group.scalars = scalars;
-    if (group.since === undefined) continue;
-    group.since = since;
-    group.joined = joined;
-    group.isDue = isDue;
+    group.segmentOfEach?.forEach((segment, k) =>
+      Object.assign(segment, { since: since[k], joined: joined[k], isDue: isDue[k] }),
+    );
   }
   const started = groups.flatMap(({ group: { params }, since }) =>
     params.filter((tensor, k) => loaded.has(tensor.data) || since[k] === counts.steps),
@@ -158,6 +164,7 @@ function groupsIn({ counts, lists, placeOf }: SavedTensors, optimizer: Checkpoin
   const kept = (steps: number) => Math.max(0, counts.steps - (optimizer.steps - steps));
   return optimizer.groups.map((group, i) => {
     const places = group.params.map(placeOf);
+    const segments = group.segmentOfEach;
     const [first] = places.filter((place) => place !== undefined);
     const dues = places.map((place) => {
       if (!place) return false;
@@ -166,14 +173,14 @@ function groupsIn({ counts, lists, placeOf }: SavedTensors, optimizer: Checkpoin
       return own as boolean;
     });
     const ownJoined = places.map((place, k) => {
-      if (!place) return kept(group.joined?.[k] ?? 0);
+      if (!place) return kept(segments?.[k]!.joined ?? 0);
       // Files of earlier versions have no `joined`. In those, a number in `since` means that the whole group joined then.
       const own = itemAt(joined, place, isListed(since, place) ? 0 : itemAt(since, place, 0));
       whole(0, 0, counts.steps).check(titleAt("joined", joined, place), own);
       return own as number;
     });
     const ownSince = places.map((place, k) => {
-      if (!place) return kept(group.since?.[k] ?? 0);
+      if (!place) return kept(segments?.[k]!.since ?? 0);
       const own = itemAt(since, place, 0);
       whole(0, ownJoined[k]!, counts.steps).check(titleAt("since", since, place), own);
       return own as number;

@@ -6,7 +6,7 @@ import type { Tensor } from "../arena/tensor.js";
 import type { Rule, Scalars } from "./definition.js";
 import type { Values } from "./hyper.js";
 import { changedOptions, groupContents, type Inspect, shownAs } from "./inspect.js";
-import type { TensorViews } from "./segment.js";
+import type { Segment, TensorViews } from "./segment.js";
 
 /** Tensors that share hyper-parameters. */
 export interface CheckpointableGroup<Hyper = unknown> {
@@ -14,15 +14,8 @@ export interface CheckpointableGroup<Hyper = unknown> {
   readonly hyper: Hyper;
   /** @internal */
   readonly fixed: Values;
-  /**
-   * The number of steps of the optimizer that each tensor did not make. Undefined if these cannot differ.
-   * @internal
-   */
-  since?: readonly number[];
-  /** The number of steps of the optimizer before each tensor joined it. @internal */
-  joined?: readonly number[];
-  /** Whether each tensor has a gradient among the micro-batches of the next step. @internal */
-  isDue?: readonly boolean[];
+  /** The progress of each tensor, in the order of `params`. Undefined if it cannot differ from that of the optimizer. @internal */
+  readonly segmentOfEach?: readonly Pick<Segment, "since" | "joined" | "isDue">[];
   /** Whether each tensor has its own segment and scalars. @internal */
   readonly isSeparate?: boolean;
   /** The rule's scalars: one record, or one for each tensor. @internal */

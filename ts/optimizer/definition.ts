@@ -18,6 +18,7 @@ import type { Kernel } from "../wasm/kernels.js";
 import type { Instruction, Matrices } from "../matrix/matrices.js";
 import type { planProgram } from "../matrix/program.js";
 import type { Shape, Tensor } from "../arena/tensor.js";
+import type { byEvaluated } from "./replace.js";
 
 export type Scalars = Readonly<Record<string, number>>;
 
@@ -85,6 +86,8 @@ export interface Definition<
     state: { readonly [Slot in Slots]: Float32Array },
     options: Chosen<Hyper & Fixed>,
   ) => void;
+  /** `byEvaluated` of optimizer/replace.ts, if there is `evalParams`. Rules without it do not load it. */
+  readonly byEvaluated?: typeof byEvaluated;
   /** The slot in which `opt.hessian()` averages the user's estimates, and the decay of that average. */
   readonly hessian?: {
     readonly slot: Slots;

@@ -6,7 +6,7 @@ import type { Tensor } from "../arena/tensor.js";
 import type { Kernel } from "../wasm/kernels.js";
 import type { Program } from "../matrix/program.js";
 import { largest, sum } from "../math.js";
-import { count } from "../option.js";
+import { count, pick } from "../option.js";
 import { INSPECT } from "../platform.js";
 import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
@@ -129,7 +129,7 @@ export class Group<Hyper = any> {
     );
     this.#hyperStructs = hyperStructs;
     this.params = params;
-    this.fixed = Object.freeze(Object.fromEntries(Object.keys(rule.fixed).map((name) => [name, values[name]])));
+    this.fixed = Object.freeze(pick(rule.fixed, values));
     const { hyper, stage } = liveHyper(rule, values, () => {
       arena.internals(rule.name);
       this.#snapshot = undefined;
@@ -171,8 +171,7 @@ export class Group<Hyper = any> {
    */
   hyperAt(step: number): Resolved<Hyper> {
     count(0, 0).check(`${this.#rule.name}: hyperAt: step`, step);
-    const values = this.snapshot(step);
-    return Object.fromEntries(Object.keys(this.#rule.hyper).map((name) => [name, values[name]])) as Resolved<Hyper>;
+    return pick(this.#rule.hyper, this.snapshot(step)) as Resolved<Hyper>;
   }
 
   /** @internal */
@@ -197,7 +196,7 @@ export class Group<Hyper = any> {
   separate(arena: Arena, { values, variant }: Plan, address: number): void {
     const take = bumpAllocator(address);
     const { scalars } = this;
-    const separated = this.#segmentOfEach().map((from, i) => {
+    const separated = this.segmentOfEach.map((from, i) => {
       const tensor = this.params[i]!;
       const struct = new HyperStruct(arena, this.#rule, values, take(STRUCT_BYTES), tensor);
       const segment = new Segment(arena, variant, {
@@ -216,41 +215,8 @@ export class Group<Hyper = any> {
     this.#written = undefined;
   }
 
-  /**
-   * The number of steps of the optimizer that each tensor did not make, in the order of `params`. These numbers can differ
-   * after `separate`. @internal
-   */
-  get since(): readonly number[] {
-    return this.#segmentOfEach().map(({ since }) => since);
-  }
-
-  /** @internal */
-  set since(steps: readonly number[]) {
-    this.#segmentOfEach().forEach((segment, i) => (segment.since = steps[i]!));
-  }
-
-  /** The number of steps of the optimizer before each tensor joined it, in the order of `params`. @internal */
-  get joined(): readonly number[] {
-    return this.#segmentOfEach().map(({ joined }) => joined);
-  }
-
-  /** @internal */
-  set joined(steps: readonly number[]) {
-    this.#segmentOfEach().forEach((segment, i) => (segment.joined = steps[i]!));
-  }
-
-  /** Whether each tensor has a gradient among the micro-batches of the next step. @internal */
-  get isDue(): readonly boolean[] {
-    return this.#segmentOfEach().map(({ isDue }) => isDue);
-  }
-
-  /** @internal */
-  set isDue(areDue: readonly boolean[]) {
-    this.#segmentOfEach().forEach((segment, i) => (segment.isDue = areDue[i]!));
-  }
-
-  /** The segment of each tensor, in the order of `params`. */
-  #segmentOfEach(): Segment[] {
+  /** The segment of each tensor, in the order of `params`. After `separate` each has its own. @internal */
+  get segmentOfEach(): Segment[] {
     const of = new Map(this.#segments.flatMap((segment) => segment.tensors.map((tensor) => [tensor, segment])));
     return this.params.map((tensor) => of.get(tensor)!);
   }

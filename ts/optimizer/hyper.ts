@@ -3,17 +3,20 @@
 import { sharedOptions, type Rule } from "./definition.js";
 import {
   accept,
+  type Chosen,
   isCallable,
+  mapValues,
   noOption,
   type Option,
   type Options,
+  pick,
   refuseNames,
   resolve,
   show,
   snake,
   synonym,
 } from "../option.js";
-import { Schedule } from "../schedules/schedule.js";
+import { OfStep } from "../schedules/ofStep.js";
 
 export type Values = Readonly<Record<string, unknown>>;
 
@@ -29,25 +32,24 @@ export function resolveOptions(rule: Optioned, given: unknown): Values {
 
 /** The values of a rule's options for all groups: the given ones, else the defaults. */
 export function resolveAll(rule: Rule, given: unknown): Values {
-  const values = resolve(rule.name, { ...optionsOf(rule), ...sharedOptions }, given);
-  if (values.emaWarmup && !values.ema) throw new RangeError(`${rule.name}: emaWarmup requires ema, got none`);
-  if (values.averageStart && !values.ema && !values.swa) {
-    throw new RangeError(`${rule.name}: averageStart requires ema or swa, got neither`);
-  }
-  if (values.ema && values.swa) throw new RangeError(`${rule.name}: ema and swa must not both be given`);
-  if (values.maxConsecutiveErrors !== Infinity && values.nonFinite !== "skip" && values.lossScale !== "dynamic") {
-    throw new RangeError(
-      `${rule.name}: maxConsecutiveErrors needs nonFinite: "skip" or lossScale: "dynamic"; no step is skipped without them`,
-    );
-  }
-  const { gradScale, lossScale } = values as { gradScale: number; lossScale: number | "dynamic" };
-  const scale = gradScale / (lossScale === "dynamic" ? 1 : lossScale);
-  if (Math.fround(scale) === Infinity) {
-    throw new RangeError(
-      `${rule.name}: gradScale / lossScale must be in the range of float32 (at most 3.4e38), got ${scale}`,
-    );
-  }
+  const values: Values = resolve(rule.name, { ...optionsOf(rule), ...sharedOptions }, given);
+  const wrong = conflictOf(values as Chosen<typeof sharedOptions>);
+  if (wrong !== undefined) throw new RangeError(`${rule.name}: ${wrong}`);
   return values;
+}
+
+/** The message for options for all groups that are valid one by one, but not together. */
+function conflictOf(values: Chosen<typeof sharedOptions>): string | undefined {
+  const { ema, swa, lossScale } = values;
+  if (values.emaWarmup && !ema) return "emaWarmup requires ema, got none";
+  if (values.averageStart && !ema && !swa) return "averageStart requires ema or swa, got neither";
+  if (ema && swa) return "ema and swa must not both be given";
+  if (values.maxConsecutiveErrors !== Infinity && values.nonFinite !== "skip" && lossScale !== "dynamic") {
+    return 'maxConsecutiveErrors needs nonFinite: "skip" or lossScale: "dynamic"; no step is skipped without them';
+  }
+  const scale = values.gradScale / (lossScale === "dynamic" ? 1 : lossScale);
+  if (Math.fround(scale) < Infinity) return undefined;
+  return `gradScale / lossScale must be in the range of float32 (at most 3.4e38), got ${scale}`;
 }
 
 /**
@@ -83,9 +85,7 @@ const optionsOf = (rule: Optioned): Options => ({ ...liveOptions(rule), ...rule.
 
 /** The live options of a rule. Instead of a number they accept a schedule or a function of the step. */
 const liveOptions = (rule: Optioned): Options =>
-  Object.fromEntries(
-    Object.entries(rule.hyper).map(([name, option]) => [name, { ...option, check: checkScheduled(option) }]),
-  );
+  mapValues(rule.hyper, (option) => ({ ...option, check: checkScheduled(option) }));
 
 function checkScheduled(option: Option): Option["check"] {
   if (typeof option.default === "boolean") return option.check;
@@ -98,8 +98,8 @@ function checkScheduled(option: Option): Option["check"] {
   };
 }
 
-type Scheduled = Schedule | ((step: number) => number);
-const isScheduled = (value: unknown): value is Scheduled => value instanceof Schedule || isCallable(value);
+type Scheduled = OfStep | ((step: number) => number);
+const isScheduled = (value: unknown): value is Scheduled => value instanceof OfStep || isCallable(value);
 
 /** The steps for which each schedule is being computed. */
 const computing = new WeakMap<Scheduled, Set<number>>();
@@ -125,7 +125,7 @@ export function valuesAt(rule: Optioned, values: Values, step: number, path = ""
       }
       computing.set(value, steps.add(step));
       try {
-        return value instanceof Schedule ? value.at(step) : value(step);
+        return value instanceof OfStep ? value.at(step) : value(step);
       } finally {
         steps.delete(step);
       }
@@ -227,8 +227,7 @@ export interface LiveOptions {
 /** Makes the hyper-parameters among the values live. `beforeChange` is called before a valid change is made. */
 export function liveHyper(rule: Optioned, values: Values, beforeChange: () => void): LiveOptions {
   const options = liveOptions(rule);
-  const hyper = Object.fromEntries(Object.keys(rule.hyper).map((name) => [name, values[name]]));
-  Object.seal(hyper);
+  const hyper = Object.seal(pick(rule.hyper, values));
   const stage = (changes: Values) => {
     const accepted: Record<string, unknown> = {};
     for (const [name, value] of Object.entries(changes)) {

@@ -4,6 +4,7 @@ import type { Arena } from "../arena/arena.js";
 import type { Tensor } from "../arena/tensor.js";
 import { largest, sum } from "../math.js";
 import { refuseNames } from "../option.js";
+import type { Pool } from "../threads/pool.js";
 import type { Kernel } from "../wasm/kernels.js";
 import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
@@ -22,7 +23,7 @@ import {
   tensorsOf,
 } from "./params.js";
 import { type Extent, extentWith, partsBytes } from "./parts.js";
-import { byAverages, byEvaluated, byKept, type Replacement } from "./replace.js";
+import { byAverages, byKept, type Replacement } from "./replace.js";
 import type { Segment, TensorViews } from "./segment.js";
 import { Step, type StepReport, type StepRequest } from "./step.js";
 import type { Perturbation, Wrapper } from "./wrapper.js";
@@ -177,11 +178,12 @@ export class Optimizer<
     const rule = this.#rule;
     const given = listGroup(rule, group, this.#groups.length);
     commonArena(rule.name, given.tensors, this.#segments);
-    this.#checkTraining(`${rule.name}: addGroup`);
+    const title = `${rule.name}: addGroup`;
+    const pool = this.#checkTraining(title);
     const [wrapper] = this.#wrappers.keys();
-    if (wrapper) throw new Error(`${rule.name}: addGroup: ${wrapper}() has wrapped the optimizer; add groups before`);
+    if (wrapper) throw new Error(`${title}: ${wrapper}() has wrapped the optimizer; add groups before`);
     const added = checkedPlan(rule, this.#options, given);
-    return this.#arena.internals(rule.name).pool.exclusively(`${rule.name}: addGroup`, () => {
+    return pool.exclusively(title, () => {
       this.#addGroups([added], this.#reserve([added]));
       const last = this.#groups.at(-1)!;
       if (hasCommonScalars(rule)) {
@@ -231,10 +233,10 @@ export class Optimizer<
    * state are as before, unless a thread died during the step (`arena.torn`).
    */
   step(closure?: Closure): StepReport<GradNorm> {
-    const { pool } = this.#arena.internals(this.#rule.name);
-    this.#checkReady(this.#rule.name);
+    const { name } = this.#rule;
+    const pool = this.#checkReady(name);
     if (closure !== undefined) this.#driver.run(this.#computation(), closure);
-    else pool.step(this.#rule.name, this.#step);
+    else pool.step(name, this.#step);
     return this.#step.report as StepReport<GradNorm>;
   }
 
@@ -245,12 +247,12 @@ export class Optimizer<
    * @returns a promise of the step's report; it is rejected with the errors of `step`
    */
   async stepAsync(closure?: AsyncClosure): Promise<StepReport<GradNorm>> {
-    const { pool } = this.#arena.internals(this.#rule.name);
-    this.#checkReady(this.#rule.name);
+    const { name } = this.#rule;
+    const pool = this.#checkReady(name);
     const request = this.#step.request(closure !== undefined);
     const report = () => ({ ...this.#step.report }) as StepReport<GradNorm>;
     try {
-      if (closure === undefined) return await pool.stepAsync(this.#rule.name, this.#step, request, report);
+      if (closure === undefined) return await pool.stepAsync(name, this.#step, request, report);
       await this.#driver.runAsync(this.#computation(request), closure);
       return report();
     } finally {
@@ -266,17 +268,14 @@ export class Optimizer<
    */
   flush(): StepReport {
     const title = `${this.#rule.name}: flush`;
-    const { pool } = this.#arena.internals(title);
-    this.#checkTraining(title);
-    pool.step(title, this.#step.flush);
+    this.#checkTraining(title).step(title, this.#step.flush);
     return this.#step.report;
   }
 
   /** Like `flush`, but does not block the event loop, as `stepAsync`. */
   async flushAsync(): Promise<StepReport> {
     const title = `${this.#rule.name}: flushAsync`;
-    const { pool } = this.#arena.internals(title);
-    this.#checkTraining(title);
+    const pool = this.#checkTraining(title);
     const request = this.#step.request(false, true);
     try {
       return await pool.stepAsync(title, this.#step.flush, request, () => ({ ...this.#step.report }));
@@ -331,9 +330,9 @@ export class Optimizer<
   hessian(): void {
     const { name, hessian } = this.#rule;
     if (hessian === undefined) throw new TypeError(`${name}: hessian() is for rules that use one, such as sophia`);
-    const { pool } = this.#arena.internals(name);
-    this.#checkTraining(`${name}: hessian`);
-    pool.step(`${name}: hessian`, this.#step.averageHessian);
+    const title = `${name}: hessian`;
+    this.#arena.internals(name);
+    this.#checkTraining(title).step(title, this.#step.averageHessian);
   }
 
   /**
@@ -423,10 +422,10 @@ export class Optimizer<
   }
 
   #evaluation(method: string): Replacement | undefined {
-    const { name, evalParams } = this.#rule;
+    const { name, evalParams, byEvaluated } = this.#rule;
     const title = `${name}: ${method}`;
     this.#checkNotReplacing(title);
-    if (evalParams === undefined || this.#training !== undefined) return undefined;
+    if (byEvaluated === undefined || this.#training !== undefined) return undefined;
     this.#checkTraining(title);
     const kept = new Map<Tensor, Float32Array>();
     const evaluated = () =>
@@ -438,7 +437,7 @@ export class Optimizer<
           return { tensor, state: hasState ? this.#findViews(tensor, method).state : undefined, options };
         });
       });
-    return { method, computation: byEvaluated(evalParams, evaluated, kept), done: () => (this.#training = kept) };
+    return { method, computation: byEvaluated(evalParams!, evaluated, kept), done: () => (this.#training = kept) };
   }
 
   #restoration(method: string): Replacement {
@@ -481,10 +480,11 @@ export class Optimizer<
     }
   }
 
-  /** Throws after `arena.free()`, and while the parameters are being replaced. */
-  #checkNotReplacing(title: string): void {
-    this.#arena.internals(title);
+  /** Throws after `arena.free()`, and while the parameters are being replaced. Returns the threads. */
+  #checkNotReplacing(title: string): Pool {
+    const { pool } = this.#arena.internals(title);
     if (this.#replacing) throw new Error(`${title}: ${this.#replacing}() is under way; await it first`);
+    return pool;
   }
 
   #findAverage(tensor: Tensor): Float32Array {
@@ -522,19 +522,21 @@ export class Optimizer<
   }
 
   /** Throws unless a step can begin: from the parameters of training, or from those that `perturb()` moved. */
-  #checkReady(title: string): void {
-    this.#checkNotReplacing(title);
+  #checkReady(title: string): Pool {
+    const pool = this.#checkNotReplacing(title);
     if (this.#training) throw new Error(`${title}: the parameters are those of eval(); call train() first`);
     if (this.#isSwapped) {
       throw new Error(`${title}: the parameters are the averages; call swapAverages() again first`);
     }
     this.#driver.check(title);
+    return pool;
   }
 
   /** Throws unless the parameters are those of training. */
-  #checkTraining(title: string): void {
-    this.#checkReady(title);
+  #checkTraining(title: string): Pool {
+    const pool = this.#checkReady(title);
     this.#checkNotPerturbed(title);
+    return pool;
   }
 
   #checkNotPerturbed(title: string): void {

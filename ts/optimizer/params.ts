@@ -2,7 +2,7 @@
 
 import { Arena } from "../arena/arena.js";
 import { tensorKinds, type Rule } from "./definition.js";
-import { classOf, isList, isPlain, isRecord, isRevoked, show } from "../option.js";
+import { isList, isPlain, isRecord, isRevoked, show } from "../option.js";
 import { type Shape, Tensor } from "../arena/tensor.js";
 
 /** Tensors by name. */
@@ -39,7 +39,7 @@ export interface Given {
 
 /** The groups of the params. Plain tensors are one group. */
 export function listGroups(rule: Rule, params: Params<object>): Given[] {
-  if (!isList(params) && isGroup(params) && !(params.params instanceof Tensor)) {
+  if (!isList(params) && isGroup(params) && !isTensor(params.params)) {
     throw new TypeError(
       `${rule.name}: groups must be a list, [{ params, ...options }], got one group outside of a list`,
     );
@@ -54,15 +54,8 @@ export function listGroups(rule: Rule, params: Params<object>): Given[] {
 export function listGroup(rule: Rule, item: unknown, index: number): Given {
   const title = `${rule.name}: groups[${index}]`;
   if (!isGroup(item)) throw new TypeError(`${title} must be a group { params, ...options }, got ${named(item)}`);
-  const { params } = item;
   // As in PyTorch, a group may be empty.
-  const isEmpty =
-    classOf(params) === "Array"
-      ? (params as readonly Tensor[]).length === 0
-      : isRecord(params) && Object.keys(params).length === 0;
-  const tensors = isEmpty
-    ? Object.freeze([])
-    : listTensors(`${title}.params must be tensors, by name or in a list`, params);
+  const tensors = listTensors(`${title}.params must be tensors, by name or in a list`, item.params, true);
   return { tensors, options: item, path: `groups[${index}].` };
 }
 
@@ -74,16 +67,13 @@ const isGroup = (item: unknown): item is { params: Tensors } =>
 const expected = "must be tensors, by name or in a list, or a list of groups { params, ...options }";
 
 /** The tensors of a record or a list, or else a TypeError or RangeError that begins with `expected`. */
-export function listTensors(expected: string, params: Tensors): readonly Tensor[] {
-  if (typeof params !== "object" || params === null || isRevoked(params)) {
-    throw new TypeError(`${expected}, got ${show(params)}`);
-  }
+export function listTensors(expected: string, params: Tensors, mayBeEmpty = false): readonly Tensor[] {
+  if (!isList(params) && !isRecord(params)) throw new TypeError(`${expected}, got ${show(params)}`);
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
   if ((params as unknown) instanceof Arena) throw new TypeError(`${expected}, got an arena; write arena.tensors()`);
-  if (!Array.isArray(params) && !isRecord(params)) throw new TypeError(`${expected}, got ${show(params)}`);
-  const tensors: readonly Tensor[] = Array.isArray(params) ? Array.from(params) : Object.values(params);
-  if (tensors.length === 0) {
-    const got = Array.isArray(params) || isPlain(params) ? "none" : `${show(params)} without any`;
+  const tensors: readonly Tensor[] = isList(params) ? Array.from(params) : Object.values(params);
+  if (tensors.length === 0 && !mayBeEmpty) {
+    const got = isList(params) || isPlain(params) ? "none" : `${show(params)} without any`;
     throw new RangeError(`${expected}, got ${got}`);
   }
   for (const tensor of tensors) {
@@ -116,8 +106,9 @@ export function commonArena(
         `${name}: params must be from one arena, but ${named(tensor)} is in another arena than ${named(first)}; make an optimizer for each arena`,
       );
     }
-    if (present.has(tensor) || seen.has(tensor)) {
-      const where = present.has(tensor) ? "is in another group of this optimizer" : "is there twice";
+    const isPresent = present.has(tensor);
+    if (isPresent || seen.has(tensor)) {
+      const where = isPresent ? "is in another group of this optimizer" : "is there twice";
       throw new RangeError(`${name}: params must be different tensors, but ${named(tensor)} ${where}`);
     }
     seen.add(tensor);

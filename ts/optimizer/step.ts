@@ -4,7 +4,7 @@
  */
 
 import type { Arena } from "../arena/arena.js";
-import { type Chosen, show } from "../option.js";
+import { type Chosen, pick, show } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 import { PAUSE, type Phase, type Work } from "../threads/pool.js";
@@ -136,7 +136,7 @@ export class Step implements Work<StepRequest> {
   constructor(arena: Arena, rule: Rule, options: Values, separate: (group: Group) => void) {
     this.#rule = rule;
     this.#separate = separate;
-    this.shared = Object.fromEntries(Object.keys(sharedOptions).map((name) => [name, options[name]])) as Step["shared"];
+    this.shared = pick(sharedOptions, options) as Step["shared"];
     this.lossScale = new LossScale(this.shared.lossScale);
     this.averages = new AverageWeights(this.shared);
     arena.onFree(this);

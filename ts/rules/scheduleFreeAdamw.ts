@@ -1,5 +1,6 @@
 import { kernels } from "../kernels/schedule_free_adamw.js";
 import { nonNegative, within } from "../option.js";
+import { byEvaluated } from "../optimizer/replace.js";
 import { rule } from "../rule.js";
 import { averaging, averagingScalars, evalParams } from "./scheduleFreeSgd.js";
 
@@ -36,4 +37,5 @@ export const scheduleFreeAdamw = rule("scheduleFreeAdamw", {
   scalars: averagingScalars,
   advance: averaging,
   evalParams,
+  byEvaluated,
 });

@@ -2,6 +2,7 @@ import { kernels } from "../kernels/schedule_free_sgd.js";
 import { pow } from "../math.js";
 import { nonNegative, within } from "../option.js";
 import type { Advance } from "../optimizer/definition.js";
+import { byEvaluated } from "../optimizer/replace.js";
 import { rule } from "../rule.js";
 
 /** Scalars of the schedule-free rules: the sum of weights, the largest rate so far, the weight of the step in the average. */
@@ -40,6 +41,7 @@ export const scheduleFreeSgd = rule("scheduleFreeSgd", {
   scalars: averagingScalars,
   advance: averaging,
   evalParams,
+  byEvaluated,
 });
 
 /** Computes the average `x` from the parameters `y`. */

@@ -1,6 +1,6 @@
 /** Makes schedules from data. */
 
-import { noOption, show } from "../option.js";
+import { mapValues, noOption, show } from "../option.js";
 import { type Observed, Plateau } from "./plateau.js";
 import type { Schedule, ScheduleFactory } from "./schedule.js";
 import * as factories from "./index.js";
@@ -28,9 +28,7 @@ function scheduleIn(data: unknown, depth: number): Schedule {
   if (typeof name !== "string" || !Object.hasOwn(all, name)) {
     throw noOption("scheduleFrom", "", typeof name === "string" ? name : show(name), Object.keys(all), "schedule");
   }
-  const schedule = all[name]!(
-    Object.fromEntries(Object.entries(options).map(([key, value]) => [key, revived(value, depth)])),
-  );
+  const schedule = all[name]!(mapValues(options, (value) => revived(value, depth)));
   if (observed !== undefined) {
     if (!(schedule instanceof Plateau)) throw new TypeError(`scheduleFrom: ${name} observes nothing, got observed`);
     schedule.observed = revived(observed) as Observed;
@@ -45,5 +43,5 @@ export function revived(value: unknown, depth = 0): unknown {
   if (Array.isArray(value)) return value.map((item) => revived(item, depth + 1));
   if (typeof value !== "object" || value === null) return value ?? undefined;
   if ("schedule" in value) return scheduleIn(value, depth + 1);
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revived(item, depth + 1)]));
+  return mapValues(value as Readonly<Record<string, unknown>>, (item) => revived(item, depth + 1));
 }

@@ -8,17 +8,19 @@ import {
   inWords,
   isCallable,
   isRecord,
+  mapValues,
   type Option,
   type Options,
   resolve,
   show,
   type ValueOf,
 } from "../option.js";
+import { OfStep } from "./ofStep.js";
 
 const steps = count(0, 0);
 
 /** A number that depends on the step. Made by `stepLR`, `warmupCosineDecay` and the others. */
-export class Schedule {
+export class Schedule extends OfStep {
   /** The name of the factory. */
   readonly name: string;
   /** All options, with defaults. */
@@ -27,6 +29,7 @@ export class Schedule {
 
   /** @internal */
   constructor(name: string, options: Readonly<Record<string, unknown>>, at: (step: number) => number) {
+    super();
     this.name = name;
     this.options = Object.freeze(options);
     this.#at = at;
@@ -36,7 +39,7 @@ export class Schedule {
    * The value at a step, counted from 0.
    * @throws a TypeError or RangeError unless the step is a whole number in [0, ∞).
    */
-  at(step: number): number {
+  override at(step: number): number {
     steps.check(`${this.name}: at(step): step`, step);
     return this.#at(step);
   }
@@ -52,7 +55,7 @@ export class Schedule {
   }
 
   /** The call that makes the schedule, as code. */
-  toString(): string {
+  override toString(): string {
     return `${this.name}(${written(this.options)})`;
   }
 }
@@ -68,7 +71,7 @@ export function plain(value: unknown): unknown {
   if (typeof value === "number") return Number.isFinite(value) ? value : `${value}`;
   if (Array.isArray(value)) return value.map(plain);
   if (typeof value !== "object" || value === null || value instanceof Schedule) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, plain(item)]));
+  return mapValues(value as Readonly<Record<string, unknown>>, plain);
 }
 
 function written(value: unknown): string {

@@ -2,7 +2,7 @@
 
 import type { Rule } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
-import { isRecord, show } from "../option.js";
+import { isRecord, mapValues, show } from "../option.js";
 import { revived } from "../schedules/data.js";
 import { Schedule } from "../schedules/schedule.js";
 import type { TfjsGroup } from "./groups.js";
@@ -45,7 +45,7 @@ function toData(title: string, value: unknown): Data {
   if (typeof value === "string") return escaped(value);
   if (Array.isArray(value)) return value.map((item) => toData(title, item));
   if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, toData(title, item)]));
+  return mapValues(value as Values, (item) => toData(title, item));
 }
 
 /**
@@ -74,5 +74,5 @@ function words(data: Data): Data {
   if (typeof data === "string") return unescaped(data);
   if (Array.isArray(data)) return data.map(words);
   if (typeof data !== "object" || data === null) return data;
-  return Object.fromEntries(Object.entries(data).map(([key, item]) => [key, words(item)]));
+  return mapValues(data as Values, words);
 }

@@ -9,7 +9,7 @@ import { hasCommonScalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import type { Counts } from "../optimizer/step.js";
-import { classOf } from "../option.js";
+import { classOf, pick } from "../option.js";
 import { CONTROL_BYTES, THREADS } from "../threads/control.js";
 import type { Entry } from "./entries.js";
 import type { Settings, TfjsGroup } from "./groups.js";
@@ -106,17 +106,18 @@ function coreOf(
     else subgroups.set(key, { group, members: [i] });
   });
   const params = [...subgroups.values()].map(({ group, members }) => {
-    const options = Object.keys(rule.fixed).map((name) => [name, group.values[name]]);
-    return { ...Object.fromEntries(options), ...(group.hyper as Values), params: members.map((i) => tensors[i]!) };
+    const own = { ...pick(rule.fixed, group.values), ...(group.hyper as Values) };
+    return { ...own, params: members.map((i) => tensors[i]!) };
   });
   const core: Core = new Optimizer<Values, unknown>(rule, params, shared);
   if (counts) core.internals.step.counts = counts;
   [...subgroups.values()].forEach(({ members }, i) => {
     const group = core.groups[i]!;
     const known = members.map((i) => entries[i]!);
-    group.since = known.map(({ since }) => since);
-    group.joined = known.map(({ joined }) => joined);
-    group.isDue = known.map(({ isDue }) => isDue);
+    group.segmentOfEach.forEach((segment, i) => {
+      const { since, joined, isDue } = known[i]!;
+      Object.assign(segment, { since, joined, isDue });
+    });
     group.scalars = group.scalars.map((scalars, i) => known[i]!.scalars ?? scalars);
   });
   return core;

@@ -403,11 +403,11 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     const { core, entries, tensors } = this.#built;
     const { counts } = core.internals.step;
     const steps = counts.steps - (this.#counts?.steps ?? 0);
-    for (const { params, scalars, since } of core.groups) {
+    for (const { params, scalars, segmentOfEach } of core.groups) {
       params.forEach((tensor, i) => {
         const entry = entries[tensors.indexOf(tensor)]!;
         entry.scalars = scalars[scalars.length === 1 ? 0 : i];
-        entry.since = since[i]!;
+        entry.since = segmentOfEach[i]!.since;
       });
     }
     for (const entry of this.#entries.all) {

@@ -230,8 +230,8 @@ function stepsMade(
   const known = tensors.flatMap(({ steps }) => steps ?? []);
   // Tensors that the file does not have keep their steps.
   const loaded = new Set(tensors.map(({ tensor }) => tensor));
-  const kept = groupsOf(optimizer).flatMap(({ params, since }) =>
-    params.flatMap((tensor, i) => (loaded.has(tensor) ? [] : [optimizer.steps - since[i]!])),
+  const kept = groupsOf(optimizer).flatMap(({ params, segmentOfEach }) =>
+    params.flatMap((tensor, i) => (loaded.has(tensor) ? [] : [optimizer.steps - segmentOfEach[i]!.since])),
   );
   if (!hasNoStep && known.length > 0) return largest([...known, ...kept]);
   return largest(kept, given ?? (tensors.some(({ slots }) => slots.size > 0) ? 1 : 0));
@@ -279,8 +279,10 @@ function writeSteps(
   const saved = new Map(tensors.map(({ tensor, scalars }) => [tensor, ofNext ? {} : scalars]));
   for (const group of groupsOf(optimizer)) {
     // Tensors that the file does not have keep their steps.
-    group.joined = group.params.map(() => 0);
-    group.since = group.since.map((since, i) => made - (ownSteps.get(group.params[i]!) ?? optimizer.steps - since));
+    const since = group.segmentOfEach.map(({ since }, i) => {
+      return made - (ownSteps.get(group.params[i]!) ?? optimizer.steps - since);
+    });
+    group.segmentOfEach.forEach((segment, i) => Object.assign(segment, { since: since[i], joined: 0 }));
     if (scalarSlots.length === 0) continue;
     group.scalars = group.scalars.map((scalars, i) => {
       const tensor = group.params[i]!;
@@ -396,7 +398,7 @@ export function stateDict(optimizer: Optimizer, store: (numbers: Float32Array, s
   const torchNames = new Map(Object.entries(renames).map(([there, here]) => [here, there]));
   const state = new Map<number, Writable>();
   let index = 0;
-  const groups = groupsOf(optimizer).map(({ params, hyper, fixed, since, scalars }, group) => {
+  const groups = groupsOf(optimizer).map(({ params, hyper, fixed, segmentOfEach, scalars }, group) => {
     const values = { ...valuesAt(rule, hyper, step.count), ...fixed };
     for (const name of unsupported) {
       const { default: needed } = optionsIn(optimizer)[name]!;
@@ -411,7 +413,7 @@ export function stateDict(optimizer: Optimizer, store: (numbers: Float32Array, s
       );
     const defaults = { foreach: null, capturable: false, differentiable: false, fused: null };
     const indices = params.map((tensor, i) => {
-      const made = step.count - since[i]!;
+      const made = step.count - segmentOfEach[i]!.since;
       const before = scalars[i] ?? scalars[0]!;
       const kept = ofNext ? rule.advance({ before, options: values, step: made + 1, sums: {}, tensor }) : before;
       const slots = Object.entries(viewsOf(tensor).state).map(
