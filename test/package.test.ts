@@ -151,16 +151,16 @@ async function bundled(contents: string, type: "module" | "commonjs" = "module")
 
 /** The bytes that rules may take, gzipped: a simple one takes fewer, so that a larger one may take more. */
 const RULES = 450 * factories.length;
-const EVERYTHING = 65_400 + RULES;
+const EVERYTHING = 65_150 + RULES;
 
 test.each([
-  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 29_150],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_750],
+  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_300],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 27_900],
   ["everything", `export * from "downhill"`, EVERYTHING],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 79_600 + RULES],
-  ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 58_800 + RULES],
-  ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_750],
-  ["everything for jax-js", `export * from "downhill/jax"`, 47_850 + RULES],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 79_350 + RULES],
+  ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 58_450 + RULES],
+  ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 30_900],
+  ["everything for jax-js", `export * from "downhill/jax"`, 47_250 + RULES],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });

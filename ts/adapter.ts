@@ -3,7 +3,7 @@
 import type { Rule } from "./optimizer/definition.js";
 import type { Values } from "./optimizer/hyper.js";
 import type { TensorGroup } from "./optimizer/params.js";
-import { checkRecord, show } from "./option.js";
+import { checkRecord, wrongKind } from "./option.js";
 
 export type AnyFactory = ((params: any, options?: any) => { readonly hyper: unknown }) & { readonly rule: Rule };
 
@@ -46,15 +46,14 @@ export function adapterOptions(rule: Rule, library: string, members: string, giv
   const { groups = [], ...options } = given;
   if (options.zeroGrad) refuseZeroGrad(rule, library);
   if (!Array.isArray(groups)) {
-    throw new TypeError(
-      `${rule.name}: groups must be a list of groups { ${members}, ...options }, got ${show(groups)}`,
-    );
+    throw wrongKind(`${rule.name}: groups must be a list of groups { ${members}, ...options }`, groups);
   }
   const checked = groups.map((given: unknown, i) => {
     const { [members]: names, ...own } = Object(given) as Values;
     if (areNames(names)) return { names, own };
-    throw new TypeError(
-      `${rule.name}: groups[${i}] must be { ${members}, ...options }, with a pattern such as /bias$/ or a list of names, got ${show(names ?? given)}`,
+    throw wrongKind(
+      `${rule.name}: groups[${i}] must be { ${members}, ...options }, with a pattern such as /bias$/ or a list of names`,
+      names ?? given,
     );
   });
   return { groups: checked, options: options as Values };

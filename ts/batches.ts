@@ -1,6 +1,6 @@
 /** Mini-batches: each sample once per epoch, in an order that follows from the seed and is the same on every engine. */
 
-import { count, flag, resolve, show, whole } from "./option.js";
+import { count, flag, resolve, show, whole, wrongKind } from "./option.js";
 
 export interface BatchOptions {
   /** Decides the order. A whole number in [0, 2^32). Default: 0. */
@@ -77,7 +77,7 @@ type Same = Pick<BatchState, "samples" | "size" | "seed" | "dropLast">;
 
 function checkState(state: BatchState, same: Same) {
   if (typeof state !== "object" || state === null) {
-    throw new TypeError(`batches: state must be a state of batches, got ${show(state)}`);
+    throw wrongKind("batches: state must be a state of batches", state);
   }
   for (const [name, here] of Object.entries(same)) {
     const there = state[name as keyof Same];

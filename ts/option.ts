@@ -82,9 +82,9 @@ function wholeIn<Range extends string, D>(
     default: value,
     range,
     check(title, x) {
-      if (typeof x !== "number") throw new TypeError(`${title} must be a whole number in ${range}, got ${show(x)}`);
+      if (typeof x !== "number") throw wrongKind(`${title} must be a whole number in ${range}`, x);
       const fits = x >= least && x <= most && (Number.isInteger(x) || x === Infinity);
-      if (!fits) throw new RangeError(`${title} must be a whole number in ${range}, got ${x}`);
+      if (!fits) throw wrongValue(`${title} must be a whole number in ${range}`, x);
     },
   };
 }
@@ -95,7 +95,7 @@ export function flag<const D extends boolean | undefined>(value: D): Option<bool
     default: value,
     range: "true or false",
     check(title, x) {
-      if (typeof x !== "boolean") throw new TypeError(`${title} must be true or false, got ${show(x)}`);
+      if (typeof x !== "boolean") throw wrongKind(`${title} must be true or false`, x);
     },
   };
 }
@@ -108,8 +108,8 @@ export function oneOf<const Words extends readonly string[]>(...words: Words): O
     default: words[0] as Words[0],
     range,
     check(title, x) {
-      if (typeof x !== "string") throw new TypeError(`${title} must be ${range}, got ${show(x)}`);
-      if (!words.includes(x)) throw new RangeError(`${title} must be ${range}, got ${show(x)}`);
+      if (typeof x !== "string") throw wrongKind(`${title} must be ${range}`, x);
+      if (!words.includes(x)) throw wrongValue(`${title} must be ${range}`, x);
     },
   };
 }
@@ -125,8 +125,7 @@ export function orWord<const Word extends string, Value, Range extends string, D
     range: `${option.range} or '${word}'`,
     check(title, x) {
       if (x === word) return;
-      if (typeof x === "string")
-        throw new RangeError(`${title} must be in ${option.range} or ${show(word)}, got ${show(x)}`);
+      if (typeof x === "string") throw wrongValue(`${title} must be in ${option.range} or ${show(word)}`, x);
       option.check(title, x);
     },
   };
@@ -145,7 +144,7 @@ export function listOf<Value>(
     default: undefined,
     range: `a list, each ${inWords(option.range)}`,
     check(title, x) {
-      if (!Array.isArray(x)) throw new TypeError(`${title} must be a list, got ${show(x)}`);
+      if (!Array.isArray(x)) throw wrongKind(`${title} must be a list`, x);
       if (x.length < least) throw new RangeError(`${title} must not be empty`);
       for (const [index, element] of x.entries()) option.check(`${title}[${index}]`, element);
     },
@@ -165,13 +164,13 @@ export function within<const Range extends string, const D extends Numbers>(
   const holds = (x: number) =>
     (range.startsWith("[") ? x >= low : x > low) && (range.endsWith("]") ? x <= high : x < high);
   const number = (title: string, x: unknown) => {
-    if (typeof x !== "number") throw new TypeError(`${title} must be a number in ${range}, got ${show(x)}`);
-    if (!holds(x)) throw new RangeError(`${title} must be in ${range}, got ${x}`);
+    if (typeof x !== "number") throw wrongKind(`${title} must be a number in ${range}`, x);
+    if (!holds(x)) throw wrongValue(`${title} must be in ${range}`, x);
   };
   const list = (title: string, x: unknown) => {
     const { length } = value as readonly number[];
-    if (!Array.isArray(x)) throw new TypeError(`${title} must be a list of ${length} numbers, got ${show(x)}`);
-    if (x.length !== length) throw new RangeError(`${title} must have ${length} numbers, got ${x.length}`);
+    if (!Array.isArray(x)) throw wrongKind(`${title} must be a list of ${length} numbers`, x);
+    if (x.length !== length) throw wrongValue(`${title} must have ${length} numbers`, x.length);
     for (const [index, element] of x.entries()) number(`${title}[${index}]`, element);
   };
   return { default: Object.freeze(value), range, check: Array.isArray(value) ? list : number };
@@ -210,7 +209,7 @@ export function checkRecord(
   given: unknown,
 ): asserts given is Readonly<Record<string, unknown>> {
   if (isRecord(given)) return;
-  throw new TypeError(`${title}: options must be an object such as { ${first}: … }, got ${show(given)}`);
+  throw wrongKind(`${title}: options must be an object such as { ${first}: … }`, given);
 }
 
 /** Gives a factory its name, and properties. `console.log` shows only the name. */
@@ -262,7 +261,7 @@ export const defaults = (options: Options): Record<string, unknown> => mapValues
 /** A checked value. Lists and plain objects are copied and frozen before the check, so that they cannot change after it. */
 export function accept(title: string, option: Option, value: unknown): unknown {
   if (isList(value) && value.length > MAX_LENGTH) {
-    throw new RangeError(`${title} must have at most ${MAX_LENGTH} values, got ${value.length}`);
+    throw wrongValue(`${title} must have at most ${MAX_LENGTH} values`, value.length);
   }
   const accepted = frozenCopy(value);
   option.check(title, accepted);
@@ -335,6 +334,16 @@ export function refuseNames<Owner extends object>(
     }
   }
 }
+
+/** The error for a value of a wrong kind. `expected` says what the value must be. */
+export const wrongKind = (expected: string, got: unknown, remedy = ""): TypeError =>
+  new TypeError(mismatch(expected, got, remedy));
+
+/** The error for a value of the right kind that is not allowed. */
+export const wrongValue = (expected: string, got: unknown, remedy = ""): RangeError =>
+  new RangeError(mismatch(expected, got, remedy));
+
+const mismatch = (expected: string, got: unknown, remedy: string) => `${expected}, got ${show(got)}${remedy}`;
 
 /** The error for an unknown name, which suggests the most similar one. */
 export function noOption(title: string, path: string, name: string, names: readonly string[], kind = "option") {

@@ -12,7 +12,7 @@ import {
   bytesToNext,
 } from "./memory.js";
 import { roundUp, sum } from "../math.js";
-import { classOf, flag, isList, isRecord, listNames, type Option, resolve, show, whole } from "../option.js";
+import { classOf, flag, isList, isRecord, listNames, type Option, resolve, show, whole, wrongKind } from "../option.js";
 import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
 import { checkName } from "./names.js";
@@ -28,7 +28,7 @@ const workerUrl: Option<string | URL | undefined, string, undefined> = {
   range: "a URL",
   check(title, value) {
     if (typeof value === "string" || classOf(value) === "URL") return;
-    throw new TypeError(`${title} must be a URL, got ${show(value)}`);
+    throw wrongKind(`${title} must be a URL`, value);
   },
 };
 
@@ -37,9 +37,7 @@ const module: Option<Whole | undefined, string, undefined> = {
   range: "a WebAssembly.Module or bytes",
   check(title, value) {
     if (isModule(value) || classOf(value) === "ArrayBuffer" || ArrayBuffer.isView(value)) return;
-    throw new TypeError(
-      `${title} must be a WebAssembly.Module, or the bytes of the package's kernels.wasm, got ${show(value)}`,
-    );
+    throw wrongKind(`${title} must be a WebAssembly.Module, or the bytes of the package's kernels.wasm`, value);
   },
 };
 
@@ -285,7 +283,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
     this.internals("tensors");
     if (shapes === undefined) return Object.freeze(Object.fromEntries(this.#tensors));
     if (!isRecord(shapes)) {
-      throw new TypeError(`tensors: expected shapes by name such as { w: [784, 128] }, got ${show(shapes)}`);
+      throw wrongKind("tensors: expected shapes by name such as { w: [784, 128] }", shapes);
     }
     // Shapes are read once, because a getter may return another size each time. `sizeOf` refuses those that are not copied.
     const entries = Object.entries(shapes).map(
@@ -317,7 +315,7 @@ export class Arena<Data extends Float32Array = Float32Array> {
    */
   tensor(name: string): Tensor<Data>;
   tensor(name: string, shape?: Shape): Tensor<Data> {
-    if (typeof name !== "string") throw new TypeError(`tensor: the name must be a string, got ${show(name)}`);
+    if (typeof name !== "string") throw wrongKind("tensor: the name must be a string", name);
     if (shape !== undefined) return this.tensors({ [name]: shape })[name]!;
     this.internals("tensor");
     const tensor = this.#tensors.get(name);

@@ -3,7 +3,18 @@
 import type { Arena } from "./arena.js";
 import { ALIGNMENT } from "./memory.js";
 import { roundUp } from "../math.js";
-import { count, flag, FREE, GRADIENTS, isList, isRevoked, refuseNames, show } from "../option.js";
+import {
+  count,
+  flag,
+  FREE,
+  GRADIENTS,
+  isList,
+  isRevoked,
+  refuseNames,
+  show,
+  wrongKind,
+  wrongValue,
+} from "../option.js";
 import { INSPECT } from "../platform.js";
 import { freed } from "../threads/control.js";
 
@@ -27,17 +38,18 @@ export function checkedView<Data extends Float32Array>(view: Data, title: string
     const { length, 0: first } = isRevoked(values) ? {} : Object(values);
     if (!Number.isInteger(length) || (length > 0 && typeof first !== "number")) {
       const remedy = Array.isArray(first) ? "; write values.flat(Infinity)" : "";
-      throw new TypeError(`${title}.set: values must be a list of numbers, got ${show(values)}${remedy}`);
+      throw wrongKind(`${title}.set: values must be a list of numbers`, values, remedy);
     }
-    if (offset !== undefined) place.check(`${title}.set: offset`, offset);
-    if (offset === undefined && length !== view.length) {
+    if (offset !== undefined) {
+      place.check(`${title}.set: offset`, offset);
+      if (offset + length > view.length) {
+        throw new RangeError(
+          `${title}.set: offset plus the number of values must be at most ${view.length}, got ${offset} + ${length}`,
+        );
+      }
+    } else if (length !== view.length) {
       const remedy = length < view.length ? "; to set a part, pass an offset: set(values, offset)" : "";
-      throw new RangeError(`${title}.set: there must be ${view.length} values, got ${length}${remedy}`);
-    }
-    if (offset !== undefined && offset + length > view.length) {
-      throw new RangeError(
-        `${title}.set: offset plus the number of values must be at most ${view.length}, got ${offset} + ${length}`,
-      );
+      throw wrongValue(`${title}.set: there must be ${view.length} values`, length, remedy);
     }
     Float32Array.prototype.set.call(view, values, offset);
   };
@@ -149,7 +161,7 @@ export const MAX_DIMENSIONS = 64;
  */
 export function sizeOf(name: string, shape: Shape): number {
   if (!isList(shape)) {
-    throw new TypeError(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128], got ${show(shape)}`);
+    throw wrongKind(`tensor ${show(name)}: shape must be a list of sizes such as [784, 128]`, shape);
   }
   if (shape.length > MAX_DIMENSIONS) {
     throw new RangeError(
@@ -159,9 +171,9 @@ export function sizeOf(name: string, shape: Shape): number {
   let size = 1;
   for (const [index, dimension] of shape.entries()) {
     const title = `tensor ${show(name)}: shape[${index}]`;
-    if (typeof dimension !== "number") throw new TypeError(`${title} must be a number, got ${show(dimension)}`);
+    if (typeof dimension !== "number") throw wrongKind(`${title} must be a number`, dimension);
     if (!(Number.isInteger(dimension) && dimension >= 1)) {
-      throw new RangeError(`${title} must be a positive whole number, got ${dimension}`);
+      throw wrongValue(`${title} must be a positive whole number`, dimension);
     }
     size *= dimension;
   }

@@ -1,6 +1,6 @@
 /** The counters of an optimizer in a file: they must agree with each other and with its options. */
 
-import { count, type Option, show, whole, within } from "../option.js";
+import { count, type Option, show, whole, within, wrongValue } from "../option.js";
 import { GOOD_STEPS } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
 import type { Json } from "./json.js";
@@ -38,7 +38,7 @@ export function countsIn(
     }),
   ) as unknown as Counts;
   if ("lossScale" in counts && !isDynamic && counts.lossScale !== lossScale) {
-    throw new RangeError(`${title}lossScale must be the option's ${show(lossScale)}, got ${show(counts.lossScale)}`);
+    throw wrongValue(`${title}lossScale must be the option's ${show(lossScale)}`, counts.lossScale);
   }
   return counts;
 }

@@ -2,7 +2,7 @@
 
 import { sum } from "../math.js";
 import { encodeText, nodeModule, type NodeStats } from "../platform.js";
-import { show } from "../option.js";
+import { show, wrongKind } from "../option.js";
 import { crc32, hex } from "./crc32.js";
 
 /** A file that is open for reading. */
@@ -85,10 +85,10 @@ export function pathOf(title: string, path: unknown): string {
   if (typeof path === "string" && path !== "") return path;
   const { href } = Object(path) as { href?: unknown };
   if (typeof href !== "string") {
-    throw new TypeError(`${title}: path, the first argument, must be a path or a file: URL, got ${show(path)}`);
+    throw wrongKind(`${title}: path, the first argument, must be a path or a file: URL`, path);
   }
   const url = nodeModule("url");
-  if (!href.startsWith("file:")) throw new TypeError(`${title}: path must be a file: URL, got ${show(href)}`);
+  if (!href.startsWith("file:")) throw wrongKind(`${title}: path must be a file: URL`, href);
   try {
     return url ? url.fileURLToPath(href) : decodeURIComponent(href.slice("file://".length));
   } catch (cause) {

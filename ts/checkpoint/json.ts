@@ -1,7 +1,7 @@
 /** JSON in a checkpoint's metadata: written without loss, read with checks, and compared. */
 
 import { Tensor } from "../arena/tensor.js";
-import { isPlain, isRecord, mapValues, show } from "../option.js";
+import { isPlain, isRecord, mapValues, show, wrongValue } from "../option.js";
 
 export type Json = unknown;
 
@@ -73,7 +73,7 @@ const exactNumber = (x: number): number | string => (Object.is(x, -0) ? "-0" : N
 /** Reads what `exactNumber` or `toJson` wrote. */
 export function numberFrom(title: string, value: unknown): number {
   if (typeof value === "string" && wordsForNumbers.includes(value)) return Number(value);
-  if (typeof value !== "number") throw new RangeError(`${title} must be a number, got ${show(value)}`);
+  if (typeof value !== "number") throw wrongValue(`${title} must be a number`, value);
   return value;
 }
 
@@ -119,7 +119,7 @@ export function parse(text: string, key: string): Json {
   try {
     return JSON.parse(text);
   } catch {
-    throw new RangeError(`the metadata's ${key} must be JSON, got ${show(text.slice(0, 40))}`);
+    throw wrongValue(`the metadata's ${key} must be JSON`, text.slice(0, 40));
   }
 }
 
@@ -128,7 +128,7 @@ export function parseObject(text: string | undefined, key: string): Record<strin
   if (text === undefined) throw new RangeError(`the metadata must have ${key}, got none`);
   const value = parse(text, key);
   if (isRecord(value)) return value as Record<string, Json>;
-  throw new RangeError(`the metadata's ${key} must be an object, got ${show(text.slice(0, 40))}`);
+  throw wrongValue(`the metadata's ${key} must be an object`, text.slice(0, 40));
 }
 
 /** The beginning of a text, without quotes. */

@@ -14,6 +14,8 @@ import {
   type Options,
   resolve,
   show,
+  wrongKind,
+  wrongValue,
 } from "../option.js";
 import { Checkpointable } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
@@ -56,7 +58,7 @@ export function listModel(title: string, model: Tensors): ReadonlyMap<string, Te
   const tensors = new Map<string, Tensor>();
   for (const tensor of new Set(listTensors(`${title}: model must be tensors, by name or in a list`, model))) {
     if (tensors.has(tensor.name)) {
-      throw new RangeError(`${title}: names must differ, got ${show(tensor.name)} of two arenas`);
+      throw wrongValue(`${title}: names must differ`, tensor.name, " of two arenas");
     }
     tensors.set(tensor.name, tensor);
   }
@@ -78,7 +80,7 @@ export const shapeOf = (optimizer: Checkpointable, slot: string, { shape }: Tens
 /** Throws unless this is an optimizer whose parameters are those of training, not of `eval()` or `perturb()`. */
 export function checkOptimizer(title: string, optimizer: Checkpointable): void {
   if (!(optimizer instanceof Checkpointable))
-    throw new TypeError(`${title}: expected an optimizer, such as adamw(model), got ${show(optimizer)}`);
+    throw wrongKind(`${title}: expected an optimizer, such as adamw(model)`, optimizer);
   optimizer.internals.checkTraining(title);
 }
 
@@ -96,7 +98,7 @@ export function asBytes(title: string, file: unknown): Uint8Array {
   let remedy = "";
   if (typeof file === "string") remedy = "; read the file first, such as with readFileSync(path)";
   if (classOf(file) === "Promise") remedy = "; await it";
-  if (!isBytes(file)) throw new TypeError(`${expected}, got ${show(file)}${remedy}`);
+  if (!isBytes(file)) throw wrongKind(`${expected}`, file, remedy);
   const [buffer, at] = ArrayBuffer.isView(file) ? [file.buffer, file.byteOffset] : [file, 0];
   try {
     return new Uint8Array(buffer, at, file.byteLength);
@@ -173,9 +175,7 @@ const renameOption: Option<LoadOptions["rename"], string, undefined> = {
   check(title, value) {
     if (isCallable(value)) return;
     if (isRecord(value) && Object.values(value).every((text) => typeof text === "string")) return;
-    throw new TypeError(
-      `${title} must be prefixes such as { "module.": "" }, or a function of a name, got ${show(value)}`,
-    );
+    throw wrongKind(`${title} must be prefixes such as { "module.": "" }, or a function of a name`, value);
   },
 };
 
@@ -185,7 +185,7 @@ function renamer(rename: LoadOptions["rename"]): (name: string) => string {
     return (name) => {
       const renamed: unknown = rename(name);
       if (typeof renamed === "string") return renamed;
-      throw new TypeError(`rename must return a name for ${show(name)}, got ${show(renamed)}`);
+      throw wrongKind(`rename must return a name for ${show(name)}`, renamed);
     };
   }
   const prefixes = Object.entries(rename).sort(([a], [b]) => b.length - a.length);
@@ -205,9 +205,7 @@ export function renamed<Value>(map: ReadonlyMap<string, Value>, rename: (name: s
   for (const [name, value] of map) {
     const now = rename(name);
     if (result.has(now)) {
-      throw new RangeError(
-        `rename must return different names, got ${show(now)} for ${show(before.get(now))} and ${show(name)}`,
-      );
+      throw wrongValue("rename must return different names", now, ` for ${show(before.get(now))} and ${show(name)}`);
     }
     result.set(now, value);
     before.set(now, name);

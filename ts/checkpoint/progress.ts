@@ -3,7 +3,7 @@
 import { hasCommonScalars, sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { tensorsOf } from "../optimizer/params.js";
-import { defaults, flag, isRecord, type Options, show, whole } from "../option.js";
+import { defaults, flag, isRecord, type Options, show, whole, wrongValue } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { checkObserved, type Observed, plateausOf } from "../schedules/plateau.js";
 import { countsIn } from "./counts.js";
@@ -240,7 +240,7 @@ type Place = readonly [group: number, param: number];
 function placesIn(groups: Json, lists: Record<string, unknown>): ReadonlyMap<string, Place> {
   const places = new Map<string, Place>();
   for (const [name, list] of Object.entries(lists)) {
-    if (list !== undefined && !Array.isArray(list)) throw new RangeError(`${name} must be a list, got ${show(list)}`);
+    if (list !== undefined && !Array.isArray(list)) throw wrongValue(`${name} must be a list`, list);
   }
   (Array.isArray(groups) ? groups : []).forEach((group, i) => {
     const names: readonly unknown[] = isObject(group) && Array.isArray(group.params) ? group.params : [];

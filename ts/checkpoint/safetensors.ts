@@ -1,7 +1,7 @@
 /** The safetensors format: https://huggingface.co/docs/safetensors. Nothing in a file is trusted before it is checked. */
 
 import { roundUp } from "../math.js";
-import { show } from "../option.js";
+import { show, wrongValue } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
 import { METADATA, wrongName } from "../arena/names.js";
 import { elementsIn, MAX_DIMENSIONS, type Shape } from "../arena/tensor.js";
@@ -165,14 +165,14 @@ export function decode(file: Uint8Array, size: number): Contents & { readonly st
       described = true;
       reader.object((key) => {
         if (metadata.size === MAX_ENTRIES) throw tooMany(`entries in ${METADATA}`);
-        if (metadata.has(key)) throw new RangeError(`${METADATA} must have each key once, got ${show(key)} twice`);
+        if (metadata.has(key)) throw wrongValue(`${METADATA} must have each key once`, key, " twice");
         metadata.set(key, reader.string());
       });
       return;
     }
     const wrong = wrongName(name);
-    if (wrong) throw new RangeError(`a tensor's name must be usable, got ${show(name)}, which ${wrong}`);
-    if (tensors.has(name)) throw new RangeError(`each tensor must appear once, got ${show(name)} twice`);
+    if (wrong) throw wrongValue("a tensor's name must be usable", name, `, which ${wrong}`);
+    if (tensors.has(name)) throw wrongValue("each tensor must appear once", name, " twice");
     if (tensors.size === MAX_ENTRIES) throw tooMany("tensors");
     tensors.set(name, readEntry(reader, name));
   });
@@ -190,13 +190,13 @@ function readEntry(reader: Reader, name: string): TensorEntry {
     if (key === "dtype" && dtype === undefined) dtype = reader.string();
     else if (key === "shape" && shape === undefined) shape = reader.wholes();
     else if (key === "data_offsets" && offsets === undefined) offsets = reader.wholes();
-    else throw new RangeError(`${title} must have dtype, shape and data_offsets once each, got ${show(key)}`);
+    else throw wrongValue(`${title} must have dtype, shape and data_offsets once each`, key);
   });
   if (dtype === undefined || shape === undefined || offsets === undefined) {
     throw new RangeError(`${title} must have dtype, shape and data_offsets, got only some of them`);
   }
   if (!/^[A-Z][A-Z0-9_]{0,15}$/.test(dtype)) {
-    throw new RangeError(`${title}: dtype must be a name such as F32, got ${show(dtype)}`);
+    throw wrongValue(`${title}: dtype must be a name such as F32`, dtype);
   }
   if (shape.length > MAX_DIMENSIONS) {
     throw new RangeError(`${title}: shape must have at most ${MAX_DIMENSIONS} dimensions, got ${shape.length}`);
@@ -209,9 +209,7 @@ function readEntry(reader: Reader, name: string): TensorEntry {
   const bits = elementBits(dtype);
   const size = bits === undefined ? Math.max(0, end - begin) : Math.ceil((elementsIn(shape) * bits) / 8);
   if (end - begin !== size) {
-    throw new RangeError(
-      `${title}: data_offsets must span the ${size} bytes of ${dtype} ${show(shape)}, got ${show(offsets)}`,
-    );
+    throw wrongValue(`${title}: data_offsets must span the ${size} bytes of ${dtype} ${show(shape)}`, offsets);
   }
   return { dtype, shape, begin, end };
 }

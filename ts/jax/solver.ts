@@ -9,7 +9,7 @@ import { refusing, resolveAll, resolveGroup, type Values } from "../optimizer/hy
 import { type Inspect, shownAs } from "../optimizer/inspect.js";
 import { Optimizer } from "../optimizer/optimizer.js";
 import type { StepReport } from "../optimizer/step.js";
-import { isRecord, listNames, show } from "../option.js";
+import { isRecord, listNames, show, wrongKind, wrongValue } from "../option.js";
 import { INSPECT } from "../platform.js";
 
 const LIBRARY = "jax-js";
@@ -306,7 +306,7 @@ export class Solver<Hyper = unknown> {
   /** The contents of a state that this solver made. */
   #contents(method: string, state: SolverState<Hyper>): Contents {
     const title = `${this.#rule.name}: ${method}: state must be what init(params) returned`;
-    if (!(state instanceof SolverState)) throw new TypeError(`${title}, got ${show(state)}`);
+    if (!(state instanceof SolverState)) throw wrongKind(`${title}`, state);
     const contents = state.contents(method);
     if (contents.solver === this) return contents;
     const { name } = contents.optimizer.internals.rule;
@@ -353,8 +353,10 @@ export class Solver<Hyper = unknown> {
       if (names instanceof RegExp) return;
       const unknown = names.find((name) => !all.includes(name));
       if (unknown === undefined) return;
-      throw new RangeError(
-        `${this.#rule.name}: init: groups[${i}] must name arrays of params, got ${show(unknown)}; there are: ${listNames(all)}`,
+      throw wrongValue(
+        `${this.#rule.name}: init: groups[${i}] must name arrays of params`,
+        unknown,
+        `; there are: ${listNames(all)}`,
       );
     });
     const groups = [...this.#groups, { names: /(?:)/, own: {} }].map(({ names, own }) => ({
@@ -384,7 +386,7 @@ export class Solver<Hyper = unknown> {
     leaves.forEach((leaf, i) => {
       const { shape } = tensors[i]!;
       if (!leaf || sameShape(leaf.shape, shape)) return;
-      throw new RangeError(`${title}: ${show(names[i])} must have shape ${show(shape)}, got ${show(leaf.shape)}`);
+      throw wrongValue(`${title}: ${show(names[i])} must have shape ${show(shape)}`, leaf.shape);
     });
     return leaves;
   }
@@ -421,9 +423,7 @@ export function applyUpdates(params: ArrayTree, updates: ArrayTree): ArrayTree {
     if (!isTraced(changes[i])) checkLeaves("applyUpdates: updates", [changes[i]], [names[i]!]);
     const [expected, got] = [param.shape, changes[i]!.shape];
     if (sameShape(expected, got)) return;
-    throw new RangeError(
-      `applyUpdates: updates: ${show(names[i])} must have shape ${show(expected)}, got ${show(got)}`,
-    );
+    throw wrongValue(`applyUpdates: updates: ${show(names[i])} must have shape ${show(expected)}`, got);
   });
   checkReferences(
     "applyUpdates",
@@ -467,7 +467,7 @@ function checkLeaves(title: string, leaves: readonly unknown[], names: readonly 
       : isRecord(leaf)
         ? '; a record in a tree must be a plain object without the key "constructor"'
         : "";
-    throw new TypeError(`${title}: ${name} must be an array of jax-js, got ${show(leaf)}${remedy}`);
+    throw wrongKind(`${title}: ${name} must be an array of jax-js`, leaf, remedy);
   });
 }
 

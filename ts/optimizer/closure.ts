@@ -4,7 +4,7 @@
  */
 
 import type { Arena } from "../arena/arena.js";
-import { classOf, GRADIENTS, isCallable, show } from "../option.js";
+import { classOf, GRADIENTS, isCallable, show, wrongKind } from "../option.js";
 import type { PAUSE, Work } from "../threads/pool.js";
 import type { Task } from "../threads/task.js";
 import type { Computation } from "./vectors.js";
@@ -96,9 +96,7 @@ export class ClosureDriver {
    */
   #begin(closure: unknown): () => void {
     if (!isCallable(closure)) {
-      throw new TypeError(
-        `${this.#name}: closure must be a function that returns the loss, got ${show(closure)}${GRADIENTS}`,
-      );
+      throw wrongKind(`${this.#name}: closure must be a function that returns the loss`, closure, GRADIENTS);
     }
     this.check(this.#name);
     const { pool } = this.#arena.internals(this.#name);

@@ -266,21 +266,20 @@ export class Group<Hyper = any> {
 /** The hyper-parameters in memory, followed by the rule's scalars. */
 class HyperStruct {
   readonly address: number;
-  #scalars: Scalars;
-  #hyperView: Float64Array | undefined;
-  #scalarsView: Float64Array | undefined;
+  #scalars!: Scalars;
+  #numbers: Float64Array | undefined;
+  /** The index of the first scalar. */
+  readonly #first: number;
 
   constructor(arena: Arena, rule: Rule, values: Values, address: number, tensor: Tensor) {
-    const { length } = fields(rule, values);
     this.address = address;
-    this.#scalars = Object.freeze({ ...rule.scalars, ...rule.tensorScalars(tensor) });
-    this.#hyperView = arena.doubles(address, length);
-    this.#scalarsView = arena.doubles(address + this.#hyperView.byteLength, STRUCT_BYTES / 8 - length);
-    this.#scalarsView.set(Object.values(this.#scalars));
+    this.#numbers = arena.doubles(address, STRUCT_BYTES / 8);
+    this.#first = fields(rule, values).length;
+    this.scalars = { ...rule.scalars, ...rule.tensorScalars(tensor) };
   }
 
   begin(hyper: readonly number[]): void {
-    this.#hyperView?.set(hyper);
+    this.#numbers?.set(hyper);
   }
 
   get scalars(): Scalars {
@@ -289,10 +288,10 @@ class HyperStruct {
 
   set scalars(scalars: Scalars) {
     this.#scalars = Object.freeze({ ...scalars });
-    this.#scalarsView?.set(Object.values(scalars));
+    this.#numbers?.set(Object.values(scalars), this.#first);
   }
 
   release(): void {
-    this.#hyperView = this.#scalarsView = undefined;
+    this.#numbers = undefined;
   }
 }

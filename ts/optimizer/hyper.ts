@@ -12,9 +12,9 @@ import {
   pick,
   refuseNames,
   resolve,
-  show,
   snake,
   synonym,
+  wrongKind,
 } from "../option.js";
 import { OfStep } from "../schedules/ofStep.js";
 
@@ -235,8 +235,10 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
       accepted[name] = accept(`${rule.name}: ${name}`, options[name]!, value);
       const slot = Object.keys(rule.addedState).find((slot) => rule.addedState[slot] === name);
       if (slot !== undefined && Boolean(accepted[name]) !== Boolean(hyper[name])) {
-        throw new TypeError(
-          `${rule.name}: ${name} must ${hyper[name] ? "not be 0" : "stay 0"}, because the optimizer was made ${hyper[name] ? "with" : "without"} ${slot}, got ${show(accepted[name])}; make a new optimizer to change it`,
+        throw wrongKind(
+          `${rule.name}: ${name} must ${hyper[name] ? "not be 0" : "stay 0"}, because the optimizer was made ${hyper[name] ? "with" : "without"} ${slot}`,
+          accepted[name],
+          "; make a new optimizer to change it",
         );
       }
     }

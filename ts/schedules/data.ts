@@ -1,6 +1,6 @@
 /** Makes schedules from data. */
 
-import { mapValues, noOption, show } from "../option.js";
+import { mapValues, noOption, show, wrongKind } from "../option.js";
 import { type Observed, Plateau } from "./plateau.js";
 import type { Schedule, ScheduleFactory } from "./schedule.js";
 import * as factories from "./index.js";
@@ -19,9 +19,7 @@ const MAX_DEPTH = 64;
 
 function scheduleIn(data: unknown, depth: number): Schedule {
   if (typeof data !== "object" || data === null || !("schedule" in data)) {
-    throw new TypeError(
-      `scheduleFrom: expected what a schedule's toJSON gave, such as { schedule: "stepLR", … }, got ${show(data)}`,
-    );
+    throw wrongKind(`scheduleFrom: expected what a schedule's toJSON gave, such as { schedule: "stepLR", … }`, data);
   }
   const { schedule: name, observed, ...options } = data as Record<string, unknown>;
   const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;

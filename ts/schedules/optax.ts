@@ -11,9 +11,10 @@ import {
   nonNegative,
   oneOf,
   type Option,
-  show,
   whole,
   within,
+  wrongKind,
+  wrongValue,
 } from "../option.js";
 import { inTurn, lerp, ordered, type Schedule, schedule, scheduleOption, times, tooSmallDivisors } from "./schedule.js";
 
@@ -331,11 +332,11 @@ function boundaries(): Option<Readonly<Record<number, number>>, string, undefine
     range,
     check(title, table) {
       if (typeof table !== "object" || table === null || Array.isArray(table)) {
-        throw new TypeError(`${title} must be ${range}, got ${show(table)}`);
+        throw wrongKind(`${title} must be ${range}`, table);
       }
       for (const [bound, scale] of Object.entries(table)) {
         if (!(Number.isInteger(Number(bound)) && Number(bound) >= 1)) {
-          throw new RangeError(`${title}: a boundary must be a whole number in [1, ∞), got ${show(bound)}`);
+          throw wrongValue(`${title}: a boundary must be a whole number in [1, ∞)`, bound);
         }
         nonNegative(0).check(`${title}[${bound}]`, scale);
       }

@@ -1,6 +1,6 @@
 /** `reduceLROnPlateau`: a schedule that follows an observed number, such as the loss. */
 
-import { type Chosen, isRecord, nonNegative, oneOf, refuseNames, show, unit, whole } from "../option.js";
+import { type Chosen, isRecord, nonNegative, oneOf, refuseNames, unit, whole, wrongKind } from "../option.js";
 import { complete, frozen, type Given, plain, Schedule, type ScheduleFactory } from "./schedule.js";
 
 const options = {
@@ -39,12 +39,11 @@ export interface Observed {
  */
 export function checkObserved(given: Observed): Observed {
   const title = "reduceLROnPlateau: observed";
-  if (!isRecord(given)) throw new TypeError(`${title} must be that of another schedule, got ${show(given)}`);
+  if (!isRecord(given)) throw wrongKind(`${title} must be that of another schedule`, given);
   const { rate, best, bad, cooling } = given;
   nonNegative(0).check(`${title}.rate`, rate);
   for (const [name, value] of Object.entries({ bad, cooling })) whole(0, 0, Infinity).check(`${title}.${name}`, value);
-  if (typeof best !== "number" || Number.isNaN(best))
-    throw new TypeError(`${title}.best must be a number, got ${show(best)}`);
+  if (typeof best !== "number" || Number.isNaN(best)) throw wrongKind(`${title}.best must be a number`, best);
   return Object.freeze({ rate, best, bad, cooling });
 }
 
@@ -79,7 +78,7 @@ export class Plateau extends Schedule {
    */
   observe(metric: number): void {
     if (typeof metric !== "number") {
-      throw new TypeError(`reduceLROnPlateau: what is observed must be a number, got ${show(metric)}`);
+      throw wrongKind("reduceLROnPlateau: what is observed must be a number", metric);
     }
     const { mode, factor, patience, threshold, thresholdMode, cooldown, minLr, eps } = this.options as Chosen<
       typeof options

@@ -14,6 +14,7 @@ import {
   resolve,
   show,
   type ValueOf,
+  wrongKind,
 } from "../option.js";
 import { OfStep } from "./ofStep.js";
 
@@ -152,7 +153,7 @@ export const scheduleOption: Option<Schedule, string, undefined> = {
   default: undefined,
   range: "a schedule",
   check(title, value) {
-    if (!(value instanceof Schedule)) throw new TypeError(`${title} must be a schedule, got ${show(value)}`);
+    if (!(value instanceof Schedule)) throw wrongKind(`${title} must be a schedule`, value);
   },
 };
 

@@ -11,10 +11,10 @@ import {
   oneOf,
   type Option,
   refuseNames,
-  show,
   unit,
   whole,
   within,
+  wrongKind,
 } from "../option.js";
 import { plateausIn } from "./plateau.js";
 import { inTurn, lerp, ordered, Schedule, schedule, scheduleOption, times, tooSmallDivisors } from "./schedule.js";
@@ -375,7 +375,7 @@ function factors(): Option<Schedule | ((step: number) => number), string, undefi
     range,
     check(title, value) {
       if (!isCallable(value) && !(value instanceof Schedule)) {
-        throw new TypeError(`${title} must be ${range}, got ${show(value)}`);
+        throw wrongKind(`${title} must be ${range}`, value);
       }
       // Its rate follows what it observes, and the product would need the rates of all steps.
       if (plateausIn(value).length > 0) {

@@ -2,7 +2,7 @@
 
 import type { Rule } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
-import { isRecord, mapValues, show } from "../option.js";
+import { isRecord, mapValues, wrongKind } from "../option.js";
 import { revived } from "../schedules/data.js";
 import { Schedule } from "../schedules/schedule.js";
 import type { TfjsGroup } from "./groups.js";
@@ -53,8 +53,7 @@ function toData(title: string, value: unknown): Data {
  * @throws a TypeError for anything but a record; the options themselves are not checked here.
  */
 export function optionsFrom(config: unknown): Values {
-  if (!isRecord(config))
-    throw new TypeError(`fromConfig: config must be what getConfig() returned, got ${show(config)}`);
+  if (!isRecord(config)) throw wrongKind("fromConfig: config must be what getConfig() returned", config);
   const { customObjects: _, ...data } = config; // TensorFlow.js adds it
   const options = revived(words(data)) as Record<string, any>;
   if (Array.isArray(options.groups)) options.groups = options.groups.map(withPattern);

@@ -19,7 +19,7 @@ import { type Inspect, shownAs } from "../optimizer/inspect.js";
 import { checkShape } from "../optimizer/params.js";
 import { AVERAGE } from "../optimizer/segment.js";
 import type { Counts, StepReport } from "../optimizer/step.js";
-import { show } from "../option.js";
+import { show, wrongValue } from "../option.js";
 import { INSPECT } from "../platform.js";
 import { configOf } from "./config.js";
 import { applyHyper, build, type Built } from "./core.js";
@@ -245,8 +245,9 @@ export abstract class TfjsOptimizer<Hyper = unknown> extends TfOptimizer {
     );
     const average = entry?.state.get(AVERAGE);
     if (average === undefined) {
-      throw new RangeError(
-        `${this.#rule.name}: average requires the option ema or swa, and a variable that the optimizer updates, got ${show(variable?.name)}`,
+      throw wrongValue(
+        `${this.#rule.name}: average requires the option ema or swa, and a variable that the optimizer updates`,
+        variable?.name,
       );
     }
     this.#averages.add(average);

@@ -12,7 +12,7 @@ import { LossScale } from "../optimizer/lossScale.js";
 import type { Counts } from "../optimizer/step.js";
 import { countsIn } from "../checkpoint/counts.js";
 import { exactNumbers, numberFrom } from "../checkpoint/json.js";
-import { count, isRecord, show, whole } from "../option.js";
+import { count, isRecord, show, whole, wrongKind, wrongValue } from "../option.js";
 import { revived } from "../schedules/data.js";
 import { checkObserved, type Observed, plateausOf } from "../schedules/plateau.js";
 import { plain } from "../schedules/schedule.js";
@@ -182,15 +182,12 @@ export async function readWeights(
   weights: readonly NamedTensor[],
 ): Promise<{ entries: Entry[]; counts: Counts }> {
   const title = `${rule.name}: setWeights`;
-  if (!Array.isArray(weights))
-    throw new TypeError(`${title}: weights must be a list of { name, tensor }, got ${show(weights)}`);
+  if (!Array.isArray(weights)) throw wrongKind(`${title}: weights must be a list of { name, tensor }`, weights);
   const checkAll = () => weights.forEach((weight, i) => checkWeight(`${title}: weights[${i}]`, weight));
   checkAll();
   const [first, ...rest] = weights as NamedTensor[];
   if (first?.name !== ITERATIONS) {
-    throw new RangeError(
-      `${title}: the first weight must be the number of steps, "${ITERATIONS}", got ${show(first?.name)}`,
-    );
+    throw wrongValue(`${title}: the first weight must be the number of steps, "${ITERATIONS}"`, first?.name);
   }
   if (first.tensor.size !== 1)
     throw new RangeError(`${title}: "${ITERATIONS}" must be one number, got shape ${show(first.tensor.shape)}`);
@@ -207,7 +204,7 @@ export async function readWeights(
     const slot = slotsOf(rule, groupOf(variable)).get(suffix);
     if (slot === undefined) {
       const known = [...slotsOf(rule, groupOf(variable)).keys()].map((name) => `/${name}`).join(", ") || "none";
-      throw new RangeError(`${title}: the name of a weight must end with one of ${known}, got ${show(name)}`);
+      throw wrongValue(`${title}: the name of a weight must end with one of ${known}`, name);
     }
     if (tensor.dtype !== "float32") throw new TypeError(`${title}: ${show(name)} must be float32, got ${tensor.dtype}`);
     if (tensor.size === 0) continue; // a variable without elements, which has no state here
@@ -224,9 +221,7 @@ export async function readWeights(
     const [usual, ...others] = [...slots].filter(([slot]) => !rule.shapes[slot]).map(([, { shape }]) => shape);
     const other = others.find((shape) => !sameShape(shape, usual!));
     if (other) {
-      throw new RangeError(
-        `${title}: the state of ${show(name)} must have one shape, got ${show(usual)} and ${show(other)}`,
-      );
+      throw wrongValue(`${title}: the state of ${show(name)} must have one shape`, usual, ` and ${show(other)}`);
     }
   }
   const counts = progress
@@ -273,7 +268,7 @@ export async function readWeights(
 function checkWeight(what: string, weight: unknown): void {
   const { name, tensor } = isRecord(weight) ? weight : {};
   if (typeof name !== "string" || !(tensor instanceof Tensor))
-    throw new TypeError(`${what} must be { name, tensor }, got ${show(weight)}`);
+    throw wrongKind(`${what} must be { name, tensor }`, weight);
   if (tensor.isDisposed)
     throw new RangeError(`${what}: ${show(name)} must have its values, got a tensor that is disposed`);
 }

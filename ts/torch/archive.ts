@@ -3,7 +3,7 @@
 import type { Shape } from "../arena/tensor.js";
 import { bytesOf } from "../checkpoint/loading.js";
 import { isTorchFile, isZip, refuseOtherFiles } from "../checkpoint/safetensors.js";
-import { show } from "../option.js";
+import { show, wrongValue } from "../option.js";
 import { encodeText } from "../platform.js";
 import { pickle, Stored, type Writable } from "./pickle.js";
 import { storageBytes, storageDtype, torchResolver } from "./rebuild.js";
@@ -44,7 +44,7 @@ function readLegacy(bytes: Uint8Array): Value {
   const number = unpickle(bytes, nothing);
   const version = unpickle(bytes, nothing, number.end);
   const machine = unpickle(bytes, nothing, version.end);
-  if (version.value !== 1001) throw new RangeError(`the file must be of version 1001, got ${show(version.value)}`);
+  if (version.value !== 1001) throw wrongValue("the file must be of version 1001", version.value);
   if (!isDict(machine.value) || machine.value.little_endian !== true) throw notLittleEndian();
 
   // The value precedes the storages. So it is read twice: once to find the sizes of the storages, and again with their
@@ -65,7 +65,7 @@ function readLegacy(bytes: Uint8Array): Value {
     machine.end,
   );
   const keys = unpickle(bytes, nothing, value.end);
-  if (!Array.isArray(keys.value)) throw new RangeError(`the file must list its storages, got ${show(keys.value)}`);
+  if (!Array.isArray(keys.value)) throw wrongValue("the file must list its storages", keys.value);
   const storages = new Map<string, Uint8Array>();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let at = keys.end;

@@ -6,7 +6,7 @@ import { largest } from "../math.js";
 import type { Group } from "../optimizer/group.js";
 import { areScheduled, type Values, valuesAt } from "../optimizer/hyper.js";
 import type { Optimizer } from "../optimizer/optimizer.js";
-import { camel, count, type Options, show, snake } from "../option.js";
+import { camel, count, type Options, show, snake, wrongValue } from "../option.js";
 import { type Stored, Tuple, type Writable } from "./pickle.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { type Dict, isDict, Opaque, type Value } from "./unpickle.js";
@@ -163,7 +163,7 @@ function pairParams(
 ): readonly (readonly [Tensor, string])[] {
   const keys = (params as Value[]).map((key) => {
     if (typeof key === "number" || typeof key === "string") return String(key);
-    throw new RangeError(`${title}.params must be numbers, got ${show(key)}`);
+    throw wrongValue(`${title}.params must be numbers`, key);
   });
   if (keys.length !== group.params.length) {
     report(`${title} has ${keys.length} params in the file, ${group.params.length} here`);
@@ -403,7 +403,7 @@ export function stateDict(optimizer: Optimizer, store: (numbers: Float32Array, s
     for (const name of unsupported) {
       const { default: needed } = optionsIn(optimizer)[name]!;
       if (values[name] !== needed)
-        throw new RangeError(`groups[${group}].${name} must be ${show(needed)} for PyTorch, got ${show(values[name])}`);
+        throw wrongValue(`groups[${group}].${name} must be ${show(needed)} for PyTorch`, values[name]);
     }
     const options = Object.entries(values)
       .filter(([name]) => !unsupported.includes(name) && !notInTorch.includes(name))

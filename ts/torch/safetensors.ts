@@ -3,7 +3,7 @@
 import { fileError, pathOf, versionOf, withFile } from "../checkpoint/files.js";
 import { asBytes } from "../checkpoint/loading.js";
 import { decode, readHeader } from "../checkpoint/safetensors.js";
-import { show } from "../option.js";
+import { show, wrongKind, wrongValue } from "../option.js";
 import { nodeModule, textDecoder } from "../platform.js";
 import { FileTensor, LazyBytes } from "./tensor.js";
 import { isDict, newDict } from "./unpickle.js";
@@ -43,7 +43,7 @@ export function readSafetensors(
 ): Safetensors {
   const title = "readSafetensors";
   if (index === undefined) return titled(title, () => parseSafetensors(asBytes(title, file)));
-  if (!isDict(file)) throw new TypeError(`${title}: files must be bytes by the names in the index, got ${show(file)}`);
+  if (!isDict(file)) throw wrongKind(`${title}: files must be bytes by the names in the index`, file);
   return titled(title, () => {
     const shards = shardsIn(index);
     return joinShards(shards, (name) => {
@@ -144,16 +144,16 @@ function shardsIn(index: string | object): ReadonlyMap<string, string> {
     try {
       data = JSON.parse(index);
     } catch {
-      throw new RangeError(`the index must be JSON, got ${show(index)}`);
+      throw wrongValue("the index must be JSON", index);
     }
   }
   const map: unknown = isDict(data) ? data.weight_map : undefined;
-  if (!isDict(map)) throw new RangeError(`the index must have weight_map, the file of each tensor, got ${show(map)}`);
+  if (!isDict(map)) throw wrongValue("the index must have weight_map, the file of each tensor", map);
   const files = new Map<string, string>();
   for (const [name, file] of Object.entries(map)) {
     // Files must be in the folder of the index. A name with a path is refused.
     if (typeof file !== "string" || file === "" || file.startsWith(".") || /[/\\:]/.test(file)) {
-      throw new RangeError(`the index must name files in its folder, got ${show(file)} for ${show(name)}`);
+      throw wrongValue("the index must name files in its folder", file, ` for ${show(name)}`);
     }
     files.set(name, file);
   }

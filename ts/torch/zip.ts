@@ -3,7 +3,7 @@
 import { crc32 } from "../checkpoint/crc32.js";
 import { concat } from "../checkpoint/files.js";
 import { roundUp, sum } from "../math.js";
-import { show } from "../option.js";
+import { show, wrongValue } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
 
 const LOCAL = 0x04034b50;
@@ -60,7 +60,7 @@ export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
     total += size;
     if (total > bytes.length) throw new RangeError(`the archive's files must not overlap, got ${total} bytes of them`);
     const content = bytes.subarray(start, start + size);
-    if (files.has(name)) throw new RangeError(`the archive must hold each file once, got ${show(name)} twice`);
+    if (files.has(name)) throw wrongValue("the archive must hold each file once", name, " twice");
     if (crc32(content) !== crc)
       throw new RangeError(`${show(name)} is damaged: its checksum is not the one in the archive`);
     files.set(name, content);
