@@ -3,7 +3,7 @@
 import { hasCommonScalars, sharedOptions, type Scalars } from "../optimizer/definition.js";
 import type { Values } from "../optimizer/hyper.js";
 import { tensorsOf } from "../optimizer/params.js";
-import { defaults, flag, isRecord, type Options, show, whole, wrongValue } from "../option.js";
+import { defaults, flag, isRecord, type Option, type Options, show, whole, wrongValue } from "../option.js";
 import type { Checkpointable } from "../optimizer/checkpointable.js";
 import { checkObserved, type Observed, plateausOf } from "../schedules/plateau.js";
 import { countsIn } from "./counts.js";
@@ -157,34 +157,30 @@ interface SavedTensors {
 
 /** Reads the progress of each group. */
 function groupsIn({ counts, lists, placeOf }: SavedTensors, optimizer: Checkpointable, report: Report) {
-  const { since, joined, isDue, scalars } = lists;
+  const { since, scalars } = lists;
   const { rule, separate } = optimizer.internals;
   const common = hasCommonScalars(rule) ? tensorsOf(optimizer.groups).map(placeOf).find(Boolean) : undefined;
+  const read = <Value>(name: "since" | "joined" | "isDue", place: Place, missing: Value, { check }: Option): Value => {
+    const own = itemAt(lists[name], place, missing);
+    check(titleAt(name, lists[name], place), own);
+    return own as Value;
+  };
   // A tensor that is not in the file keeps the steps that it has made in the program, at most as many as the file has.
   const kept = (steps: number) => Math.max(0, counts.steps - (optimizer.steps - steps));
   return optimizer.groups.map((group, i) => {
     const places = group.params.map(placeOf);
     const segments = group.segmentOfEach;
     const [first] = places.filter((place) => place !== undefined);
-    const dues = places.map((place) => {
-      if (!place) return false;
-      const own = itemAt(isDue, place, true);
-      flag(true).check(titleAt("isDue", isDue, place), own);
-      return own as boolean;
-    });
+    const dues = places.map((place) => place !== undefined && read("isDue", place, true, flag(true)));
     const ownJoined = places.map((place, k) => {
       if (!place) return kept(segments?.[k]!.joined ?? 0);
       // Files of earlier versions have no `joined`. In those, a number in `since` means that the whole group joined then.
-      const own = itemAt(joined, place, isListed(since, place) ? 0 : itemAt(since, place, 0));
-      whole(0, 0, counts.steps).check(titleAt("joined", joined, place), own);
-      return own as number;
+      const missing = isListed(since, place) ? 0 : itemAt(since, place, 0);
+      return read("joined", place, missing as number, whole(0, 0, counts.steps));
     });
-    const ownSince = places.map((place, k) => {
-      if (!place) return kept(segments?.[k]!.since ?? 0);
-      const own = itemAt(since, place, 0);
-      whole(0, ownJoined[k]!, counts.steps).check(titleAt("since", since, place), own);
-      return own as number;
-    });
+    const ownSince = places.map((place, k) =>
+      place ? read("since", place, 0, whole(0, ownJoined[k]!, counts.steps)) : kept(segments?.[k]!.since ?? 0),
+    );
     const ownScalars = places.map((place) => (place ? itemAt(scalars, place) : exactNumbers(group.scalars[0]!)));
     const differ = (items: readonly unknown[]) => new Set(items.map((item) => JSON.stringify(item))).size > 1;
     const isSeparate =
