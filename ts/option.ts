@@ -335,15 +335,15 @@ export function refuseNames<Owner extends object>(
   }
 }
 
-/** The error for a value of a wrong kind. `expected` says what the value must be. */
-export const wrongKind = (expected: string, got: unknown, remedy = ""): TypeError =>
-  new TypeError(mismatch(expected, got, remedy));
+/** The error for a value of a wrong kind. `expected` says what it must be, and `rest` ends the sentence: a detail, the remedy. */
+export const wrongKind = (expected: string, got: unknown, rest = ""): TypeError =>
+  new TypeError(mismatch(expected, got, rest));
 
 /** The error for a value of the right kind that is not allowed. */
-export const wrongValue = (expected: string, got: unknown, remedy = ""): RangeError =>
-  new RangeError(mismatch(expected, got, remedy));
+export const wrongValue = (expected: string, got: unknown, rest = ""): RangeError =>
+  new RangeError(mismatch(expected, got, rest));
 
-const mismatch = (expected: string, got: unknown, remedy: string) => `${expected}, got ${show(got)}${remedy}`;
+const mismatch = (expected: string, got: unknown, rest: string) => `${expected}, got ${show(got)}${rest}`;
 
 /** The error for an unknown name, which suggests the most similar one. */
 export function noOption(title: string, path: string, name: string, names: readonly string[], kind = "option") {

@@ -98,7 +98,7 @@ export function asBytes(title: string, file: unknown): Uint8Array {
   let remedy = "";
   if (typeof file === "string") remedy = "; read the file first, such as with readFileSync(path)";
   if (classOf(file) === "Promise") remedy = "; await it";
-  if (!isBytes(file)) throw wrongKind(`${expected}`, file, remedy);
+  if (!isBytes(file)) throw wrongKind(expected, file, remedy);
   const [buffer, at] = ArrayBuffer.isView(file) ? [file.buffer, file.byteOffset] : [file, 0];
   try {
     return new Uint8Array(buffer, at, file.byteLength);

@@ -306,7 +306,7 @@ export class Solver<Hyper = unknown> {
   /** The contents of a state that this solver made. */
   #contents(method: string, state: SolverState<Hyper>): Contents {
     const title = `${this.#rule.name}: ${method}: state must be what init(params) returned`;
-    if (!(state instanceof SolverState)) throw wrongKind(`${title}`, state);
+    if (!(state instanceof SolverState)) throw wrongKind(title, state);
     const contents = state.contents(method);
     if (contents.solver === this) return contents;
     const { name } = contents.optimizer.internals.rule;

@@ -68,7 +68,7 @@ const expected = "must be tensors, by name or in a list, or a list of groups { p
 
 /** The tensors of a record or a list, or else a TypeError or RangeError that begins with `expected`. */
 export function listTensors(expected: string, params: Tensors, mayBeEmpty = false): readonly Tensor[] {
-  if (!isList(params) && !isRecord(params)) throw wrongKind(`${expected}`, params);
+  if (!isList(params) && !isRecord(params)) throw wrongKind(expected, params);
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
   if ((params as unknown) instanceof Arena) throw new TypeError(`${expected}, got an arena; write arena.tensors()`);
   const tensors: readonly Tensor[] = isList(params) ? Array.from(params) : Object.values(params);
@@ -79,7 +79,7 @@ export function listTensors(expected: string, params: Tensors, mayBeEmpty = fals
   for (const tensor of tensors) {
     if (!isTensor(tensor)) {
       const remedy = isRecord(tensor) && !isGroup(tensor) ? '; records are not nested: name a tensor "layer.w"' : "";
-      throw wrongKind(`${expected}`, tensor, ` among them${remedy}`);
+      throw wrongKind(expected, tensor, ` among them${remedy}`);
     }
   }
   return Object.freeze(tensors);
