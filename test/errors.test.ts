@@ -186,6 +186,10 @@ describe("hyper", () => {
     const replace = () => ((owner as any).hyper = { lr: 1 });
     const message = `${name}: hyper is always the same object; write its properties, such as hyper.${option}`;
     refuses(arena, replace, TypeError, message);
+    const group = "internals" in owner ? owner.groups[0] : owner;
+    refuses(arena, () => ((group as any).hyper = { lr: 1 }), TypeError, message);
+    refuses(arena, () => ((group as any)[option] = 1), TypeError, `write group.hyper.${option}`);
+    refuses(arena, () => ((group as any).params = [w]), TypeError, "params");
   });
 
   test("momentum cannot be switched on or off later", () => {
@@ -254,6 +258,13 @@ describe("params", () => {
     ["an optimizer", adam([w]), RangeError, `adam: params ${expected}, got an object (Optimizer) without any`],
     ["a map", new Map([["w", w]]), TypeError, `adam: params ${expected}, got an object (Map)`],
     ["a hole", [w, , b], TypeError, `adam: params ${expected}, got undefined among them`],
+    ["4 billion holes", new Array(2 ** 32 - 1), TypeError, `adam: params ${expected}, got undefined among them`],
+    [
+      "4 billion holes after a tensor",
+      Object.assign([w], { length: 2 ** 32 - 1 }),
+      TypeError,
+      `adam: params ${expected}, got undefined among them`,
+    ],
     ["an array", [new Float32Array(4)], TypeError, `adam: params ${expected}, got an object (Float32Array) among them`],
     [
       "a group among tensors",

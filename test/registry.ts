@@ -34,7 +34,7 @@ export function another({ default: value, range }: Option): unknown {
   if (typeof value === "boolean") return !value;
   if (typeof value === "string") return JSON.parse(range.split(" or ")[1]!);
   const next = (x: number, i: number) => {
-    if (range === "[1, ∞)") return x === 1 ? 2 : Math.ceil(x / 4);
+    if (range.startsWith("[1, ")) return x === 1 ? 2 : Math.ceil(x / 4);
     if (range === "[0, ∞)") return [0.02, 0.03][i];
     if (/^\[0, \d{2,}/.test(range)) return x + 1;
     return range.endsWith("1)") || range.endsWith("1]") ? [0.8, 0.95, 0.9][i] : x * 0.9;

@@ -268,6 +268,7 @@ describe("options as data", () => {
 
   test("the present hyper-parameters of groups", () => {
     const optimizer = sgd({ lr: 0.1, groups: [{ variables: ["a"], momentum: 0.9 }, { variables: ["b"] }] });
+    expect(() => ((optimizer.groups[0] as any).hyper = { lr: 1 })).toThrow("hyper is always the same object");
     optimizer.groups[0]!.hyper.lr = 0.5;
     optimizer.groups[2]!.hyper.lr = 0.2;
     const groups = [

@@ -36,8 +36,10 @@ const module: Option<Whole | undefined, string, undefined> = {
   default: undefined,
   range: "a WebAssembly.Module or bytes",
   check(title, value) {
-    if (isModule(value) || classOf(value) === "ArrayBuffer" || ArrayBuffer.isView(value)) return;
-    throw wrongKind(`${title} must be a WebAssembly.Module, or the bytes of the package's kernels.wasm`, value);
+    const isBuffer = classOf(value) === "ArrayBuffer" || ArrayBuffer.isView(value);
+    if (isModule(value) || (isBuffer && (value as unknown as BufferSource).byteLength > 0)) return;
+    const expected = `${title} must be a WebAssembly.Module, or the bytes of the package's kernels.wasm`;
+    throw isBuffer ? new TypeError(`${expected}, got an empty or transferred buffer`) : wrongKind(expected, value);
   },
 };
 

@@ -33,21 +33,34 @@ export interface State {
 
 export class History<Hyper> implements CheckpointableGroup {
   readonly params: readonly Tensor[];
-  readonly hyper: Hyper;
   readonly fixed: Values;
+  readonly #hyper: Hyper;
   readonly #vectors: Vectors;
   readonly #size: number;
-  state: State;
+  #state: State;
 
   /** @param size the largest number of pairs */
   constructor(params: readonly Tensor[], hyper: Hyper, fixed: Values, vectors: Vectors, size: number) {
     this.params = params;
-    this.hyper = hyper;
+    this.#hyper = hyper;
     this.fixed = fixed;
     this.#vectors = vectors;
     this.#size = size;
     const [direction, gradient] = vectors.allocated as [Vector, Vector];
-    this.state = { iterations: 0, evaluations: 0, t: 0, direction, gradient, pairs: [], hDiag: 1 };
+    this.#state = { iterations: 0, evaluations: 0, t: 0, direction, gradient, pairs: [], hDiag: 1 };
+    Object.freeze(this);
+  }
+
+  get hyper(): Hyper {
+    return this.#hyper;
+  }
+
+  get state(): State {
+    return this.#state;
+  }
+
+  set state(state: State) {
+    this.#state = state;
   }
 
   /** The text that Node's `console.log` shows. */

@@ -3,17 +3,9 @@
 import type { Arena } from "../arena/arena.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver } from "../optimizer/closure.js";
 import { groupOptions } from "../optimizer/definition.js";
-import {
-  type LiveOptions,
-  liveHyper,
-  refusing,
-  replaced,
-  resolveOptions,
-  type Values,
-  valuesAt,
-} from "../optimizer/hyper.js";
+import { type LiveOptions, liveHyper, refusing, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, named, type Tensors } from "../optimizer/params.js";
-import { count, flag, nonNegative, oneOf, refuseNames } from "../option.js";
+import { count, flag, nonNegative, oneOf, refuseNames, whole } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Scheduled } from "../rule.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -39,7 +31,7 @@ export interface LBFGSOptions extends Partial<LBFGSHyper> {
    * `maxIter * 5 / 4`, rounded down.
    */
   maxEval?: number;
-  /** The largest number of past changes of the gradient that are kept. A whole number in [1, ∞). Default: 100. */
+  /** The largest number of past changes of the gradient that are kept. A whole number in [1, 100000]. Default: 100. */
   historySize?: number;
   /** The line search. "none": the step length is `lr`. "strong_wolfe": a line search finds a point where the loss has decreased enough and the slope is less steep. Default: "none". */
   lineSearchFn?: "none" | "strong_wolfe";
@@ -53,7 +45,7 @@ const rule = {
   fixed: {
     maxIter: count(20, 1),
     maxEval: count(undefined, 1),
-    historySize: count(100, 1),
+    historySize: whole(100, 1, 100000),
     lineSearchFn: oneOf("none", "strong_wolfe"),
     maximize: flag(false),
   },
@@ -118,7 +110,8 @@ export class LBFGS extends Checkpointable {
     const { hyper, stage } = liveHyper(rule, values, () => arena.internals(rule.name));
     this.#stage = stage;
     const fixed = { maxIter, maxEval, historySize, lineSearchFn, maximize };
-    this.#history = new History(tensors, hyper as unknown as LBFGSHyper, fixed, this.#vectors, historySize);
+    const Group = refusing(History<LBFGSHyper>, rule, "group");
+    this.#history = new Group(tensors, hyper as unknown as LBFGSHyper, fixed, this.#vectors, historySize);
     this.#groups = Object.freeze([this.#history]);
     Object.freeze(this);
   }
@@ -136,11 +129,6 @@ export class LBFGS extends Checkpointable {
   /** The live options. A change takes effect at the next step. A wrong value is an error and changes nothing. */
   get hyper(): LBFGSHyper {
     return this.groups[0].hyper;
-  }
-
-  /** @internal */
-  set hyper(_: never) {
-    replaced(rule);
   }
 
   /**

@@ -10,7 +10,7 @@ import { count, pick } from "../option.js";
 import { INSPECT } from "../platform.js";
 import type { Schedule } from "../schedules/schedule.js";
 import type { Rule, Scalars } from "./definition.js";
-import { areScheduled, fields, liveHyper, replaced, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
+import { areScheduled, fields, liveHyper, type Values, type Variant, valuesAt, variantOf } from "./hyper.js";
 import { groupContents, type Inspect, shownAs } from "./inspect.js";
 import { arrayBytes, extent, Segment, segmentsOf, STRUCT_BYTES } from "./segment.js";
 
@@ -150,11 +150,6 @@ export class Group<Hyper = any> {
   /** The live hyper-parameters: a change takes effect at the next step. A wrong value is an error and changes nothing. */
   get hyper(): Hyper {
     return this.#hyper;
-  }
-
-  /** @internal */
-  set hyper(_: never) {
-    replaced(this.#rule);
   }
 
   /** The hyper-parameters now, for any step. @internal */

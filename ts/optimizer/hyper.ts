@@ -263,12 +263,6 @@ export function liveHyper(rule: Optioned, values: Values, beforeChange: () => vo
   return { hyper: proxy, stage };
 }
 
-/** Throws the error for hyper-parameters that a program replaces together. */
-export function replaced({ name, hyper }: Optioned): never {
-  const [first] = Object.keys(hyper);
-  throw new TypeError(`${name}: hyper is always the same object; write its properties, such as hyper.${first}`);
-}
-
 type Class = new (...args: any[]) => any;
 
 /** The classes that `refusing` made, by rule and by the class that they extend. */
@@ -295,7 +289,7 @@ type Refused = Pick<Optioned, "name" | "hyper" | "fixed">;
 export const fixedOptions = (rule: Optioned): object => ({ ...rule.fixed, ...sharedOptions });
 
 /**
- * Defines the errors of `refusing` in a prototype.
+ * Defines the errors of `refusing` in a prototype, or in an object. Its property `hyper` cannot be replaced then.
  * @param owner the variable whose property `hyper` has the hyper-parameters
  * @param fixed the options that cannot change
  */
@@ -310,6 +304,13 @@ export function refuseOptions(prototype: object, rule: Refused, owner: string, f
     if (here in hyper || here in prototype) define(name, `is called ${here} here; write ${place}.${here}`);
   }
   for (const name of Object.keys(fixed)) define(name, FIXED, false);
+  const property = (of: object) => Object.getOwnPropertyDescriptor(of, "hyper");
+  const { value, get = () => value } = (property(prototype) ?? property(Object.getPrototypeOf(prototype)))!;
+  const set = () => {
+    const [first] = Object.keys(hyper);
+    throw new TypeError(`${rule.name}: hyper is always the same object; write its properties, such as hyper.${first}`);
+  };
+  Object.defineProperty(prototype, "hyper", { get, set });
 }
 
 /** Names of other libraries, and the names here: of hyper-parameters, and of the owner's properties. */

@@ -10,7 +10,7 @@ import { Checkpointable } from "./checkpointable.js";
 import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver, EVALUATE } from "./closure.js";
 import { hasCommonScalars, type Rule } from "./definition.js";
 import { Group, type Plan, planGroup } from "./group.js";
-import { refusing, replaced, resolveAll, resolveGroup, type Values } from "./hyper.js";
+import { refusing, resolveAll, resolveGroup, type Values } from "./hyper.js";
 import {
   checkShape,
   commonArena,
@@ -212,11 +212,6 @@ export class Optimizer<
     if (length > 1)
       throw new TypeError(`${this.#rule.name}: there are ${length} groups, each with its own groups[i].hyper`);
     return this.#groups[0]!.hyper;
-  }
-
-  /** @internal */
-  set hyper(_: never) {
-    replaced(this.#rule);
   }
 
   /**

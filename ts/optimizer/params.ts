@@ -44,7 +44,8 @@ export function listGroups(rule: Rule, params: Params<object>): Given[] {
       `${rule.name}: groups must be a list, [{ params, ...options }], got one group outside of a list`,
     );
   }
-  if (!(isList(params) && params.some(isGroup))) {
+  // Lists are read up to the first wrong item, because a list of holes may be long.
+  if (!(isList(params) && isGroup(params.find((item) => !isTensor(item))))) {
     return [{ tensors: listTensors(`${rule.name}: params ${expected}`, params as Tensors), options: {}, path: "" }];
   }
   return Array.from<unknown, Given>(params, (item, index) => listGroup(rule, item, index));
@@ -71,16 +72,15 @@ export function listTensors(expected: string, params: Tensors, mayBeEmpty = fals
   if (!isList(params) && !isRecord(params)) throw wrongKind(expected, params);
   if (params instanceof Tensor) throw new TypeError(`${expected}, got one tensor; write [${params.name}]`);
   if ((params as unknown) instanceof Arena) throw new TypeError(`${expected}, got an arena; write arena.tensors()`);
-  const tensors: readonly Tensor[] = isList(params) ? Array.from(params) : Object.values(params);
+  const given: readonly unknown[] = isList(params) ? params : Object.values(params);
+  const tensors = Array.from(given, (tensor) => {
+    if (isTensor(tensor)) return tensor;
+    const remedy = isRecord(tensor) && !isGroup(tensor) ? '; records are not nested: name a tensor "layer.w"' : "";
+    throw wrongKind(expected, tensor, ` among them${remedy}`);
+  });
   if (tensors.length === 0 && !mayBeEmpty) {
     const got = isList(params) || isPlain(params) ? "none" : `${show(params)} without any`;
     throw new RangeError(`${expected}, got ${got}`);
-  }
-  for (const tensor of tensors) {
-    if (!isTensor(tensor)) {
-      const remedy = isRecord(tensor) && !isGroup(tensor) ? '; records are not nested: name a tensor "layer.w"' : "";
-      throw wrongKind(expected, tensor, ` among them${remedy}`);
-    }
   }
   return Object.freeze(tensors);
 }

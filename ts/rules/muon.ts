@@ -2,7 +2,7 @@ import { kernels } from "../kernels/muon.js";
 import * as matrix from "../kernels/matrix.js";
 import { planProgram } from "../matrix/program.js";
 import { SQRT_MIN_NORMAL_F32 } from "../matrix/matrices.js";
-import { count, finite, flag, nonNegative, oneOf, unit } from "../option.js";
+import { finite, flag, nonNegative, oneOf, unit, whole } from "../option.js";
 import { elementsIn, type Shape } from "../arena/tensor.js";
 import { rule } from "../rule.js";
 
@@ -51,7 +51,7 @@ export const muon = rule("muon", {
   },
   fixed: {
     /** Number of Newton-Schulz iterations. */
-    nsSteps: count(5, 1),
+    nsSteps: whole(5, 1, 99),
     /** The factor of the learning rate, `ratio`. "original": the root of rows over columns, at least 1. "match_rms_adamw": 0.2 times the root of the larger of both, which makes steps as long as AdamW's. */
     adjustLr: oneOf("original", "match_rms_adamw"),
     /** Whether rows are inputs and columns are outputs, as in Optax and Keras. It changes the factor of the learning rate. A tensor of more than two dimensions then has its outputs in the last dimension instead of the first. */

@@ -161,7 +161,7 @@ function pairParams(
   report: Report,
   rename: (name: string) => string,
 ): readonly (readonly [Tensor, string])[] {
-  const keys = (params as Value[]).map((key) => {
+  const keys = Array.from(params as Value[], (key) => {
     if (typeof key === "number" || typeof key === "string") return String(key);
     throw wrongValue(`${title}.params must be numbers`, key);
   });
@@ -170,10 +170,10 @@ function pairParams(
   }
   // PyTorch from 2.6 on can keep names: they tell more than the order.
   const names =
-    Array.isArray(given) && given.every((name) => typeof name === "string")
+    Array.isArray(given) && given.length === keys.length && given.every((name) => typeof name === "string")
       ? given.map((name) => rename(name as string))
       : undefined;
-  if (names === undefined || names.length !== keys.length) {
+  if (names === undefined) {
     return group.params.slice(0, keys.length).map((tensor, i) => [tensor, keys[i]!]);
   }
   const places = new Map(names.map((name, i) => [name, i]));
