@@ -5,10 +5,14 @@ import { createContext, runInContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { attachArena, createArenaSync } from "../ts/arena/arena.js";
-import { load, save } from "../ts/checkpoint/index.js";
+import { load, save, saveFile } from "../ts/checkpoint/index.js";
+import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { root } from "../scripts/project.mjs";
 import { adamw, sgd } from "../ts/rules/index.js";
+import { scheduleFrom } from "../ts/schedules/data.js";
 import * as schedules from "../ts/schedules/index.js";
+import { lookahead } from "../ts/wrappers/lookahead.js";
+import { sam } from "../ts/wrappers/sam.js";
 import { factories } from "./registry.js";
 import { small, smallArena } from "./small.js";
 
@@ -77,7 +81,7 @@ describe("options", () => {
     }
   });
 
-  test("a proxy that was revoked is neither options nor params", () => {
+  test("a proxy that was revoked is neither options nor params, an optimizer nor a path", async () => {
     const { proxy, revoke } = Proxy.revocable<object>({}, {});
     revoke();
     const list = Proxy.revocable<object[]>([], {});
@@ -99,6 +103,15 @@ describe("options", () => {
       expect(() => optimizer.average(value)).toThrow(
         "adamw: average: an object (no class) is not among the parameters",
       );
+      expect(() => lbfgs([w], value)).toThrow("lbfgs: options must be an object");
+      expect(() => scheduleFrom(value)).toThrow("scheduleFrom: expected what a schedule's toJSON gave");
+      expect(() => lookahead(value)).toThrow("lookahead: expected an optimizer that can be wrapped");
+      expect(() => sam(value)).toThrow("sam: expected an optimizer that can be wrapped");
+      expect(() => save([w], value)).toThrow("save: expected an optimizer");
+      expect(() => save([w], optimizer, value)).toThrow("save: extra must be what JSON can hold");
+      expect(() => load(save([w]), [w], value)).toThrow("load: expected an optimizer");
+      expect(() => load(save([w]), [w], undefined, value)).toThrow("load: options must be an object");
+      await expect(saveFile(value, [w])).rejects.toThrow("saveFile: path, the first argument, must be a path");
     }
   });
 

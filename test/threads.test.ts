@@ -12,6 +12,7 @@ import threads, { type Worker } from "node:worker_threads";
 import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { root } from "../scripts/project.mjs";
 import { type Arena, type ArenaOptions, attachArena, createArena, createArenaSync } from "../ts/arena/arena.js";
+import { load, save } from "../ts/checkpoint/index.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { adamw, lamb, muon, sgd } from "../ts/rules/index.js";
 import { reduceLROnPlateau } from "../ts/schedules/index.js";
@@ -19,6 +20,7 @@ import type { Tensor } from "../ts/arena/tensor.js";
 import { lookahead } from "../ts/wrappers/lookahead.js";
 import { sam } from "../ts/wrappers/sam.js";
 import { numbers } from "./harness.js";
+import { smallArena } from "./small.js";
 
 async function open(options: ArenaOptions): Promise<Arena> {
   const arena = await createArena({ maxBytes: 2 ** 29, ...options });
@@ -362,6 +364,19 @@ describe("an arena shared with another thread", () => {
     expect(new Set(w.data)).toEqual(new Set([-3]));
   });
 
+  test("a schedule and rename cannot step or save", () => {
+    const arena = smallArena();
+    const w = arena.tensor("w", [4]);
+    const optimizer = sgd([w], { lr: 1 });
+    const bytes = save([w], optimizer);
+    const message =
+      "another step, save or load is running in this arena, and only one can run at a time, so a schedule";
+    const rename = () => `${optimizer.step()}`;
+    expect(() => load(bytes, [w], optimizer, { rename })).toThrow(`sgd: ${message}`);
+    optimizer.hyper.lr = () => save([w], optimizer).length;
+    expect(() => optimizer.step()).toThrow(`save: ${message}`);
+  });
+
   test("cannot be stepped by both threads at once", async () => {
     const { arena, w, ask } = await pair();
     const optimizer = sgd([w], { lr: 1 });
@@ -370,7 +385,7 @@ describe("an arena shared with another thread", () => {
     const refused = ask("optimizer.step()");
     while (performance.now() < end);
     const message =
-      "sgd: another step is running in this arena, and only one can run at a time; if the thread that called it has ended, make a new arena";
+      "sgd: another step, save or load is running in this arena, and only one can run at a time, so a schedule or rename cannot call another; if the thread that called it has ended, make a new arena";
     await running;
     const first = await refused;
     // Timing decides whether the step is refused. The message is always the same.

@@ -2,7 +2,7 @@
 
 import { sum } from "../math.js";
 import { encodeText, nodeModule, type NodeStats } from "../platform.js";
-import { show, wrongKind } from "../option.js";
+import { isRevoked, show, wrongKind } from "../option.js";
 import { crc32, hex } from "./crc32.js";
 
 /** A file that is open for reading. */
@@ -83,7 +83,7 @@ export async function withFile<Result>(
 /** The path in a URL, or the path itself. */
 export function pathOf(title: string, path: unknown): string {
   if (typeof path === "string" && path !== "") return path;
-  const { href } = Object(path) as { href?: unknown };
+  const { href } = (isRevoked(path) ? {} : Object(path)) as { href?: unknown };
   if (typeof href !== "string") {
     throw wrongKind(`${title}: path, the first argument, must be a path or a file: URL`, path);
   }

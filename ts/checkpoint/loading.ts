@@ -10,6 +10,7 @@ import {
   flag,
   isCallable,
   isRecord,
+  isRevoked,
   type Option,
   type Options,
   resolve,
@@ -65,9 +66,11 @@ export function listModel(title: string, model: Tensors): ReadonlyMap<string, Te
   return tensors;
 }
 
+const isOptimizer = (value: unknown) => !isRevoked(value) && value instanceof Checkpointable;
+
 /** Throws a TypeError for a second optimizer, given as the argument after the first. */
 export function refuseSecond(title: string, given: unknown): void {
-  if (!(given instanceof Checkpointable)) return;
+  if (!isOptimizer(given)) return;
   throw new TypeError(
     `${title}: one optimizer at a time, got two; save and load each with its own tensors, such as ([model.w], muonOpt) and ([model.b], adamwOpt)`,
   );
@@ -79,8 +82,7 @@ export const shapeOf = (optimizer: Checkpointable, slot: string, { shape }: Tens
 
 /** Throws unless this is an optimizer whose parameters are those of training, not of `eval()` or `perturb()`. */
 export function checkOptimizer(title: string, optimizer: Checkpointable): void {
-  if (!(optimizer instanceof Checkpointable))
-    throw wrongKind(`${title}: expected an optimizer, such as adamw(model)`, optimizer);
+  if (!isOptimizer(optimizer)) throw wrongKind(`${title}: expected an optimizer, such as adamw(model)`, optimizer);
   optimizer.internals.checkTraining(title);
 }
 

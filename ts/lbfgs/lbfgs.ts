@@ -5,7 +5,7 @@ import { type AsyncClosure, type Closure, type ClosureComputation, ClosureDriver
 import { groupOptions } from "../optimizer/definition.js";
 import { type LiveOptions, liveHyper, refusing, resolveOptions, type Values, valuesAt } from "../optimizer/hyper.js";
 import { commonArena, listTensors, named, type Tensors } from "../optimizer/params.js";
-import { count, flag, nonNegative, oneOf, refuseNames, whole } from "../option.js";
+import { count, flag, isRecord, nonNegative, oneOf, refuseNames, whole } from "../option.js";
 import { Checkpointable, type CheckpointableGroup } from "../optimizer/checkpointable.js";
 import type { Scheduled } from "../rule.js";
 import type { Tensor } from "../arena/tensor.js";
@@ -89,7 +89,9 @@ export class LBFGS extends Checkpointable {
     super();
     const tensors = listTensors("lbfgs: params must be tensors, by name or in a list; there are no groups", params);
     const arena = commonArena("lbfgs", tensors);
-    const refused = Object.keys(groupOptions).find((name) => !(name in rule.fixed) && name in Object(options));
+    const refused = Object.keys(groupOptions).find(
+      (name) => !(name in rule.fixed) && isRecord(options) && name in options,
+    );
     if (refused !== undefined) {
       throw new TypeError(
         `lbfgs: there is no ${refused}, because L-BFGS cannot keep parameters within bounds; use another optimizer, such as adam, or write the parameter as a function of another, such as exp(x)`,

@@ -1,6 +1,6 @@
 /** Makes schedules from data. */
 
-import { mapValues, noOption, show, wrongKind } from "../option.js";
+import { isRecord, mapValues, noOption, show, wrongKind } from "../option.js";
 import { type Observed, Plateau } from "./plateau.js";
 import type { Schedule, ScheduleFactory } from "./schedule.js";
 import * as factories from "./index.js";
@@ -18,10 +18,10 @@ export function scheduleFrom(data: unknown): Schedule {
 const MAX_DEPTH = 64;
 
 function scheduleIn(data: unknown, depth: number): Schedule {
-  if (typeof data !== "object" || data === null || !("schedule" in data)) {
+  if (!isRecord(data) || !("schedule" in data)) {
     throw wrongKind(`scheduleFrom: expected what a schedule's toJSON gave, such as { schedule: "stepLR", … }`, data);
   }
-  const { schedule: name, observed, ...options } = data as Record<string, unknown>;
+  const { schedule: name, observed, ...options } = data;
   const all = factories as unknown as Readonly<Record<string, ScheduleFactory>>;
   if (typeof name !== "string" || !Object.hasOwn(all, name)) {
     throw noOption("scheduleFrom", "", typeof name === "string" ? name : show(name), Object.keys(all), "schedule");
