@@ -151,16 +151,16 @@ async function bundled(contents: string, type: "module" | "commonjs" = "module")
 
 /** The bytes that rules may take, gzipped: a simple one takes fewer, so that a larger one may take more. */
 const RULES = 450 * factories.length;
-const EVERYTHING = 65_150 + RULES;
+const EVERYTHING = 65_400 + RULES;
 
 test.each([
-  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_300],
-  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 27_900],
+  ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_450],
+  ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_050],
   ["everything", `export * from "downhill"`, EVERYTHING],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 79_350 + RULES],
-  ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 58_450 + RULES],
-  ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 30_900],
-  ["everything for jax-js", `export * from "downhill/jax"`, 47_250 + RULES],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 79_500 + RULES],
+  ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 58_700 + RULES],
+  ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_050],
+  ["everything for jax-js", `export * from "downhill/jax"`, 47_450 + RULES],
 ])("%s: its size, gzipped, is within its budget", async (_, program, budget) => {
   expect(gzipSync(await bundled(program)).length).toBeLessThan(budget);
 });
@@ -168,7 +168,7 @@ test.each([
 test("the file for pages without a bundler, gzipped, and the packed package are within their budgets", () => {
   const file = readFileSync(join(project, "node_modules/downhill/dist/downhill.min.js"));
   expect(gzipSync(file).length).toBeLessThan(EVERYTHING);
-  expect(readFileSync(tarball).length).toBeLessThan(505_000 + 5000 * factories.length);
+  expect(readFileSync(tarball).length).toBeLessThan(507_000 + 5000 * factories.length);
 });
 
 test("a bundler keeps only the code that is used", async () => {
