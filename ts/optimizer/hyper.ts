@@ -101,8 +101,8 @@ function checkScheduled(option: Option): Option["check"] {
 type Scheduled = OfStep | ((step: number) => number);
 const isScheduled = (value: unknown): value is Scheduled => value instanceof OfStep || isCallable(value);
 
-/** The steps for which each schedule is being computed. */
-const computing = new WeakMap<Scheduled, Set<number>>();
+/** The steps for which each schedule is being computed, the innermost last. */
+const computing = new WeakMap<Scheduled, number[]>();
 
 /**
  * The values of options at a step, counted from 0. Schedules are replaced by their numbers.
@@ -117,17 +117,17 @@ export function valuesAt(rule: Optioned, values: Values, step: number, path = ""
     const title = `${rule.name}: at step ${step}, ${path}${name}`;
     const numberAt = (value: unknown) => {
       if (!isScheduled(value)) return value;
-      const steps = computing.get(value) ?? new Set();
-      if (steps.has(step)) {
+      const steps = computing.get(value) ?? [];
+      if (steps.includes(step)) {
         throw new Error(
           `${title} needs itself: its function sets or reads options of the optimizer; let it return a number only`,
         );
       }
-      computing.set(value, steps.add(step));
+      if (steps.push(step) === 1) computing.set(value, steps);
       try {
         return value instanceof OfStep ? value.at(step) : value(step);
       } finally {
-        steps.delete(step);
+        steps.pop();
       }
     };
     now[name] = Array.isArray(value) ? value.map(numberAt) : numberAt(value);
