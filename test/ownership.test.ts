@@ -5,6 +5,7 @@ import { createContext, runInContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { attachArena, createArenaSync } from "../ts/arena/arena.js";
+import { batches } from "../ts/batches.js";
 import { load, save, saveFile } from "../ts/checkpoint/index.js";
 import { lbfgs } from "../ts/lbfgs/lbfgs.js";
 import { root } from "../scripts/project.mjs";
@@ -79,6 +80,16 @@ describe("options", () => {
       expect(() => adamw([w], value)).toThrow(/^adamw: options must be an object such as \{ lr: … \}, got /);
       expect(() => createArenaSync(value)).toThrow(/^createArenaSync: options must be an object such as /);
     }
+  });
+
+  test("an optimizer is refused as options, and as prefixes", () => {
+    const other = adamw([smallArena().tensor("other", [1])]) as any;
+    const message = /: options must be an object such as \{ \w+: … \}, got an object \(Optimizer\)/;
+    expect(() => batches(4, 2, other)).toThrow(message);
+    expect(() => createArenaSync(other)).toThrow(message);
+    expect(() => lookahead(adamw([w]), other)).toThrow(message);
+    expect(() => sam(adamw([w]), other)).toThrow(message);
+    expect(() => load(save([w]), [w], undefined, { rename: other })).toThrow("rename must be prefixes such as");
   });
 
   test("a proxy that was revoked is neither options nor params, an optimizer nor a path", async () => {

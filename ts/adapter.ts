@@ -42,7 +42,7 @@ export const matches = (names: Names, name: string): boolean =>
  * @throws a TypeError for anything but options
  */
 export function adapterOptions(rule: Rule, library: string, members: string, given: unknown) {
-  checkRecord(rule.name, Object.keys(rule.hyper)[0]!, given);
+  checkRecord(rule.name, Object.keys(rule.hyper), given);
   const { groups = [], ...options } = given;
   if (options.zeroGrad) refuseZeroGrad(rule, library);
   if (!Array.isArray(groups)) {

@@ -191,7 +191,7 @@ export function resolve(
   besides: readonly string[] = [],
 ): Record<string, unknown> {
   const names = Object.keys(options);
-  checkRecord(title, names[0]!, given);
+  checkRecord(title, names, given);
   const unknown = Object.keys(given).find((name) => !names.includes(name) && !besides.includes(name));
   if (unknown !== undefined) throw noOption(title, path, unknown, names);
   const values = { ...others };
@@ -202,14 +202,18 @@ export function resolve(
   return values;
 }
 
-/** Throws a TypeError for options that are not an object. @param first the name of an option */
+/**
+ * Throws a TypeError for options that are not an object, or that are one without names, such as an optimizer.
+ * @param names the names of the options
+ */
 export function checkRecord(
   title: string,
-  first: string,
+  names: readonly string[],
   given: unknown,
 ): asserts given is Readonly<Record<string, unknown>> {
-  if (isRecord(given)) return;
-  throw wrongKind(`${title}: options must be an object such as { ${first}: … }`, given);
+  if (isPlain(given)) return;
+  if (isRecord(given) && (Object.keys(given).length > 0 || names.some((name) => name in given))) return;
+  throw wrongKind(`${title}: options must be an object such as { ${names[0]}: … }`, given);
 }
 
 /** Gives a factory its name, and properties. `console.log` shows only the name. */
