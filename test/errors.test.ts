@@ -178,14 +178,14 @@ describe("hyper", () => {
   test.each([
     [adamw([w]), "lr"],
     [adamw([w]).groups[0]!, "lr"],
-    [adamw([{ params: [w] }, { params: [b] }]), "lr"],
+    [adamw([{ params: [w] }, { params: [b] }]), "lr", "adamw: there are 2 groups, each with its own groups[i].hyper"],
     [rprop([w]), "etas"],
     [lbfgs([w], { historySize: 2 }), "lr"],
-  ])("%# is always the same object", (owner, option) => {
+  ])("%# is always the same object", (owner, option, severalGroups?: string) => {
     const name = "internals" in owner ? owner.internals.rule.name : "adamw";
     const replace = () => ((owner as any).hyper = { lr: 1 });
     const message = `${name}: hyper is always the same object; write its properties, such as hyper.${option}`;
-    refuses(arena, replace, TypeError, message);
+    refuses(arena, replace, TypeError, severalGroups ?? message);
     const group = "internals" in owner ? owner.groups[0] : owner;
     refuses(arena, () => ((group as any).hyper = { lr: 1 }), TypeError, message);
     refuses(arena, () => ((group as any)[option] = 1), TypeError, `write group.hyper.${option}`);
@@ -277,6 +277,12 @@ describe("params", () => {
       { params: [w] },
       TypeError,
       "adam: groups must be a list, [{ params, ...options }], got one group outside of a list",
+    ],
+    [
+      "a wrong name in the first group",
+      [{ parms: [w], lr: 1 }, { params: [b] }],
+      TypeError,
+      "adam: groups[0] must be a group { params, ...options }, got an object (Object)",
     ],
     [
       "nothing among groups",

@@ -111,8 +111,9 @@ describe("each kernel as a module of its own", async () => {
     expect(() => createArenaSync({ module: Uint8Array.of(1, 2, 3) })).toThrow("WebAssembly does not compile here");
     expect(() => createArenaSync({ module: "kernels.wasm" as never })).toThrow(TypeError);
     const sent = new Uint8Array(8);
+    const view = new DataView(sent.buffer);
     structuredClone(sent, { transfer: [sent.buffer] });
-    for (const module of [sent, sent.buffer]) {
+    for (const module of [sent, sent.buffer, view]) {
       expect(() => createArenaSync({ module })).toThrow("kernels.wasm, got an empty or transferred buffer");
     }
   });

@@ -388,9 +388,9 @@ test("names that tools look for are undefined in hyper-parameters, as in any obj
 });
 
 test("hyper of a solver is that of its states", () => {
-  expect(read(jax.adamw(), "hyper")).toThrow(
-    new TypeError("adamw: hyper is a property of the state; write state.hyper"),
-  );
+  const message = new TypeError("adamw: hyper is a property of the state; write state.hyper");
+  expect(read(jax.adamw(), "hyper")).toThrow(message);
+  expect(assign(jax.adamw(), "hyper", { lr: 1 })).toThrow(message);
 });
 
 describe("console.log", () => {

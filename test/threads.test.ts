@@ -370,7 +370,7 @@ describe("an arena shared with another thread", () => {
     const optimizer = sgd([w], { lr: 1 });
     const bytes = save([w], optimizer);
     const message =
-      "another step, save or load is running in this arena, and only one can run at a time, so a schedule";
+      "another step, save or load is running in this arena, and only one can run at a time. A schedule or rename cannot call another";
     const rename = () => `${optimizer.step()}`;
     expect(() => load(bytes, [w], optimizer, { rename })).toThrow(`sgd: ${message}`);
     optimizer.hyper.lr = () => save([w], optimizer).length;
@@ -385,7 +385,7 @@ describe("an arena shared with another thread", () => {
     const refused = ask("optimizer.step()");
     while (performance.now() < end);
     const message =
-      "sgd: another step, save or load is running in this arena, and only one can run at a time, so a schedule or rename cannot call another; if the thread that called it has ended, make a new arena";
+      "sgd: another step, save or load is running in this arena, and only one can run at a time. A schedule or rename cannot call another. If the thread that called it has ended, make a new arena";
     await running;
     const first = await refused;
     // Timing decides whether the step is refused. The message is always the same.

@@ -252,9 +252,8 @@ export const isList = (value: unknown): value is readonly unknown[] => !isRevoke
 /** A record of other values by the same names. */
 export const mapValues = <Value, Result>(
   record: Readonly<Record<string, Value>>,
-  map: (value: Value, name: string) => Result,
-): Record<string, Result> =>
-  Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(value, name)]));
+  map: (value: Value) => Result,
+): Record<string, Result> => Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(value)]));
 
 /** The values of these options. */
 export const pick = (options: object, values: Readonly<Record<string, unknown>>): Record<string, unknown> =>
@@ -343,7 +342,7 @@ export function refuseNames<Owner extends object>(
 export const wrongKind = (expected: string, got: unknown, rest = ""): TypeError =>
   new TypeError(mismatch(expected, got, rest));
 
-/** The error for a value of the right kind that is not allowed. */
+/** The error for a value of the right kind that is not allowed, and for wrong content of a file. */
 export const wrongValue = (expected: string, got: unknown, rest = ""): RangeError =>
   new RangeError(mismatch(expected, got, rest));
 

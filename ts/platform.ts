@@ -81,7 +81,7 @@ export function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModu
   return allowed(() => process?.getBuiltinModule?.(`node:${name}`));
 }
 
-/** Calls `use`. Returns undefined if it throws, as Node's functions do in the edge runtime of Next.js. */
+/** Calls `use`. Returns undefined if it throws, as Node's functions do in the edge runtime of Next.js, for example. */
 export function allowed<Result>(use: () => Result): Result | undefined {
   try {
     return use();

@@ -840,6 +840,8 @@ test("a fixed rate may be a tensor in the file, with a rounded number", () => {
   expect(loadOptimizer(state, optimizer)).toEqual({ leftOut: [] });
   state.param_groups[0].lr = 0.2;
   expect(() => loadOptimizer(state, optimizer)).toThrow("groups[0].lr is 0.2 in the file, 0.1 here");
+  Object.assign(state.param_groups[0], { lr: 0.1, maximize: 0 });
+  expect(() => loadOptimizer(state, optimizer)).toThrow("groups[0].maximize is 0 in the file, false here");
 });
 
 test("strict: false: a tensor of another shape starts with its first step", () => {

@@ -13,7 +13,7 @@ import {
 } from "./memory.js";
 import { roundUp, sum } from "../math.js";
 import { classOf, flag, isList, isRecord, listNames, type Option, resolve, show, whole, wrongKind } from "../option.js";
-import { cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
+import { allowed, cores, INSPECT, outdatedNode, sharingAllowed } from "../platform.js";
 import { Pool } from "../threads/pool.js";
 import { checkName } from "./names.js";
 import { checkedView, MAX_DIMENSIONS, padded, type Shape, sizeOf, Tensor } from "./tensor.js";
@@ -37,7 +37,8 @@ const module: Option<Whole | undefined, string, undefined> = {
   range: "a WebAssembly.Module or bytes",
   check(title, value) {
     const isBuffer = classOf(value) === "ArrayBuffer" || ArrayBuffer.isView(value);
-    if (isModule(value) || (isBuffer && (value as unknown as BufferSource).byteLength > 0)) return;
+    // A DataView throws once its buffer was transferred.
+    if (isModule(value) || (isBuffer && allowed(() => (value as unknown as BufferSource).byteLength))) return;
     const expected = `${title} must be a WebAssembly.Module, or the bytes of the package's kernels.wasm`;
     throw isBuffer ? new TypeError(`${expected}, got an empty or transferred buffer`) : wrongKind(expected, value);
   },

@@ -11,7 +11,6 @@ import {
   isCallable,
   isPlain,
   isRecord,
-  isRevoked,
   type Option,
   type Options,
   resolve,
@@ -19,7 +18,7 @@ import {
   wrongKind,
   wrongValue,
 } from "../option.js";
-import { Checkpointable } from "../optimizer/checkpointable.js";
+import { type Checkpointable, isOptimizer } from "../optimizer/checkpointable.js";
 import { sameShape, type Shape, type Tensor } from "../arena/tensor.js";
 
 export interface LoadOptions {
@@ -66,8 +65,6 @@ export function listModel(title: string, model: Tensors): ReadonlyMap<string, Te
   }
   return tensors;
 }
-
-const isOptimizer = (value: unknown) => !isRevoked(value) && value instanceof Checkpointable;
 
 /** Throws a TypeError for a second optimizer, given as the argument after the first. */
 export function refuseSecond(title: string, given: unknown): void {

@@ -1,6 +1,6 @@
 /** The interface of optimizers that a checkpoint can hold. */
 
-import { FREE, GRADIENTS, refuseNames } from "../option.js";
+import { FREE, GRADIENTS, isRevoked, refuseNames } from "../option.js";
 import { INSPECT } from "../platform.js";
 import type { Tensor } from "../arena/tensor.js";
 import type { Rule, Scalars } from "./definition.js";
@@ -56,6 +56,10 @@ export abstract class Checkpointable {
     return shownAs(rule.name, contents, options, inspect);
   }
 }
+
+/** Whether a value is an optimizer that checkpoints can hold. */
+export const isOptimizer = (value: unknown): value is Checkpointable =>
+  !isRevoked(value) && value instanceof Checkpointable;
 
 refuseNames(Checkpointable.prototype, ({ internals }) => `${internals.rule.name}: there is no`, {
   zeroGrad:

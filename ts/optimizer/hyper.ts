@@ -306,7 +306,8 @@ export function refuseOptions(prototype: object, rule: Refused, owner: string, f
   for (const name of Object.keys(fixed)) define(name, FIXED, false);
   const property = (of: object) => Object.getOwnPropertyDescriptor(of, "hyper");
   const { value, get = () => value } = (property(prototype) ?? property(Object.getPrototypeOf(prototype)))!;
-  const set = () => {
+  const set = function (this: { readonly hyper: unknown }) {
+    void this.hyper; // may throw an error that says where the hyper-parameters are
     const [first] = Object.keys(hyper);
     throw new TypeError(`${rule.name}: hyper is always the same object; write its properties, such as hyper.${first}`);
   };

@@ -326,7 +326,6 @@ export class Optimizer<
     const { name, hessian } = this.#rule;
     if (hessian === undefined) throw new TypeError(`${name}: hessian() is for rules that use one, such as sophia`);
     const title = `${name}: hessian`;
-    this.#arena.internals(name);
     this.#checkTraining(title).step(title, this.#step.averageHessian);
   }
 

@@ -31,7 +31,7 @@ export const FREED = 3;
 /** The reason why no step can begin, for each state but `IDLE`. */
 export const refusals: Readonly<Record<number, string>> = {
   [STEPPING]:
-    "another step, save or load is running in this arena, and only one can run at a time, so a schedule or rename cannot call another; if the thread that called it has ended, make a new arena",
+    "another step, save or load is running in this arena, and only one can run at a time. A schedule or rename cannot call another. If the thread that called it has ended, make a new arena",
   [TORN]:
     "a thread died during a step, so some parameters were updated and others were not; load a checkpoint into a new arena",
   [FREED]: "the arena was freed; make a new one with createArena()",

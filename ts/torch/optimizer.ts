@@ -339,7 +339,8 @@ function optionsOf(
     const expected = Object.hasOwn(groupKeys, key) ? groupKeys[key] : fixed[name];
     if (expected !== undefined) {
       // A tensor as a rate has the number here, rounded.
-      if (value !== expected && value !== Math.fround(expected as number))
+      const isRounded = typeof expected === "number" && value === Math.fround(expected);
+      if (value !== expected && !isRounded)
         report(`${title}.${key} is ${show(value)} in the file, ${show(expected)} here`);
     } else if (!Object.hasOwn(rule.hyper, name) || unsupported.includes(name)) {
       report(`${title}.${key} is ${show(value)} in the file, no option here`);
