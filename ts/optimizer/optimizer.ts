@@ -419,7 +419,7 @@ export class Optimizer<
     const { name, evalParams, byEvaluated } = this.#rule;
     const title = `${name}: ${method}`;
     this.#checkNotReplacing(title);
-    if (byEvaluated === undefined || this.#training !== undefined) return undefined;
+    if (evalParams === undefined || this.#training !== undefined) return undefined;
     this.#checkTraining(title);
     const kept = new Map<Tensor, Float32Array>();
     const evaluated = () =>
@@ -431,7 +431,7 @@ export class Optimizer<
           return { tensor, state: hasState ? this.#findViews(tensor, method).state : undefined, options };
         });
       });
-    return { method, computation: byEvaluated(evalParams!, evaluated, kept), done: () => (this.#training = kept) };
+    return { method, computation: byEvaluated!(evalParams, evaluated, kept), done: () => (this.#training = kept) };
   }
 
   #restoration(method: string): Replacement {
