@@ -37,6 +37,7 @@ test.each([
   ["extra_counter.pt", "extra.json", "model"],
   ["extra_ctensor.pt", "extra.json", "model"],
   ["extra_device.pt", "extra.json", "model"],
+  ["extra_nested.pt", "extra.json", "model"],
   ["extra_sets.pt", "extra.json", "model"],
   ["ckpt_multistep.pt", "ckpt_multistep.json", "model"],
   ["plain.pt", "plain.json", undefined],

@@ -487,6 +487,11 @@ describe("hostile", () => {
       "got a call of builtins.eval, which was not executed",
     ],
     [
+      "a part of Python itself",
+      pickled("\x80\x02cbuiltins\ngetattr\ncm\nA\nX\x09\0\0\0__class__\x86R."),
+      "the file must call builtins.getattr as PyTorch does, got arguments that are not understood",
+    ],
+    [
       "a dictionary with arguments",
       pickled("\x80\x02ccollections\nOrderedDict\nK\x01\x85R."),
       "the file must call collections.OrderedDict as PyTorch does, got arguments that are not understood: [1]",

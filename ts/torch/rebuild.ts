@@ -100,6 +100,7 @@ const calls: Readonly<Record<string, Call>> = {
   "collections.Counter": upTo(1, ([counts]) => (isDict(counts) ? copyOf(counts) : dictOf(counts))),
   "builtins.set": upTo(1, setOf),
   "builtins.frozenset": upTo(1, setOf),
+  "builtins.getattr": upTo(2, memberOf), // protocol 2 writes a class in a class as a call
   "builtins.bytes": upTo(0, () => new Uint8Array()), // protocol 2 writes empty bytes as a call
   "torch.Size": upTo(1, ([sizes]) => (Array.isArray(sizes) ? [...sizes] : undefined)),
   "_codecs.encode": ([text, encoding]) => (encoding === "latin1" ? latin1(text) : undefined),
@@ -149,7 +150,7 @@ const calls: Readonly<Record<string, Call>> = {
 const isAttack = (module: string, name: string) =>
   /^(os|posix|nt|sys|subprocess|commands|socket|shutil|runpy|importlib|pty|webbrowser)(\.|$)/.test(module) ||
   (module === "builtins" &&
-    /^(eval|exec|execfile|compile|open|file|input|apply|reload|breakpoint|__import__|[gs]etattr|delattr|globals|locals|vars)$/.test(
+    /^(eval|exec|execfile|compile|open|file|input|apply|reload|breakpoint|__import__|setattr|delattr|globals|locals|vars)$/.test(
       name,
     ));
 
@@ -245,6 +246,12 @@ function dictOf(pairs: Value | undefined): Dict | undefined {
     dict[key] = value;
   }
   return dict;
+}
+
+/** The name of a member of a class, or a member of an object. Names with an underscore lead to Python's own parts. */
+function memberOf([owner, name]: readonly Value[]): Value | undefined {
+  if (!(owner instanceof Opaque) || typeof name !== "string" || name.startsWith("_")) return undefined;
+  return new (owner instanceof GlobalName ? GlobalName : Opaque)(`${owner.type}.${name}`);
 }
 
 /** A set from a list, or from nothing. */
