@@ -192,3 +192,21 @@ describe("parameters with different numbers of steps", () => {
     expect([out.state[0].step.item(), out.state[1].step.item()]).toEqual([6, 4]);
   });
 });
+
+test("numbers of NumPy: a rate that was computed with it, and others", () => {
+  const { optimizer: saved, values } = readTorch(here("numpy.pt")) as Dict;
+  const optimizer = adamw([small().tensor("w", [2])], { lr: 1 });
+  expect(loadOptimizer(saved!, optimizer)).toEqual({ leftOut: [] });
+  expect(optimizer.hyper.lr).toBe((0.1 * (1 + Math.cos(Math.PI / 2))) / 2);
+  expect({ ...(values as Dict) }).toEqual({
+    float64: 0.1,
+    float32: Math.fround(0.1),
+    int64: -3,
+    large: 2 ** 63,
+    uint32: 2 ** 32 - 1,
+    int16: -2,
+    bool: true,
+    complex: expect.any(Opaque),
+    text: expect.any(Opaque),
+  });
+});

@@ -80,6 +80,39 @@ export function storageDtype(type: Value | undefined): string | undefined {
   return Object.hasOwn(storages, last) ? storages[last] : last;
 }
 
+/** Dtypes of numbers by NumPy's names without the order of bytes, which is that of the file. */
+const numpyTypes: Readonly<Record<string, string>> = {
+  f8: "F64",
+  f4: "F32",
+  f2: "F16",
+  i8: "I64",
+  i4: "I32",
+  i2: "I16",
+  i1: "I8",
+  u8: "U64",
+  u4: "U32",
+  u2: "U16",
+  u1: "U8",
+  b1: "BOOL",
+};
+
+/** A dtype of NumPy; undefined for one that is not of numbers. */
+class NumpyType extends Opaque {
+  constructor(readonly dtype: string | undefined) {
+    super("numpy.dtype");
+  }
+}
+
+/** A number of NumPy. A program that computes the rate with NumPy leaves one in the optimizer. */
+function numpyNumber([type, bytes]: readonly Value[]): Value {
+  const { dtype } = type instanceof NumpyType ? type : {};
+  if (dtype === undefined || !(bytes instanceof Uint8Array) || bytes.length !== storageBytes(dtype)) {
+    return new Opaque("numpy.generic");
+  }
+  const number = new FileTensor(dtype, [], bytes).item();
+  return dtype === "BOOL" ? number !== 0 : number;
+}
+
 const isWhole = (value: Value | undefined): value is number => isShape([value]);
 const isFlag = (value: Value | undefined): boolean => typeof value === "boolean";
 /** Whether there are no hooks: PyTorch saves an empty dictionary. */
@@ -100,6 +133,11 @@ const calls: Readonly<Record<string, Call>> = {
   "collections.Counter": upTo(1, ([counts]) => (isDict(counts) ? copyOf(counts) : dictOf(counts))),
   "builtins.set": upTo(1, setOf),
   "builtins.frozenset": upTo(1, setOf),
+  "collections.defaultdict": upTo(1, newDict),
+  "numpy.dtype": ([name]) =>
+    new NumpyType(typeof name === "string" && Object.hasOwn(numpyTypes, name) ? numpyTypes[name] : undefined),
+  "numpy.core.multiarray.scalar": numpyNumber,
+  "numpy._core.multiarray.scalar": numpyNumber,
   "builtins.getattr": upTo(2, memberOf), // protocol 2 writes a class in a class as a call
   "builtins.bytes": upTo(0, () => new Uint8Array()), // protocol 2 writes empty bytes as a call
   "torch.Size": upTo(1, ([sizes]) => (Array.isArray(sizes) ? [...sizes] : undefined)),
