@@ -151,13 +151,13 @@ async function bundled(contents: string, type: "module" | "commonjs" = "module")
 
 /** The bytes that rules may take, gzipped: a simple one takes fewer, so that a larger one may take more. */
 const RULES = 450 * factories.length;
-const EVERYTHING = 65_450 + RULES;
+const EVERYTHING = 65_550 + RULES;
 
 test.each([
   ["adamw and an arena", `export { adamw, createArena } from "downhill"`, 28_500],
   ["sgd and an arena", `export { sgd, createArena } from "downhill"`, 28_100],
   ["everything", `export * from "downhill"`, EVERYTHING],
-  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 79_850 + RULES],
+  ["everything, and PyTorch's files", `export * from "downhill"; export * from "downhill/torch"`, 80_000 + RULES],
   ["everything for TensorFlow.js", `export * from "downhill/tfjs"`, 58_700 + RULES],
   ["adamw for jax-js", `export { adamw } from "downhill/jax"`, 31_050],
   ["everything for jax-js", `export * from "downhill/jax"`, 47_450 + RULES],

@@ -62,7 +62,9 @@ test("a part of a checkpoint that is no model is an error that names the part", 
   }
   const extra = (name: string) => (readTorch(here(name)) as Dict).extra!;
   expect(extra("extra_device.pt")).toBeInstanceOf(Opaque);
-  expect(() => loadModel(extra("extra_device.pt"), modelOf(expected))).toThrow("got torch.device");
+  expect(() => loadModel(extra("extra_device.pt"), modelOf(expected))).toThrow(
+    "got torch.device; save the model with torch.save(model.state_dict(), path)",
+  );
   expect(() =>
     loadModel({ "fc.bias": extra("extra_device.pt"), "fc.weight": extra("extra_ctensor.pt") }, modelOf(expected)),
   ).toThrow("torch.device");

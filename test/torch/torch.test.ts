@@ -380,6 +380,15 @@ describe("what does not fit", () => {
       'loadModel: tensor "0.weight" is missing in the file',
     ],
     [
+      "names with a prefix",
+      () => {
+        const { bias: a, weight: b } = small().tensors({ bias: [1], weight: [1] });
+        const { "module.bias": c, "module.weight": d } = small().tensors({ "module.bias": [1], "module.weight": [1] });
+        loadModel(saveModel([c, d]), [a, b]);
+      },
+      'loadModel: tensor "bias" is missing in the file, which has "module.bias"; pass rename: { "module.": "" } (strict: false loads the rest)',
+    ],
+    [
       "whole numbers",
       () =>
         loadModel(file('{"w":{"dtype":"I32","shape":[1],"data_offsets":[0,4]}}', new Uint8Array(4)), [
@@ -558,7 +567,11 @@ describe("hostile", () => {
       new Uint8Array(100),
       "the file must be one that torch.save wrote, got bytes that begin neither as a zip archive nor as a file of PyTorch before 1.6",
     ],
-    ["no pickle", zip(new Map([["a", new Uint8Array()]])), "the archive must hold data.pkl"],
+    [
+      "no pickle",
+      zip(new Map([["a", new Uint8Array()]])),
+      "the archive must hold data.pkl, got an archive without it; save the model with torch.save(model.state_dict(), path)",
+    ],
     [
       "big-endian",
       zip(

@@ -243,10 +243,16 @@ export function matchTensors<Here extends Shaped, There extends Shaped & { reado
   report: Report,
 ): [Here, There][] {
   const pairs: [Here, There][] = [];
+  let prefix: string | undefined;
   for (const [name, one] of here) {
     const other = there.get(name);
-    if (other === undefined) report(`tensor ${show(name)} is missing in the file`);
-    else if (!dtypes.includes(other.dtype) || !sameShape(one.shape, other.shape)) {
+    if (other === undefined) {
+      // Wrappers of models, such as DataParallel and torch.compile, put a prefix before each name. It is searched once.
+      prefix ??= [...there.keys()].find((longer) => longer.endsWith(`.${name}`))?.slice(0, -name.length) ?? "";
+      const isThere = prefix !== "" && there.has(prefix + name);
+      const remedy = isThere ? `, which has ${show(prefix + name)}; pass rename: { ${show(prefix)}: "" }` : "";
+      report(`tensor ${show(name)} is missing in the file${remedy}`);
+    } else if (!dtypes.includes(other.dtype) || !sameShape(one.shape, other.shape)) {
       report(`tensor ${show(name)} is ${other.dtype} ${show(other.shape)} in the file, F32 ${show(one.shape)} here`);
     } else pairs.push([one, other]);
   }

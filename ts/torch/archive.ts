@@ -26,7 +26,11 @@ export function readArchive(bytes: Uint8Array): Value {
 function readZip(bytes: Uint8Array): Value {
   const files = unzip(bytes);
   const pickled = [...files.keys()].find((name) => name === "data.pkl" || name.endsWith("/data.pkl"));
-  if (pickled === undefined) throw new RangeError("the archive must hold data.pkl, got an archive without it");
+  if (pickled === undefined) {
+    throw new RangeError(
+      "the archive must hold data.pkl, got an archive without it; save the model with torch.save(model.state_dict(), path)",
+    );
+  }
   const folder = pickled.slice(0, -"data.pkl".length);
   const order = files.get(`${folder}byteorder`);
   if (order && !(order.length === 6 && String.fromCharCode(...order) === "little")) throw notLittleEndian();

@@ -23,7 +23,7 @@ import { checkLbfgs, lbfgsDict } from "./lbfgs.js";
 import { checkStateDict, described, stateDict } from "./optimizer.js";
 import { parseSafetensors, Safetensors, titled } from "./safetensors.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
-import { isDict, type Value } from "./unpickle.js";
+import { isDict, Opaque, type Value } from "./unpickle.js";
 
 export type { LoadOptions } from "../checkpoint/loading.js";
 export { readSafetensors, readSafetensorsFile, type Safetensors } from "./safetensors.js";
@@ -185,10 +185,11 @@ function tensorsIn(file: TorchFile): Found {
   };
   const part = isDict(dict) ? Object.keys(dict).find((key) => hasTensor(dict[key]!)) : undefined;
   const refuse = () => {
-    const remedy = part === undefined ? "the part that has it" : `its part ${show(part)}`;
-    throw new RangeError(
-      `the file must contain a model.state_dict(), got ${described(dict)}; read the file with readTorch(bytes), and pass ${remedy}`,
-    );
+    const remedy =
+      dict instanceof Opaque
+        ? "save the model with torch.save(model.state_dict(), path)"
+        : `read the file with readTorch(bytes), and pass ${part === undefined ? "the part that has it" : `its part ${show(part)}`}`;
+    throw new RangeError(`the file must contain a model.state_dict(), got ${described(dict)}; ${remedy}`);
   };
   if (!(isDict(dict) && hasTensor(dict))) return refuse();
   return { values: new Map(Object.entries(dict)), aliases: new Map(), ...(part !== undefined && { refuse }) };

@@ -187,7 +187,7 @@ export class FileTensor {
    * @internal
    */
   inMemory(): FileTensor {
-    return this.bytes instanceof LazyBytes ? new FileTensor(this.dtype, this.shape, this.#data(), this) : this;
+    return this.bytes instanceof LazyBytes ? withBytes(this, this.#data()) : this;
   }
 
   #data(): Uint8Array {
@@ -209,6 +209,12 @@ export const isShape = (value: unknown): value is number[] =>
   Array.isArray(value) &&
   value.length <= MAX_DIMENSIONS &&
   value.every((item) => Number.isSafeInteger(item) && item >= 0);
+
+/**
+ * The tensor with these bytes. It is a separate function, because esbuild renames a class that names itself, and messages
+ * would show the new name.
+ */
+const withBytes = (tensor: FileTensor, bytes: Uint8Array) => new FileTensor(tensor.dtype, tensor.shape, bytes, tensor);
 
 /** The tensor in a value: a FileTensor, or what `structuredClone` makes of one; undefined for other values. */
 export function asTensor(value: unknown): FileTensor | undefined {

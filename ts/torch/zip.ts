@@ -43,7 +43,11 @@ export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
     const nameAt = at + CENTRAL_BYTES;
     within(nameAt, nameLength + extraLength, "its directory");
     const name = textDecoder().decode(bytes.slice(nameAt, nameAt + nameLength));
-    if (method !== 0) throw new RangeError(`${show(name)} must be stored without compression, got a compressed file`);
+    if (method !== 0) {
+      throw new RangeError(
+        `${show(name)} must be stored without compression, as torch.save stores it, got a compressed file; save the model with torch.save(model.state_dict(), path)`,
+      );
+    }
     // In zip64, the sizes and the place that are too large are in the extra field, in this order.
     let more = extra64(view, nameAt + nameLength, extraLength);
     const [size, , local] = [24, 20, 42].map((offset) => {
