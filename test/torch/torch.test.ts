@@ -501,6 +501,11 @@ describe("hostile", () => {
       "the file must call builtins.getattr as PyTorch does, got arguments that are not understood",
     ],
     [
+      "a function of a module that another module has imported",
+      pickled("\x80\x02cbuiltins\ngetattr\ncposixpath\nos\nX\x06\0\0\0system\x86RX\x02\0\0\0ls\x85R."),
+      "the file must call builtins.getattr as PyTorch does, got arguments that are not understood",
+    ],
+    [
       "a dictionary with arguments",
       pickled("\x80\x02ccollections\nOrderedDict\nK\x01\x85R."),
       "the file must call collections.OrderedDict as PyTorch does, got arguments that are not understood: [1]",

@@ -286,9 +286,13 @@ function dictOf(pairs: Value | undefined): Dict | undefined {
   return dict;
 }
 
-/** The name of a member of a class, or a member of an object. Names with an underscore lead to Python's own parts. */
+/**
+ * The name of a member of a class, or a member of an object. Names with an underscore lead to Python's own parts, and a module
+ * that another one has imported, such as `posixpath.os`, to its functions.
+ */
 function memberOf([owner, name]: readonly Value[]): Value | undefined {
   if (!(owner instanceof Opaque) || typeof name !== "string" || name.startsWith("_")) return undefined;
+  if (isAttack(owner.type.slice(owner.type.lastIndexOf(".") + 1), name)) return undefined;
   return new (owner instanceof GlobalName ? GlobalName : Opaque)(`${owner.type}.${name}`);
 }
 
