@@ -33,4 +33,4 @@ export function machine(): Machine {
 }
 
 export const machineLine = ({ cpu, cores, node, bandwidth, load }: Machine) =>
-  `${cpu}, ${cores} cores, Node ${node}, a copy reads and writes ${bandwidth.toFixed(1)} GB/s${load > 0.5 ? `; other programs were running (load average ${load.toFixed(1)})` : ""}`;
+  `${cpu}, ${cores} cores, Node ${node}. A copy reads and writes ${bandwidth.toFixed(1)} GB/s.${load > 0.5 ? ` Other programs were running (load average ${load.toFixed(1)}).` : ""}`;

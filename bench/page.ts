@@ -33,7 +33,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 td, th { padding: 0.1rem 0.8rem; text-align: right } td:first-child, th { text-align: left }
 </style>
 <h1>Steps of optimizers, side by side</h1>
-<p>${escape(machineLine(machine))}; ${date}. Medians of one run, in which all took turns.</p>
+<p>${escape(machineLine(machine))} Medians of one run on ${date}, in which all took turns.</p>
 <p>Measured: ${escape(peers.join("; "))}.</p>
 ${Object.entries(missing)
   .map(([name, reason]) => `<p>Missing: ${escape(`${name}: ${reason}`)}</p>`)

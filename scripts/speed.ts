@@ -29,7 +29,7 @@ function measured(works: readonly Measured[], rule: string, size: number): Measu
 
 const [SMALL, MIDDLE, LARGE, HUGE] = [1000, 2 ** 16, 2 ** 20, 2 ** 24];
 const source = ({ date, machine }: BenchRecord, path: string) =>
-  `${date}, ${machineLine(machine)}; from \`${path}\`, made by \`npm run bench\``;
+  `${date}, ${machineLine(machine)} The record is \`${path}\`, made by \`npm run bench\``;
 const TIMES = "× is the time as a multiple of downhill's.";
 
 /** Returns the median, in nanoseconds, of the arm with one thread whose name begins with `name`. */
@@ -125,8 +125,8 @@ export function besideJax(): string {
     return [code("adamw"), `${size}`, (adapted / size).toFixed(2), ...peers.map(multiple)];
   });
   return `${table(["update", "parameters", "`downhill/jax`: ns per parameter", "jax-js takes", "jax-js, tuned, takes"], rows)}
-The device \`wasm\`, one thread, medians, ${source(withAdapters, ADAPTERS)}. jax-js runs AdamW with the formula of Optax, compiled by \`jit\`. The tuned one has
-fewer operations: the program computes the bias corrections and gives them as numbers.
+The device \`wasm\`, one thread, medians, ${source(withAdapters, ADAPTERS)}. The first AdamW of jax-js has Optax's formula. The tuned one has
+fewer operations, because it gets the bias corrections as numbers. Both are compiled by \`jit\`.
 `;
 }
 

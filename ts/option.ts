@@ -211,8 +211,7 @@ export function checkRecord(
   names: readonly string[],
   given: unknown,
 ): asserts given is Readonly<Record<string, unknown>> {
-  if (isPlain(given)) return;
-  if (isRecord(given) && (Object.keys(given).length > 0 || names.some((name) => name in given))) return;
+  if (isNamed(given) || (isRecord(given) && names.some((name) => name in given))) return;
   throw wrongKind(`${title}: options must be an object such as { ${names[0]}: … }`, given);
 }
 
@@ -295,6 +294,10 @@ export function isPlain(value: unknown): value is Record<string, unknown> {
   const prototype = Object.getPrototypeOf(value);
   return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
+
+/** Whether a value is an object literal, or another record with keys of its own. An optimizer has none, for example. */
+export const isNamed = (value: unknown): value is Record<string, unknown> =>
+  isPlain(value) || (isRecord(value) && Object.keys(value).length > 0);
 
 /** Whether a value can be called: a function, but not a class. */
 export const isCallable = (value: unknown): value is (...args: never[]) => unknown =>

@@ -9,8 +9,7 @@ import {
   classOf,
   flag,
   isCallable,
-  isPlain,
-  isRecord,
+  isNamed,
   type Option,
   type Options,
   resolve,
@@ -174,9 +173,7 @@ const renameOption: Option<LoadOptions["rename"], string, undefined> = {
   range: "prefixes or a function",
   check(title, value) {
     if (isCallable(value)) return;
-    const prefixes = isRecord(value) && Object.values(value);
-    if (prefixes && (prefixes.length > 0 || isPlain(value)) && prefixes.every((text) => typeof text === "string"))
-      return;
+    if (isNamed(value) && Object.values(value).every((text) => typeof text === "string")) return;
     throw wrongKind(`${title} must be prefixes such as { "module.": "" }, or a function of a name`, value);
   },
 };

@@ -11,8 +11,8 @@ import { rule } from "../rule.js";
  * Use it for sparse features: parameters with rare gradients keep a large rate. The rate never rises again, so long
  * runs stall; `rmsprop` and `adam` forget old gradients.
  *
- * Elsewhere: PyTorch's `Adagrad`, which ignores `initial_accumulator_value` of a group. Optax, Keras and
- * TensorFlow.js start the sums at 0.1 and have `epsInSqrt` and eps 1e-7.
+ * Elsewhere: PyTorch's `Adagrad`. It ignores a group's own `initial_accumulator_value`. Optax, Keras and TensorFlow.js
+ * start the sums at 0.1. They have `epsInSqrt` and an `eps` of 1e-7.
  */
 export const adagrad = rule("adagrad", {
   kernels,

@@ -8,7 +8,7 @@ import { encodeText } from "../platform.js";
 import { pickle, Stored, type Writable } from "./pickle.js";
 import { storageBytes, storageDtype, torchResolver } from "./rebuild.js";
 import { isDict, MAX_PICKLE_BYTES, unpickle, type Value } from "./unpickle.js";
-import { unzip, zip } from "./zip.js";
+import { SAVE_STATE_DICT, unzip, zip } from "./zip.js";
 
 /**
  * Reads a file that `torch.save` wrote.
@@ -27,9 +27,7 @@ function readZip(bytes: Uint8Array): Value {
   const files = unzip(bytes);
   const pickled = [...files.keys()].find((name) => name === "data.pkl" || name.endsWith("/data.pkl"));
   if (pickled === undefined) {
-    throw new RangeError(
-      "the archive must hold data.pkl, got an archive without it; save the model with torch.save(model.state_dict(), path)",
-    );
+    throw new RangeError(`the archive must hold data.pkl, got an archive without it; ${SAVE_STATE_DICT}`);
   }
   const folder = pickled.slice(0, -"data.pkl".length);
   const order = files.get(`${folder}byteorder`);

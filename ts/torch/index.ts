@@ -24,6 +24,7 @@ import { checkStateDict, described, stateDict } from "./optimizer.js";
 import { parseSafetensors, Safetensors, titled } from "./safetensors.js";
 import { asTensor, FLOATS, type FileTensor } from "./tensor.js";
 import { isDict, Opaque, type Value } from "./unpickle.js";
+import { SAVE_STATE_DICT } from "./zip.js";
 
 export type { LoadOptions } from "../checkpoint/loading.js";
 export { readSafetensors, readSafetensorsFile, type Safetensors } from "./safetensors.js";
@@ -187,7 +188,7 @@ function tensorsIn(file: TorchFile): Found {
   const refuse = () => {
     const remedy =
       dict instanceof Opaque
-        ? "save the model with torch.save(model.state_dict(), path)"
+        ? SAVE_STATE_DICT
         : `read the file with readTorch(bytes), and pass ${part === undefined ? "the part that has it" : `its part ${show(part)}`}`;
     throw new RangeError(`the file must contain a model.state_dict(), got ${described(dict)}; ${remedy}`);
   };

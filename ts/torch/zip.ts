@@ -6,6 +6,9 @@ import { roundUp, sum } from "../math.js";
 import { show, wrongValue } from "../option.js";
 import { encodeText, textDecoder } from "../platform.js";
 
+/** The remedy for a file that holds another form of a model. */
+export const SAVE_STATE_DICT = "save the model with torch.save(model.state_dict(), path)";
+
 const LOCAL = 0x04034b50;
 const CENTRAL = 0x02014b50;
 const END = 0x06054b50;
@@ -45,7 +48,7 @@ export function unzip(bytes: Uint8Array): ReadonlyMap<string, Uint8Array> {
     const name = textDecoder().decode(bytes.slice(nameAt, nameAt + nameLength));
     if (method !== 0) {
       throw new RangeError(
-        `${show(name)} must be stored without compression, as torch.save stores it, got a compressed file; save the model with torch.save(model.state_dict(), path)`,
+        `${show(name)} must be stored without compression, as torch.save stores it, got a compressed file; ${SAVE_STATE_DICT}`,
       );
     }
     // In zip64, the sizes and the place that are too large are in the extra field, in this order.
